@@ -1,0 +1,73 @@
+"""What every dataset is before it is prepared: folds of samples, a split rule and an identity."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from benchmark.data.nuclei import Sample
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one raw fold that stand on one side of a split. rows: positions in the fold, or None for all."""
+
+    fold: int
+    rows: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One published split: lists of parts."""
+
+    train: list[Part]
+    val: list[Part]
+    test: list[Part]
+
+
+class Source:
+    """A dataset as it lies on disk (or is drawn). Subclasses register in `registry.DATASETS`.
+
+    Attributes:
+        name: the registered name.
+        classes: nucleus types in order; type id k+1 is classes[k].
+        tissues: the known tissues in order: the tissue head's classes and the tissue mean's members.
+        mpp: micrometres per pixel.
+    """
+
+    name: ClassVar[str] = ""
+    classes: tuple[str, ...] = ()
+    tissues: tuple[str, ...] = ()
+    mpp: float = 0.25
+
+    def __init__(self, root: str | Path | None = None):
+        self.root = None if root is None else Path(root)
+
+    def folds(self) -> list[int]:
+        """Raw folds present, counted from 1. Raises InputError when the root is missing or holds none."""
+        raise NotImplementedError
+
+    def splits(self) -> list[int]:
+        """Published splits, counted from 1 (FOLD=k)."""
+        raise NotImplementedError
+
+    def split(self, k: int, sources: dict[int, list[str]]) -> Split:
+        """Split k. sources: raw fold -> the source name of each of its images. Raises InputError for unknown k."""
+        raise NotImplementedError
+
+    def identity(self, fold: int) -> dict:
+        """What this raw fold is, cheaply: sizes, shapes, dtypes and a hash of headers and samples (or seed and
+        generator version). Equal identity means equal prepared data. JSON-able, no absolute path, no mtime.
+        Checks the archive and raises InputError when it is missing, truncated, mismatched or mislabelled."""
+        raise NotImplementedError
+
+    def count(self, fold: int) -> int:
+        """Number of images in a raw fold."""
+        raise NotImplementedError
+
+    def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
+        """The images of a raw fold in order, from `start`; holds a bounded number in memory.
+        Raises InputError naming file and index for images or labels that are not what they should be."""
+        raise NotImplementedError

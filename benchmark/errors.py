@@ -1,0 +1,16 @@
+"""The one exception a user is meant to see."""
+
+
+class InputError(Exception):
+    """Bad input. The message is one sentence: which file, what was expected, what was found, what to do.
+
+    The command line prints the message alone and exits with code 2.
+    """
+
+
+def near_miss(word: str, known) -> str:
+    """Return " Did you mean 'x'?" for the closest of `known`, or "" when nothing is close."""
+    import difflib
+
+    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

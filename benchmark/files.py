@@ -1,0 +1,53 @@
+"""Files that are whole or absent: everything is written to a temporary name beside its target and renamed."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "wb"):
+    """Open `path` for writing under a temporary name; rename on success, remove on failure.
+
+    Raises:
+        OSError: the folder cannot be made or written; nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        with open(temporary, mode, encoding=encoding) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    """Write `value` as indented JSON with sorted keys; NaN is written as null."""
+    with atomic(path, "w") as handle:
+        json.dump(_finite(value), handle, indent=1, sort_keys=True, allow_nan=False)
+        handle.write("\n")
+
+
+def read_json(path: Path):
+    """Read JSON; null stays None."""
+    with open(path, encoding="utf-8") as handle:
+        return json.load(handle)
+
+
+def _finite(value):
+    """Plain Python values, with NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float) and not (value == value and abs(value) != float("inf")):
+        return None
+    return value

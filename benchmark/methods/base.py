@@ -1,0 +1,191 @@
+"""What every method is: one nn.Module with its targets, its loss and its decoding.
+
+The harness alone knows epochs, precision, EMA, DDP, folds and files.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmark.data.nuclei import Nuclei
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training. start: fraction of all epochs in [0, 1); tune: what is trainable from there on."""
+
+    start: float
+    tune: str
+    reset: bool = False  # a fresh optimiser and schedule, as HoVer-Net's second phase has
+    lr_scale: float = 1.0
+    batch_scale: float = 1.0
+
+
+class Method(nn.Module):
+    """Base class; see `benchmark/methods/*.py` for one file per method.
+
+    Args of every subclass: `classes` (nucleus types without background; 0 = no type branch), `tissues` (0 = no
+    tissue head), then its own keyword arguments, all with defaults.
+    """
+
+    # row name -> overrides of the constructor's defaults. Rows are presets (debug, small, paper) and published variants.
+    presets: ClassVar[dict[str, dict]] = {}
+    # row name -> recipe values that replace those of the published experiment (see experiments/_base_)
+    published: ClassVar[dict[str, dict]] = {}
+    reference: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # raise it when results change; part of a result's identity
+    trainable: ClassVar[bool] = True  # False: nothing to train (the classical baseline)
+    mpp: ClassVar[float] = 0.25
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    margin: int = 0  # pixels that the output lacks on each side of the input (valid convolutions)
+    multiple: int = 16  # input sides are padded to a multiple of this
+    tile: int | None = None  # largest input side; larger images are predicted in tiles
+
+    @classmethod
+    def arguments(cls) -> dict:
+        """Name -> default of the constructor's own arguments (not classes, tissues or weights)."""
+        hidden = {"self", "classes", "tissues", "weights"}
+        return {
+            name: p.default
+            for name, p in inspect.signature(cls.__init__).parameters.items()
+            if name not in hidden and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        }
+
+    @classmethod
+    def supports(cls, arguments: dict) -> tuple[bool, str]:
+        """(runnable here, reason when not): gated weights absent, a package missing."""
+        return True, ""
+
+    @classmethod
+    def backbone_of(cls, arguments: dict) -> str | None:
+        """Name of the ViT whose weights `weights=` can fill (`layers.vit.BACKBONES`), or None when there is none."""
+        return arguments.get("backbone")
+
+    @staticmethod
+    def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
+        """Training targets of one crop, numpy: runs in the loader's worker after augmentation.
+
+        Returns: name -> array, e.g. np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W).
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def ideal(targets: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
+        """The outputs (raw maps of one image) that a perfect network would give for `targets`."""
+        raise NotImplementedError
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Raw maps of a batch.
+
+        Args:
+            images: float (B, 3, H, W) RGB in [0, 1]; normalised inside.
+
+        Returns:
+            np (B, 2, H', W'), hv (B, 2, H', W'), tp (B, classes+1, H', W'), tissue (B, tissues); logits, no
+            argmax; keys absent where the method has no such head.
+        """
+        raise NotImplementedError
+
+    def loss(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Named, weighted loss terms; the harness sums and logs them.
+
+        `batch` holds the stacked targets plus typed (B,) bool, tissue (B,) int64 (-1 = none of the known).
+        Untyped images take no part in type losses, unknown tissues none in the tissue loss. Outputs larger than
+        the targets (or smaller) are cut to the common centre with `centre`.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = None) -> Nuclei:
+        """One image's raw maps (C, H, W), numpy, to nuclei. Runs in a process pool; applies softmax/argmax itself."""
+        raise NotImplementedError
+
+    def set_tune(self, tune: str) -> None:
+        """Set requires_grad according to `tune` ("decoder", "full", "adapter" …)."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+
+    def phases(self, published: bool) -> list[Phase]:
+        """Stretches of training; the matched recipe (published=False) has one unless the method is defined by more."""
+        return [Phase(0.0, getattr(self, "tune", "full"))]
+
+    def groups(self, lr: float, weight_decay: float) -> list[dict]:
+        """Optimiser parameter groups. All parameters are handed over; frozen ones have no gradient and stay."""
+        return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
+
+    def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keys of an officially published checkpoint to ours."""
+        return state
+
+    # What follows is shared and rarely overridden.
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """(images - mean) / std per channel."""
+        mean = torch.as_tensor(self.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+        std = torch.as_tensor(self.std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+        return (images - mean) / std
+
+    def input_side(self, side: int) -> int:
+        """Smallest input side whose output covers `side` pixels."""
+        return -(-(side + 2 * self.margin) // self.multiple) * self.multiple
+
+    def predict(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Raw maps that cover every pixel of `images`: mirror padding, tiling, and the centre kept.
+
+        Args:
+            images: float (B, 3, H, W) in [0, 1].
+
+        Returns:
+            as forward, with H' = H and W' = W.
+        """
+        height, width = images.shape[-2:]
+        if self.tile is None or max(self.input_side(height), self.input_side(width)) <= self.tile:
+            padded, _ = pad_to(images, self.input_side(height), self.input_side(width))
+            return {k: centre(v, height, width) for k, v in self(padded).items()}
+        core = self.tile - 2 * self.margin
+        rows, cols = -(-height // core), -(-width // core)
+        padded, (top, left) = pad_to(images, rows * core + 2 * self.margin, cols * core + 2 * self.margin)
+        top, left = top - self.margin, left - self.margin
+        grid = [
+            [
+                self(padded[..., r * core : r * core + self.tile, c * core : c * core + self.tile])
+                for c in range(cols)
+            ]
+            for r in range(rows)
+        ]
+        out = {}
+        for key, first in grid[0][0].items():
+            if first.ndim == 2:
+                out[key] = torch.stack([cell[key] for row in grid for cell in row]).mean(0)
+                continue
+            whole = torch.cat([torch.cat([centre(c[key], core, core) for c in row], -1) for row in grid], -2)
+            out[key] = whole[..., top : top + height, left : left + width]
+        return out
+
+
+def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Mirror-pad (B, C, H, W) to height × width, image in the centre; also returns its (top, left) there."""
+    top, left = (height - images.shape[-2]) // 2, (width - images.shape[-1]) // 2
+    pads = (left, width - images.shape[-1] - left, top, height - images.shape[-2] - top)
+    while any(pads):
+        # reflect can add at most side-1 pixels at a time; small images are mirrored again
+        limits = (images.shape[-1] - 1,) * 2 + (images.shape[-2] - 1,) * 2
+        step = tuple(min(p, limit) for p, limit in zip(pads, limits))
+        images = F.pad(images, step, mode="reflect")
+        pads = tuple(p - s for p, s in zip(pads, step))
+    return images, (top, left)
+
+
+def centre(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The central height × width of (…, H, W); vectors (B, K) pass unchanged."""
+    if maps.ndim == 2:
+        return maps
+    top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
+    return maps[..., top : top + height, left : left + width]

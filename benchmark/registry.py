@@ -1,0 +1,128 @@
+"""What can be run: methods and datasets by name.
+
+A method is registered by its file in `benchmark/methods`, a dataset by its file in `benchmark/data`; both are
+imported on first use. A method's name is `method@row,key=value,…`: `row` is a published variant or a preset of
+that method, the rest overrides its arguments.
+"""
+
+import ast
+import importlib
+import pkgutil
+import re
+from dataclasses import dataclass, field
+
+from mmengine.registry import Registry
+
+from benchmark.errors import InputError, near_miss
+
+METHODS = Registry("method")
+DATASETS = Registry("dataset")
+_IMPORTED: set[str] = set()
+
+
+def _import(package: str) -> None:
+    if package not in _IMPORTED:
+        _IMPORTED.add(package)
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def method_names() -> list[str]:
+    """Names of all registered methods, sorted."""
+    _import("benchmark.methods")
+    return sorted(METHODS.module_dict)
+
+
+def dataset_names() -> list[str]:
+    """Names of all registered datasets, sorted."""
+    _import("benchmark.data")
+    return sorted(DATASETS.module_dict)
+
+
+def method_class(name: str):
+    """The Method subclass called `name`. Raises InputError with a near-miss hint."""
+    if name not in method_names():
+        hint = near_miss(name, method_names())
+        raise InputError(f"Unknown method '{name}'; known are {', '.join(method_names())}.{hint}")
+    return METHODS.get(name)
+
+
+def dataset_class(name: str):
+    """The Source subclass called `name`. Raises InputError with a near-miss hint."""
+    if name not in dataset_names():
+        hint = near_miss(name, dataset_names())
+        raise InputError(f"Unknown dataset '{name}'; known are {', '.join(dataset_names())}.{hint}")
+    return DATASETS.get(name)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed method name. `arguments` holds the row's arguments with the overrides applied."""
+
+    name: str
+    row: str
+    overrides: dict = field(default_factory=dict)
+    arguments: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Canonical name: row always present, overrides sorted, those equal to the row's own value omitted."""
+        return f"{self.name}@{self.row}" + "".join(f",{k}={_text(v)}" for k, v in sorted(self.overrides.items()))
+
+
+def parse(text: str, preset: str | None = None) -> Spec:
+    """Parse `method@row,key=value,…`; `preset` is the row when the text names none.
+
+    Raises:
+        InputError: unknown method, row or argument, each with a near-miss hint.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
+        raise InputError(f"'{text}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'.")
+    name, _, rest = text.partition("@")
+    cls = method_class(name)
+    words = [w for w in rest.split(",") if w]
+    row = words.pop(0) if words and "=" not in words[0] else preset
+    row = row or "small"
+    if row not in cls.presets:
+        hint = near_miss(row, cls.presets)
+        raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(cls.presets)}.{hint}")
+    known = cls.arguments()
+    base = known | cls.presets[row]
+    overrides = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"'{word}' in '{text}' has no value; write key=value after the first word.")
+        if key not in known:
+            hint = near_miss(key, known)
+            raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
+        value = _value(value)
+        if value != base[key] or type(value) is not type(base[key]):
+            overrides[key] = value
+    return Spec(name, row, overrides, base | overrides)
+
+
+def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = None, **extra):
+    """Build a method: `build("cellvta@debug", classes=5, tissues=19)`.
+
+    Args:
+        spec: name as in `parse`, or a parsed Spec.
+        classes: nucleus types without background; 0 means no type branch.
+        tissues: tissue classes; 0 means no tissue head.
+        extra: arguments that do not belong to the identity, such as `weights` (a local file).
+    """
+    spec = parse(spec, preset) if isinstance(spec, str) else spec
+    return method_class(spec.name)(classes, tissues, **(spec.arguments | extra))
+
+
+def _value(text: str):
+    lowered = {"true": True, "false": False, "none": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _text(value) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value).replace(" ", "")
