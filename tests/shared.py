@@ -1,0 +1,17 @@
+"""The optional folder of reference data beside the checkout; tests that need it skip with a reason when it is absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("BENCHMARK_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def shared(name: str) -> Path:
+    """Path of a reference file or folder, or skip the calling test."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs {name} of the reference data (folder '{SHARED}', or set BENCHMARK_SHARED); it is absent")
+    return path
