@@ -1,4 +1,4 @@
-"""Decoding of the HV family (HoVer-Net, CellViT, CellVTA): raw maps of one image to nuclei. No torch, no OpenCV."""
+"""Decoding of the HV family (HoVer-Net, CellViT, CellVTA): raw maps of one image to nuclei."""
 
 import numpy as np
 
@@ -26,15 +26,15 @@ def decode_hv(
         mpp: micrometres per pixel.
 
     Returns:
-        All instances of the watershed, renumbered to 1..N in the same order; `types` by `vote`; `scores` float32, the
-        share of an instance's pixels that hold its type (1 where tp is None).
+        All instances of the watershed, renumbered to 1..N in the same order; `types` by `vote`; `scores` float32,
+        the share of an instance's pixels that hold its type (1 where tp is None).
 
     Raises:
         ValueError: shapes that do not belong together.
 
-    The published CellViT dictionary drops instances whose deciding contour has fewer than 3 points (specks and
-    one-pixel lines) and, without any background, the lowest id. Here the instance map stays complete: the metric
-    records carry that test as `points`, and each protocol decides. So it does with instances of type 0.
+    The published CellViT dictionary drops instances whose deciding contour has fewer than 3 points (specks,
+    one-pixel lines) and, without any background, the lowest id. Here the instance map stays complete: the
+    metric records carry that test as `points`, and each protocol decides. Instances of type 0 stay likewise.
     """
     settings = settings or HVSettings.for_mpp(mpp)
     raw = watershed(np_map, hv, settings)
@@ -50,8 +50,8 @@ def decode_hv(
     type_map = tp.argmax(0) if tp.ndim == 3 else tp
     if type_map.shape != instances.shape or type_map.dtype.kind not in "iu":
         raise ValueError(
-            f"tp has shape {tp.shape} ({tp.dtype}), expected (classes + 1, height, width) logits or an integer "
-            f"(height, width) map for an image of {instances.shape}"
+            f"tp is {tp.dtype} {tp.shape}, expected (classes + 1, height, width) logits or an integer "
+            f"(height, width) type map for an image of {instances.shape}"
         )
     types, scores = vote(instances, type_map, n)
     return Nuclei(instances, types, float(mpp), scores)

@@ -1,8 +1,10 @@
-"""Horizontal and vertical distance maps (HoVer-Net, Graham et al. 2019; CellViT, Hörst et al. 2024) as targets.
+"""Horizontal and vertical distance maps (HoVer-Net, Graham et al. 2019; CellViT, Hörst et al. 2024) as
+targets.
 
-For a pixel in column c of an instance whose centre of mass lies in column m, x = c + 1 - floor(m + 1/2); negative
-values are divided by |min|, positive ones by max over the instance, so that x runs from -1 to 1; y likewise over rows.
-The pixel offset of 1 is the published one: the zero lies one pixel before the rounded centre.
+For a pixel in column c of an instance whose centre of mass lies in column m, x = c + 1 - floor(m + 1/2);
+negative values are divided by |min|, positive ones by max over the instance, so that x runs from -1 to 1; y
+likewise over rows. The pixel offset of 1 is the published one: the zero lies one pixel before the rounded
+centre.
 """
 
 import numpy as np
@@ -21,9 +23,9 @@ def hv_targets(
 
     Args:
         instances: (H, W) integer ids, 0 = background, ids need not be contiguous.
-        variant: "cellvit" (also CellVTA), or "hovernet": disconnected pieces (4-connected) of one id are separate
-            instances, those with fewer than 30 pixels inside the crop keep 0, and so do those whose widened
-            bounding box would begin above or left of the image (a negative start of a slice).
+        variant: "cellvit" (also CellVTA), or "hovernet": disconnected pieces (4-connected) of one id are
+            separate instances, those with fewer than 30 pixels inside the crop keep 0, and so do those whose
+            widened bounding box would begin above or left of the image (a negative start of a slice).
         crop: hovernet only: (height, width) of the centre to return; centres come from the whole patch.
 
     Returns:
@@ -78,8 +80,8 @@ def _hovernet(instances: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
 
 
 def _python_slice(box: tuple[slice, slice]) -> tuple[slice, slice]:
-    """The widened box as the published code indexes it: a negative start counts from the far end, so the slice is
-    empty, or for an instance that spans the image a sliver of it."""
+    """The widened box as the published code indexes it: a negative start counts from the far end, so the
+    slice is empty, or for an instance that spans the image a sliver of it."""
     return tuple(slice(side.start - MARGIN, side.stop + MARGIN) for side in box)
 
 
