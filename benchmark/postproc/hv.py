@@ -26,8 +26,8 @@ def decode_hv(
         mpp: micrometres per pixel.
 
     Returns:
-        All instances of the watershed, renumbered to 1..N in the same order; `types` by `vote`; `scores` float32,
-        the share of an instance's pixels that hold its type (1 where tp is None).
+        All instances of the watershed, renumbered to 1..N in the same order; `types` by `vote`; `scores`
+        float32, the share of an instance's pixels that hold its type (1 where tp is None).
 
     Raises:
         ValueError: shapes that do not belong together.

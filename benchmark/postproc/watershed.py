@@ -1,7 +1,7 @@
-"""From a nucleus map and distance maps to instances: the marker-controlled watershed of HoVer-Net and CellViT.
+"""From nucleus and distance maps to instances: the marker-controlled watershed of HoVer-Net and CellViT.
 
-HoVer-Net (Graham et al. 2019, section III-C) and CellViT (Hörst et al. 2024) share the chain and differ in numbers;
-OpenCV's operations are restated with scipy and scikit-image and give the same instance maps.
+HoVer-Net (Graham et al. 2019, section III-C) and CellViT (Hörst et al. 2024) share the chain and differ in
+numbers; OpenCV's operations are restated with scipy and scikit-image and give the same instance maps.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -16,10 +16,10 @@ class HVSettings:
     """Numbers of the post-processing.
 
     Attributes:
-        threshold: "argmax": a nucleus where its probability is > .5 (CellViT); "half": where it is >= .5 (HoVer-Net).
+        threshold: "argmax": nucleus where its probability is > .5 (CellViT); "half": >= .5 (HoVer-Net).
         ksize: side of the Sobel kernel in pixels, odd, >= 3.
         object_size: markers smaller than this many pixels are dropped.
-        component_size: nucleus components (4-connected) smaller than this many pixels are dropped; published 10.
+        component_size: nucleus components (4-connected) smaller than this are dropped; published 10.
         edge: markers are where the normalised gradient stays below this; published 0.4.
         opening: whether markers are opened with the 5x5 ellipse (published: yes). It removes small nuclei.
     """
@@ -58,7 +58,7 @@ class HVSettings:
         return cls.cellvit40() if mpp < 0.375 else cls.cellvit20()
 
     def updated(self, params: dict | None) -> "HVSettings":
-        """These settings with `params` (field name -> value) applied. Raises ValueError for an unknown name."""
+        """These settings with `params` (field name -> value) applied. ValueError for an unknown name."""
         params = params or {}
         known = [f.name for f in fields(self)]
         for name in params:
@@ -71,7 +71,11 @@ def foreground(np_map: np.ndarray, settings: HVSettings) -> np.ndarray:
     """bool (H, W) nucleus pixels.
 
     Args:
-        np_map: (2, H, W) logits or probabilities (background, nucleus), (H, W) probability of nucleus, or bool (H, W).
+        np_map: (2, H, W) logits or probabilities (background, nucleus), (H, W) probability of nucleus, or
+            bool (H, W).
+
+    Raises:
+        ValueError: anything else.
     """
     np_map = np.asarray(np_map)
     if np_map.ndim == 2 and np_map.dtype == bool:
@@ -97,9 +101,9 @@ def watershed(np_map: np.ndarray, hv: np.ndarray, settings: HVSettings | None = 
         settings: default HVSettings.cellvit40().
 
     Returns:
-        int32 (H, W) instance ids in raster order of their markers, 0 = background; ids have gaps where small markers
-        were dropped, as in the published code. Components without a marker are background. The distance maps are
-        normalised over the whole image, so the result of a tile differs from that of its image.
+        int32 (H, W) instance ids in raster order of their markers, 0 = background; ids have gaps where small
+        markers were dropped, as in the published code. Components without a marker are background. The distance
+        maps are normalised over the whole image, so the result of a tile differs from that of its image.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -136,7 +140,7 @@ def drop_small(labels: np.ndarray, size: int) -> np.ndarray:
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Background that is not 4-connected to the image border becomes foreground (scipy's binary_fill_holes)."""
+    """Background not 4-connected to the image border becomes foreground (scipy's binary_fill_holes)."""
     outside, n = ndimage.label(~mask)
     open_air = np.zeros(n + 1, bool)
     for line in (outside[0], outside[-1], outside[:, 0], outside[:, -1]):
@@ -154,7 +158,7 @@ def open_ellipse(mask: np.ndarray) -> np.ndarray:
 
 
 def _stamp(mask: np.ndarray, outside: bool, combine) -> np.ndarray:
-    """Combine each pixel's neighbours under the ellipse: a 3x5 block and the two pixels above and below it."""
+    """Combine each pixel's neighbours under the ellipse: a 3x5 block and a pixel above and below it."""
     height, width = mask.shape
     padded = np.pad(mask, 2, constant_values=outside)
     row = padded[:, :width].copy()
@@ -169,7 +173,7 @@ def _stamp(mask: np.ndarray, outside: bool, combine) -> np.ndarray:
 
 
 def _gradient(values: np.ndarray, axis: int, ksize: int) -> np.ndarray:
-    """float32 (H, W) in [0, 1]: 1 - the min-max normalised Sobel derivative of the normalised map along `axis`."""
+    """float32 (H, W) in [0, 1]: 1 - the min-max normalised Sobel slope of the normalised map along `axis`."""
     derivative, smooth = _sobel(ksize)
     scaled = _unit_range(values).astype(np.float64)
     slope = ndimage.correlate1d(scaled, derivative, axis, mode="mirror")
