@@ -102,8 +102,8 @@ def watershed(np_map: np.ndarray, hv: np.ndarray, settings: HVSettings | None = 
 
     Returns:
         int32 (H, W) instance ids in raster order of their markers, 0 = background; ids have gaps where small
-        markers were dropped, as in the published code. Components without a marker are background. The distance
-        maps are normalised over the whole image, so the result of a tile differs from that of its image.
+        markers were dropped, as in the published code. Components without a marker are background. The
+        distance maps are normalised over the whole image: a tile's result differs from its image's.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -134,9 +134,8 @@ def drop_small(labels: np.ndarray, size: int) -> np.ndarray:
     """Labels with fewer than `size` pixels become 0; the others keep their id."""
     keep = np.bincount(labels.ravel()) >= size
     keep[0] = False
-    return np.where(keep, np.arange(len(keep), dtype=labels.dtype), 0)[labels].astype(
-        labels.dtype, copy=False
-    )
+    lookup = np.where(keep, np.arange(len(keep)), 0).astype(labels.dtype)
+    return lookup[labels]
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
