@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from benchmark.ops.fallback import gather_sum, grid_sample_sum
+from benchmark.ops.fallback import grid_sample_sum, torch_sum
 
-_BACKENDS = {"torch": gather_sum, "reference": grid_sample_sum}
+_BACKENDS = {"torch": torch_sum, "reference": grid_sample_sum}
 _ABSENT = {
     "cuda": "not built in this version; the 'torch' backend runs on CUDA devices",
     "cpu": "not built in this version; the 'torch' backend runs on CPUs",
@@ -42,8 +42,8 @@ def ms_deform_attn(
     Args:
         value: (B, S, M, D) floating; the levels' pixels one after another, row by row; M heads of D channels.
         spatial_shapes: (H, W) of each of L levels, sum of H * W = S: a sequence, or an integer tensor (L, 2).
-        sampling_locations: (B, Lq, M, L, P, 2) as (x, y); 0 and 1 are the outer edges of the level's first and last
-            pixel. Outside is zero; NaN counts as outside. Half precision ruins locations: keep them float32.
+        sampling_locations: (B, Lq, M, L, P, 2) as (x, y); 0 and 1 are the outer edges of the level's first and
+            last pixel. Outside is zero; NaN counts as outside. Half precision ruins locations: keep float32.
         attention_weights: (B, Lq, M, L, P), already normalised.
         backend: a name from `backends()`; None takes `default_backend`.
 
@@ -147,9 +147,8 @@ class MSDeformAttn(nn.Module):
         with torch.no_grad():
             self.sampling_offsets.weight.zero_()
             self.sampling_offsets.bias.copy_(grid.flatten())
-        for layer in (self.attention_weights,):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
         for layer in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
