@@ -95,7 +95,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
         if key not in known:
             hint = near_miss(key, known)
             raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
-        value = _value(value)
+        value = value_of(value)
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
     return Spec(name, row, overrides, base | overrides)
@@ -114,7 +114,7 @@ def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = Non
     return method_class(spec.name)(classes, tissues, **(spec.arguments | extra))
 
 
-def _value(text: str):
+def value_of(text: str):
     lowered = {"true": True, "false": False, "none": None}
     if text.lower() in lowered:
         return lowered[text.lower()]

@@ -42,6 +42,7 @@ class Method(nn.Module):
     version: ClassVar[int] = 1  # raise it when results change; part of a result's identity
     trainable: ClassVar[bool] = True  # False: nothing to train (the classical baseline)
     mpp: ClassVar[float] = 0.25
+    has_types: bool = True  # False: predicts nuclei without types (no type branch)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     margin: int = 0  # pixels that the output lacks on each side of the input (valid convolutions)

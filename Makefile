@@ -1,0 +1,78 @@
+# Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
+# BACKBONE PROTOCOL STALE SET ("recipe.epochs=3 …") PYTHON PIP_ARGS RESULTS REPORTS CACHE
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& $$p -c 'import venv, ensurepip' 2>/dev/null && { command -v $$p; break; }; done)
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m benchmark
+READY := $(VENV)/.ready
+
+export BENCHMARK_RESULTS := $(RESULTS)
+export BENCHMARK_REPORTS := $(REPORTS)
+export BENCHMARK_CACHE := $(CACHE)
+ifeq ($(strip $(RESULTS)),)
+unexport BENCHMARK_RESULTS
+endif
+ifeq ($(strip $(REPORTS)),)
+unexport BENCHMARK_REPORTS
+endif
+ifeq ($(strip $(CACHE)),)
+unexport BENCHMARK_CACHE
+endif
+
+GRID = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') $(if $(DATASET),--dataset '$(DATASET)') \
+	$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(PRESET),--preset '$(PRESET)') \
+	$(if $(BACKBONE),--backbone '$(BACKBONE)') $(if $(DEVICE),--device '$(DEVICE)')
+PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
+	$(if $(SEEDS),--seeds $(SEEDS))
+
+.PHONY: help ablation table run status test bench report prepare lint clean test-parity
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; echo "  example: make ablation FOLDS=all SEEDS='0 1 2'"
+	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
+
+ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
+	@$(RUN) ablation $(GRID) $(PART) $(if $(STALE),--stale $(STALE)) $(if $(SHARD),--shard $(SHARD)) $(SET)
+
+run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
+	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
+	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(SET)
+
+table: $(READY) ## write the tables and the size plot from finished runs, print the main one
+	@$(RUN) table $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol $(PROTOCOL))
+
+report: table ## the same as table
+
+status: $(READY) ## the state of every cell, and why
+	@$(RUN) status $(GRID) $(PART) $(SET)
+
+prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
+	@$(RUN) prepare $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)')
+
+test: $(READY) ## the tests (no network, no GPU)
+	@$(VENV)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-parity: $(READY) ## full-size models against the golden figures of the reference data
+	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+bench: $(READY) ## speed scripts, ratios printed
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+lint: $(READY) ## ruff
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+clean: ## remove the virtual environment, caches and reports (never results)
+	rm -rf $(VENV) cache reports/*/ .pytest_cache .ruff_cache *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module was not found; install it (for example: apt-get install python3 python3-venv) or name it with PYTHON=/path/to/python3." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not Python 3.11 or newer; install one or name it with PYTHON=/path/to/python3." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; install it (for example: apt-get install python3-venv)." >&2; exit 2; }
+	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing the dependencies into $(VENV) (once; torch is large) …" >&2
+	@$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@

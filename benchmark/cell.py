@@ -1,0 +1,216 @@
+"""One cell of an experiment: a method on a fold with a seed. What it is, what identifies its result, its state."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from benchmark import config, registry
+from benchmark.errors import InputError
+from benchmark.files import read_json
+from benchmark.paths import RunId
+
+LOCK, METRICS, FAILED, CHECKPOINT = ".lock", "metrics.json", "failed.txt", "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all cells of one command share.
+
+    Attributes:
+        preset: scale of methods whose name gives no row.
+        backbone: weights for published backbones: a local file, "hub", "random" or None (not given).
+        overrides: dotted recipe keys.
+    """
+
+    dataset: str
+    data_root: str | None
+    preset: str
+    experiment: str
+    results: Path
+    cache: Path
+    device: str = "auto"
+    backbone: str | None = None
+    overrides: tuple[tuple[str, object], ...] = ()
+
+    @functools.cached_property
+    def config(self):
+        """The loaded experiment."""
+        return config.load(self.experiment)
+
+    @functools.cached_property
+    def source(self):
+        """The dataset's Source."""
+        return registry.dataset_class(self.dataset)(self.data_root)
+
+    @functools.cached_property
+    def protocols(self) -> dict[str, int]:
+        """Protocol name -> version."""
+        from benchmark.metrics.protocols import PROTOCOLS
+
+        return {name: protocol.version for name, protocol in PROTOCOLS.items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a fold with a seed, within a setup."""
+
+    setup: Setup
+    spec: registry.Spec
+    fold: int
+    seed: int
+
+    @property
+    def run(self) -> RunId:
+        return RunId(self.setup.dataset, str(self.spec), self.fold, self.seed, self.setup.config.kind)
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder(self.setup.results)
+
+    @functools.cached_property
+    def recipe(self) -> dict:
+        """The recipe in force."""
+        return config.recipe_for(self.setup.config, self.spec, dict(self.setup.overrides))
+
+    @functools.cached_property
+    def weights(self) -> tuple[str | None, str]:
+        """(what fills the backbone: "pretext", a file, "hub" or None; what the tables call it)."""
+        from benchmark import pretrain
+
+        name = registry.method_class(self.spec.name).backbone_of(self.spec.arguments)
+        given = self.setup.backbone
+        if name is None or given == "random":
+            return None, "random"
+        if given == "hub":
+            return "hub", f"{name} (hub)"
+        if given:
+            return given, f"{Path(given).name}:{_file_mark(Path(given))}"
+        if name in pretrain.BACKBONES and self.recipe["pretrain"] != 0:
+            return "pretext", f"synthetic pretext:{pretrain.key(name, updates=self.recipe['pretrain'])}"
+        return None, "random"
+
+    def supports(self) -> tuple[bool, str]:
+        """(runnable here, reason when not)."""
+        cls = registry.method_class(self.spec.name)
+        given = self.setup.backbone or self.weights[0]
+        return cls.supports(self.spec.arguments | {"weights": given})
+
+    def parts(self) -> dict:
+        """Everything that decides the result, as JSON-able values."""
+        cls = registry.method_class(self.spec.name)
+        return {
+            "method": str(self.spec),
+            "method_version": cls.version,
+            "arguments": self.spec.arguments,
+            "kind": self.setup.config.kind,
+            "recipe": self.recipe if cls.trainable else {},
+            "backbone": self.weights[1],
+            "dataset": self.setup.dataset,
+            "data": data_identity(self.setup, self.fold),
+            "fold": self.fold,
+            "seed": self.seed,
+            "protocols": self.setup.protocols,
+        }
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Identity of the result."""
+        return config.key(self.parts())
+
+    def lock(self) -> filelock.FileLock:
+        """The cell's lock: held while it runs, freed by the operating system when its owner dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(self.folder / LOCK)
+
+    def state(self) -> tuple[str, str]:
+        """(state, why): done, stale, running, skipped, partial, failed or missing; derived, never stored."""
+        folder = self.folder
+        if (folder / METRICS).exists():
+            return self._done_or_stale()
+        supported, reason = self.supports()
+        if not supported:
+            return "skipped", reason
+        if (folder / LOCK).exists() and _held(folder / LOCK):
+            return "running", f"owner {(folder / 'owner.txt').read_text().strip()}" if (
+                folder / "owner.txt"
+            ).exists() else "owner unknown"
+        if (folder / FAILED).exists():
+            lines = [line for line in (folder / FAILED).read_text().splitlines() if line.strip()]
+            return "failed", lines[-1] if lines else "no traceback was kept"
+        if (folder / CHECKPOINT).exists():
+            log = folder / "log.jsonl"
+            epochs = len(log.read_text().splitlines()) if log.exists() else 0
+            return "partial", f"{epochs} of {self.recipe['epochs']} epochs; resumes"
+        return "missing", "not run yet"
+
+    def _done_or_stale(self) -> tuple[str, str]:
+        path = self.folder / METRICS
+        try:
+            stored = read_json(path)
+            old = stored["identity"]
+        except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+            return "failed", f"{path} is damaged; delete it and run again"
+        new = json.loads(json.dumps(self.parts(), default=list))
+        if new["data"] is None:
+            old, new = old | {"data": None}, new
+        differences = config.differing(old, new)
+        if differences:
+            return "stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else "")
+        return "done", ""
+
+
+def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
+    """The grid of an experiment, or the part of it that the arguments name.
+
+    Args:
+        folds: list of numbers, or "all" for every published split of the dataset.
+
+    Raises:
+        InputError: unknown method, fold that the dataset does not have, negative seed.
+    """
+    chosen = setup.config
+    methods = list(methods or chosen.methods)
+    specs = [registry.parse(m, setup.preset) for m in methods]
+    known = setup.source.splits()
+    folds = known if folds == "all" else list(folds or chosen.folds)
+    for fold in folds:
+        if fold not in known:
+            raise InputError(
+                f"FOLD={fold}: dataset '{setup.dataset}' has the published splits "
+                f"{', '.join(map(str, known))}; choose one of these."
+            )
+    seeds = list(seeds if seeds is not None else chosen.seeds)
+    return [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
+
+
+@functools.lru_cache(maxsize=16)
+def data_identity(setup: Setup, fold: int) -> str | None:
+    """Fingerprint of the data that split `fold` uses."""
+    from benchmark.data.prepare import fingerprint
+
+    return fingerprint(setup.source, fold)
+
+
+def _held(path: Path) -> bool:
+    try:
+        with filelock.FileLock(path).acquire(timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def _file_mark(path: Path) -> str:
+    """Size and a hash over both ends of a weights file: cheap, and different for different weights."""
+    import hashlib
+
+    if not path.is_file():
+        raise InputError(f"Backbone weights '{path}' do not exist; give a file, 'hub' or 'random'.")
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        ends = handle.read(1 << 20)
+        handle.seek(max(0, size - (1 << 20)))
+        ends += handle.read()
+    return hashlib.sha256(ends + str(size).encode()).hexdigest()[:12]

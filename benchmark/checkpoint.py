@@ -1,0 +1,46 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from benchmark.errors import InputError
+from benchmark.files import atomic
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a training checkpoint (tensors and plain Python values only)."""
+    with atomic(path) as handle:
+        torch.save(state, handle)
+
+
+def load(path: Path) -> dict:
+    """Read a training checkpoint onto the CPU with weights_only=True. Raises InputError when it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load "
+            f"({str(error).splitlines()[0][:120]}); delete it and run again."
+        ) from error
+
+
+def save_weights(path: Path, module: torch.nn.Module) -> None:
+    """Write a module's parameters and buffers as safetensors."""
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    with atomic(path) as handle:
+        handle.write(safetensors.torch.save(state))
+
+
+def load_weights(path: Path, module: torch.nn.Module) -> None:
+    """Fill a module from `save_weights`, strictly. Raises InputError when keys or shapes differ."""
+    try:
+        module.load_state_dict(safetensors.torch.load_file(path), strict=True)
+    except (RuntimeError, OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path}: the stored weights do not fit this method ({str(error).splitlines()[0][:160]}); "
+            f"delete the run folder and run again."
+        ) from error

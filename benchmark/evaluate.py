@@ -1,0 +1,131 @@
+"""From images to records: predict, decode, match once; the pixels are not touched again after that."""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmark import loader, optim
+from benchmark.data.nuclei import Nuclei
+from benchmark.metrics.match import match
+from benchmark.metrics.records import Records
+
+POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
+
+
+@dataclass
+class Evaluation:
+    """What one pass over a subset gave. seconds are of the forward passes and of decoding alone."""
+
+    records: Records
+    predictions: list  # (instances, types) per image when they were kept
+    forward_seconds: float
+    decode_seconds: float
+    images: int
+
+
+def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=None) -> tuple:
+    """Predict and match this rank's share of `subset`.
+
+    Args:
+        world: a `distributed.World`.
+        keep: return the predicted maps too.
+        progress: called with (images done, images in all).
+
+    Returns:
+        (list of (index, Match, (instances, types) or None, decode seconds), forward seconds)
+    """
+    method.eval()
+    indices = list(range(len(subset)))[world.rank :: world.size]
+    name = optim.precision(recipe["precision"], world.device)
+    workers = loader.usable_cores() if len(indices) >= POOL_FROM else 0
+    forward_seconds, done = 0.0, []
+    with _pool(workers) as submit:
+        waiting = collections.deque()
+        for start in range(0, len(indices), recipe["eval_batch"]):
+            rows = indices[start : start + recipe["eval_batch"]]
+            samples = [subset[i] for i in rows]
+            images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
+            began = time.perf_counter()
+            with torch.inference_mode(), optim.autocast(name, world.device):
+                outputs = method.predict(loader.to_float(images.to(world.device)))
+            outputs = {k: v.float().cpu().numpy() for k, v in outputs.items()}
+            forward_seconds += time.perf_counter() - began
+            for j, (i, sample) in enumerate(zip(rows, samples)):
+                maps = {k: v[j] for k, v in outputs.items()}
+                waiting.append((i, submit(decode_and_match, type(method), maps, sample.nuclei, keep)))
+            while len(waiting) > 4 * max(1, workers) * recipe["eval_batch"]:
+                i, future = waiting.popleft()
+                done.append((i, *future.result()))
+            if progress:
+                progress(len(done) + len(waiting), len(indices))
+        done += [(i, *future.result()) for i, future in waiting]
+    return done, forward_seconds
+
+
+def collect(shares: list[tuple], subset, has_types: bool) -> Evaluation:
+    """Join the shares of all ranks in the order of the subset."""
+    rows = sorted((row for share, _ in shares for row in share), key=lambda row: row[0])
+    meta = []
+    for i, _, _, _ in rows:
+        nuclei = subset[i].nuclei
+        meta.append(
+            {
+                "image": i,
+                "image_id": nuclei.image_id,
+                "tissue": nuclei.tissue,
+                "source": nuclei.source,
+                "typed": nuclei.typed,
+                "pred_typed": has_types,
+            }
+        )
+    return Evaluation(
+        records=Records.collect([m for _, m, _, _ in rows], meta),
+        predictions=[p for _, _, p, _ in rows],
+        forward_seconds=sum(s for _, s in shares),
+        decode_seconds=sum(s for *_, s in rows),
+        images=len(rows),
+    )
+
+
+def decode_and_match(cls, maps: dict[str, np.ndarray], truth: Nuclei, keep: bool):
+    """(Match, (instances, types) or None, seconds of decoding) of one image; may run in a worker process."""
+    began = time.perf_counter()
+    predicted = cls.decode(maps, truth.mpp, None)
+    seconds = time.perf_counter() - began
+    true_types = truth.type_map if truth.type_map is not None else truth.types
+    found = match(truth.instances, true_types, predicted.instances, predicted.types, mpp=truth.mpp)
+    small = len(predicted) < 2**16
+    kept = (predicted.instances.astype(np.uint16 if small else np.int32), predicted.types) if keep else None
+    return found, kept, seconds
+
+
+def ragged(predictions: list) -> dict[str, np.ndarray]:
+    """Arrays of predictions.npz: instances (N, H, W), types of all nuclei in order (M,), offsets (N+1,)."""
+    return {
+        "instances": np.stack([instances for instances, _ in predictions]),
+        "types": np.concatenate([types for _, types in predictions]).astype(np.uint8),
+        "offsets": np.cumsum([0, *[len(types) for _, types in predictions]]),
+    }
+
+
+@contextlib.contextmanager
+def _pool(workers: int):
+    """Yields submit(function, *arguments) -> future; without workers the call happens at once, in this process."""
+    if not workers:
+
+        def now(function, *arguments):
+            future = concurrent.futures.Future()
+            future.set_result(function(*arguments))
+            return future
+
+        yield now
+        return
+    context = multiprocessing.get_context("spawn")  # a forked child of a process with CUDA or OpenMP threads may hang
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield pool.submit

@@ -1,0 +1,96 @@
+"""The grid: cells of an experiment, the state of each, and the missing ones run one subprocess each."""
+
+import collections
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmark.cell import Cell
+from benchmark.errors import InputError
+
+TO_RUN = ("missing", "partial", "failed")
+
+
+def check_results(results: Path) -> None:
+    """Refuse a results folder that is no folder or cannot be written. Raises InputError."""
+    for path in [results, *results.parents]:
+        if path.exists():
+            if not path.is_dir():
+                raise InputError(f"{path}: expected a folder for results, found a file; move it away or set RESULTS=.")
+            break
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe = results / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{results}: cannot write results there ({error.strerror}); set RESULTS= elsewhere.") from error
+
+
+def status(cells: list[Cell]) -> str:
+    """A line per cell: state, cell, why."""
+    rows = [(str(cell.run), *cell.state()) for cell in cells]
+    wide = max(len(name) for name, *_ in rows)
+    lines = [f"{state:8} {name:{wide}} {why}".rstrip() for name, state, why in rows]
+    counts = collections.Counter(state for _, state, _ in rows)
+    return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
+
+
+def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)) -> int:
+    """Run what is missing, partial or failed, one subprocess a cell; skip what another process runs.
+
+    Args:
+        command: the command line that runs one cell, to which method, fold and seed are added.
+        stale: run stale cells too (their results are replaced).
+        shard: (i, n): this machine's share, cells i, i+n, …
+
+    Returns:
+        the number of cells that failed in this call.
+    """
+    wanted = (*TO_RUN, "stale") if stale else TO_RUN
+    states = [(cell, *cell.state()) for cell in cells[shard[0] :: shard[1]]]
+    todo = [cell for cell, state, _ in states if state in wanted]
+    for cell, state, why in states:
+        if state == "skipped" or (state == "stale" and not stale) or state == "running":
+            hint = " (STALE=rerun replaces it)" if state == "stale" else ""
+            print(f"{state}: {cell.run}: {why}{hint}", file=sys.stderr)
+    done = sum(state == "done" for _, state, _ in states)
+    if not todo:
+        print(f"Nothing to run: {done} of {len(states)} cells are done.", file=sys.stderr)
+        return 0
+    print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
+    began, failures = time.perf_counter(), 0
+    for n, cell in enumerate(todo):
+        if cell.state()[0] not in wanted:  # another machine took it meanwhile
+            continue
+        spent = time.perf_counter() - began
+        left = f", about {spent / n * (len(todo) - n):.0f} s left" if n else ""
+        print(f"\n=== cell {n + 1}/{len(todo)}: {cell.run}{left}", file=sys.stderr, flush=True)
+        arguments = ["--method", str(cell.spec), "--fold", str(cell.fold), "--seed", str(cell.seed)]
+        if _subprocess([*command, *arguments]) != 0:
+            failures += 1
+            print(f"failed: {cell.run}: {cell.state()[1]}", file=sys.stderr, flush=True)
+    print(f"\n{len(todo) - failures} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.", file=sys.stderr)
+    return failures
+
+
+def _subprocess(command: list[str]) -> int:
+    """Run a command; SIGTERM and Ctrl-C end the child too."""
+    child = subprocess.Popen(command)
+
+    def stop(number, frame):
+        child.terminate()
+        child.wait()
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+

@@ -1,0 +1,92 @@
+"""Training crops as batches: every random choice is a function of (seed, epoch, position)."""
+
+import os
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.data import augment, sampling
+
+
+class Crops(Dataset):
+    """Augmented crops of a training subset with a method's targets.
+
+    An item's key is (epoch, position, index): which epoch, which draw of that epoch, which image.
+    """
+
+    def __init__(self, subset, method, recipe: dict, tissues: tuple[str, ...], seed: int):
+        self.subset = subset
+        self.targets = type(method).targets
+        self.side = recipe["crop"]
+        before = (method.input_side(self.side) - self.side) // 2
+        self.context = (before, method.input_side(self.side) - self.side - before)
+        self.steps = augmentations(recipe["augment"])
+        self.tissue_ids = {name: i for i, name in enumerate(tissues)}
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, torch.Tensor]:
+        epoch, position, index = key
+        rng = np.random.default_rng([self.seed, 1, epoch, position])
+        sample = augment.augment(self.subset[index], rng, self.steps)
+        image, nuclei = augment.crop(sample, rng, self.side, self.context)
+        item = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.targets(nuclei).items()}
+        item["image"] = to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
+        item["typed"] = torch.tensor(nuclei.typed)
+        item["tissue"] = torch.tensor(self.tissue_ids.get(nuclei.tissue, -1))
+        return item
+
+
+class Draws:
+    """The order of one epoch: yields lists of keys, one list per batch of this rank."""
+
+    def __init__(self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+        self.weights, self.seed, self.rank, self.world = weights, seed, rank, world
+        self.samples = samples
+        self.batch = min(batch, samples)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, self.samples // self.batch)
+
+    def __iter__(self):
+        rng = np.random.default_rng([self.seed, 0, self.epoch])
+        order = sampling.draws(self.weights, self.samples, rng)
+        share = -(-self.batch // self.world)
+        for b in range(len(self)):
+            positions = range(b * self.batch + self.rank * share, min((b + 1) * self.batch, b * self.batch + (self.rank + 1) * share))
+            yield [(self.epoch, p, int(order[p])) for p in positions]
+
+
+def training_loader(subset, method, recipe: dict, tissues, seed: int, device, rank: int, world: int, batch: int):
+    """A DataLoader over `Crops`; set `loader.batch_sampler.epoch` before each epoch."""
+    plan = recipe["sampling"]
+    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"])
+    draws = Draws(weights, recipe["samples"] or len(subset), batch, seed, rank, world)
+    workers = recipe["workers"]
+    if workers is None:
+        workers = 0 if device.type == "cpu" else min(8, max(1, usable_cores() - 1))
+    return DataLoader(
+        Crops(subset, method, recipe, tissues, seed),
+        batch_sampler=draws,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def augmentations(steps) -> list[dict]:
+    """A list of steps, or the name of one: "matched" or a published recipe's."""
+    if not isinstance(steps, str):
+        return [dict(s) for s in steps]
+    return augment.MATCHED if steps == "matched" else augment.PUBLISHED[steps]
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """uint8 0..255 to float32 in [0, 1]."""
+    return images.to(torch.float32) / 255
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,197 @@
+"""One cell from start to finish: data, weights, training, test, records, and metrics.json last of all."""
+
+import io
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+
+import numpy as np
+import torch
+
+from benchmark import checkpoint, distributed, evaluate, optim, pretrain, provenance, registry, train
+from benchmark.cell import FAILED, METRICS, Cell
+from benchmark.data.prepare import prepare
+from benchmark.errors import InputError
+from benchmark.files import atomic, read_json, write_json
+from benchmark.metrics.protocols import PROTOCOLS
+
+
+def run(cell: Cell, world, say=None) -> dict:
+    """Run a cell, or return its stored metrics when it is done.
+
+    A stale result is replaced; a failed or partial one is taken up where it stands.
+
+    Raises:
+        InputError: bad input, gated weights absent, or another live process holds the cell.
+    """
+    say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
+    state, why = cell.state() if world.first else ("", "")
+    state, why = world.gather((state, why))[0]
+    if state == "done":
+        if world.first:
+            say("already done")
+        return read_json(cell.folder / METRICS)
+    if state == "skipped":
+        raise InputError(f"{cell.run} cannot run here: {why}.")
+    if state == "stale" and world.first:
+        say(f"stale, running anew: {why}")
+    lock = cell.lock()
+    try:
+        if world.first:
+            lock.acquire(timeout=0)
+    except OSError as error:
+        raise InputError(f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it.") from error
+    try:
+        if world.first:
+            with atomic(cell.folder / "owner.txt", "w") as handle:
+                handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+            for leftover in (METRICS, FAILED):
+                (cell.folder / leftover).unlink(missing_ok=True)
+        return _run(cell, world, say)
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        if world.first:
+            with atomic(cell.folder / FAILED, "w") as handle:
+                handle.write(traceback.format_exc())
+        raise
+    finally:
+        if world.first:
+            (cell.folder / "owner.txt").unlink(missing_ok=True)
+            lock.release()
+
+
+def _run(cell: Cell, world, say) -> dict:
+    setup, folder, recipe = cell.setup, cell.folder, cell.recipe
+    cls = registry.method_class(cell.spec.name)
+    data = prepare(setup.source, setup.cache, split=cell.fold)
+    weights, label = cell.weights
+    pretraining = 0.0
+    if weights == "pretext":
+        made = pretrain.ensure(cls.backbone_of(cell.spec.arguments), setup.cache, updates=recipe["pretrain"])
+        weights, pretraining = str(made.path), made.seconds
+
+    torch.manual_seed(cell.seed)
+    np.random.seed(cell.seed)  # for libraries that draw from the global generator; ours never do
+    extra = {"weights": weights} if weights and cls.trainable else {}
+    method = registry.build(cell.spec, len(data.classes), len(data.tissues), **extra)
+    story = provenance.describe(cell.seed, str(world.device), op_backend(method), data.fingerprint(cell.fold))
+    if world.first:
+        write_json(folder / "config.json", describe(cell, data, label))
+    say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
+
+    if cls.trainable:
+        published = setup.config.kind == "published"
+        trained = train.train(method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say)
+        checkpoint.load_weights(folder / train.WEIGHTS, method)
+    else:
+        trained = train.Trained(-1, None, 0.0, 0)
+    method.to(world.device)
+
+    subset = data.subset(cell.fold, "test")
+    shares = world.gather(evaluate.evaluate(method, subset, recipe, world, keep=True))
+    peak, kind = peak_memory(world)
+    if not world.first:
+        world.barrier()
+        return {}
+    found = evaluate.collect(shares, subset, has_types=method.has_types)
+    found.records.save(folder)
+    with atomic(folder / "predictions.npz") as handle:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **evaluate.ragged(found.predictions))
+        handle.write(buffer.getbuffer())
+    phases = method.phases(setup.config.kind == "published")
+    write_json(
+        folder / "cost.json",
+        {
+            "params": sum(p.numel() for p in method.parameters()),
+            "trainable": trainable(method, phases),
+            "train_seconds": round(trained.seconds, 2),
+            "epochs": trained.epochs,
+            "images_per_second": round(found.images / max(found.forward_seconds / world.size, 1e-9), 3),
+            "decode_ms": round(1000 * found.decode_seconds / max(1, found.images), 3),
+            "peak_memory_bytes": peak,
+            "peak_memory_kind": kind,
+            "pretrain_seconds": round(pretraining, 2),
+            "precision": optim.precision(recipe["precision"], world.device),
+            "processes": world.size,
+        },
+    )
+    write_json(folder / "provenance.json", story | {"finished": provenance.now()})
+    metrics = {
+        "key": cell.key,
+        "identity": cell.parts(),
+        "protocols": {
+            name: {"version": p.version} | p.summary(found.records, list(data.classes), list(data.tissues))
+            for name, p in PROTOCOLS.items()
+        },
+        "n_images": found.images,
+        "n_untyped": int((~np.asarray(subset.typed)).sum()),
+        "best_epoch": trained.best_epoch,
+        "val_bPQ": trained.best_bpq,
+    }
+    write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
+    (folder / train.CHECKPOINT).unlink(missing_ok=True)
+    bpq = metrics["protocols"][setup.config.protocol]["bPQ"]
+    say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
+    world.barrier()
+    return read_json(folder / METRICS)
+
+
+def describe(cell: Cell, data, label: str) -> dict:
+    """The contents of config.json."""
+    cls = registry.method_class(cell.spec.name)
+    return {
+        "dataset": cell.setup.dataset,
+        "method": str(cell.spec),
+        "name": cell.spec.name,
+        "row": cell.spec.row,
+        "arguments": cell.spec.arguments,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "kind": cell.setup.config.kind,
+        "experiment": cell.setup.experiment,
+        "classes": list(data.classes),
+        "tissues": list(data.tissues),
+        "mpp": data.mpp,
+        "recipe": cell.recipe if cls.trainable else {},
+        "backbone": {"name": cls.backbone_of(cell.spec.arguments), "weights": label},
+    }
+
+
+def trainable(method, phases) -> int:
+    """Parameters that are trainable in at least one phase."""
+    seen = set()
+    for phase in phases:
+        method.set_tune(phase.tune)
+        seen |= {name for name, p in method.named_parameters() if p.requires_grad}
+    return sum(p.numel() for name, p in method.named_parameters() if name in seen)
+
+
+def op_backend(method) -> str:
+    """Backends of the deformable attention in use, or "none" for a method without it."""
+    found = {m.backend_in_use() for m in method.modules() if hasattr(m, "backend_in_use")}
+    return ", ".join(sorted(found)) or "none"
+
+
+def peak_memory(world) -> tuple[int, str]:
+    """(bytes, "cuda" or "rss"): the largest over all processes."""
+    if world.device.type == "cuda":
+        return max(world.gather(torch.cuda.max_memory_allocated(world.device))), "cuda"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(world.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)), "rss"
+
+
+def main(cell: Cell) -> dict:
+    """Run a cell in this process, alone or as one of torchrun's."""
+    world = distributed.start(cell.setup.device)
+    began = time.perf_counter()
+    try:
+        return run(cell, world)
+    finally:
+        distributed.stop(world)
+        if world.first:
+            print(f"[{cell.run}] {time.perf_counter() - began:.0f} s in all", file=sys.stderr)

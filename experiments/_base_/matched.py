@@ -1,0 +1,34 @@
+# The matched recipe: every method of a `main` experiment trains under one of these, chosen by scale, so that only
+# the method differs. Selection is by validation bPQ; validation is never the test set.
+kind = "main"
+protocol = "cellvit"
+
+recipes = dict(
+    # seconds per cell: for tests
+    debug=dict(
+        epochs=2, samples=8, batch=4, crop=64, eval_every=1, patience=0,
+        optimiser=dict(name="adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-4),
+        schedule=dict(name="cosine", warmup=0.1, gamma=0.95, final=0.01),
+        precision="fp32", ema=0.0, clip=1.0,
+        augment="matched", sampling=dict(strategy="cell+tissue", gamma=0.85),
+        pretrain=2, workers=0, eval_batch=4,
+    ),
+    # a minute or two per cell on a laptop CPU
+    small=dict(
+        epochs=20, samples=104, batch=8, crop=128, eval_every=5, patience=0,
+        optimiser=dict(name="adamw", lr=2e-3, betas=(0.9, 0.95), weight_decay=1e-4),
+        schedule=dict(name="cosine", warmup=0.05, gamma=0.95, final=0.01),
+        precision="fp32", ema=0.0, clip=1.0,
+        augment="matched", sampling=dict(strategy="cell+tissue", gamma=0.85),
+        pretrain=None, workers=0, eval_batch=8,
+    ),
+    # one GPU: the published length, batch and optimiser of CellVTA, with bf16 and a cosine schedule for all
+    paper=dict(
+        epochs=100, samples=None, batch=8, crop=256, eval_every=1, patience=0,
+        optimiser=dict(name="adamw", lr=3e-4, betas=(0.85, 0.95), weight_decay=1e-4),
+        schedule=dict(name="exponential", warmup=0.0, gamma=0.95, final=0.0),
+        precision="auto", ema=0.0, clip=0.0,
+        augment="cellvta", sampling=dict(strategy="cell+tissue", gamma=0.85),
+        pretrain=None, workers=None, eval_batch=16,
+    ),
+)
