@@ -1,8 +1,8 @@
 """Losses of the HV family: CellViT, CellVTA and HoVer-Net train with sums of these.
 
-Pure functions: logits in, a scalar float32 tensor out, computed in float32 under autocast too, finite with finite
-gradients also where a batch holds no nucleus. `weight` is a (B,) float or bool mask of the images that take part
-(untyped images take no part in type losses); with nobody left the loss is 0 and still connected to the graph.
+Pure functions: logits in, a scalar float32 tensor out (float32 under autocast too), finite with finite
+gradients also where a batch holds no nucleus. `weight` is a (B,) float or bool mask of the images that take
+part (untyped images take none in type losses); with nobody left the loss is 0, still in the graph.
 """
 
 import torch

@@ -1,0 +1,216 @@
+"""HoVer-Net: one encoder, three dense branches (nucleus, distances, type), outputs smaller than inputs.
+
+Graham et al. 2019, "HoVer-Net: Simultaneous segmentation and classification of nuclei in multi-tissue histology
+images", Medical Image Analysis 58, and the two modes of its published PyTorch code: `original` (270 to 80 pixels,
+5×5) and `fast` (256 to 164, 3×3; the one used for PanNuke).
+
+Where it differs from the publication, on purpose:
+- targets are made on the crop after augmentation with the distance rule of HoVer-Net (disconnected pieces of one
+  nucleus are separate), but for every nucleus: the published exceptions (fewer than 30 pixels in the centre crop,
+  or within 2 pixels of the top or left edge: distances 0) are left out, since crops here have no rim to spare;
+- there are no ImageNet weights unless `weights` names the converted file: the encoder starts at random.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from skimage.measure import label
+from torch import nn
+
+from benchmark import registry
+from benchmark.data.nuclei import Nuclei
+from benchmark.errors import InputError, near_miss
+from benchmark.layers import losses
+from benchmark.layers.dense import Branch, crops
+from benchmark.layers.hovernet_keys import adapt
+from benchmark.layers.preact import Encoder
+from benchmark.methods.base import Method, Phase, centre
+from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
+
+ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet26": (2, 2, 2, 2), "resnet14": (1, 1, 1, 1)}
+MODES = {"fast": {"kernel": 3, "stem": 0, "tile": 256}, "original": {"kernel": 5, "stem": 6, "tile": 270}}
+TUNES = ("decoder", "full")
+
+
+@registry.METHODS.register_module(name="hovernet")
+class HoVerNet(Method):
+    """HoVer-Net in either published mode and any width.
+
+    Args:
+        classes: nucleus types without background; 0 = no type branch.
+        tissues: not used; HoVer-Net has no tissue head.
+        mode: "fast" or "original".
+        width: channels relative to the published 64 of the stem; 64 × width must be a multiple of 8.
+        encoder: "resnet50" as published, or the shallower "resnet26", "resnet14".
+        dense: dense units at stride 4, half as many at stride 2; 8 as published. Fewer lose fewer pixels.
+        tune: "full", or "decoder": HoVer-Net's first phase, which keeps the residual units of the first stage and
+            all of the others fixed; the stem, the first stage's shortcut and last normalisation and the
+            bottleneck train with the decoders, and running statistics keep following the data, as published.
+        tile: largest input side when predicting; None = the published 256 or 270.
+        weights: local file with an encoder or a whole network in the published layout, or None.
+    """
+
+    presets: ClassVar[dict[str, dict]] = {
+        "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512},
+        "small": {"width": 0.125, "encoder": "resnet26", "dense": 4, "tile": 512},
+        "paper": {},
+        "fast": {},
+        "original": {"mode": "original"},
+    }
+    reference = "Graham et al., Medical Image Analysis 58 (2019)"
+    licence = "MIT"
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+    multiple = 8
+
+    def __init__(
+        self,
+        classes: int,
+        tissues: int = 0,
+        *,
+        mode: str = "fast",
+        width: float = 1.0,
+        encoder: str = "resnet50",
+        dense: int = 8,
+        tune: str = "full",
+        tile: int | None = None,
+        weights: str | Path | None = None,
+    ):
+        super().__init__()
+        _one_of("mode", mode, MODES)
+        _one_of("encoder", encoder, ENCODERS)
+        channels = round(64 * width)
+        if channels < 8 or channels % 8 or channels != 64 * width:
+            raise InputError(
+                f"hovernet's width is {width}; 64 × width must be a multiple of 8, such as 0.125 or 0.5."
+            )
+        if not isinstance(dense, int) or dense < 2 or dense % 2:
+            raise InputError(f"hovernet's dense is {dense}; expected an even number of at least 2.")
+        kernel, self.stem_loss = MODES[mode]["kernel"], MODES[mode]["stem"]
+        self.margin = (crops(kernel, dense)[0] + self.stem_loss) // 2
+        self.tile = MODES[mode]["tile"] if tile is None else tile
+        if self.tile <= 2 * self.margin or (self.tile - self.stem_loss) % self.multiple:
+            raise InputError(
+                f"hovernet's tile is {tile}; expected more than {2 * self.margin} and {self.stem_loss} more than a "
+                f"multiple of {self.multiple}, such as {self.input_side(2 * self.margin)}."
+            )
+        self.encoder = Encoder(channels, ENCODERS[encoder], padded=mode == "fast")
+        heads = ({"tp": classes + 1} if classes else {}) | {"np": 2, "hv": 2}
+        self.branches = nn.ModuleDict({k: Branch(channels, n, kernel, dense) for k, n in heads.items()})
+        self._initialise()
+        if weights is not None:
+            self._load(Path(weights))
+        self.tune = tune
+        self.set_tune(tune)
+
+    @classmethod
+    def backbone_of(cls, arguments: dict) -> str | None:
+        """None: the encoder is not a ViT."""
+        return None
+
+    def input_side(self, side: int) -> int:
+        """Smallest input side whose output covers `side` pixels: the sides after the stem are multiples of 8."""
+        return -(-(side + 2 * self.margin - self.stem_loss) // self.multiple) * self.multiple + self.stem_loss
+
+    @staticmethod
+    def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
+        """np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W)."""
+        pieces = label(nuclei.instances, background=0, connectivity=1)
+        return {
+            "np": (nuclei.instances > 0).astype(np.uint8),
+            "hv": hv_targets(pieces),
+            "tp": nuclei.pixel_types().astype(np.uint8),
+        }
+
+    @staticmethod
+    def ideal(targets: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
+        """Logits of ±8 for np and tp, the distances as they are."""
+        sizes = {"np": 2} | ({"tp": classes + 1} if classes else {})
+        one_hot = {k: np.arange(n)[:, None, None] == targets[k][None] for k, n in sizes.items()}
+        return {k: np.where(v, 8, -8).astype(np.float32) for k, v in one_hot.items()} | {"hv": targets["hv"]}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """float (B, 3, H, W) in [0, 1] to tp, np, hv of (B, …, H - 2 margin, W - 2 margin).
+
+        Raises:
+            ValueError: a side is not one that `input_side` returns.
+        """
+        for side in images.shape[-2:]:
+            if (side - self.stem_loss) % self.multiple or side <= 2 * self.margin:
+                raise ValueError(
+                    f"input side {side} does not fit; use input_side(), such as {self.input_side(side)}"
+                )
+        maps = self.encoder(self.normalise(images))
+        return {name: branch(maps) for name, branch in self.branches.items()}
+
+    def loss(
+        self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Cross-entropy and Dice of np and tp, squared error of hv and of its gradients, all with weight 1."""
+        height, width = batch["np"].shape[-2:]
+        out = {k: centre(v, height, width) for k, v in outputs.items()}
+        nucleus = losses.onehot(batch["np"], 2)
+        terms = {
+            "np_bce": losses.xentropy(out["np"], nucleus),
+            "np_dice": losses.dice(out["np"], nucleus),
+            "hv_mse": losses.mse(out["hv"], batch["hv"]),
+            "hv_msge": losses.msge(out["hv"], batch["hv"], batch["np"], cross=True),
+        }
+        if "tp" in out:
+            types = losses.onehot(batch["tp"], out["tp"].shape[1])
+            terms["tp_bce"] = losses.xentropy(out["tp"], types, batch["typed"])
+            terms["tp_dice"] = losses.dice(out["tp"], types, weight=batch["typed"])
+        return terms
+
+    @staticmethod
+    def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = None) -> Nuclei:
+        """The published watershed, the same at any resolution; params: fields of `HVSettings` to replace."""
+        settings = HVSettings.hovernet().updated(params)
+        return decode_hv(outputs["np"], outputs["hv"], outputs.get("tp"), settings, mpp)
+
+    def set_tune(self, tune: str) -> None:
+        """ "decoder" or "full"; see the class."""
+        _one_of("tune", tune, TUNES)
+        self.requires_grad_(True)
+        self.encoder.freeze(tune == "decoder")
+
+    def phases(self, published: bool) -> list[Phase]:
+        """Published: half of the epochs with the encoder fixed, then all of it at a quarter of the batch."""
+        if not published:
+            return [Phase(0.0, self.tune)]
+        return [Phase(0.0, "decoder"), Phase(0.5, "full", reset=True, batch_scale=4 / 16)]
+
+    def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keys of a published checkpoint ("conv0./.weight" …, `desc` and `module.` stripped) to ours."""
+        return adapt(state)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _load(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(f"hovernet's weights: expected a local file, found no file '{path}'.")
+        state = adapt(torch.load(path, map_location="cpu", weights_only=True))
+        own = self.state_dict()
+        wrong = [
+            k for k in own if k.startswith("encoder.") and (k not in state or state[k].shape != own[k].shape)
+        ]
+        if wrong:
+            raise InputError(
+                f"{path}: not the encoder that hovernet was built with ('{wrong[0]}' is absent or differs)."
+            )
+        self.load_state_dict(
+            {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False
+        )
+
+
+def _one_of(name: str, value: str, known) -> None:
+    if value not in known:
+        hint = near_miss(str(value), known)
+        raise InputError(f"hovernet's {name} is '{value}'; expected one of {', '.join(known)}.{hint}")
