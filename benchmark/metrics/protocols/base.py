@@ -1,0 +1,104 @@
+"""What all protocols share: the frame per image, means that skip NaN, means per tissue."""
+
+import numpy as np
+import pandas as pd
+
+from ..overlap import aji
+from ..panoptic import Tally
+from ..records import Records
+
+
+class Protocol:
+    """A named, versioned way from records to scores.
+
+    Attributes:
+        name: key in PROTOCOLS.
+        version: raised whenever a score may change for the same records.
+    """
+
+    name: str
+    version: int
+
+    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+        """A row per image: image, image_id, tissue, typed, bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, PQ_<type> for each type id,
+        Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of that mean; values that need
+        types are NaN where the truth is untyped or the predictor names no types."""
+        raise NotImplementedError
+
+    def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
+        """Scores of the whole set as a flat dict.
+
+        Args:
+            classes: names of types 1..C.
+            tissues: tissues of the tissue mean. Others are reported under their own name and left out of it.
+        """
+        raise NotImplementedError
+
+
+def frame(
+    records: Records,
+    classes: dict[int, Tally],
+    scored: dict[int, np.ndarray],
+    binary,
+    binary_scored,
+    eps: float,
+):
+    """Panoptic columns of every image.
+
+    Args:
+        classes, scored: per type id the tally and the images (bool) in which the type counts.
+        binary, binary_scored: the same for all nuclei together.
+        eps: epsilon in the denominator of DQ.
+    """
+    out = records.images[["image", "image_id", "tissue", "typed"]].copy()
+    for name, value in zip(("bDQ", "bSQ", "bPQ"), binary.quality(eps), strict=True):
+        out[name] = np.where(binary_scored, value, np.nan)
+    usable = typed(records)
+    quality = {k: [np.where(scored[k] & usable, v, np.nan) for v in classes[k].quality(eps)] for k in classes}
+    for i, name in enumerate(("mDQ", "mSQ", "mPQ")):
+        out[name] = nanmean(np.array([quality[k][i] for k in quality]).reshape(len(quality), len(out)))
+    for i, name in enumerate(("DQ", "SQ", "PQ")):
+        for k in quality:
+            out[f"{name}_{k}"] = quality[k][i]
+    out["AJI"] = aji(records)
+    return out
+
+
+def typed(records: Records) -> np.ndarray:
+    """bool (n,): images whose truth and prediction both have types."""
+    return (records.images["typed"] & records.images["pred_typed"]).to_numpy()
+
+
+def nanmean(values: np.ndarray) -> np.ndarray | float:
+    """Mean over the first axis without NaN; NaN where nothing is left."""
+    values = np.asarray(values, np.float64)
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, values, 0).sum(0) / known.sum(0)
+    return mean if np.ndim(mean) else float(mean)
+
+
+def by_tissue(
+    images: pd.DataFrame, tissues: list[str], columns: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Per column the mean over images of each tissue: listed tissues first, then unlisted ones that occur."""
+    names = images["tissue"].to_numpy()
+    extra = sorted(set(names) - set(tissues) - {""})
+    return {
+        column: {t: nanmean(images[column].to_numpy()[names == t]) for t in [*tissues, *extra]}
+        for column in columns
+    }
+
+
+def summarise(images: pd.DataFrame, classes: list[str], tissues: list[str], tissue_columns: tuple[str, ...]):
+    """(image means, tissue entries, means over the listed tissues) of a frame of images."""
+    means = {
+        c: nanmean(images[c].to_numpy())
+        for c in ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ", "Dice", "Jaccard", "AJI")
+    }
+    for k, name in enumerate(classes, start=1):
+        means[f"PQ_{name}"] = nanmean(images[f"PQ_{k}"].to_numpy())
+    table = by_tissue(images, tissues, tissue_columns)
+    entries = {f"tissue/{t}/{c}": v for c, row in table.items() for t, v in row.items()}
+    over_tissues = {c: nanmean([row[t] for t in tissues]) for c, row in table.items()}
+    return means, entries, over_tissues

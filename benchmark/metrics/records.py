@@ -1,0 +1,199 @@
+"""The stored result of a run: images, overlaps and nuclei, from which every metric is computed."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .match import Match
+
+TABLES = ("images", "overlaps", "nuclei")
+_SIDES = pd.CategoricalDtype(["true", "pred"])
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Three tables over a set of images; `image` is the key that joins them.
+
+    Attributes:
+        images: a row per image: image, image_id, tissue, source, typed (the truth holds real types), pred_typed (the
+            predictor names types), height, width (px), mpp (um/px), n_true, n_pred, and the pixel counts true_pixels,
+            pred_pixels, both_pixels of the foregrounds.
+        overlaps: the joint histogram: image, true_id, true_type, pred_id, pred_type, pixels (id 0 = background).
+        nuclei: a row per nucleus, by image, side and id: image, side ("true" | "pred"), id, type (by majority of pixels), area
+            (px), d_um (equivalent diameter, um), x, y (centroid, px), border, match (partner's id with IoU > 0.5, 0 = none),
+            iou (with the partner, else the largest with any nucleus), points (outline of at least three points).
+    """
+
+    images: pd.DataFrame
+    overlaps: pd.DataFrame
+    nuclei: pd.DataFrame
+
+    @classmethod
+    def collect(cls, matches: list[Match], meta: list[dict]) -> "Records":
+        """Join matches of images.
+
+        Args:
+            matches: one Match per image.
+            meta: one dict per image: image (int, ascending and unique), and optionally image_id, tissue, source, typed (True),
+                pred_typed. Where pred_typed is not given it is False when nuclei were predicted and none of the whole
+                collection has a type.
+
+        Raises:
+            ValueError: matches and meta of different length, or image numbers not ascending.
+        """
+        matches = list(matches)
+        if len(matches) != len(meta):
+            raise ValueError(f"{len(matches)} matches and {len(meta)} rows of meta, expected as many of each")
+        number = np.array([row["image"] for row in meta], np.int64)
+        if np.any(np.diff(number) <= 0):
+            raise ValueError("meta holds image numbers out of order or twice, expected them ascending")
+        nuclei = _nuclei(matches, number)
+        overlaps = _overlaps(matches, number)
+        predicted = nuclei["side"].to_numpy() == "pred"
+        names_types = bool(not predicted.any() or nuclei["type"].to_numpy()[predicted].any())
+        foreground = _foreground(overlaps, number)
+        images = pd.DataFrame(
+            {
+                "image": number.astype(np.int32),
+                **{k: [str(row.get(k, "")) for row in meta] for k in ("image_id", "tissue", "source")},
+                "typed": np.array([row.get("typed", True) for row in meta], bool),
+                "pred_typed": np.array([row.get("pred_typed", names_types) for row in meta], bool),
+                "height": np.array([m.shape[0] for m in matches], np.int32),
+                "width": np.array([m.shape[1] for m in matches], np.int32),
+                "mpp": np.array([m.mpp for m in matches], np.float64),
+                "n_true": np.array([len(m.true) for m in matches], np.int32),
+                "n_pred": np.array([len(m.pred) for m in matches], np.int32),
+                **foreground,
+            }
+        )
+        return cls(images, overlaps, nuclei)
+
+    def save(self, folder: Path) -> None:
+        """Write images.parquet, overlaps.parquet and nuclei.parquet (zstd); each is whole or absent."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TABLES:
+            target = folder / f"{name}.parquet"
+            temporary = folder / f".{name}.parquet.{os.getpid()}.tmp"
+            try:
+                getattr(self, name).to_parquet(temporary, engine="pyarrow", compression="zstd", index=False)
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Records":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: a table is absent.
+        """
+        folder = Path(folder)
+        missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
+        if missing:
+            raise ValueError(
+                f"'{folder}' holds no {missing[0]}.parquet, expected the records of a finished run"
+            )
+        return cls(*(pd.read_parquet(folder / f"{name}.parquet", engine="pyarrow") for name in TABLES))
+
+    @cached_property
+    def columns(self) -> "Columns":
+        """The tables as arrays with images numbered 0..n-1 (cached)."""
+        return Columns(self)
+
+
+class Columns:
+    """Records as plain arrays, joined: what metrics compute on.
+
+    Attributes:
+        n: number of images.
+        image (K,), pixels (K,): of each overlap row; image is the position in records.images.
+        true, pred (K,): nucleus of the row as a position 1.. in `side["true"]` / `side["pred"]`, 0 = background.
+        true_type, pred_type (K,): type of the row's pixels.
+        side: {"true", "pred"} -> dict of arrays over that side's nuclei: image, id, type, area, x, y, points, border, ...
+    """
+
+    def __init__(self, records: Records):
+        images, overlaps, nuclei = records.images, records.overlaps, records.nuclei
+        number = images["image"].to_numpy()
+        self.n = len(images)
+        self.image = np.searchsorted(number, overlaps["image"].to_numpy())
+        self.pixels = overlaps["pixels"].to_numpy().astype(np.int64)
+        self.true_type = overlaps["true_type"].to_numpy().astype(np.int64)
+        self.pred_type = overlaps["pred_type"].to_numpy().astype(np.int64)
+        self.side = {}
+        is_pred = nuclei["side"].to_numpy() == "pred"
+        for name, chosen in (("true", ~is_pred), ("pred", is_pred)):
+            rows = {c: nuclei[c].to_numpy()[chosen] for c in nuclei.columns if c != "side"}
+            rows["image"] = np.searchsorted(number, rows["image"])
+            self.side[name] = rows
+            setattr(self, name, self._position(rows, overlaps[f"{name}_id"].to_numpy()))
+
+    def _position(self, rows: dict, ids: np.ndarray) -> np.ndarray:
+        stride = int(max(rows["id"].max(initial=0), ids.max(initial=0))) + 1
+        known = rows["image"] * stride + rows["id"].astype(np.int64)
+        return np.where(ids > 0, np.searchsorted(known, self.image * stride + ids.astype(np.int64)) + 1, 0)
+
+
+def _ids(parts: list[np.ndarray]) -> np.ndarray:
+    """Joined ids as int32 where they fit, else int64."""
+    ids = np.concatenate([np.zeros(0, np.int64), *parts])
+    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
+
+
+def _overlaps(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
+    def joined(name, dtype):
+        return np.concatenate([np.zeros(0, dtype), *(getattr(m, name).astype(dtype) for m in matches)])
+
+    return pd.DataFrame(
+        {
+            "image": np.repeat(number, [len(m.pixels) for m in matches]).astype(np.int32),
+            "true_id": _ids([m.true_id for m in matches]),
+            "true_type": joined("true_type", np.uint8),
+            "pred_id": _ids([m.pred_id for m in matches]),
+            "pred_type": joined("pred_type", np.uint8),
+            "pixels": joined("pixels", np.int32),
+        }
+    )
+
+
+def _nuclei(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
+    sides = [side for m in matches for side in (m.true, m.pred)]
+    sizes = np.array([len(s) for s in sides], np.int64)
+
+    def joined(name, dtype):
+        return np.concatenate([np.zeros(0, dtype), *(getattr(s, name).astype(dtype) for s in sides)])
+
+    area = joined("area", np.int32)
+    mpp = np.repeat(np.repeat([m.mpp for m in matches], 2), sizes)
+    return pd.DataFrame(
+        {
+            "image": np.repeat(np.repeat(number, 2), sizes).astype(np.int32),
+            "side": pd.Categorical.from_codes(np.repeat(np.tile([0, 1], len(matches)), sizes), dtype=_SIDES),
+            "id": _ids([s.id for s in sides]),
+            "type": joined("type", np.uint8),
+            "area": area,
+            "d_um": (2 * np.sqrt(area / np.pi) * mpp).astype(np.float32),
+            "x": joined("x", np.float64),
+            "y": joined("y", np.float64),
+            "border": joined("border", bool),
+            "match": _ids([s.partner for s in sides]),
+            "iou": joined("iou", np.float64),
+            "points": joined("points", bool),
+        }
+    )
+
+
+def _foreground(overlaps: pd.DataFrame, number: np.ndarray) -> dict[str, np.ndarray]:
+    image = np.searchsorted(number, overlaps["image"].to_numpy())
+    true, pred = overlaps["true_id"].to_numpy() > 0, overlaps["pred_id"].to_numpy() > 0
+    masks = {"true_pixels": true, "pred_pixels": pred, "both_pixels": true & pred}
+    pixels = overlaps["pixels"].to_numpy()
+    return {
+        name: np.bincount(image[mask], weights=pixels[mask], minlength=len(number)).astype(np.int64)
+        for name, mask in masks.items()
+    }
