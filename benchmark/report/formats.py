@@ -1,0 +1,145 @@
+"""One table, three ways out: Markdown, LaTeX (booktabs) and csv."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.errors import InputError
+from benchmark.files import atomic
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "–": "--",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "≥": r"$\geq$",
+    "µ": r"$\mu$",
+    "`": "",
+}
+
+
+@dataclass
+class Block:
+    """Cells as text. The first row is the header; the first `left` columns are aligned left."""
+
+    cells: list[list[str]]
+    left: int = 1
+    title: str = ""
+
+
+@dataclass
+class Table:
+    """What is printed (blocks of text) and what is computed with (records: one flat dict per csv line).
+
+    Attributes:
+        name: stem of the files.
+        caption: what is shown, in one sentence.
+        notes: sentences below the table.
+    """
+
+    name: str
+    caption: str
+    notes: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    records: list[dict] = field(default_factory=list)
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown, readable as plain text too: columns are padded to equal width."""
+    out = [f"**{table.caption}**", ""]
+    for block in table.blocks:
+        cells = [[" ".join(c.replace("|", "\\|").split()) for c in row] for row in block.cells]
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
+        lines = [
+            "| " + " | ".join(_pad(c, w, i < block.left) for i, (c, w) in enumerate(zip(row, widths))) + " |"
+            for row in cells
+        ]
+        rule = (
+            "|"
+            + "|".join(
+                f"{'-' * (w + 2)}" if i < block.left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)
+            )
+            + "|"
+        )
+        out += [block.title, ""] if block.title else []
+        out += [lines[0], rule, *lines[1:], ""]
+    out += [f"- {note}" for note in table.notes]
+    return "\n".join(out) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A table environment for \\usepackage{booktabs}; notes stand below in footnotesize."""
+    label = escape(table.name).replace(r"\_", "-")
+    out = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(table.caption)}}}",
+        rf"\label{{tab:{label}}}",
+    ]
+    for block in table.blocks:
+        columns = len(block.cells[0])
+        out += [rf"\begin{{tabular}}{{{'l' * block.left}{'r' * (columns - block.left)}}}", r"\toprule"]
+        if block.title:
+            out += [rf"\multicolumn{{{columns}}}{{l}}{{{escape(block.title)}}} \\", r"\midrule"]
+        rows = [" & ".join(escape(c) for c in row) + r" \\" for row in block.cells]
+        out += [rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", ""]
+    out += [r"\par\footnotesize", *(escape(note) for note in table.notes), r"\end{table}"]
+    return "\n".join(out) + "\n"
+
+
+def to_csv(records: list[dict]) -> str:
+    """Comma-separated values; columns are the union of the keys, missing and non-finite values are empty."""
+    columns = list(dict.fromkeys(key for record in records for key in record))
+    handle = io.StringIO()
+    writer = csv.writer(handle, lineterminator="\n")
+    writer.writerow(columns)
+    for record in records:
+        writer.writerow([_number(record.get(column)) for column in columns])
+    return handle.getvalue()
+
+
+def save(table: Table, folder: Path) -> None:
+    """Write <folder>/<name>.md, .tex and .csv. Raises InputError when the folder cannot be written."""
+    for suffix, text in ((".md", markdown(table)), (".tex", latex(table)), (".csv", to_csv(table.records))):
+        write_file(Path(folder) / f"{table.name}{suffix}", text.encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file or none. Raises InputError when its folder cannot be written."""
+    try:
+        with atomic(path) as handle:
+            handle.write(content)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path} ({error.strerror or error}); expected a writable folder there."
+        ) from error
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX: special characters escaped, the report's own signs in math mode."""
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _pad(text: str, width: int, left: bool) -> str:
+    return text.ljust(width) if left else text.rjust(width)
+
+
+def _number(value):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else value

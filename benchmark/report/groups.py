@@ -1,0 +1,139 @@
+"""Which runs may stand in one table: same dataset, kind of experiment and preset; a row per method."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.report.collect import Run, scale_of
+
+KINDS = {"main": "matched recipe", "published": "each method's published recipe"}
+
+
+@dataclass
+class Row:
+    """One line of a table: a method with one backbone and one set of weights."""
+
+    method: str
+    backbone: tuple[str, str]
+    runs: list[Run] = field(default_factory=list)
+    label: str = ""
+
+    @property
+    def backbone_text(self) -> str:
+        """Such as "tiny (random)"."""
+        return f"{self.backbone[0]} ({self.backbone[1]})" if self.backbone[0] else "–"
+
+
+@dataclass
+class Group:
+    """The rows of one table, with the folds and seeds that each is expected to have."""
+
+    dataset: str
+    kind: str
+    scale: str
+    folds: list[int]
+    seeds: list[int]
+    rows: list[Row]
+
+    @property
+    def expected(self) -> int:
+        """Runs that a complete row has."""
+        return len(self.folds) * len(self.seeds)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all rows."""
+        return [run for row in self.rows for run in row.runs]
+
+    @property
+    def title(self) -> str:
+        """Dataset, kind of experiment and preset in words."""
+        return f"{self.dataset}, {KINDS.get(self.kind, 'experiment')} (`{self.kind}`), preset `{self.scale}`"
+
+    @property
+    def folder(self) -> Path:
+        """Where this group's tables go, below the reports folder."""
+        return Path(self.dataset) / f"{self.kind}-{self.scale}"
+
+    def names(self, key: str) -> list[str]:
+        """Union over the runs of config[key] ("classes" or "tissues"), in order of first appearance."""
+        return list(dict.fromkeys(str(name) for run in self.runs for name in run.config[key]))
+
+    def notes(self) -> list[str]:
+        """Sentences on what a reader must know before comparing the rows; empty when nothing is unusual."""
+        out = []
+        untyped = {(r.id.fold, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
+        for fold, n, total in sorted(u for u in untyped if u[1]):
+            out.append(
+                f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types."
+            )
+        if self.kind == "main":
+            recipes = [_flat(r.config["recipe"]) for r in self.runs if r.config.get("recipe")]
+            differ = sorted(k for k in set().union(*recipes) if len({r.get(k) for r in recipes}) > 1)
+            if differ:
+                out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
+        for fold in self.folds:
+            data = {r.provenance.get("data_fingerprint") for r in self.runs if r.id.fold == fold}
+            if len(data - {None}) > 1:
+                out.append(f"Not comparable: the runs of fold {fold} read different versions of the data.")
+        return out
+
+
+def groups(
+    runs: list[Run],
+    dataset: str | None = None,
+    kind: str | None = None,
+    methods: list[str] | None = None,
+    folds: list[int] | None = None,
+    seeds: list[int] | None = None,
+) -> list[Group]:
+    """Sort runs into tables.
+
+    Args:
+        dataset, kind: only these; None takes all found.
+        methods: canonical names of rows expected in their preset's table even when no run of theirs exists.
+        folds, seeds: the expected ones, others are left out; None expects all found in the table.
+    """
+    keep = [
+        r
+        for r in runs
+        if dataset in (None, r.id.dataset)
+        and kind in (None, r.id.kind)
+        and (folds is None or r.id.fold in folds)
+        and (seeds is None or r.id.seed in seeds)
+    ]
+    keys = {(r.id.dataset, r.id.kind, r.scale) for r in keep}
+    scales = {scale_of(m) for m in methods or []}
+    if dataset is not None:
+        keys |= {(dataset, kind or "main", scale) for scale in scales}
+    out = []
+    for key in sorted(keys):
+        members = [r for r in keep if (r.id.dataset, r.id.kind, r.scale) == key]
+        rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]])
+        all_folds = sorted(folds if folds is not None else {r.id.fold for r in members}) or [1]
+        all_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
+        out.append(Group(*key, all_folds, all_seeds, rows))
+    return out
+
+
+def _rows(members: list[Run], expected: list[str]) -> list[Row]:
+    """Expected methods in their order, then others by name; one row per method and set of weights."""
+    names = list(dict.fromkeys([*expected, *sorted({r.id.method for r in members})]))
+    rows = []
+    for name in names:
+        own = [r for r in members if r.id.method == name]
+        for backbone in sorted({r.backbone for r in own}) or [("", "")]:
+            rows.append(Row(name, backbone, [r for r in own if r.backbone == backbone]))
+    often = Counter(row.method for row in rows)
+    for row in rows:
+        row.label = row.method.replace(f"@{scale_of(row.method)}", "", 1)
+        if often[row.method] > 1:
+            row.label += f" ({row.backbone[1] or 'no backbone'})"
+    return rows
+
+
+def _flat(nested: dict, path: str = "") -> dict:
+    out = {}
+    for key, value in nested.items():
+        out |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": repr(value)}
+    return out

@@ -1,0 +1,145 @@
+"""Figures: png, pdf and the csv of what is drawn. matplotlib is imported only when something is drawn."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.report.formats import to_csv, write_file
+from benchmark.report.groups import Group, Row
+from benchmark.report.sizes import CURVE_EDGES, bounds, scores_of
+from benchmark.report.stats import summarise
+
+STYLE = Path(__file__).with_name("report.mplstyle")
+# Okabe & Ito (2008), colour-blind safe, without yellow, which is lost on white; markers differ too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES = ("-", "--", "-.", ":")
+MIN_NUCLEI = 20  # bins with fewer true nuclei are noise: in the csv, not in the figure
+
+
+def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size") -> None:
+    """PQ against equivalent diameter (µm), one line per method; below it the number of true nuclei per bin.
+
+    A point stands at the median diameter of its bin's true nuclei; its bar is the sample standard deviation
+    over runs. Nothing is written when no run has a bin with MIN_NUCLEI nuclei.
+
+    Args:
+        scores: run folder -> SizeScores or None.
+    """
+    lines = [(row, _line(group, row, scores)) for row in group.rows]
+    lines = [(row, line) for row, line in lines if any(point["drawn"] for point in line)]
+    if not lines:
+        return
+    by_fold = {
+        run.id.fold: scores[run.folder].curve["n_true"] for run in group.runs if scores.get(run.folder)
+    }
+    counts = np.sum([c.to_numpy() for c in by_fold.values()], axis=0)
+    _save(_draw(group, lines, counts), Path(folder) / name)
+    write_file(Path(folder) / f"{name}.csv", to_csv([point for _, line in lines for point in line]).encode())
+
+
+def _line(group: Group, row: Row, scores: dict) -> list[dict]:
+    curves = [s.curve for s in scores_of(row, scores)]
+    line = []
+    for b, (low, high) in enumerate(bounds(CURVE_EDGES)):
+        pq = summarise((c["PQ"].iloc[b] for c in curves), group.expected)
+        n_true = int(sum(c["n_true"].iloc[b] for c in curves))
+        line.append(
+            {
+                "dataset": group.dataset,
+                "kind": group.kind,
+                "preset": group.scale,
+                "method": row.method,
+                "backbone": row.backbone[0],
+                "weights": row.backbone[1],
+                "d_from_um": low,
+                "d_to_um": high,
+                "d_um": summarise((c["d_um"].iloc[b] for c in curves), group.expected).mean,
+                "PQ_mean": pq.mean,
+                "PQ_sd": pq.sd,
+                "runs": pq.n,
+                "expected": pq.expected,
+                "n_true_all_runs": n_true,
+                "drawn": int(pq.n > 0 and n_true >= MIN_NUCLEI),
+            }
+        )
+    return line
+
+
+def _draw(group: Group, lines: list, counts: np.ndarray):
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(STYLE):
+        legend_rows = -(-len(lines) // 2)
+        figure = Figure(figsize=(3.4, 2.7 + 0.15 * legend_rows))
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        spread = False
+        for i, (row, line) in enumerate(lines):
+            points = [p for p in line if p["drawn"]]
+            x, y = [p["d_um"] for p in points], [p["PQ_mean"] for p in points]
+            sd = np.array([p["PQ_sd"] for p in points])
+            spread |= bool(np.isfinite(sd).any())
+            label = (
+                row.label
+                if len(row.runs) == group.expected
+                else f"{row.label} ({len(row.runs)}/{group.expected})"
+            )
+            top.errorbar(
+                x,
+                y,
+                yerr=np.nan_to_num(sd) if np.isfinite(sd).any() else None,
+                label=label,
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                linestyle=DASHES[i // len(COLOURS) % len(DASHES)],
+                elinewidth=0.7,
+                capsize=0,
+            )
+        highest = max(
+            p["PQ_mean"] + (p["PQ_sd"] if p["PQ_sd"] == p["PQ_sd"] else 0)
+            for _, l in lines
+            for p in l
+            if p["drawn"]
+        )
+        top.set_ylim(0, min(1.02, max(0.1, highest * 1.08)))
+        top.set_ylabel("PQ (mean ± sd)" if spread else "PQ")
+        drawn = [p["d_um"] for _, line in lines for p in line if p["drawn"]]
+        left, right = (
+            min(min(drawn) - 0.8, CURVE_EDGES[0] - 1.5),
+            max(max(drawn) + 0.8, CURVE_EDGES[-1] + 1.5),
+        )
+        edges = np.array([left, *CURVE_EDGES, right])
+        bottom.bar(
+            edges[:-1],
+            counts,
+            np.diff(edges),
+            align="edge",
+            color="#BBBBBB",
+            edgecolor="white",
+            linewidth=0.6,
+        )
+        bottom.set_xlim(left, right)
+        bottom.set_ylim(0, max(1, counts.max()) * 1.1)
+        bottom.set_ylabel("true nuclei")
+        bottom.set_xlabel("equivalent diameter (µm)")
+        bottom.locator_params(axis="y", nbins=2, integer=True)
+        figure.align_ylabels([top, bottom])
+        longest = max(len(text) for text in top.get_legend_handles_labels()[1])
+        figure.legend(
+            loc="outside upper center", ncols=min(len(lines), 3 if longest < 12 else 2 if longest < 26 else 1)
+        )
+        return figure
+
+
+def _save(figure, stem: Path) -> None:
+    """Write stem.png and stem.pdf without dates, so that equal results make equal files."""
+    import matplotlib.style
+
+    plain = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+    with matplotlib.style.context(STYLE):
+        for suffix, metadata in plain.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix, metadata=metadata)
+            write_file(stem.with_name(f"{stem.name}.{suffix}"), content.getvalue())

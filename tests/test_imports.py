@@ -1,0 +1,201 @@
+"""The architecture, held: who imports whom, what never imports torch, how long a file may be."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "benchmark"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ALL = FILES + [f for d in ("tests", "benchmarks", "experiments") for f in sorted((ROOT / d).rglob("*.py"))]
+HARNESS = {"train", "evaluate", "grid", "cli", "checkpoint", "provenance", "config", "paths"}
+HEAVY = {"torch", "torchvision", "timm", "mmengine"}  # mmengine imports torch
+BANNED = {"cv2", "albumentations", "shapely"}
+
+# part of the package -> what of ours it may import, besides itself
+MAY_IMPORT = {
+    "benchmark.errors": set(),
+    "benchmark.files": set(),
+    "benchmark.paths": {"benchmark.errors"},
+    "benchmark.registry": {"benchmark.errors"},
+    "benchmark.metrics": set(),
+    "benchmark.ops": set(),
+    "benchmark.data.nuclei": set(),
+    "benchmark.data": {"benchmark.registry", "benchmark.errors", "benchmark.files"},
+    "benchmark.postproc": {"benchmark.data.nuclei"},
+    "benchmark.layers": {"benchmark.ops"},
+    "benchmark.methods": {
+        "benchmark.registry",
+        "benchmark.errors",
+        "benchmark.layers",
+        "benchmark.ops",
+        "benchmark.postproc",
+        "benchmark.data.nuclei",
+    },
+    "benchmark.report": {"benchmark.metrics", "benchmark.paths", "benchmark.errors", "benchmark.files"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(f): f for f in FILES}
+
+
+def imported(tree: ast.AST, module: str, is_package: bool = False) -> set[str]:
+    """Full names of all modules imported anywhere in `tree`, inside functions too."""
+    out = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            out |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".") if is_package else module.split(".")[:-1]
+                parents = parents[: len(parents) - (node.level - 1)]
+                base = ".".join([*parents, *([base] if base else [])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                out.add(full if full in MODULES else base)
+    return out
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    path = MODULES[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(imported(tree, module, path.name == "__init__.py"))
+
+
+def inside(module: str, part: str) -> bool:
+    return module == part or module.startswith(part + ".")
+
+
+def part_of(module: str) -> str | None:
+    """The most specific entry of MAY_IMPORT that `module` belongs to; None for the harness."""
+    return max((p for p in MAY_IMPORT if inside(module, p)), key=len, default=None)
+
+
+def closure(module: str) -> set[str]:
+    """All that importing `module` can import, ours followed, with the packages that hold them."""
+    seen, queue = set(), [module]
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in MODULES:
+            queue += imports_of(name)
+            parent = name.rpartition(".")[0]
+            if parent:
+                queue.append(parent)
+    return seen
+
+
+def test_relative_and_nested_imports_are_seen():
+    code = "def f():\n    from . import base\n    from ..errors import InputError\n    import torch.nn"
+    found = imported(ast.parse(code), "benchmark.methods.cellvta")
+    assert found == {"benchmark.methods.base", "benchmark.errors", "torch.nn"}
+    assert part_of("benchmark.data.nuclei") == "benchmark.data.nuclei" and part_of("benchmark.train") is None
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if part_of(m)))
+def test_imports_flow_one_way(module):
+    part = part_of(module)
+    allowed = MAY_IMPORT[part] | {part}
+    ours = {i for i in imports_of(module) if inside(i, "benchmark")}
+    wrong = {i for i in ours if not any(inside(i, a) for a in allowed)}
+    assert not wrong, (
+        f"{module} imports {sorted(wrong)}; {part} may import {sorted(allowed) or 'nothing of ours'}"
+    )
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if inside(m, "benchmark.methods")))
+def test_methods_import_neither_each_other_nor_the_harness(module):
+    for name in imports_of(module):
+        assert not (inside(name, "benchmark.methods") and name != "benchmark.methods.base"), (
+            f"{module} -> {name}"
+        )
+        assert not any(inside(name, f"benchmark.{h}") for h in HARNESS), f"{module} -> {name}"
+
+
+def test_no_import_cycle():
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, f"import cycle: {' -> '.join([*path[path.index(module) :], module])}"
+        if module in done:
+            return
+        path.append(module)
+        for name in sorted(imports_of(module) & set(MODULES) - {module}):
+            visit(name)
+        path.pop()
+        done.add(module)
+
+    for module in sorted(MODULES):
+        visit(module)
+
+
+@pytest.mark.parametrize("part", ["benchmark.metrics", "benchmark.postproc", "benchmark.report"])
+def test_never_imports_torch(part):
+    for module in sorted(m for m in MODULES if inside(m, part)):
+        heavy = {i for i in closure(module) if i.split(".")[0] in HEAVY}
+        assert not heavy, f"{module} reaches {sorted(heavy)}"
+
+
+@pytest.mark.parametrize(
+    "module", ["benchmark.report.tables", "benchmark.metrics.protocols", "benchmark.postproc.hv"]
+)
+def test_torch_is_not_loaded(module):
+    code = f"import sys, {module}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]", f"importing {module} loads {done.stdout.strip()}"
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(ROOT)))
+def test_file(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= 400, "no file is longer than 400 lines"
+    assert path.name != "utils.py", "name the file after what it does"
+    banned = {i for i in imported(tree, module_name(path)) if i.split(".")[0] in BANNED}
+    assert not banned, f"imports {sorted(banned)}"
+    assert not unsafe_loads(tree), (
+        "loading must never execute: torch.load needs weights_only=True, np.load no pickle"
+    )
+
+
+def unsafe_loads(tree: ast.AST) -> list[int]:
+    """Lines that call torch.load without weights_only=True or np.load with allow_pickle other than False."""
+    out = []
+    for node in ast.walk(tree):
+        if not (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load"
+        ):
+            continue
+        owner = ast.unparse(node.func.value)
+        options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        unsafe_torch = owner == "torch" and options.get("weights_only") != "True"
+        unsafe_numpy = owner in ("np", "numpy") and options.get("allow_pickle", "False") != "False"
+        if unsafe_torch or unsafe_numpy or owner in ("pickle", "joblib"):
+            out.append(node.lineno)
+    return out
+
+
+def test_unsafe_loads_are_seen():
+    code = "torch.load(f)\nnp.load(f)\nnp.load(f, allow_pickle=True)\n"
+    code += "torch.load(f, weights_only=True)\npickle.load(f)"
+    assert unsafe_loads(ast.parse(code)) == [1, 3, 5]
+
+
+def test_modules_are_small():
+    lengths = [len(f.read_text(encoding="utf-8").splitlines()) for f in FILES if f.name != "__init__.py"]
+    assert statistics.median(lengths) < 150
