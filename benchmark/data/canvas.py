@@ -33,14 +33,18 @@ class Canvas:
 
     def _stroma(self) -> tuple[np.ndarray, np.ndarray]:
         rng = self.rng
-        coarse, fine = self.fibres.streaks(4.0, 9.0), self.fibres.streaks(2.0, 14.0)
-        loose = rng.uniform(0.1, 0.9)
-        e = 1.0 + 0.22 * coarse + 0.16 * fine + 0.18 * texture.window(rng, 32.0, self.side, self.side)
+        side = self.side
+        coarse, fine = self.fibres.streaks(4.0, 5.0), self.fibres.streaks(1.0, 16.0)
+        broad, medium = texture.window(rng, 32.0, side, side), texture.window(rng, 8.0, side, side)
+        grain = texture.window(rng, 1.0, side, side) + texture.window(rng, 2.0, side, side)
+        loose = rng.uniform(0.0, 0.9)
+        fibrous = rng.uniform(0.5, 1.3) * (1 + 0.4 * medium)
+        e = 1.0 + fibrous * (0.13 * coarse + 0.13 * fine) + 0.15 * broad + 0.1 * medium + 0.09 * grain
         # clefts between the bundles show glass
-        cleft = 1 / (1 + np.exp(-(coarse + 0.6 * fine - 2.4 + 1.6 * loose) * 5))
-        e = np.clip(e, 0.1, None) * (1 - cleft * 0.9)
-        h = (0.13 + 0.05 * fine + 0.04 * texture.window(rng, 16.0, self.side, self.side)) * (1 - 0.8 * cleft)
-        return np.clip(h, 0, None), np.clip(e, 0.02, None)
+        cleft = coarse + 0.5 * fine + 0.9 * medium - 3.4 + 2.2 * loose + 0.15 * grain
+        cleft = 0.9 / (1 + np.exp(-4 * cleft))
+        h = (0.13 + 0.03 * fine + 0.05 * broad + 0.03 * grain) * (1 - 0.8 * cleft)
+        return np.clip(h, 0, None), np.clip(e * (1 - cleft), 0.02, None)
 
     def paint(self, weight: np.ndarray, h: np.ndarray | float, e: np.ndarray | float) -> None:
         """Blend amounts over the canvas with weight float32 (side, side) in [0, 1]."""
@@ -57,7 +61,7 @@ class Canvas:
         self.seats = []
 
     def place(self, name: str, y: float, x: float, angle: float) -> bool:
-        """Draw one nucleus over what is there, unless it would hide more of a neighbour than the slide allows."""
+        """Draw one nucleus over what is there, unless it would hide too much of a neighbour."""
         rng, look, kind = self.rng, self.look, KINDS[name]
         mean, sd = kind.log_area
         if name == "Neoplastic":
@@ -107,15 +111,16 @@ class Canvas:
         return bool((counts > limit).any())
 
     def _surround(self, name: str, depth: np.ndarray, h: np.ndarray, e: np.ndarray) -> None:
-        """Cytoplasm close to the nucleus: red and shrunken about dead cells, a clear cleft about some others."""
+        """Cytoplasm near the nucleus: red and shrunken about dead cells, a clear cleft about others."""
         rng = self.rng
         if name == "Dead":
             body = np.clip((depth + 7) / 3, 0, 1)
             e += body * (1.7 - e)
             h *= 1 - 0.6 * body
-            halo = np.exp(-(((depth + 9.0) / 2.0) ** 2)) * rng.uniform(0.3, 0.95)
+            halo = np.exp(-(((depth + 9.0) / 2.0) ** 2)) * rng.uniform(0.1, 0.8)
         elif rng.random() < 0.16:
-            halo = np.exp(-(((depth + 2.5) / 1.8) ** 2)) * rng.uniform(0.2, 0.8)
+            uneven = 0.5 + 0.5 * texture.window(rng, 8.0, *depth.shape)
+            halo = np.exp(-(((depth + 2.5) / 1.8) ** 2)) * np.clip(rng.uniform(0.2, 0.9) * uneven, 0, 0.85)
         else:
             return
         h *= 1 - halo

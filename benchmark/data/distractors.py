@@ -1,4 +1,4 @@
-"""What is not a nucleus and looks a little like one: red cells, debris, smudges, ink, pigment, folds, edges."""
+"""What is no nucleus and looks a little like one: red cells, debris, smudges, ink, pigment, folds, edges."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from benchmark.data.canvas import GLASS, Canvas
 
 
 def under(canvas: Canvas) -> None:
-    """Distractors that lie below the nuclei: tissue edge, vessels with red cells, out-of-focus haematoxylin."""
+    """Distractors that lie below the nuclei: tissue edge, red cells in vessels, blurred haematoxylin."""
     rng, side, mess = canvas.rng, canvas.side, canvas.look.mess
     if rng.random() < 0.08:
         _edge(canvas)

@@ -1,4 +1,4 @@
-"""Tissue architecture: each motif paints its compartments on a canvas and says where it wants which nuclei."""
+"""Tissue architecture: a motif paints its compartments on a canvas and says where it wants which nuclei."""
 
 import numpy as np
 from scipy import ndimage
@@ -63,7 +63,7 @@ def _tumour(canvas: Canvas) -> str:
 def _cells(
     canvas: Canvas, spacing: float, jitter: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Voronoi cells of a jittered grid: seeds (N, 2), owner (side, side), px to the border, direction along it."""
+    """Voronoi cells of a jittered grid: seeds (N, 2), owner of pixels, px to the border, its direction."""
     rng, side = canvas.rng, canvas.side
     line = np.arange(-spacing, side + 1.5 * spacing, spacing)
     seeds = np.stack(np.meshgrid(line, line * 1.0, indexing="ij"), -1)
@@ -98,11 +98,14 @@ def _sheet(canvas: Canvas, share: float, clear: float = 0.0, sinusoids: bool = F
     grain = texture.window(rng, 1.0, side, side) + texture.window(rng, 2.0, side, side)
     h0, e0 = look.cytoplasm
     body = 1 - clear * np.clip(border / 5, 0, 1)
-    membrane = np.exp(-((border / 1.6) ** 2)) * rng.uniform(-0.35, 0.5)
-    h = h0 * (1 + 0.25 * tint[0][owner]) * body + 0.03 * grain
-    e = e0 * ((1 + 0.16 * tint[1][owner]) * body + membrane) + 0.1 * grain
+    membrane = np.exp(-((border / 1.6) ** 2)) * (rng.uniform(0.2, 0.6) if clear else rng.uniform(-0.45, 0.45))
+    mottle = texture.window(rng, 4.0, side, side) + texture.window(rng, 8.0, side, side)
+    h = h0 * (1 + 0.25 * tint[0][owner] + 0.15 * mottle) * body + 0.03 * grain
+    e = e0 * ((1 + 0.16 * tint[1][owner] + 0.08 * mottle) * body + membrane) + 0.1 * grain
     if sinusoids:
-        gaps = np.clip(1.2 - np.abs(texture.window(rng, 16.0, side, side)) * rng.uniform(8, 14), 0, 1)
+        gaps = np.abs(texture.window(rng, 16.0, side, side) + 0.25 * texture.window(rng, 8.0, side, side))
+        width = rng.uniform(0.1, 0.3) + 0.22 * texture.window(rng, 32.0, side, side)
+        gaps = np.clip((width - gaps) * 7 + 0.2 * grain, 0, 1) * rng.uniform(0.7, 1.0)
         h, e = h * (1 - gaps), e * (1 - gaps * 0.9)
         canvas.region[gaps > 0.6] = GLASS
         _seat_along(
@@ -134,6 +137,8 @@ def _foam(canvas: Canvas, spacing: float, wall: float, nuclei: float) -> None:
     border = border + 0.12 * spacing * texture.window(rng, 32.0, side, side) * (wall > 3)
     island = texture.window(rng, 32.0, side, side) + 0.2 * texture.window(rng, 16.0, side, side)
     empty = np.clip((border - wall) / 1.5, 0, 1) * np.clip((1.3 - island) * 6, 0, 1)
+    soft = 0.1 * (texture.window(rng, 2.0, side, side) + texture.window(rng, 4.0, side, side))
+    canvas.paint(np.clip(1.5 - island, 0, 0.85), 0.15 + 0.2 * soft, 0.95 + soft)
     canvas.paint(empty, 0.0, 0.02)
     canvas.region[empty > 0.5] = GLASS
     walls = (border > 0.3 * wall) & (border < wall) & (island < 1.3)
@@ -192,8 +197,9 @@ def _gland(
     )
     inside = np.clip(depth / 1.5, 0, 1)
     h, e = canvas.h[here], canvas.e[here]
-    h += inside * (h0 * (1.25 - 0.6 * apical) + 0.03 * grain - h)
-    e += inside * (e0 * (0.8 + 0.25 * apical + lateral) + 0.09 * grain - e)
+    mottle = 0.12 * texture.window(rng, 4.0, height, width)
+    h += inside * (h0 * (1.5 - 0.7 * apical + mottle) + 0.03 * grain - h)
+    e += inside * (e0 * (0.75 + 0.3 * apical + lateral + mottle) + 0.09 * grain - e)
     e += 0.5 * np.exp(-(((depth + 1.0) / 1.6) ** 2))
     lumen = np.clip(inner / 1.5, 0, 1)
     secretion = rng.choice([0.0, 0.0, 0.25]) * np.clip(0.5 + texture.window(rng, 8.0, height, width), 0, 1.5)

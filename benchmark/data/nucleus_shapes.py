@@ -1,7 +1,7 @@
 """Form and chromatin of single nuclei.
 
-A nucleus is an ellipse whose radius is perturbed by a few low harmonics, bent along its axis; its chromatin is
-one of a few styles that pathologists name.
+A nucleus is an ellipse whose radius is perturbed by a few low harmonics, bent along its axis; its chromatin
+has one of a few styles that pathologists name.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _COS, _SIN = np.cos(_ORDERS[:, None] * _ANGLES), np.sin(_ORDERS[:, None] * _ANGL
 
 @dataclass(frozen=True)
 class Kind:
-    """How nuclei of one class look. log_area: mean and sd of ln(px) at 0.25 µm/px; styles: name -> probability."""
+    """How nuclei of a class look. log_area: mean, sd of ln(px) at 0.25 µm/px; styles: name -> probability."""
 
     log_area: tuple[float, float]
     axis_ratio: float
@@ -31,11 +31,11 @@ class Kind:
 
 KINDS = {
     "Neoplastic": Kind(
-        (6.3, 0.5), 1.45, 0.085, 0.1, 0.55, {"vesicular": 0.4, "clumped": 0.35, "dark": 0.15, "pale": 0.1}
+        (6.3, 0.5), 1.45, 0.055, 0.1, 0.55, {"vesicular": 0.4, "clumped": 0.35, "dark": 0.15, "pale": 0.1}
     ),
     "Inflammatory": Kind((5.3, 0.33), 1.2, 0.045, 0.05, 0.05, {"clumped": 0.65, "dark": 0.3, "pale": 0.05}),
     "Connective": Kind((5.4, 0.5), 2.5, 0.05, 0.35, 0.08, {"fine": 0.45, "dark": 0.4, "pale": 0.15}),
-    "Dead": Kind((4.85, 0.55), 1.3, 0.12, 0.1, 0.0, {"pyknotic": 1.0}),
+    "Dead": Kind((4.85, 0.55), 1.3, 0.08, 0.1, 0.0, {"pyknotic": 1.0}),
     "Epithelial": Kind(
         (5.9, 0.38), 1.45, 0.04, 0.06, 0.25, {"vesicular": 0.35, "fine": 0.45, "pale": 0.1, "dark": 0.1}
     ),
@@ -43,18 +43,18 @@ KINDS = {
 
 # style -> amount of haematoxylin, share of it left in the centre, strength of clumps, scale of clumps
 _STYLES = {
-    "vesicular": (0.78, 0.52, 0.28, 2.0),
-    "fine": (0.88, 0.82, 0.22, 1.0),
-    "clumped": (1.08, 0.85, 0.36, 2.0),
-    "dark": (1.45, 0.95, 0.14, 2.0),
-    "pale": (0.52, 0.62, 0.26, 1.0),
-    "pyknotic": (1.75, 1.0, 0.06, 2.0),
+    "vesicular": (0.92, 0.36, 0.40, 2.0),
+    "fine": (0.92, 0.75, 0.32, 1.0),
+    "clumped": (1.10, 0.78, 0.42, 2.0),
+    "dark": (1.45, 0.92, 0.20, 2.0),
+    "pale": (0.56, 0.50, 0.34, 1.0),
+    "pyknotic": (1.75, 1.00, 0.08, 2.0),
 }
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A nucleus in its window. depth: float32 (h, w) px inside the border, negative outside; centre in the patch."""
+    """A nucleus in its window. depth: float32 (h, w), px inside the border, negative outside."""
 
     top: int
     left: int
@@ -77,7 +77,7 @@ def outline(
     """
     minor = float(np.sqrt(area / (np.pi * ratio)))
     major = minor * ratio
-    rough = kind.roughness * rng.lognormal(0, 0.45)
+    rough = kind.roughness * rng.lognormal(0, 0.4)
     weights = rough / (_ORDERS - 1.0) ** 0.7
     radius = 1 + (rng.standard_normal(5) * weights) @ _COS + (rng.standard_normal(5) * weights) @ _SIN
     radius = np.clip(radius, 0.55, 1.6)
@@ -112,13 +112,13 @@ def chromatin(
     height, width = shape.depth.shape
     depth = shape.depth
     amount *= rng.lognormal(0, 0.13)
-    softness = rng.uniform(0.6, 1.3) if style != "pale" else rng.uniform(1.0, 2.2)
+    softness = rng.uniform(0.5, 1.1) if style != "pale" else rng.uniform(1.0, 2.2)
     cover = np.clip(depth / (2 * softness) + 0.5, 0, 1)
     rim = np.exp(-((np.clip(depth, 0, None) / (0.22 * shape.radius + 0.6)) ** 2))
     grain = texture.window(rng, scale, height, width) + 0.5 * texture.window(rng, 4.0, height, width)
     density = amount * (centre + (1 - centre) * rim + clumps * grain * (0.4 + 0.6 * (1 - rim)))
     if style in ("vesicular", "fine", "pale", "clumped"):
-        density += 0.16 * amount * rim  # the membrane, seen edge-on
+        density += 0.22 * amount * rim  # the membrane, seen edge-on
     if shape.radius > 6:
         for _ in range(int(rng.random() < nucleoli) * int(rng.integers(1, 4))):
             r = rng.uniform(1.2, 0.22 * shape.radius + 0.8)

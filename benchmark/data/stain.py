@@ -1,7 +1,7 @@
 """Stain of a slide and the way from amounts of stain to RGB (Beer-Lambert law).
 
-Stain vectors span the haematoxylin and eosin directions that Macenko's method (Macenko et al., ISBI 2009) finds on
-public H&E sets; colour and strength are drawn per slide because slides differ more than fields of one slide.
+Stain vectors span the directions that Macenko's method (Macenko et al., ISBI 2009) finds on public H&E sets;
+colour and strength are drawn per slide because slides differ more than fields of one slide.
 """
 
 import io
@@ -40,15 +40,15 @@ class Stain:
 
 def draw_stain(rng: np.random.Generator, strength: float = 1.0) -> Stain:
     """Stain of one slide; `strength` moves the tissue's typical depth of stain."""
-    nuclei = float(np.clip(strength * np.exp(rng.normal(0.0, 0.38)), 0.45, 2.1))
-    stroma = float(np.clip(0.42 * np.exp(rng.normal(0.0, 0.25)) * nuclei**0.45, 0.2, 0.85))
+    nuclei = float(np.clip(strength * np.exp(rng.normal(0.05, 0.45)), 0.5, 2.6))
+    stroma = float(np.clip(0.4 * np.exp(rng.normal(0.0, 0.32)) * nuclei**0.45, 0.17, 0.95))
     return Stain(
         _mix(rng, HAEMATOXYLIN),
         _mix(rng, EOSIN),
         nuclei,
         stroma,
         np.float32([245, 236, 244]) + rng.uniform([-6, -6, -5], [6, 4, 5]).astype(np.float32),
-        float(rng.uniform(0.55, 1.15)),
+        float(rng.uniform(0.45, 1.0)),
         int(rng.integers(55, 93)),
         float(rng.uniform(1.0, 4.0)),
     )
@@ -83,6 +83,6 @@ def develop(
 
 
 def _mix(rng: np.random.Generator, vectors: np.ndarray) -> np.ndarray:
-    vector = rng.dirichlet([0.8] * len(vectors)) @ vectors + rng.normal(0, 0.02, 3)
+    vector = rng.dirichlet([0.5] * len(vectors)) @ vectors + rng.normal(0, 0.035, 3)
     vector = np.clip(vector, 0.05, None)
     return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -1,7 +1,7 @@
 """Drawn H&E with exact masks and types: data that needs no download.
 
-Stain belongs to the slide, architecture to the tissue, nuclei to their class; see `tissue_profiles`, `motifs`,
-`nucleus_shapes`, `distractors` and `stain`. Look at it with `python -m benchmark.data.contact_sheet`.
+Stain belongs to the slide, architecture to the tissue, nuclei to their class; see `tissue_profiles`,
+`motifs`, `nucleus_shapes`, `distractors` and `stain`. To see it: `python -m benchmark.data.contact_sheet`.
 """
 
 import zlib
@@ -33,13 +33,15 @@ def draw(tissue: str, slide: int, index: int, seed: int = 0, size: int = 256) ->
     """One patch; a pure function of its arguments.
 
     Args:
-        tissue: one of TISSUES. slide: number of the slide, which decides stain and character; those from 10000
-            on belong to no fold. index: number of the patch on its slide. seed: of the whole set.
+        tissue: one of TISSUES.
+        slide: number of the slide, which decides stain and character; those from 10000 on belong to no fold.
+        index: number of the patch on its slide.
+        seed: of the whole set.
         size: side in px at 0.25 µm/px.
 
     Returns:
-        image uint8 (size, size, 3) and its nuclei, types 1..5 in the order of CLASSES. Where nuclei overlap, the
-        pixel belongs to the upper one; no instance is without a pixel.
+        image uint8 (size, size, 3) and its nuclei, types 1..5 in the order of CLASSES. Where nuclei
+        overlap, the pixel belongs to the upper one; no instance is without a pixel.
 
     Raises:
         InputError: unknown tissue.

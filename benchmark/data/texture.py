@@ -1,6 +1,6 @@
-"""Noise that the synthetic tissue is made of: a few periodic fields, filtered once, read through random windows."""
+"""Noise that synthetic tissue is made of: periodic fields, filtered once, read through random windows."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from scipy import ndimage
@@ -9,7 +9,7 @@ SIDE = 512
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def field(scale: float) -> np.ndarray:
     """float32 (512, 512) periodic Gaussian noise, zero mean, unit variance, correlation length `scale` px."""
     white = np.random.default_rng([20, SCALES.index(scale)]).standard_normal((SIDE, SIDE), dtype=np.float32)
@@ -35,7 +35,7 @@ def grid(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Fibres:
-    """Wavy fibres that cross a square patch; `angle(y, x)` is their direction, in radians from the row axis."""
+    """Wavy fibres that cross a square patch."""
 
     def __init__(self, rng: np.random.Generator, side: int, waviness: float):
         self.theta = rng.uniform(0, np.pi)
@@ -48,12 +48,13 @@ class Fibres:
         self.rng = rng
 
     def streaks(self, scale: float, stretch: float) -> np.ndarray:
-        """float32 (side, side), unit variance: noise of correlation length `scale`, `stretch` times longer along."""
+        """float32 (side, side), unit variance: noise `scale` px wide, `stretch` times longer."""
         shift = self.rng.uniform(0, SIDE, 2).astype(np.float32)
         where = np.stack([self.across + shift[0], self.along / np.float32(stretch) + shift[1]])
         return ndimage.map_coordinates(field(scale), where, order=1, mode="grid-wrap")
 
     def angle(self, y: float, x: float) -> float:
+        """Direction of the fibres at a place, in radians from the row axis (x)."""
         side = self.across.shape[0]
         r, c = (int(np.clip(v, 1, side - 2)) for v in (y, x))
         dy = self.across[r + 1, c] - self.across[r - 1, c]

@@ -83,10 +83,10 @@ def draw_look(rng: np.random.Generator, profile: Profile) -> Look:
     return Look(
         profile=profile,
         malignant=malignant,
-        size=profile.size + rng.normal(0, 0.22),
+        size=profile.size + rng.normal(0.12, 0.22),
         density=float(np.clip(rng.normal(1, 0.12), 0.75, 1.3)),
         crowding=float(rng.uniform(0.04, 0.3)),
-        waviness=float(rng.uniform(8, 30)),
+        waviness=float(rng.uniform(4, 15)),
         cytoplasm=(
             float(np.clip(profile.cytoplasm[0] * rng.lognormal(0, 0.5), 0.05, 0.5)),
             float(profile.cytoplasm[1] * rng.lognormal(0, 0.2)),
