@@ -43,7 +43,7 @@ class Setup:
     @functools.cached_property
     def source(self):
         """The dataset's Source."""
-        return registry.dataset_class(self.dataset)(self.data_root)
+        return registry.dataset(self.dataset, self.data_root)
 
     @functools.cached_property
     def protocols(self) -> dict[str, int]:

@@ -126,7 +126,7 @@ def setup(options):
     from benchmark.grid import check_results
 
     check_results(options.results)
-    preset = options.preset or ("small" if options.dataset == "synthetic" else "paper")
+    preset = options.preset or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
     return Setup(
         dataset=options.dataset,
         data_root=options.data_root,
@@ -212,9 +212,9 @@ def written_tables(options, made) -> str:
 
 def prepare(options) -> int:
     from benchmark.data.prepare import prepare as convert
-    from benchmark.registry import dataset_class
+    from benchmark.registry import dataset
 
-    data = convert(dataset_class(options.dataset)(options.data_root), options.cache)
+    data = convert(dataset(options.dataset, options.data_root), options.cache)
     print(f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}")
     return 0
 
@@ -222,9 +222,9 @@ def prepare(options) -> int:
 def contact_sheet(options) -> int:
     from benchmark.data import contact_sheet as sheet
     from benchmark.data.prepare import prepare as convert
-    from benchmark.registry import dataset_class
+    from benchmark.registry import dataset
 
-    data = convert(dataset_class(options.dataset)(options.data_root), options.cache, split=options.fold)
+    data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)
     sheet.write(subset, options.out, count=options.count, run=options.run)
     print(options.out)

@@ -7,6 +7,7 @@ that method, the rest overrides its arguments.
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 from dataclasses import dataclass, field
@@ -47,12 +48,26 @@ def method_class(name: str):
     return METHODS.get(name)
 
 
-def dataset_class(name: str):
-    """The Source subclass called `name`. Raises InputError with a near-miss hint."""
+def dataset(text: str, root=None):
+    """Open a dataset by name: `dataset("pannuke", "/data/pannuke")` or `dataset("synthetic@patches=12,seed=1")`.
+
+    Raises:
+        InputError: unknown dataset or argument, each with a near-miss hint; a root that is missing or unfit.
+    """
+    name, _, rest = text.partition("@")
     if name not in dataset_names():
         hint = near_miss(name, dataset_names())
         raise InputError(f"Unknown dataset '{name}'; known are {', '.join(dataset_names())}.{hint}")
-    return DATASETS.get(name)
+    cls = DATASETS.get(name)
+    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "root")]
+    arguments = {}
+    for word in filter(None, rest.split(",")):
+        key, equals, value = word.partition("=")
+        if not equals or key not in known:
+            hint = near_miss(key, known)
+            raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known) or 'none'}.{hint}")
+        arguments[key] = value_of(value)
+    return cls(root, **arguments)
 
 
 @dataclass(frozen=True)

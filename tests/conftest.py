@@ -1,0 +1,38 @@
+"""Shared fixtures: one prepared tiny synthetic dataset and one pretrained debug backbone for the whole session."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.paths import ROOT
+
+TINY = "synthetic@patches=6"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache folder shared by all tests of a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def benchmark_command(cache):
+    """Run `python -m benchmark …` in its own process on tiny synthetic data: call(command, *words, results=…)."""
+
+    def call(command, *words, results, launcher=("-m", "benchmark"), wait=True, data=True, environment=None):
+        line = [sys.executable, *launcher, command]
+        if data:
+            line += ["--dataset", TINY, "--preset", "debug", "--device", "cpu"]
+        if command in ("run", "ablation", "status"):
+            line += ["--cache", str(cache), "--results", str(results)]
+        line += map(str, words)
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+        if not wait:
+            return process
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(line, process.returncode, out, err)
+
+    return call

@@ -1,0 +1,79 @@
+"""Help with an example for every command; bad input gives one sentence and exit code 2, nothing half-written."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.cli import main, parser
+from benchmark.paths import ROOT
+
+
+def commands():
+    (sub,) = [a for a in parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict)]
+    return sub.choices
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_shows_an_example_that_parses(name):
+    text = commands()[name].format_help()
+    (line,) = [row for row in text.splitlines() if row.startswith("example: python -m benchmark ")]
+    parser().parse_args(line.removeprefix("example: python -m benchmark ").split())
+
+
+BAD = {
+    "unknown method": (["run", "--method", "celvta"], "Did you mean 'cellvta'"),
+    "unknown row": (["run", "--method", "cellvta@smal"], "Did you mean 'small'"),
+    "unknown argument": (["run", "--method", "cellvta@small,pionts=8"], "Did you mean 'points'"),
+    "unknown dataset": (["run", "--method", "cellvta", "--dataset", "panuke"], "Did you mean 'pannuke'"),
+    "dataset argument": (["run", "--method", "cellvta", "--dataset", "synthetic@patch=3"], "Did you mean 'patches'"),
+    "misspelt override": (["run", "--method", "cellvta", "recipe.epoch=3"], "Did you mean 'epochs'"),
+    "no override": (["run", "--method", "cellvta", "epochs=3"], "not an override"),
+    "fold 4": (["run", "--method", "cellvta", "--fold", "4"], "FOLD=4"),
+    "folds in words": (["ablation", "--folds", "one"], "expected numbers"),
+    "unknown experiment": (["ablation", "--experiment", "mian"], "Did you mean 'main'"),
+    "shard": (["ablation", "--shard", "1"], "expected i/n"),
+    "no GPU": (["run", "--method", "classical", "--preset", "debug", "--device", "tpu"], "expected auto, cpu, cuda"),
+    "missing data root": (
+        ["run", "--method", "classical", "--dataset", "pannuke", "--data-root", "/nowhere/at/all"],
+        "/nowhere/at/all",
+    ),
+    "no data root": (["run", "--method", "classical", "--dataset", "pannuke"], "data-root"),
+    "backbone file": (["run", "--method", "cellvta@paper", "--backbone", "/nowhere/uni.bin"], "/nowhere/uni.bin"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_code_2(name, tmp_path, capsys):
+    arguments, says = BAD[name]
+    words = [*arguments[:1], "--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache"), *arguments[1:]]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and says in lines[0], error
+    assert "Traceback" not in error
+    assert not list((tmp_path / "results").rglob("*.json")), "nothing half-written"
+
+
+def test_a_file_where_the_results_folder_should_be(tmp_path, capsys):
+    (tmp_path / "results").write_text("not a folder")
+    assert main(["run", "--method", "classical", "--results", str(tmp_path / "results")]) == 2
+    assert "expected a folder for results, found a file" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_midway(tmp_path, capsys, monkeypatch, cache):
+    import numpy as np
+
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device", str(tmp_path / "predictions.npz"))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    words = ["run", "--method", "classical", "--preset", "debug", "--dataset", "synthetic@patches=6"]
+    assert main([*words, "--results", str(tmp_path), "--cache", str(cache), "--device", "cpu"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("metrics.json")) and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_module_entry_point():
+    done = subprocess.run([sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "example: python -m benchmark ablation" in done.stdout

@@ -1,0 +1,80 @@
+import pytest
+
+from benchmark import config, registry
+from benchmark.errors import InputError
+from benchmark.paths import RunId
+
+
+@pytest.fixture(scope="module")
+def main():
+    return config.load("main")
+
+
+def recipe(main, **overrides):
+    return config.recipe_for(main, registry.parse("cellvta@small"), overrides)
+
+
+def test_every_experiment_loads_and_its_methods_parse():
+    for path in sorted(config.EXPERIMENTS.glob("*.py")):
+        loaded = config.load(path.stem)
+        for method in loaded.methods:
+            for scale in config.SCALES:
+                config.recipe_for(loaded, registry.parse(method, scale))
+
+
+def test_main_gives_every_method_the_same_recipe(main):
+    recipes = [config.recipe_for(main, registry.parse(m, "small")) for m in main.methods]
+    assert all(r == recipes[0] for r in recipes)
+
+
+def test_overrides_reach_nested_keys(main):
+    assert recipe(main, **{"optimiser.lr": 1e-5})["optimiser"]["lr"] == 1e-5
+    assert recipe(main)["optimiser"]["lr"] != 1e-5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"optimiser.learning": 1}, "unknown key 'recipe.optimiser.learning'"),
+        ({"optimiser": 3}, "is a group of settings"),
+        ({"epochs": "many"}, "expected a value like"),
+        ({"epochs": 0}, "at least 1"),
+        ({"precision": "fp8"}, "expected one of auto, fp32"),
+    ],
+)
+def test_bad_overrides_are_refused(main, overrides, says):
+    with pytest.raises(InputError, match=says):
+        recipe(main, **overrides)
+
+
+@pytest.mark.parametrize("word", ["recipe.epochs", "epochs=3", "=3"])
+def test_words_that_are_no_overrides(word):
+    with pytest.raises(InputError, match="not an override"):
+        config.parse_overrides([word])
+
+
+def test_unknown_keys_in_an_experiment_are_refused(tmp_path):
+    (tmp_path / "mine.py").write_text("kind='main'\nprotocol='cellvit'\nrecipes=dict(paper=dict())\nmetods=['cellvta']\n")
+    with pytest.raises(InputError, match="Did you mean 'methods'"):
+        config.load(str(tmp_path / "mine.py"))
+
+
+def test_unknown_experiment_has_a_hint():
+    with pytest.raises(InputError, match="Did you mean 'main'"):
+        config.load("mian")
+
+
+def test_key_ignores_order_and_sees_values():
+    assert config.key({"a": 1, "b": [1, 2]}) == config.key({"b": (1, 2), "a": 1})
+    assert config.key({"a": 1}) != config.key({"a": 2})
+
+
+def test_differing_names_the_entry():
+    assert config.differing({"r": {"lr": 1, "n": 2}}, {"r": {"lr": 3, "n": 2}}) == ["r.lr: 1 -> 3"]
+
+
+@pytest.mark.parametrize("kind", ["main", "published"])
+def test_folder_and_identity_are_inverse(tmp_path, kind):
+    run = RunId("pannuke", "cellvta@paper,points=8", 2, 7, kind)
+    assert RunId.of(run.folder(tmp_path)) == run

@@ -1,0 +1,129 @@
+"""States of cells, the missing ones run, the lock, tables at the end."""
+
+import json
+import os
+
+import filelock
+import pytest
+
+from benchmark.cell import Setup, cells
+from benchmark.files import write_json
+from benchmark.grid import status
+from tests.conftest import TINY
+
+RECIPE = ("recipe.epochs=1",)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def first(benchmark_command, results, tmp_path_factory):
+    reports = tmp_path_factory.mktemp("reports")
+    words = ("--methods", "decoder_only", "classical", "--reports", reports, *RECIPE)
+    return benchmark_command("ablation", *words, results=results), words, reports
+
+
+def setup(results, cache, **changes):
+    values = dict(dataset=TINY, data_root=None, preset="debug", experiment="main", results=results, cache=cache)
+    values["overrides"] = (("epochs", 1),)
+    return Setup(**(values | changes))
+
+
+def states(made):
+    return {str(c.spec): c.state() for c in made}
+
+
+def test_ablation_runs_every_cell_and_prints_the_table(first, results):
+    done, _, reports = first
+    assert done.returncode == 0, done.stderr
+    assert "decoder_only" in done.stdout and "classical" in done.stdout and "bPQ" in done.stdout
+    for folder in [p.parent for p in results.rglob("metrics.json")]:
+        names = {p.name for p in folder.iterdir()}
+        assert {"config.json", "cost.json", "provenance.json", "predictions.npz", "images.parquet"} <= names
+        assert "checkpoint.pt" not in names and "owner.txt" not in names
+        story = json.loads((folder / "provenance.json").read_text())
+        assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
+    assert list(reports.rglob("*.csv")) and list(reports.rglob("*.tex")) and list(reports.rglob("*.png"))
+
+
+def test_second_ablation_does_nothing(first, benchmark_command, results):
+    _, words, _ = first
+    again = benchmark_command("ablation", *words, results=results)
+    assert again.returncode == 0
+    assert "Nothing to run: 2 of 2 cells are done" in again.stderr
+
+
+def test_same_seed_same_bytes(first, benchmark_command, results, tmp_path):
+    done = benchmark_command("run", "--method", "decoder_only", *RECIPE, results=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = "decoder_only@debug/fold1-seed0/metrics.json"
+    assert (tmp_path / TINY / name).read_bytes() == (results / TINY / name).read_bytes()
+
+
+def test_states(first, results, cache):
+    chosen = ["decoder_only", "classical", "cellvta"]
+    assert states(cells(setup(results, cache), chosen)) == {
+        "decoder_only@debug": ("done", ""),
+        "classical@debug": ("done", ""),
+        "cellvta@debug": ("missing", "not run yet"),
+    }
+    changed = setup(results, cache, overrides=(("epochs", 1), ("optimiser.lr", 0.5)))
+    found = states(cells(changed, chosen))
+    assert found["decoder_only@debug"][0] == "stale"
+    assert "recipe.optimiser.lr: 0.001 -> 0.5" in found["decoder_only@debug"][1]
+    assert found["classical@debug"][0] == "done", "the classical baseline has no recipe"
+
+
+def test_partial_failed_running_and_skipped(tmp_path, cache):
+    base = setup(tmp_path, cache)
+    partial, failed, running, gated = cells(base, ["cellvta", "cellvit", "hovernet", "cellvta@paper"])
+    for cell in (partial, failed, running):
+        cell.folder.mkdir(parents=True)
+    (partial.folder / "checkpoint.pt").write_bytes(b"x")
+    (failed.folder / "failed.txt").write_text("Traceback\nValueError: here\n")
+    (running.folder / "owner.txt").write_text("host pid 1\n")
+    holder = running.lock()
+    with holder:
+        found = states([partial, failed, running, gated])
+    assert found["cellvta@debug"][0] == "partial"
+    assert found["cellvit@debug"] == ("failed", "ValueError: here")
+    assert found["hovernet@debug"] == ("running", "owner host pid 1")
+    assert found["cellvta@paper"][0] == "skipped" and "uni" in found["cellvta@paper"][1].lower()
+    assert cells(base, ["hovernet"])[0].state()[0] == "missing", "a dead owner's lock counts for nothing"
+    assert "1 partial" in status([partial, failed])
+
+
+def test_a_running_cell_is_not_run_twice(benchmark_command, tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    with cell.lock():
+        refused = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
+    assert refused.returncode == 2 and "running already" in refused.stderr
+
+
+def test_a_checkpoint_of_another_configuration_is_not_resumed(benchmark_command, tmp_path):
+    words = ("--method", "decoder_only")
+    first = benchmark_command("run", *words, "recipe.epochs=2", results=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = benchmark_command("run", *words, "recipe.epochs=1", results=tmp_path)
+    assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
+
+
+def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    write_json(tmp_path / "a.json", {"v": 1})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        write_json(tmp_path / "a.json", {"v": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"v": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_lock_is_one_of_the_operating_system(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    with cell.lock(), pytest.raises(filelock.Timeout):
+        filelock.FileLock(cell.folder / ".lock").acquire(timeout=0)
