@@ -189,9 +189,9 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
 @functools.lru_cache(maxsize=16)
 def data_identity(setup: Setup, fold: int) -> str | None:
     """Fingerprint of the data that split `fold` uses."""
-    from benchmark.data.prepare import fingerprint
+    from benchmark.data.prepare import prepare
 
-    return fingerprint(setup.source, fold)
+    return prepare(setup.source, setup.cache, split=fold, progress=False).fingerprint(fold)[:16]
 
 
 def _held(path: Path) -> bool:

@@ -94,7 +94,6 @@ def parser() -> argparse.ArgumentParser:
     look.add_argument("--fold", type=int, default=1, help="published split (default 1)")
     look.add_argument("--side", choices=("train", "val", "test"), default="test", help="side of the split")
     look.add_argument("--count", type=int, default=24, help="number of images (default 24)")
-    look.add_argument("--run", type=Path, help="a run folder: draw its predictions beside the truth")
     look.add_argument("--out", type=Path, required=True, help="PNG to write")
     return top
 
@@ -226,7 +225,7 @@ def contact_sheet(options) -> int:
 
     data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)
-    sheet.write(subset, options.out, count=options.count, run=options.run)
+    sheet.write_sheet((subset[i] for i in range(min(options.count, len(subset)))), options.out)
     print(options.out)
     return 0
 
