@@ -16,7 +16,8 @@ class Points:
     type: np.ndarray
 
     def with_dummies(self, n: int) -> "Points":
-        """Give every image 0..n-1 without a nucleus one of type 0 at (0, 0), as the published evaluation does."""
+        """Give every image 0..n-1 without a nucleus one of type 0 at (0, 0), as the published evaluation
+        does."""
         empty = np.setdiff1d(np.arange(n), self.image)
         image = np.concatenate([self.image, empty])
         order = np.argsort(image, kind="stable")
@@ -30,8 +31,8 @@ class Points:
 def pair(true: Points, pred: Points, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions (in true, in pred) of one-to-one pairs within each image.
 
-    The Hungarian method minimises the total distance over ALL nuclei of the image, and pairs farther apart than
-    radius (n,) px of the image are dropped afterwards: no gate, as in the published evaluation.
+    The Hungarian method minimises the total distance over ALL nuclei of the image, and pairs farther apart
+    than radius (n,) px of the image are dropped afterwards: no gate, as in the published evaluation.
     """
     n = len(radius)
     true_at = np.searchsorted(true.image, np.arange(n + 1))
@@ -57,9 +58,10 @@ def scores(tp, fp, fn) -> tuple[float, float, float]:
 def type_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """F1, precision and recall of each type with the weights of HoVer-Net (Graham et al. 2019, eq. F_c).
 
-    counts (C,) arrays: tp paired, of this type on both sides; fp_t paired, only the prediction has the type; fn_t paired,
-    only the truth has it; fp_d, fn_d unpaired. Confusions count twice: F1 = 2tp / (2tp + 2fp_t + 2fn_t + fp_d + fn_d),
-    precision = tp / (tp + 2fp_t + fp_d), recall = tp / (tp + 2fn_t + fn_d); NaN where 0/0.
+    counts (C,) arrays: tp paired, of this type on both sides; fp_t paired, only the prediction has the type;
+    fn_t paired, only the truth has it; fp_d, fn_d unpaired. Confusions count twice: F1 = 2tp / (2tp + 2fp_t
+    + 2fn_t + fp_d + fn_d), precision = tp / (tp + 2fp_t + fp_d), recall = tp / (tp + 2fn_t + fn_d); NaN
+    where 0/0.
     """
     tp, fp_t, fn_t, fp_d, fn_d = (counts[k] for k in ("tp", "fp_t", "fn_t", "fp_d", "fn_d"))
     return {

@@ -1,7 +1,7 @@
 """One match of two label images: everything that any metric needs, from one pass over the pixels.
 
-The joint histogram of (true id, true type, predicted id, predicted type) fixes every overlap score; centroids,
-borders and outlines fix the rest. No metric of this package touches pixels after `match`.
+The joint histogram of (true id, true type, predicted id, predicted type) fixes every overlap score;
+centroids, borders and outlines fix the rest. No metric of this package touches pixels after `match`.
 """
 
 from dataclasses import dataclass, field
@@ -50,8 +50,8 @@ class Match:
     Attributes:
         shape, mpp: (H, W) in pixels, micrometres per pixel.
         true, pred: the nuclei of each side.
-        true_id, true_type, pred_id, pred_type, pixels: int64 (K,) the joint histogram, id 0 = background (always
-            type 0); one row per combination that occurs.
+        true_id, true_type, pred_id, pred_type, pixels: int64 (K,) the joint histogram, id 0 = background
+            (always type 0); one row per combination that occurs.
         pair_true, pair_pred, pair_pixels: int64 (P,) positions in `true` and `pred` and their common pixels.
     """
 
@@ -73,10 +73,10 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float)
     """Match two label images.
 
     Args:
-        true_instances, pred_instances: (H, W) integers >= 0 (or floats holding whole numbers), 0 = background; ids of
-            any size, with gaps, in any order; a map without background is allowed.
-        true_types, pred_types: pixel type map (H, W), or one type per instance (N,) in ascending order of id, or None
-            (all 0 = untyped). Types of background pixels are ignored. At most 255.
+        true_instances, pred_instances: (H, W) integers >= 0 (or floats holding whole numbers), 0 =
+            background; ids of any size, with gaps, in any order; a map without background is allowed.
+        true_types, pred_types: pixel type map (H, W), or one type per instance (N,) in ascending order of
+            id, or None (all 0 = untyped). Types of background pixels are ignored. At most 255.
         mpp: micrometres per pixel.
 
     Raises:
@@ -123,7 +123,8 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float)
 
 
 class _Cells:
-    """One side of the runs, split into cells: the pixels of one id and one type. Object 0 and cell 0 are background.
+    """One side of the runs, split into cells: the pixels of one id and one type. Object 0 and cell 0 are
+    background.
 
     Attributes:
         ids (n,), area (n,): id and pixels of each object.
@@ -156,7 +157,8 @@ class _Cells:
         self.area = np.bincount(self.object, weights=self.cell_area, minlength=n).astype(np.int64)
 
     def majority(self) -> np.ndarray:
-        """int64 (n,) type of each object: most pixels, the lower on a tie, 0 only when nothing else occurs."""
+        """int64 (n,) type of each object: most pixels, the lower on a tie, 0 only when nothing else
+        occurs."""
         if len(self.object) == len(self.ids):
             return self.type
         order = np.lexsort((self.type, -self.cell_area, self.type == 0, self.object))
@@ -165,7 +167,8 @@ class _Cells:
         return self.type[order[first]]
 
     def side(self, runs: Runs, own: np.ndarray, other_id: np.ndarray, iou: np.ndarray) -> Side:
-        """Describe the objects; own, other_id, iou (P,): object, partner's id and IoU of each overlapping pair."""
+        """Describe the objects; own, other_id, iou (P,): object, partner's id and IoU of each overlapping
+        pair."""
         n, (height, width) = len(self.ids), runs.shape
         area = np.maximum(self.area, 1)
         x = (

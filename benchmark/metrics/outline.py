@@ -1,9 +1,9 @@
 """Which nuclei have an outline of at least three points.
 
-The published decoders drop a nucleus whose first contour has fewer than three points after straight stretches are
-reduced to their ends (Suzuki border following, simple chain approximation). That contour belongs to the
-8-connected piece whose first pixel in raster order comes last, and it has fewer than three points exactly when
-the piece is a straight line: one pixel, a row, a column or a diagonal.
+The published decoders drop a nucleus whose first contour has fewer than three points after straight
+stretches are reduced to their ends (Suzuki border following, simple chain approximation). That contour
+belongs to the 8-connected piece whose first pixel in raster order comes last, and it has fewer than three
+points exactly when the piece is a straight line: one pixel, a row, a column or a diagonal.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def drawable(runs: Runs, n: int) -> np.ndarray:
     top = np.ones(len(label), bool)
     top[child] = False
     in_piece = _last_piece(label, child, parent, np.bincount(label[top], minlength=n) > 1)
-    row, col, length, label = runs.row, runs.col, runs.length, label
+    row, col, length = runs.row, runs.col, runs.length
     if in_piece is not None:
         row, col, length, label = row[in_piece], col[in_piece], length[in_piece], label[in_piece]
     count = np.bincount(label, minlength=n)
@@ -61,7 +61,8 @@ def _contacts(runs: Runs, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last_piece(label, child, parent, several: np.ndarray) -> np.ndarray | None:
-    """Mask of the runs that belong to the deciding piece of their label; None when every label is one piece."""
+    """Mask of the runs that belong to the deciding piece of their label; None when every label is one
+    piece."""
     if not several.any():
         return None
     keep = np.ones(len(label), bool)

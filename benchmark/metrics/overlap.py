@@ -1,5 +1,7 @@
 """Overlap of foregrounds: Dice, Jaccard, AJI, AJI+ from records."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -7,7 +9,8 @@ from .records import Records
 
 
 def dice(records: Records) -> np.ndarray:
-    """float64 (n,) 2|T & P| / (|T| + |P|) of the foregrounds per image; NaN when both are empty (HoVer-Net)."""
+    """float64 (n,) 2|T & P| / (|T| + |P|) of the foregrounds per image; NaN when both are empty
+    (HoVer-Net)."""
     true, pred, both = _foreground(records)
     with np.errstate(invalid="ignore"):
         return 2 * both / (true + pred)
@@ -23,11 +26,11 @@ def jaccard(records: Records) -> np.ndarray:
 def aji(records: Records) -> np.ndarray:
     """float64 (n,) aggregated Jaccard index per image (Kumar et al. 2017, as HoVer-Net evaluates it).
 
-    Every true nucleus takes the prediction of largest IoU, which may be taken twice; intersections and unions are
-    added up, then the areas of true nuclei without overlap and of never chosen predictions join the union. NaN when
-    both are empty; 0 when only one is (the published code fails on an empty prediction).
+    Every true nucleus takes the prediction of largest IoU, which may be taken twice; intersections and
+    unions are added up, then the areas of true nuclei without overlap and of never chosen predictions join
+    the union. NaN when both are empty; 0 when only one is (the published code fails on an empty prediction).
     """
-    image, true, pred, shared, union, area_true, area_pred, columns = _pairs(records)
+    image, true, pred, shared, union, columns = _pairs(records)
     order = np.lexsort((pred, -(shared / union), true))
     first = np.ones(len(order), bool)
     first[1:] = true[order][1:] != true[order][:-1]
@@ -37,10 +40,10 @@ def aji(records: Records) -> np.ndarray:
 
 def aji_plus(records: Records) -> np.ndarray:
     """float64 (n,) AJI with one-to-one pairs that maximise the total IoU per image (Graham et al. 2019)."""
-    image, true, pred, shared, union, *_, columns = _pairs(records)
+    image, true, pred, shared, union, columns = _pairs(records)
     chosen = [np.zeros(0, np.int64)]
     at = np.searchsorted(image, np.arange(columns.n + 1))
-    for begin, end in zip(at[:-1], at[1:], strict=True):
+    for begin, end in pairwise(at):
         if begin == end:
             continue
         _, row = np.unique(true[begin:end], return_inverse=True)
@@ -67,7 +70,8 @@ def _aggregate(columns, image, true, pred, shared, union) -> np.ndarray:
 
 
 def _pairs(records: Records):
-    """Overlapping pairs of nuclei by image, whatever their types: image, true, pred (1..), intersection, union."""
+    """Overlapping pairs of nuclei by image, whatever their types: image, true, pred (1..), intersection,
+    union."""
     columns = records.columns
     both = (columns.true > 0) & (columns.pred > 0)
     true, pred = columns.true[both], columns.pred[both]
@@ -77,7 +81,7 @@ def _pairs(records: Records):
     true, pred = key // width, key % width
     area_true, area_pred = (columns.side[s]["area"].astype(np.float64) for s in ("true", "pred"))
     union = area_true[true - 1] + area_pred[pred - 1] - shared
-    return columns.side["true"]["image"][true - 1], true, pred, shared, union, area_true, area_pred, columns
+    return columns.side["true"]["image"][true - 1], true, pred, shared, union, columns
 
 
 def _foreground(records: Records):

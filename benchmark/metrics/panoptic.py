@@ -63,7 +63,8 @@ def _objects(group, label, pixels, n):
 def binary(match: Match) -> tuple[float, float, float]:
     """(DQ, SQ, PQ) of one image over all nuclei whatever their type; NaN when the truth is empty.
 
-    The quick score of a validation epoch: equations of the CellViT protocol without its outline and type rules.
+    The quick score of a validation epoch: equations of the CellViT protocol without its outline and type
+    rules.
     """
     if not len(match.true):
         return float("nan"), float("nan"), float("nan")

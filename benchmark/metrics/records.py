@@ -19,13 +19,15 @@ class Records:
     """Three tables over a set of images; `image` is the key that joins them.
 
     Attributes:
-        images: a row per image: image, image_id, tissue, source, typed (the truth holds real types), pred_typed (the
-            predictor names types), height, width (px), mpp (um/px), n_true, n_pred, and the pixel counts true_pixels,
-            pred_pixels, both_pixels of the foregrounds.
-        overlaps: the joint histogram: image, true_id, true_type, pred_id, pred_type, pixels (id 0 = background).
-        nuclei: a row per nucleus, by image, side and id: image, side ("true" | "pred"), id, type (by majority of pixels), area
-            (px), d_um (equivalent diameter, um), x, y (centroid, px), border, match (partner's id with IoU > 0.5, 0 = none),
-            iou (with the partner, else the largest with any nucleus), points (outline of at least three points).
+        images: a row per image: image, image_id, tissue, source, typed (the truth holds real types),
+            pred_typed (the predictor names types), height, width (px), mpp (um/px), n_true, n_pred, and the
+            pixel counts true_pixels, pred_pixels, both_pixels of the foregrounds.
+        overlaps: the joint histogram: image, true_id, true_type, pred_id, pred_type, pixels (id 0 =
+            background).
+        nuclei: a row per nucleus, by image, side and id: image, side ("true" | "pred"), id, type (by
+            majority of pixels), area (px), d_um (equivalent diameter, um), x, y (centroid, px), border,
+            match (partner's id with IoU > 0.5, 0 = none), iou (with the partner, else the largest with any
+            nucleus), points (outline of at least three points).
     """
 
     images: pd.DataFrame
@@ -38,9 +40,9 @@ class Records:
 
         Args:
             matches: one Match per image.
-            meta: one dict per image: image (int, ascending and unique), and optionally image_id, tissue, source, typed (True),
-                pred_typed. Where pred_typed is not given it is False when nuclei were predicted and none of the whole
-                collection has a type.
+            meta: one dict per image: image (int, ascending and unique), and optionally image_id, tissue,
+                source, typed (True), pred_typed. Where pred_typed is not given it is False when nuclei were
+                predicted and none of the whole collection has a type.
 
         Raises:
             ValueError: matches and meta of different length, or image numbers not ascending.
@@ -112,9 +114,11 @@ class Columns:
     Attributes:
         n: number of images.
         image (K,), pixels (K,): of each overlap row; image is the position in records.images.
-        true, pred (K,): nucleus of the row as a position 1.. in `side["true"]` / `side["pred"]`, 0 = background.
+        true, pred (K,): nucleus of the row as a position 1.. in `side["true"]` / `side["pred"]`, 0 =
+            background.
         true_type, pred_type (K,): type of the row's pixels.
-        side: {"true", "pred"} -> dict of arrays over that side's nuclei: image, id, type, area, x, y, points, border, ...
+        side: {"true", "pred"} -> dict of arrays over that side's nuclei: image, id, type, area, x, y,
+            points, border, ...
     """
 
     def __init__(self, records: Records):

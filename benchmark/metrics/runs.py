@@ -1,7 +1,7 @@
 """Run-length encoding of label maps: the one place where metrics read pixels.
 
-A run is a maximal stretch of one row in which no map changes. A 256 x 256 image with 150 nuclei has about 6000
-runs against 65536 pixels, so everything after the encoding costs a tenth of a pass over the pixels.
+A run is a maximal stretch of one row in which no map changes. A 256 x 256 image with 150 nuclei has about
+6000 runs against 65536 pixels, so everything after the encoding costs a tenth of a pass over the pixels.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,8 @@ def _starts(maps: list[np.ndarray]) -> np.ndarray:
 
 
 def merge(runs: Runs, labels: np.ndarray) -> Runs:
-    """The coarser runs of one labelling (R,) of the runs, background (label 0) left out; `values` is [labels]."""
+    """The coarser runs of one labelling (R,) of the runs, background (label 0) left out; `values` is
+    [labels]."""
     first = np.ones(len(labels), bool)
     first[1:] = (labels[1:] != labels[:-1]) | (runs.col[1:] == 0)
     at = np.flatnonzero(first)
@@ -67,7 +68,8 @@ def merge(runs: Runs, labels: np.ndarray) -> Runs:
 
 
 def dense(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number non-negative integers by rank, 0 always first: (ids (n,) with ids[0] == 0, index of each value)."""
+    """Number non-negative integers by rank, 0 always first: (ids (n,) with ids[0] == 0, index of each
+    value)."""
     top = int(values.max(initial=0))
     if top <= 8 * len(values) + 4096:
         present = np.zeros(top + 1, bool)

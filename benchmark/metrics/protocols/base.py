@@ -20,9 +20,10 @@ class Protocol:
     version: int
 
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
-        """A row per image: image, image_id, tissue, typed, bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, PQ_<type> for each type id,
-        Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of that mean; values that need
-        types are NaN where the truth is untyped or the predictor names no types."""
+        """A row per image: image, image_id, tissue, typed, bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, PQ_<type> for each
+        type id, Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of
+        that mean; values that need types are NaN where the truth is untyped or the predictor names no
+        types."""
         raise NotImplementedError
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:

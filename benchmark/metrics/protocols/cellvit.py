@@ -7,25 +7,27 @@ from ..detection import Points, pair, scores, type_counts, type_scores
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, frame, nanmean, summarise, typed
+from .base import Protocol, frame, summarise, typed
 
 
 class CellViT(Protocol):
     """Predictions have one type each (by majority) and must have an outline; the truth keeps its map whole.
 
-    Predicted nuclei: those with an outline of at least three points (outline.py), less the lowest id of an image whose
-    prediction leaves no background (the published decoder takes it for the background).
-    Panoptic: IoU > 0.5, DQ = tp / (tp + fp/2 + fn/2 + 1e-6), SQ = sum IoU / (tp + 1e-6). bPQ: true instances against
-    predicted nuclei with a type; per type 0..C: the type's pixels of each true instance against predictions of that type. Type 0
-    counts as a class of mPQ where a true instance holds untyped pixels. NaN where the truth holds one value only: nothing, or
-    one nucleus over the whole image. mPQ of an image: mean over types. Set: means over images.
-    Detection: Hungarian pairing of all centroids, pairs beyond 12 px dropped (6 px where mpp >= 0.375, that is x20); an
-    empty side becomes one nucleus of type 0 at (0, 0); true nuclei obey the outline rule too. Counts pooled over images;
-    per-type scores count confusions twice (detection.type_scores).
+    Predicted nuclei: those with an outline of at least three points (outline.py), less the lowest id of an
+    image whose prediction leaves no background (the published decoder takes it for the background).
+    Panoptic: IoU > 0.5, DQ = tp / (tp + fp/2 + fn/2 + 1e-6), SQ = sum IoU / (tp + 1e-6). bPQ: true instances
+    against predicted nuclei with a type; per type 0..C: the type's pixels of each true instance against
+    predictions of that type. Type 0 counts as a class of mPQ where a true instance holds untyped pixels. NaN
+    where the truth holds one value only: nothing, or one nucleus over the whole image. mPQ of an image: mean
+    over types. Set: means over images.
+    Detection: Hungarian pairing of all centroids, pairs beyond 12 px dropped (6 px where mpp >= 0.375, that
+    is x20); an empty side becomes one nucleus of type 0 at (0, 0); true nuclei obey the outline rule too.
+    Counts pooled over images; per-type scores count confusions twice (detection.type_scores).
     Dice is 0 when the truth is empty, even if both are; Jaccard is NaN when both are empty.
 
-    The published code fails on a batch without any pair and on a truth without background; the definitions above hold there.
-    A predictor without types enters bPQ with all its nuclei. AJI (HoVer-Net's) is not part of the protocol: an image mean.
+    The published code fails on a batch without any pair and on a truth without background; the definitions
+    above hold there. A predictor without types enters bPQ with all its nuclei. AJI (HoVer-Net's) is not part
+    of the protocol: an image mean.
     """
 
     name, version = "cellvit", 1
@@ -49,7 +51,7 @@ class CellViT(Protocol):
         out = frame(records, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6)
         out["Dice"] = np.where(records.images["n_true"] > 0, dice(records), 0.0)
         out["Jaccard"] = jaccard(records)
-        true, pred, rows, cols = self.pairs(records)
+        true, pred, rows, _ = self.pairs(records)
         for name, positions in (
             ("n_true", true.image),
             ("n_pred", pred.image),
@@ -59,7 +61,8 @@ class CellViT(Protocol):
         return out
 
     def pairs(self, records: Records) -> tuple[Points, Points, np.ndarray, np.ndarray]:
-        """(true points, predicted points, rows, cols): the detection pairs true[rows] - pred[cols] of all images."""
+        """(true points, predicted points, rows, cols): the detection pairs true[rows] - pred[cols] of all
+        images."""
         sides = []
         for name in ("true", "pred"):
             kept, nuclei = _kept(records, name), records.columns.side[name]
@@ -70,9 +73,10 @@ class CellViT(Protocol):
         return (*sides, *pair(*sides, radius))
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
-        """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, Dice, Jaccard, AJI, PQ_<class> as means over images; F1, precision, recall
-        and F1_<class>, precision_<class>, recall_<class> pooled; tissue/<name>/{bPQ, mPQ, Dice, Jaccard};
-        tissue_mean/bPQ and tissue_mean/mPQ, the means over the listed tissues that the CellViT paper prints."""
+        """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, Dice, Jaccard, AJI, PQ_<class> as means over images; F1, precision,
+        recall and F1_<class>, precision_<class>, recall_<class> pooled; tissue/<name>/{bPQ, mPQ, Dice,
+        Jaccard}; tissue_mean/bPQ and tissue_mean/mPQ, the means over the listed tissues that the CellViT
+        paper prints."""
         images = self.images(records, len(classes))
         means, entries, over_tissues = summarise(images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard"))
         headline = {f"tissue_mean/{c}": over_tissues[c] for c in ("bPQ", "mPQ")}

@@ -11,15 +11,19 @@ from .base import Protocol, frame, summarise
 
 
 class PanNuke(Protocol):
-    """Objects are (id, type) pieces: a nucleus of mixed type counts once per type, pixels without a type are no object.
+    """Objects are (id, type) pieces: a nucleus of mixed type counts once per type, pixels without a type are
+    no object.
 
-    Per image and type: PQ with IoU > 0.5, DQ = tp / (tp + fp/2 + fn/2), SQ = sum IoU / (tp + 1e-6); a type absent from the
-    truth is NaN, so its false positives are free. bPQ: the same over all pieces. mPQ of an image: mean over types.
-    Set: mean over images per tissue, then mean over the listed tissues that have a value; PQ_<type>: mean over images.
+    Per image and type: PQ with IoU > 0.5, DQ = tp / (tp + fp/2 + fn/2), SQ = sum IoU / (tp + 1e-6); a type
+    absent from the truth is NaN, so its false positives are free. bPQ: the same over all pieces. mPQ of an
+    image: mean over types.
+    Set: mean over images per tissue, then mean over the listed tissues that have a value; PQ_<type>: mean
+    over images.
 
-    Where the official code fails (a type or an image without background), the same definition is applied. An untyped truth
-    or a predictor without types enters bPQ with whole nuclei. Dice, Jaccard (NaN when both foregrounds are empty) and AJI
-    (HoVer-Net's) are not part of the official protocol and are image means. The protocol defines no detection score.
+    Where the official code fails (a type or an image without background), the same definition is applied. An
+    untyped truth or a predictor without types enters bPQ with whole nuclei. Dice, Jaccard (NaN when both
+    foregrounds are empty) and AJI (HoVer-Net's) are not part of the official protocol and are image means.
+    The protocol defines no detection score.
     """
 
     name, version = "pannuke", 1
@@ -43,8 +47,8 @@ class PanNuke(Protocol):
         return out
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
-        """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ as means over tissues; image_mean/bPQ, image_mean/mPQ; PQ_<class>; Dice,
-        Jaccard, AJI as image means; tissue/<name>/bPQ and /mPQ."""
+        """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ as means over tissues; image_mean/bPQ, image_mean/mPQ; PQ_<class>;
+        Dice, Jaccard, AJI as image means; tissue/<name>/bPQ and /mPQ."""
         images = self.images(records, len(classes))
         panoptic = ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ")
         means, entries, over_tissues = summarise(images, classes, tissues, panoptic)
@@ -53,7 +57,8 @@ class PanNuke(Protocol):
 
 
 def _pieces(nucleus: np.ndarray, type_: np.ndarray, typed: np.ndarray, n_classes: int) -> np.ndarray:
-    """Object number of each overlap row: (nucleus, type) where typed, the whole nucleus elsewhere; 0 = none."""
+    """Object number of each overlap row: (nucleus, type) where typed, the whole nucleus elsewhere; 0 =
+    none."""
     known = (type_ > 0) & (type_ <= n_classes)
     key = np.where(typed, np.where(known, nucleus * 256 + type_, 0), nucleus * 256)
     return dense(np.where(nucleus > 0, key, 0))[1]

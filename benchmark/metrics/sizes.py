@@ -1,0 +1,101 @@
+"""Panoptic quality by the size and by the type of nuclei, from one match of whole images."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from .panoptic import Tally
+from .records import Records
+
+
+def by_size(records: Records, edges: tuple[float, ...] = (6, 9, 12), border: bool = True) -> pd.DataFrame:
+    """Scores per bin of equivalent diameter d = 2 sqrt(area / pi) mpp, pooled over images.
+
+    Nuclei are paired on whole images (IoU > 0.5, whatever their types); a true positive and a false negative
+    belong to the bin of the true nucleus, a false positive to the bin of its own size.
+
+    Args:
+        edges: inner edges in um, ascending; a diameter equal to an edge belongs to the bin above it.
+        border: False leaves out nuclei that touch the image edge: true ones, and unpaired predictions.
+
+    Returns:
+        A row per bin: bin ("<6", "6-9", ..., ">=12"), tp, fp, fn, iou_sum, DQ, SQ, PQ, recall, n_true. NaN
+        where a bin gives 0/0.
+    """
+    edges = [float(e) for e in edges]
+    if not edges or any(b <= a for a, b in pairwise(edges)):
+        raise ValueError(f"edges are {edges}, expected ascending diameters in um")
+    text = [f"{e:g}" for e in edges]
+    names = [f"<{text[0]}", *(f"{a}-{b}" for a, b in pairwise(text)), f">={text[-1]}"]
+    return (
+        _pooled(records, lambda nuclei: np.digitize(nuclei["d_um"], edges), names, border)
+        .rename_axis("bin")
+        .reset_index()
+    )
+
+
+def by_type(records: Records, classes: list[str], border: bool = True) -> pd.DataFrame:
+    """The same per majority type: TP and FN go to the true type, FP to the predicted one; a pair counts
+    whatever type the prediction has. Images without real types are left out.
+
+    Returns:
+        A row per class: type, tp, fp, fn, iou_sum, DQ, SQ, PQ, recall, n_true.
+    """
+    known = (records.images["typed"] & records.images["pred_typed"]).to_numpy()
+    usable = known[np.searchsorted(records.images["image"], records.nuclei["image"])]
+
+    def group(nuclei):
+        type_ = nuclei["type"].astype(int).to_numpy()
+        return np.where((type_ > 0) & (type_ <= len(classes)), type_ - 1, -1)
+
+    return _pooled(records, group, classes, border, usable).rename_axis("type").reset_index()
+
+
+def confusion(records: Records, classes: list[str]) -> pd.DataFrame:
+    """Counts of paired nuclei (IoU > 0.5) by true type (rows) and predicted type (columns), with "none" for
+    a nucleus without partner and "untyped" for type 0. Images without real types are left out."""
+    known = records.images.loc[records.images["typed"] & records.images["pred_typed"], "image"]
+    nuclei = records.nuclei[records.nuclei["image"].isin(known)]
+    nuclei = nuclei.assign(type=np.minimum(nuclei["type"].astype(int), len(classes) + 1))
+    true, pred = nuclei[nuclei["side"] == "true"], nuclei[nuclei["side"] == "pred"]
+    pairs = true[true["match"] > 0].merge(
+        pred[["image", "id", "type"]],
+        left_on=["image", "match"],
+        right_on=["image", "id"],
+        suffixes=("", "_pred"),
+    )
+    names = ["untyped", *classes, "other", "none"]
+    table = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(table, (pairs["type"].to_numpy(), pairs["type_pred"].to_numpy()), 1)
+    np.add.at(table, (true.loc[true["match"] == 0, "type"].to_numpy(), -1), 1)
+    np.add.at(table, (-1, pred.loc[pred["match"] == 0, "type"].to_numpy()), 1)
+    frame = pd.DataFrame(table, index=names, columns=names)
+    used = [n for n in names if n != "other" or frame.loc[n].any() or frame[n].any()]
+    return frame.loc[used, used].rename_axis(index="true", columns="pred")
+
+
+def _pooled(
+    records: Records, group, names: list[str], border: bool, usable: np.ndarray | None = None
+) -> pd.DataFrame:
+    nuclei = records.nuclei
+    kept = np.ones(len(nuclei), bool) if usable is None else usable
+    if not border:
+        kept = kept & ~nuclei["border"].to_numpy()
+    bins = group(nuclei)
+    kept = kept & (bins >= 0)
+    true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
+
+    def count(mask, weights=None):
+        mask = mask & kept
+        return np.bincount(
+            bins[mask], weights=None if weights is None else weights[mask], minlength=len(names)
+        )
+
+    tp, fn, fp = count(true & paired), count(true & ~paired), count(~true & ~paired)
+    tally = Tally(tp, fp, fn, count(true & paired, nuclei["iou"].to_numpy()).astype(np.float64))
+    dq, sq, pq = tally.quality(sq_eps=0.0)
+    with np.errstate(invalid="ignore"):
+        recall = tp / (tp + fn)
+    columns = {"tp": tp, "fp": fp, "fn": fn, "iou_sum": tally.iou, "DQ": dq, "SQ": sq, "PQ": pq}
+    return pd.DataFrame({**columns, "recall": recall, "n_true": tp + fn}, index=names)
