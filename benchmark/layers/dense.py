@@ -26,8 +26,8 @@ class DenseUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, inputs + growth, H - kernel + 1, W - kernel + 1)."""
-        new = F.relu(self.bn1(self.conv1(F.relu(self.preact(x)))))
-        new = self.conv2(new)
+        new = self.conv1(F.relu(self.preact(x), inplace=True))
+        new = self.conv2(F.relu(self.bn1(new), inplace=True))
         return torch.cat([crop(x, x.shape[-1] - new.shape[-1]), new], 1)
 
 
@@ -49,7 +49,7 @@ class DenseUp(nn.Module):
         x = self.enter(x)
         for unit in self.units:
             x = unit(x)
-        return self.leave(F.relu(self.out(x)))
+        return self.leave(F.relu(self.out(x), inplace=True))
 
 
 class Branch(nn.Module):
@@ -78,10 +78,10 @@ class Branch(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps at strides 1, 2, 4, 8 of `Encoder` to logits (B, outputs, H - crops[0], W - crops[0])."""
         d0, d1, d2, bottom = maps
-        x = self.fit3(self.up3(_twice(bottom) + d2))
-        x = self.fit2(self.up2(_twice(x) + crop(d1, self.crops[1])))
-        x = self.up1(_twice(x) + crop(d0, self.crops[0]))
-        return self.head(F.relu(self.bn(x)))
+        x = self.fit3(self.up3(_twice(bottom).add_(d2)))
+        x = self.fit2(self.up2(_twice(x).add_(crop(d1, self.crops[1]))))
+        x = self.up1(_twice(x).add_(crop(d0, self.crops[0])))
+        return self.head(F.relu(self.bn(x), inplace=True))
 
 
 def crops(kernel: int, depth: int) -> tuple[int, int]:

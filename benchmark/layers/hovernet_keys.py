@@ -24,8 +24,8 @@ RULES = (
 def adapt(state: dict) -> dict[str, Tensor]:
     """Rename the entries of a published checkpoint; entries already ours pass unchanged.
 
-    A `desc` envelope and a `module.` prefix on all keys are removed, and `upsample2x.unpool_mat`, a constant of
-    ones that repeats pixels, is dropped.
+    A `desc` envelope and a `module.` prefix on all keys are removed; `upsample2x.unpool_mat`, a constant that
+    repeats pixels, is dropped.
     """
     state = state.get("desc", state)
     if state and all(k.startswith("module.") for k in state):

@@ -1,7 +1,7 @@
-"""HoVer-Net's encoder of pre-activation residual stages (He et al. 2016, "Identity mappings"; Graham et al. 2019).
+"""HoVer-Net's encoder of pre-activation residual stages (He et al. 2016; Graham et al. 2019).
 
 Three ways in which it is not torchvision's ResNet: no pooling after the stem, normalisation before the
-convolutions of every unit but the first, and padding as TensorFlow's "same", asymmetric where the stride is 2.
+convolutions of every unit but the first, and padding as TensorFlow's "same": asymmetric at stride 2.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Zero-pad (B, C, H, W) as TensorFlow's "same" does: output side ceil(side / stride), the odd pixel at the end."""
+    """Zero-pad (B, C, H, W) as TensorFlow's "same" does: side becomes ceil(side / stride), odd at the end."""
     pads = []
     for side in (x.shape[-1], x.shape[-2]):
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -50,9 +50,9 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         if self.preact is not None:
-            x = F.relu(self.preact(x))
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
+            x = F.relu(self.preact(x), inplace=True)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         return self.conv3(x)
 
 
@@ -67,13 +67,13 @@ class Stage(nn.Module):
         self.out = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride); frozen: no gradient through residuals."""
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride); frozen: no gradient in residuals."""
         shortcut = self.shortcut(x)
         for unit in self.units:
             with torch.no_grad() if frozen else contextlib.nullcontext():
                 residual = unit(x)
             x = shortcut = shortcut + residual
-        return F.relu(self.out(x))
+        return F.relu(self.out(x), inplace=True)
 
 
 class Encoder(nn.Module):
@@ -109,8 +109,8 @@ class Encoder(nn.Module):
             part.requires_grad_(not frozen)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) to four maps at strides 1, 2, 4, 8; the last is the bottleneck's, as wide as the third."""
-        x = F.relu(self.stem_bn(self.stem(images)))
+        """(B, 3, H, W) to four maps at strides 1, 2, 4, 8; the last as wide as the third."""
+        x = F.relu(self.stem_bn(self.stem(images)), inplace=True)
         maps = [self.stages[0](x, self.frozen)]
         with torch.no_grad() if self.frozen else contextlib.nullcontext():
             for stage in self.stages[1:]:
