@@ -40,10 +40,10 @@ def ms_deform_attn(
     """Sum over levels and points of weight x bilinear sample.
 
     Args:
-        value: (B, S, M, D) floating; the levels' pixels one after another, row by row; M heads of D channels.
+        value: (B, S, M, D) floating; pixels level by level, row by row; M heads of D channels.
         spatial_shapes: (H, W) of each of L levels, sum of H * W = S: a sequence, or an integer tensor (L, 2).
-        sampling_locations: (B, Lq, M, L, P, 2) as (x, y); 0 and 1 are the outer edges of the level's first and
-            last pixel. Outside is zero; NaN counts as outside. Half precision ruins locations: keep float32.
+        sampling_locations: (B, Lq, M, L, P, 2) as (x, y); 0 and 1 are the outer edges of a level's first
+            and last pixel. Outside is zero; NaN counts as outside. Half precision ruins locations: keep float32.
         attention_weights: (B, Lq, M, L, P), already normalised.
         backend: a name from `backends()`; None takes `default_backend`.
 

@@ -1,0 +1,262 @@
+"""The adapter of CellVTA: a convolutional pyramid that talks to a ViT through deformable attention.
+
+After ViT-Adapter (Chen et al., ICLR 2023, sections 3.2-3.4), with CellVTA's changes: the pyramid has strides 2, 4, 8
+and 16 instead of 4, 8, 16 and 32, and the class token goes around the ViT. The ViT itself is not part of the module:
+it is passed to `forward`, so that a frozen backbone stays one object with timm's own keys.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from benchmark.layers.vit import embed, summary, to_map
+from benchmark.ops import MSDeformAttn
+
+Grid = tuple[int, int]
+
+
+class SpatialPrior(nn.Module):
+    """Convolutional pyramid of the image. width: channels of the stem (64 as published); dim: of the outputs."""
+
+    def __init__(self, width: int, dim: int):
+        super().__init__()
+        self.stem = nn.Sequential(
+            *_conv_bn(3, width, 1),
+            *_conv_bn(width, width, 1),
+            *_conv_bn(width, width, 1),
+            nn.Conv2d(width, width, 3, 2, 1, bias=False),  # published: no normalisation after this one
+        )
+        self.conv2 = nn.Sequential(*_conv_bn(width, width, 1), *_conv_bn(width, 2 * width, 2))
+        self.conv3 = nn.Sequential(*_conv_bn(2 * width, 2 * width, 1), *_conv_bn(2 * width, 4 * width, 2))
+        self.conv4 = nn.Sequential(*_conv_bn(4 * width, 4 * width, 1), *_conv_bn(4 * width, 4 * width, 2))
+        self.fc1 = nn.Conv2d(width, dim, 1)
+        self.fc2 = nn.Conv2d(2 * width, dim, 1)
+        self.fc3 = nn.Conv2d(4 * width, dim, 1)
+        self.fc4 = nn.Conv2d(4 * width, dim, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to maps of dim channels at strides 2, 4, 8, 16."""
+        c1 = self.stem(images)
+        c2 = self.conv2(c1)
+        c3 = self.conv3(c2)
+        c4 = self.conv4(c3)
+        return [self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)]
+
+
+class DWConv(nn.Module):
+    """One depthwise 3 x 3 convolution over the three grids of a token pyramid."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
+
+    def forward(self, tokens: Tensor, grids: list[Grid]) -> Tensor:
+        """(B, sum of h * w, dim), grids in the tokens' order; same shape."""
+        parts = tokens.split([h * w for h, w in grids], 1)
+        maps = [self.dwconv(to_map(part, grid)) for part, grid in zip(parts, grids)]
+        return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+
+
+class ConvFFN(nn.Module):
+    """Linear, depthwise convolution, GELU, linear (ViT-Adapter, section 3.4)."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.dwconv = DWConv(hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor, grids: list[Grid]) -> Tensor:
+        """(B, N, dim) to (B, N, dim)."""
+        return self.fc2(F.gelu(self.dwconv(self.fc1(tokens), grids)))
+
+
+class Injector(nn.Module):
+    """Pyramid into ViT tokens: x + gamma * attention(norm(x), norm(c)); gamma starts at 1e-5."""
+
+    def __init__(self, dim: int, heads: int, points: int, ratio: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
+        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = MSDeformAttn(dim, heads, 3, points, ratio)
+
+    def forward(self, x: Tensor, c: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
+        """x: (B, n, dim); c: (B, 21 n, dim); reference: (1, n, 1, 2); grids: of c. Returns (B, n, dim)."""
+        return x + self.gamma * self.attn(self.query_norm(x), reference, self.feat_norm(c), grids)
+
+
+class Extractor(nn.Module):
+    """ViT tokens into the pyramid: c + attention(norm(c), norm(x)), then a ConvFFN."""
+
+    def __init__(self, dim: int, heads: int, points: int, ratio: float, ffn: float, drop_path: float):
+        super().__init__()
+        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = MSDeformAttn(dim, heads, 1, points, ratio)
+        self.ffn = ConvFFN(dim, int(dim * ffn))
+        self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, c: Tensor, x: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
+        """c: (B, 21 n, dim); x: (B, n, dim); reference: (1, 21 n, 1, 2); grids: of c. Returns (B, 21 n, dim)."""
+        c = c + self.attn(self.query_norm(c), reference, self.feat_norm(x), [grids[-1]])
+        return c + self.drop_path(self.ffn(self.ffn_norm(c), grids))
+
+
+class Interaction(nn.Module):
+    """One exchange: injector, a stretch of ViT blocks (not held here), extractors. Either part may be absent."""
+
+    def __init__(self, injector: Injector | None, extractor: Extractor | None, extra: list[Extractor]):
+        super().__init__()
+        self.injector, self.extractor = injector, extractor
+        self.extra_extractors = nn.ModuleList(extra) if extra else None
+
+
+class ViTAdapter(nn.Module):
+    """The pyramid, the interactions and the four fused maps.
+
+    Args:
+        dim, depth: width and number of blocks of the ViT.
+        width: channels of the pyramid's stem.
+        interactions: exchanges; must divide depth. The last has `extra_extractors` more extractors.
+        points, heads, deform_ratio: of the deformable attention.
+        ffn_ratio: hidden width of the ConvFFN relative to dim.
+        drop_path: stochastic depth of every ConvFFN.
+        cls_in_vit: False as published: the class token skips every ViT block. True keeps it among the tokens.
+        injector, extractor, vit_features: False leaves that part out.
+        offset_grid: False as published: the sampling offsets start at zero, the linear layers at
+            truncated normal 0.02. True keeps Deformable DETR's start.
+
+    Raises:
+        ValueError: interactions does not divide depth, 4 does not, or heads do not fit.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        *,
+        width: int = 64,
+        interactions: int = 4,
+        points: int = 4,
+        heads: int = 8,
+        deform_ratio: float = 0.5,
+        ffn_ratio: float = 0.25,
+        extra_extractors: int = 2,
+        drop_path: float = 0.0,
+        cls_in_vit: bool = False,
+        injector: bool = True,
+        extractor: bool = True,
+        vit_features: bool = True,
+        offset_grid: bool = False,
+    ):
+        super().__init__()
+        if depth % 4 or interactions < 1 or depth % interactions:
+            raise ValueError(
+                f"interactions is {interactions}; it must divide the depth {depth}, and so must 4"
+            )
+        self.cls_in_vit, self.vit_features = cls_in_vit, vit_features
+        self.taps = {depth * k // 4 for k in (1, 2, 3, 4)}
+        self.level_embed = nn.Parameter(torch.randn(3, dim))
+        self.spm = SpatialPrior(width, dim)
+        attention = (dim, heads, points, deform_ratio)
+
+        def extractors(count: int) -> list[Extractor]:
+            return [Extractor(*attention, ffn_ratio, drop_path) for _ in range(count if extractor else 0)]
+
+        self.interactions = nn.ModuleList(
+            Interaction(
+                Injector(*attention) if injector else None,
+                extractors(1)[0] if extractor else None,
+                extractors(extra_extractors if k == interactions - 1 else 0),
+            )
+            for k in range(interactions)
+        )
+        self.up = nn.ConvTranspose2d(dim, dim, 2, 2)
+        self.norm1, self.norm2, self.norm3, self.norm4 = (nn.BatchNorm2d(dim) for _ in range(4))
+        self.reset_parameters(offset_grid)
+
+    def reset_parameters(self, offset_grid: bool) -> None:
+        """Convolutions He-normal (fan-out), linear layers truncated normal 0.02 without bias."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                fan_out = math.prod(module.kernel_size) * module.out_channels / module.groups
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if offset_grid:
+            for module in self.modules():
+                if isinstance(module, MSDeformAttn):
+                    module.reset_parameters()
+
+    def forward(self, vit: VisionTransformer, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Run `vit` with the adapter around it.
+
+        Args:
+            vit: of the constructor's width and depth.
+            images: (B, 3, H, W) normalised, sides multiples of 16.
+
+        Returns:
+            maps (B, dim, H / s, W / s) at strides s = 2, 4, 8, 16; summary (B, dim) for the tissue head.
+        """
+        x, (h, w) = embed(vit, images)
+        grids = [(4 * h, 4 * w), (2 * h, 2 * w), (h, w)]
+        here = reference_points([(h, w)], x.device)
+        everywhere = reference_points(grids, x.device)
+        c1, *pyramid = self.spm(images)
+        c = [m.flatten(2).transpose(1, 2) + self.level_embed[k] for k, m in enumerate(pyramid)]
+        c = torch.cat(c, 1)
+
+        prefix, x = x[:, : vit.num_prefix_tokens], x[:, vit.num_prefix_tokens :]
+        count, outs = prefix.shape[1] if self.cls_in_vit else 0, []
+        stretch = len(vit.blocks) // len(self.interactions)
+        for k, exchange in enumerate(self.interactions):
+            if exchange.injector is not None:
+                x = exchange.injector(x, c, here, grids)
+            tokens = torch.cat([prefix, x], 1) if self.cls_in_vit else x
+            for number in range(k * stretch, (k + 1) * stretch):
+                tokens = vit.blocks[number](tokens)
+                if number + 1 in self.taps:
+                    outs.append(to_map(tokens[:, count:], (h, w)))
+            x = tokens[:, count:]
+            prefix = tokens[:, :count] if self.cls_in_vit else prefix
+            for extractor in [exchange.extractor, *(exchange.extra_extractors or [])]:
+                if extractor is not None:
+                    c = extractor(c, x, everywhere, grids)
+
+        maps = [to_map(part, g) for part, g in zip(c.split([a * b for a, b in grids], 1), grids)]
+        maps.insert(0, self.up(maps[0]) + c1)
+        if self.vit_features:
+            for k, out in enumerate(outs):
+                if k < 3:
+                    out = F.interpolate(out, scale_factor=2 ** (3 - k), mode="bilinear", align_corners=False)
+                maps[k] = maps[k] + out
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        return [norm(m) for norm, m in zip(norms, maps)], summary(vit, torch.cat([prefix, x], 1))
+
+
+def reference_points(grids: list[Grid], device: torch.device | None = None) -> Tensor:
+    """Pixel centres of the grids one after another, as (x, y) in 0..1: float32 (1, sum of h * w, 1, 2)."""
+    points = []
+    for h, w in grids:
+        y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
+        x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        points.append(torch.stack([x.flatten(), y.flatten()], -1))
+    return torch.cat(points)[None, :, None]
+
+
+def _conv_bn(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
