@@ -140,8 +140,9 @@ class _Cells:
         if ndim == 2:
             if types.min(initial=0) < 0 or types.max(initial=0) >= _TYPES:
                 raise ValueError(f"{name}_types holds {types.min()}..{types.max()}, expected 0..{_TYPES - 1}")
-            cells, self.cell = dense(np.where(self.label > 0, self.label * _TYPES + types, 0))
-            self.object, self.type = cells // _TYPES, cells % _TYPES
+            width = int(types.max(initial=0)) + 1
+            cells, self.cell = dense(np.where(self.label > 0, self.label * width + types, 0))
+            self.object, self.type = cells // width, cells % width
         else:
             if ndim == 0:
                 types = np.zeros(n - 1, np.int64)
@@ -203,10 +204,16 @@ def _sum_by_pair(a: np.ndarray, b: np.ndarray, weights: np.ndarray, width: int):
     """Sum int weights over equal (a, b), b < width: (a, b, sum) in ascending order."""
     key = a * width + b
     size = (int(a.max(initial=0)) + 1) * width
-    if size <= 32 * len(key) + 4096:
+    if size <= 16 * len(key) + 4096:
         table = np.bincount(key, weights=weights, minlength=size)
         found = np.flatnonzero(table)
         total = table[found]
+    elif size < 1 << 31:
+        # One plain sort of (key, weight) packed into 64 bits is several times faster than argsort.
+        packed = np.sort(key << 32 | weights)
+        key = packed >> 32
+        at = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else key
+        found, total = key[at], np.add.reduceat(packed & 0xFFFFFFFF, at) if len(key) else key
     else:
         found, index = np.unique(key, return_inverse=True)
         total = np.bincount(index.reshape(-1), weights=weights, minlength=len(found))

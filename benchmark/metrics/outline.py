@@ -7,8 +7,6 @@ points exactly when the piece is a straight line: one pixel, a row, a column or 
 """
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .runs import Runs
 
@@ -31,13 +29,19 @@ def drawable(runs: Runs, n: int) -> np.ndarray:
     count = np.bincount(label, minlength=n)
     area = np.bincount(label, weights=length, minlength=n)
     line = count == 1
-    # Only a piece made of single pixels, one in each of its rows, can still be a column or a diagonal.
-    thin = np.flatnonzero((count == area) & (count > 1))
-    for k in thin:
-        rows, cols = row[label == k], col[label == k]
-        height, width = rows[-1] - rows[0] + 1, cols.max() - cols.min() + 1
-        line[k] = height == len(rows) and width in (1, height)
+    # Only a connected piece of single pixels, one in each of its rows, can still be a column or a diagonal.
+    thin = ((count == area) & (count > 1))[label]
+    height, width = _extent(label[thin], row[thin], n), _extent(label[thin], col[thin], n)
+    line |= (count == area) & (height == count) & ((width == 1) | (width == height))
     return (count > 0) & ~line
+
+
+def _extent(label: np.ndarray, position: np.ndarray, n: int) -> np.ndarray:
+    """int64 (n,): largest minus smallest position of each label, plus 1."""
+    low, high = np.full(n, np.iinfo(np.int32).max), np.full(n, -1)
+    np.minimum.at(low, label, position)
+    np.maximum.at(high, label, position)
+    return high - low + 1
 
 
 def _contacts(runs: Runs, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,23 +65,33 @@ def _contacts(runs: Runs, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last_piece(label, child, parent, several: np.ndarray) -> np.ndarray | None:
-    """Mask of the runs that belong to the deciding piece of their label; None when every label is one
-    piece."""
+    """Mask of the runs that belong to the deciding piece of their label; None when none has several tops."""
     if not several.any():
         return None
-    keep = np.ones(len(label), bool)
     chosen = np.flatnonzero(several[label])
     position = np.full(len(label), -1)
     position[chosen] = np.arange(len(chosen))
     edge = several[label[child]]
-    graph = coo_array(
-        (np.ones(edge.sum(), bool), (position[child[edge]], position[parent[edge]])),
-        shape=(len(chosen), len(chosen)),
-    )
-    pieces, piece = connected_components(graph, directed=False)
-    first = np.full(pieces, len(chosen))
-    np.minimum.at(first, piece, np.arange(len(chosen)))
+    piece = _pieces(len(chosen), position[child[edge]], position[parent[edge]])
+    # A piece is named by its first run in raster order, so the deciding piece of a label has the largest name.
     last = np.zeros(len(several), np.int64)
-    np.maximum.at(last, label[chosen], first[piece])
-    keep[chosen] = first[piece] == last[label[chosen]]
+    np.maximum.at(last, label[chosen], piece)
+    keep = np.ones(len(label), bool)
+    keep[chosen] = piece == last[label[chosen]]
     return keep
+
+
+def _pieces(n: int, child: np.ndarray, parent: np.ndarray) -> np.ndarray:
+    """Smallest member of the connected component of each of n nodes; parent < child on every edge."""
+    name = np.arange(n)
+    while True:
+        low = name.copy()
+        np.minimum.at(low, name[child], name[parent])
+        np.minimum.at(low, name[parent], name[child])
+        # Names only fall and always point at a node of the same component: jump until they stand.
+        while not np.array_equal(low, jumped := low[low]):
+            low = jumped
+        low = low[name]
+        if np.array_equal(low, name):
+            return name
+        name = low

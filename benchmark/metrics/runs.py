@@ -75,7 +75,10 @@ def dense(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         present = np.zeros(top + 1, bool)
         present[values] = True
         present[0] = True
-        return np.flatnonzero(present), (np.cumsum(present) - 1)[values]
+        ids = np.flatnonzero(present)
+        rank = np.empty(top + 1, np.int64)
+        rank[ids] = np.arange(len(ids))
+        return ids, rank[values]
     ids, index = np.unique(values, return_inverse=True)
     if ids[0] == 0:
         return ids, index.reshape(-1)

@@ -33,6 +33,10 @@ class CellViT(Protocol):
     name, version = "cellvit", 1
 
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+        """Adds DQ, SQ and PQ of type 0, and n_true, n_pred, n_paired, the detection counts with dummies."""
+        return self._images(records, n_classes, self.pairs(records))
+
+    def _images(self, records: Records, n_classes: int, pairs: tuple) -> pd.DataFrame:
         columns = records.columns
         n, image, pixels, true = columns.n, columns.image, columns.pixels, columns.true
         whole = (records.images["height"] * records.images["width"]).to_numpy()
@@ -51,7 +55,7 @@ class CellViT(Protocol):
         out = frame(records, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6)
         out["Dice"] = np.where(records.images["n_true"] > 0, dice(records), 0.0)
         out["Jaccard"] = jaccard(records)
-        true, pred, rows, _ = self.pairs(records)
+        true, pred, rows, _ = pairs
         for name, positions in (
             ("n_true", true.image),
             ("n_pred", pred.image),
@@ -77,10 +81,10 @@ class CellViT(Protocol):
         recall and F1_<class>, precision_<class>, recall_<class> pooled; tissue/<name>/{bPQ, mPQ, Dice,
         Jaccard}; tissue_mean/bPQ and tissue_mean/mPQ, the means over the listed tissues that the CellViT
         paper prints."""
-        images = self.images(records, len(classes))
+        true, pred, rows, cols = pairs = self.pairs(records)
+        images = self._images(records, len(classes), pairs)
         means, entries, over_tissues = summarise(images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard"))
         headline = {f"tissue_mean/{c}": over_tissues[c] for c in ("bPQ", "mPQ")}
-        true, pred, rows, cols = self.pairs(records)
         found = len(rows)
         detection = dict(
             zip(
