@@ -49,9 +49,10 @@ def weights(
     Args:
         tissues: (N,) tissue name of each image.
         counts: (N, C) integers, nuclei of each class in each image.
-        strategy: "random" (all 1), "cell", "tissue", or "cell+tissue" (both, each divided by its maximum, added).
+        strategy: "random" (all 1), "cell", "tissue", or "cell+tissue" (both, each divided by its maximum,
+            added).
         gamma: 0..1.
-        factors: how frequent each class is: C numbers, or None for the number of the given images that contain
+        factors: how frequent each class is: C numbers, or None for the number of given images that contain
             the class; "pannuke" for the published constants of classes and tissues.
         tissue_counts: how frequent each tissue is; None (and tissues it does not name): its given images.
 
