@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "benchmark.data.nuclei": set(),
     "benchmark.data": {"benchmark.registry", "benchmark.errors", "benchmark.files"},
     "benchmark.postproc": {"benchmark.data.nuclei"},
-    "benchmark.layers": {"benchmark.ops"},
+    "benchmark.layers": {"benchmark.ops", "benchmark.errors"},
     "benchmark.methods": {
         "benchmark.registry",
         "benchmark.errors",

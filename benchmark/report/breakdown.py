@@ -6,6 +6,9 @@ from benchmark.report.sizes import TABLE_EDGES, bin_names, bounds, scores_of
 from benchmark.report.stats import Summary, summarise
 
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
+MEANS = tuple(
+    f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ")
+)  # csv only
 COSTS = ("params", "trainable", "images_per_second", "decode_ms", "train_seconds", "pretrain_seconds")
 MEMORY = ("rss", "cuda")
 MIB = 2.0**-20
@@ -18,12 +21,12 @@ def main_table(group: Group, protocol: str, values: dict) -> Table:
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group))
     for row in group.rows:
         record = _record(group, row, protocol, values)
-        score = {s: _score(group, row, s, values) for s in SCORES}
+        score = {s: _score(group, row, s, values) for s in SCORES + MEANS}
         cost = {c: summarise((r.cost.get(c) for r in row.runs), group.expected) for c in COSTS}
         memory = {m: _memory(group, row, m) for m in MEMORY}
         for key, summary in (score | cost | {f"peak_memory_{m}_bytes": s for m, s in memory.items()}).items():
             record |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
-        used = [f"{s.text(0, MIB)} {m}" for m, s in memory.items() if s.n]
+        used = [s.text(0, MIB, unit=m) for m, s in memory.items() if s.n]
         cells.append(
             [
                 row.label,
@@ -46,10 +49,17 @@ def main_table(group: Group, protocol: str, values: dict) -> Table:
 
 
 def tissue_table(group: Group, protocol: str, values: dict) -> Table | None:
-    """bPQ and mPQ, tissues × methods; None for data without tissues."""
-    keys = {name: {m: f"tissue/{name}/{m}" for m in ("bPQ", "mPQ")} for name in group.names("tissues")}
-    found = {key for run in group.runs for key, value in values[run.folder].items() if value is not None}
-    keys = {name: k for name, k in keys.items() if found & set(k.values())}
+    """bPQ and mPQ, tissues × methods; None for data without tissues.
+
+    A tissue that the data set does not list stands last, under its own name: it is not in the overall mean.
+    """
+    known = group.names("tissues")
+    scored = [
+        k.split("/", 1)[1].rsplit("/", 1)[0] for v in values.values() for k in v if k.startswith("tissue/")
+    ]
+    others = {name: f"{name} (not in the mean)" for name in sorted(set(scored) - set(known))}
+    named = {name: name for name in known if name in scored} | others
+    keys = {shown: {m: f"tissue/{name}/{m}" for m in ("bPQ", "mPQ")} for name, shown in named.items()}
     return (
         _breakdown(group, protocol, values, "tissues", "tissue", keys, {"bPQ": "bPQ", "mPQ": "mPQ"})
         if keys
@@ -67,18 +77,20 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
     """One block per metric: rows are parts, columns methods; `overall` adds the main table's value."""
     table = Table(f"{name}-{protocol}", f"Per {what}. {caption(group, protocol, values)}", notes(group))
     for metric in next(iter(keys.values())):
-        cells = [[what, *(row.label for row in group.rows)]]
+        cells, records = [[what, *(row.label for row in group.rows)]], []
         parts = [(part, k[metric]) for part, k in keys.items()]
         if metric in overall:
             parts.append((f"overall {overall[metric]}", overall[metric]))
         for part, key in parts:
             scores = [_score(group, row, key, values) for row in group.rows]
             cells.append([part, *(s.text() for s in scores)])
-            table.records += [
+            records += [
                 _record(group, row, protocol, values) | {what: part, "metric": metric} | _columns(s)
                 for row, s in zip(group.rows, scores)
             ]
-        table.blocks.append(Block(cells, title=metric))
+        if not table.blocks or any(r["n"] for r in records):  # a metric that the protocol does not have
+            table.blocks.append(Block(cells, title=metric))
+            table.records += records
     return table
 
 
@@ -153,7 +165,7 @@ def notes(group: Group) -> list[str]:
     more = f" and {len(commands) - 1} more (runs.csv)" if len(commands) > 1 else ""
     out.append(
         f"Commit: {', '.join(sorted(commits)) or 'unknown'}. "
-        f"Command: {f'`{commands[0]}`{more}' if commands else 'unknown'}."
+        f"Table: `make table`; runs: {f'`{commands[0]}`{more}' if commands else 'command unknown'}."
     )
     if hardware:
         out.append(f"Hardware: {'; '.join(hardware)}.")

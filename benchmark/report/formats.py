@@ -28,7 +28,6 @@ LATEX = {
     "−": r"$-$",
     "≥": r"$\geq$",
     "µ": r"$\mu$",
-    "`": "",
 }
 
 
@@ -131,8 +130,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX: special characters escaped, the report's own signs in math mode."""
-    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+    """Text for LaTeX: special characters escaped, signs in math mode, `code` in typewriter (-- stays --)."""
+    spans = " ".join(text.split()).split("`")
+    if len(spans) % 2 == 0:  # an odd number of backticks marks no code
+        spans = ["".join(spans)]
+    plain = ["".join(LATEX.get(character, character) for character in span) for span in spans]
+    return "".join(rf"\texttt{{{span}}}" if i % 2 else span for i, span in enumerate(plain))
 
 
 def _pad(text: str, width: int, left: bool) -> str:

@@ -71,66 +71,59 @@ def _draw(group: Group, lines: list, counts: np.ndarray):
     import matplotlib.style
     from matplotlib.figure import Figure
 
+    drawn = [[point for point in line if point["drawn"]] for _, line in lines]
+    labels = [_label(group, row) for row, _ in lines]
+    longest = max(map(len, labels))
+    columns = min(len(lines), 3 if longest < 12 else 2 if longest < 26 else 1)
     with matplotlib.style.context(STYLE):
-        legend_rows = -(-len(lines) // 2)
-        figure = Figure(figsize=(3.4, 2.7 + 0.15 * legend_rows))
+        figure = Figure(figsize=(3.4, 2.7 + 0.15 * -(-len(lines) // columns)))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        spread = False
-        for i, (row, line) in enumerate(lines):
-            points = [p for p in line if p["drawn"]]
-            x, y = [p["d_um"] for p in points], [p["PQ_mean"] for p in points]
-            sd = np.array([p["PQ_sd"] for p in points])
-            spread |= bool(np.isfinite(sd).any())
-            label = (
-                row.label
-                if len(row.runs) == group.expected
-                else f"{row.label} ({len(row.runs)}/{group.expected})"
-            )
+        for i, points in enumerate(drawn):
             top.errorbar(
-                x,
-                y,
-                yerr=np.nan_to_num(sd) if np.isfinite(sd).any() else None,
-                label=label,
+                [p["d_um"] for p in points],
+                [p["PQ_mean"] for p in points],
+                yerr=[_sd(p) for p in points],
+                label=labels[i],
                 color=COLOURS[i % len(COLOURS)],
                 marker=MARKERS[i % len(MARKERS)],
                 linestyle=DASHES[i // len(COLOURS) % len(DASHES)],
+                zorder=3 + len(lines) - i,
                 elinewidth=0.7,
                 capsize=0,
             )
-        highest = max(
-            p["PQ_mean"] + (p["PQ_sd"] if p["PQ_sd"] == p["PQ_sd"] else 0)
-            for _, l in lines
-            for p in l
-            if p["drawn"]
-        )
-        top.set_ylim(0, min(1.02, max(0.1, highest * 1.08)))
-        top.set_ylabel("PQ (mean ± sd)" if spread else "PQ")
-        drawn = [p["d_um"] for _, line in lines for p in line if p["drawn"]]
-        left, right = (
-            min(min(drawn) - 0.8, CURVE_EDGES[0] - 1.5),
-            max(max(drawn) + 0.8, CURVE_EDGES[-1] + 1.5),
-        )
-        edges = np.array([left, *CURVE_EDGES, right])
-        bottom.bar(
-            edges[:-1],
-            counts,
-            np.diff(edges),
-            align="edge",
-            color="#BBBBBB",
-            edgecolor="white",
-            linewidth=0.6,
-        )
-        bottom.set_xlim(left, right)
-        bottom.set_ylim(0, max(1, counts.max()) * 1.1)
-        bottom.set_ylabel("true nuclei")
+        everything = [p for points in drawn for p in points]
+        top.set_ylim(0, min(1.02, max(0.1, 1.08 * max(p["PQ_mean"] + _sd(p) for p in everything))))
+        top.set_ylabel("PQ (mean ± sd)" if any(_sd(p) for p in everything) else "PQ")
+        _bars(bottom, counts, [p["d_um"] for p in everything])
         bottom.set_xlabel("equivalent diameter (µm)")
-        bottom.locator_params(axis="y", nbins=2, integer=True)
         figure.align_ylabels([top, bottom])
-        longest = max(len(text) for text in top.get_legend_handles_labels()[1])
-        figure.legend(
-            loc="outside upper center", ncols=min(len(lines), 3 if longest < 12 else 2 if longest < 26 else 1)
-        )
-        return figure
+        figure.legend(loc="outside upper center", ncols=columns)
+    return figure
+
+
+def _bars(axes, counts: np.ndarray, diameters: list[float]) -> None:
+    """True nuclei per bin; the open bins end where the axis ends, beyond every drawn point."""
+    left = min(min(diameters) - 0.8, CURVE_EDGES[0] - 1.5)
+    right = max(max(diameters) + 0.8, CURVE_EDGES[-1] + 1.5)
+    edges = np.array([left, *CURVE_EDGES, right])
+    axes.bar(
+        edges[:-1], counts, np.diff(edges), align="edge", color="#BBBBBB", edgecolor="white", linewidth=0.6
+    )
+    axes.set_xlim(left, right)
+    axes.set_ylim(0, max(1, counts.max()) * 1.1)
+    axes.set_ylabel("nuclei")
+    axes.locator_params(axis="y", nbins=2, integer=True)
+
+
+def _sd(point: dict) -> float:
+    """Half length of the point's error bar: 0 where one run gives no spread."""
+    return point["PQ_sd"] if np.isfinite(point["PQ_sd"]) else 0.0
+
+
+def _label(group: Group, row: Row) -> str:
+    """The row's label, marked such as (2/3) when runs are missing."""
+    done = len(row.runs)
+    return row.label if done == group.expected else f"{row.label} ({done}/{group.expected})"
 
 
 def _save(figure, stem: Path) -> None:

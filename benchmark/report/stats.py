@@ -24,13 +24,14 @@ class Summary:
         """Whether every expected value is present."""
         return self.n >= self.expected
 
-    def text(self, digits: int = 3, scale: float = 1.0) -> str:
+    def text(self, digits: int = 3, scale: float = 1.0, unit: str = "") -> str:
         """Such as "0.512 ± 0.010 (2/3)"; "–" without a value; no ± for one value, no (n/m) when complete."""
         if self.n == 0:
             return "–"
         out = f"{self.mean * scale:.{digits}f}"
         if self.n > 1:
             out += f" ± {self.sd * scale:.{digits}f}"
+        out += f" {unit}" if unit else ""
         return out if self.complete else f"{out} ({self.n}/{self.expected})"
 
 
