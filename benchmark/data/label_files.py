@@ -1,0 +1,148 @@
+"""Single image and label files: PNG, TIFF, JPEG (images only), npy and mat. Nothing is executed."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import tifffile
+from PIL import Image
+
+from benchmark.data import archive, checks
+from benchmark.data.archive import Member, Rows
+from benchmark.errors import InputError
+
+IMAGES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg")
+LABELS = (".png", ".tif", ".tiff", ".npy", ".mat")
+_ERRORS = (
+    *archive.READ_ERRORS,
+    ValueError,
+    SyntaxError,
+    KeyError,
+    IndexError,
+    TypeError,
+    MemoryError,
+    struct.error,
+)
+_ERRORS += (tifffile.TiffFileError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a label file holds.
+
+    Attributes:
+        instances: int64 (H, W) ids.
+        types: a map uint8 (H, W), or uint8 (N,) in ascending order of id, or None.
+    """
+
+    instances: np.ndarray
+    types: np.ndarray | None
+
+
+def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Stem -> file of every such file in a folder.
+
+    Raises:
+        InputError: the folder is absent or holds none, or two files share a stem.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml."
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in found:
+                raise InputError(
+                    f"{folder}: expected one file per image, found {found[path.stem].name} and {path.name}."
+                )
+            found[path.stem] = path
+    if not found:
+        raise InputError(f"'{folder}' holds no {', '.join(suffixes)} files; expected one per image.")
+    return found
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, from its header."""
+    if path.suffix.lower() == ".npy":
+        shape = Rows(Member(path, "", (path.name,))).shape
+    else:
+        try:
+            if path.suffix.lower() in (".tif", ".tiff"):
+                with tifffile.TiffFile(path) as file:
+                    shape = file.pages[0].shape
+            else:
+                with Image.open(path) as picture:
+                    shape = picture.size[::-1]
+        except _ERRORS as error:
+            raise archive.unreadable(path, error) from error
+    if len(shape) < 2 or 0 in shape[:2]:
+        raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(shape)}.")
+    return int(shape[0]), int(shape[1])
+
+
+def image(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3)."""
+    return checks.rgb(_array(path, colours=True), str(path))
+
+
+def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:
+    """uint8 (H, W) of the given shape."""
+    return checks.types(_plane(_array(path), path, shape), classes, str(path))
+
+
+def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
+    """The nuclei of an image of the given shape; types only from a .mat (type_map, else inst_type)."""
+    if path.suffix.lower() != ".mat":
+        return Labels(checks.ids(_plane(_array(path), path, shape), str(path)), None)
+    try:
+        content = scipy.io.loadmat(path)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7."
+        ) from error
+    except _ERRORS as error:
+        raise archive.unreadable(path, error) from error
+    if "inst_map" not in content:
+        found = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
+        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {found}.")
+    instances = checks.ids(_plane(content["inst_map"], path, shape), f"{path} inst_map")
+    if "type_map" in content:
+        plane = _plane(content["type_map"], path, shape)
+        return Labels(instances, checks.types(plane, classes, f"{path} type_map"))
+    if "inst_type" not in content:
+        return Labels(instances, None)
+    types = checks.types(np.ravel(content["inst_type"]), classes, f"{path} inst_type")
+    n = np.count_nonzero(np.unique(instances))
+    if len(types) != n:
+        raise InputError(
+            f"{path}: expected inst_type with one entry for each of {n} ids, found {len(types)}."
+        )
+    return Labels(instances, types)
+
+
+def _array(path: Path, colours: bool = False) -> np.ndarray:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return Rows(Member(path, "", (path.name,))).whole()
+    if suffix == ".mat":
+        raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file.")
+    try:
+        if suffix in (".tif", ".tiff"):
+            return tifffile.imread(path)
+        with Image.open(path) as picture:
+            # A palette is only a way to store colours in an image; in a label map its indices are the ids.
+            return np.asarray(picture.convert("RGB") if colours and picture.mode == "P" else picture)
+    except _ERRORS as error:
+        raise archive.unreadable(path, error) from error
+
+
+def _plane(array: np.ndarray, path: Path, shape: tuple[int, int]) -> np.ndarray:
+    if array.shape != shape:
+        raise InputError(
+            f"{path}: expected a map of the image's shape {shape}, found {array.shape}; export one "
+            "number per pixel."
+        )
+    return array
