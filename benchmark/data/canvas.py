@@ -41,7 +41,7 @@ class Canvas:
         fibrous = rng.uniform(0.5, 1.3) * (1 + 0.4 * medium)
         e = 1.0 + fibrous * (0.13 * coarse + 0.13 * fine) + 0.15 * broad + 0.1 * medium + 0.09 * grain
         # clefts between the bundles show glass
-        cleft = coarse + 0.5 * fine + 0.9 * medium - 3.4 + 2.2 * loose + 0.15 * grain
+        cleft = coarse + 0.5 * fine + 0.9 * medium - 3.2 + 2.5 * loose + 0.15 * grain
         cleft = 0.9 / (1 + np.exp(-4 * cleft))
         h = (0.13 + 0.03 * fine + 0.05 * broad + 0.03 * grain) * (1 - 0.8 * cleft)
         return np.clip(h, 0, None), np.clip(e * (1 - cleft), 0.02, None)

@@ -12,7 +12,7 @@ def build(canvas: Canvas, motif: str) -> None:
     """Paint `motif` on a canvas that holds stroma and seat its nuclei."""
     {
         "stroma": lambda c: None,
-        "crypts": lambda c: _glands(c, radius=(55, 95), wall=(34, 48), goblet=0.45, layers=1),
+        "crypts": lambda c: _glands(c, radius=(55, 95), wall=(34, 48), goblet=0.6, layers=1),
         "ducts": lambda c: _glands(c, radius=(38, 85), wall=(20, 30), goblet=0.0, layers=1),
         "tubules": lambda c: _glands(c, radius=(36, 52), wall=(24, 34), goblet=0.0, layers=1, packed=True),
         "cribriform": lambda c: _glands(c, radius=(60, 115), wall=(44, 80), goblet=0.1, layers=3),
@@ -38,10 +38,13 @@ def populate_stroma(canvas: Canvas) -> None:
     for _ in range(rng.poisson(look.profile.stroma * look.density * share * (side / 256) ** 2)):
         y, x = divmod(int(rng.choice(free)), side)
         canvas.seat("Connective", y, x, canvas.fibres.angle(y, x) + rng.normal(0, 0.2))
-    number = rng.poisson(look.infiltrate * rng.gamma(0.9, 1.1) * (0.15 + 0.85 * share) * (side / 256) ** 2)
+    wanted = look.infiltrate * rng.gamma(0.9, 1.1) * (0.15 + 0.85 * share)
+    if rng.random() < 0.09:  # a lymphoid aggregate
+        wanted += rng.uniform(50, 150) * share
+    number = rng.poisson(wanted * (side / 256) ** 2)
     spot = None
     for k in range(number):
-        if k % 12 == 0:
+        if k % 16 == 0:
             spot = rng.uniform(0, side, 2)
             spread = rng.uniform(14, 60)
         y, x = rng.normal(spot, spread) if rng.random() < 0.75 else rng.uniform(0, side, 2)

@@ -94,11 +94,13 @@ class Synthetic(Source):
 
     def __init__(self, root=None, patches: int = 64, seed: int = 0, size: int = 256):
         super().__init__(root)
-        if patches < 1 or size < 64:
-            raise InputError(
-                f"synthetic needs patches >= 1 and size >= 64, found patches={patches}, size={size}."
-            )
-        self.patches, self.seed, self.size = int(patches), int(seed), int(size)
+        given = {"patches": (patches, 1), "seed": (seed, 0), "size": (size, 64)}
+        for key, (value, least) in given.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(
+                    f"synthetic needs {key} as a whole number from {least} on, found {key}={value!r}."
+                )
+        self.patches, self.seed, self.size = patches, seed, size
         # about four patches a slide, every tissue equally often
         self.slides = len(TISSUES) * min(max(1, round(patches / (4 * len(TISSUES)))), 500)
 

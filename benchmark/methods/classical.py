@@ -1,7 +1,7 @@
 """The floor: haematoxylin channel, Otsu threshold, distance-transform watershed. No training, no types.
 
-Colour deconvolution after Ruifrok and Johnston (2001), threshold after Otsu (1979), seeds of the watershed at the
-h-maxima of the distance to the background.
+Colour deconvolution after Ruifrok and Johnston (2001), threshold after Otsu (1979), seeds of the watershed at
+the h-maxima of the distance to the background.
 """
 
 import numpy as np
