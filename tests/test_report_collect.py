@@ -102,6 +102,24 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path, stored, capsy
     assert not any(name in told for name in ("README", ".lock", "fold2", "Traceback"))
 
 
+def test_no_value_of_a_damaged_file_is_fatal(tmp_path, stored):
+    """Every entry of every JSON file is replaced by values of other types, one run each."""
+    first = make_run(tmp_path, stored)
+    seed = 0
+    for name in ("config", "metrics", "cost", "provenance"):
+        for key in json.loads((first / f"{name}.json").read_text()):
+            for wrong in (None, "x", [1, "a"], {"a": None}, -3, {"b": [1]}):
+                seed += 1
+                folder = first.with_name(f"fold1-seed{seed}")
+                folder.mkdir()
+                for file in first.glob("*.json"):
+                    value = json.loads(file.read_text())
+                    value |= {"seed": seed} if file.stem == "config" else {}
+                    value |= {key: wrong} if file.stem == name else {}
+                    (folder / file.name).write_text(json.dumps(value))
+    assert "cellvta" in write(tmp_path, tmp_path / "out") and seed > 150
+
+
 def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys):
     folder = make_run(tmp_path, stored, bpq=0.123, version=-1)
     text = write(tmp_path, tmp_path / "out", protocol="all")

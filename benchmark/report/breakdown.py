@@ -99,11 +99,11 @@ def size_table(group: Group, scores: dict) -> Table | None:
     per_row = {id(row): [s.table for s in scores_of(row, scores)] for row in group.rows}
     if not any(per_row.values()):
         return None
-    title = f"Per nucleus size (equivalent diameter). {group.title}: {_extent(group)}"
+    title = f"Per nucleus size (equivalent diameter; binary PQ, IoU > 0.5). {group.title}: {_extent(group)}"
     table = Table("sizes", title, notes(group))
     table.notes.insert(
         1,
-        "Nuclei are matched once at IoU > 0.5 on the whole image and pooled over the images of a run; hits "
+        "Nuclei are matched once on the whole image and pooled over the images of a run; hits "
         "and misses stand in the bin of the true nucleus, false positives in that of the predicted one.",
     )
     by_fold = {
@@ -160,7 +160,7 @@ def notes(group: Group) -> list[str]:
         for p in told
         if p.get("commit")
     }
-    commands = sorted({" ".join(str(p["command"]).split()) for p in told if p.get("command")})
+    commands = list(dict.fromkeys(_words(p["command"]) for p in told if p.get("command")))
     hardware = sorted({_words(p["hardware"]) for p in told if p.get("hardware")})
     more = f" and {len(commands) - 1} more (runs.csv)" if len(commands) > 1 else ""
     out.append(

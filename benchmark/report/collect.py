@@ -10,6 +10,7 @@ from benchmark.paths import RunId
 
 SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+OPTIONAL = {"backbone": dict, "recipe": dict}
 EXPECTED = {
     "dataset": str,
     "method": str,
@@ -119,6 +120,9 @@ def _read(folder: Path, stream) -> Run | None:
             raise ValueError(
                 f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}"
             )
+    for key, kind in OPTIONAL.items():
+        if not isinstance(config.get(key), kind | None):
+            raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected an object")
     told = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"])
     if told != identity:
         raise ValueError(
@@ -126,6 +130,9 @@ def _read(folder: Path, stream) -> Run | None:
         )
     if not isinstance(metrics.get("protocols"), dict):
         raise ValueError("metrics.json: 'protocols' is missing")
+    for key in ("n_untyped", "n_images"):
+        if not isinstance(metrics.get(key), int | None):
+            raise ValueError(f"metrics.json: '{key}' is {metrics[key]!r}; expected a whole number")
     for name, values in metrics["protocols"].items():
         wrong = [k for k, v in values.items() if not isinstance(v, int | float | None)]
         if wrong:

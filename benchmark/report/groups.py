@@ -73,8 +73,8 @@ class Group:
             if differ:
                 out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
         for fold in self.folds:
-            data = {r.provenance.get("data_fingerprint") for r in self.runs if r.id.fold == fold}
-            if len(data - {None}) > 1:
+            told = [r.provenance.get("data_fingerprint") for r in self.runs if r.id.fold == fold]
+            if len({str(t) for t in told if t is not None}) > 1:
                 out.append(f"Not comparable: the runs of fold {fold} read different versions of the data.")
         return out
 
