@@ -73,7 +73,7 @@ def _last_piece(label, child, parent, several: np.ndarray) -> np.ndarray | None:
     position[chosen] = np.arange(len(chosen))
     edge = several[label[child]]
     piece = _pieces(len(chosen), position[child[edge]], position[parent[edge]])
-    # A piece is named by its first run in raster order, so the deciding piece of a label has the largest name.
+    # A piece is named by its first run, so the deciding piece of a label has the largest name.
     last = np.zeros(len(several), np.int64)
     np.maximum.at(last, label[chosen], piece)
     keep = np.ones(len(label), bool)

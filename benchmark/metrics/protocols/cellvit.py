@@ -39,7 +39,7 @@ class CellViT(Protocol):
     def _images(self, records: Records, n_classes: int, pairs: tuple) -> pd.DataFrame:
         columns = records.columns
         n, image, pixels, true = columns.n, columns.image, columns.pixels, columns.true
-        whole = (records.images["height"] * records.images["width"]).to_numpy()
+        whole = records.images["height"].to_numpy().astype(np.int64) * records.images["width"].to_numpy()
         kept, type_ = _kept(records, "pred"), columns.side["pred"]["type"]
         has_types = records.images["pred_typed"].to_numpy()[columns.side["pred"]["image"]]
         tallies, scored = {}, {}
