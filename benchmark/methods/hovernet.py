@@ -7,7 +7,7 @@ to 80 pixels, 5×5) and `fast` (256 to 164 pixels, 3×3; the one used for PanNuk
 Where it differs from the publication, on purpose:
 - targets are made on the crop after augmentation with the distance rule of HoVer-Net (disconnected pieces of
   one nucleus are separate), but for every nucleus. The published exceptions (distances 0 for fewer than 30
-  pixels in the centre crop, or within 2 pixels of the top or left edge) are left out: crops have no rim to spare;
+  pixels in the centre crop, or within 2 pixels of the top or left edge) are left out: crops have no rim;
 - the encoder starts at random unless `weights` names a file with the published ImageNet weights.
 """
 
@@ -33,6 +33,19 @@ ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet23": (1, 2, 2, 2), "resnet14": (1, 
 MODES = {"fast": {"kernel": 3, "stem": 0, "tile": 256}, "original": {"kernel": 5, "stem": 6, "tile": 270}}
 TUNES = ("decoder", "full")
 
+# crop is the supervised side: 256 - 92 and 270 - 190 pixels
+RECIPE = {
+    "epochs": 100,
+    "batch": 16,
+    "crop": 164,
+    "optimiser": {"name": "adam", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.0},
+    "schedule": {"name": "step", "gamma": 0.1},
+    "precision": "fp32",
+    "clip": 0.0,
+    "augment": "hovernet",
+    "sampling": {"strategy": "random"},
+}
+
 
 @registry.METHODS.register_module(name="hovernet")
 class HoVerNet(Method):
@@ -49,18 +62,24 @@ class HoVerNet(Method):
             and all of the other stages; the stem, the first stage's shortcut and last normalisation and the
             bottleneck train with the decoders, and running statistics keep following the data, as published.
         tile: largest input side when predicting; None = the published 256 or 270.
+        cross_msge: True as published, see `layers.losses`; small presets have the paper's formula.
         weights: local file with an encoder or a whole network in the published layout, or None.
     """
 
     presets: ClassVar[dict[str, dict]] = {
-        "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512},
-        "small": {"width": 0.125, "encoder": "resnet23", "dense": 2, "tile": 512},
+        "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512, "cross_msge": False},
+        "small": {"width": 0.125, "encoder": "resnet23", "dense": 2, "tile": 512, "cross_msge": False},
         "paper": {},
         "fast": {},
         "original": {"mode": "original"},
     }
+    published: ClassVar[dict[str, dict]] = {
+        "paper": RECIPE,
+        "fast": RECIPE,
+        "original": RECIPE | {"crop": 80},
+    }
     reference = "Graham et al., Medical Image Analysis 58 (2019)"
-    licence = "MIT"
+    licence = "Apache-2.0 (this implementation)"
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     multiple = 8
@@ -76,6 +95,7 @@ class HoVerNet(Method):
         dense: int = 8,
         tune: str = "full",
         tile: int | None = None,
+        cross_msge: bool = True,
         weights: str | Path | None = None,
     ):
         super().__init__()
@@ -88,6 +108,7 @@ class HoVerNet(Method):
             )
         if not isinstance(dense, int) or dense < 2 or dense % 2:
             raise InputError(f"hovernet's dense is {dense}; expected an even number of at least 2.")
+        self.cross_msge = cross_msge
         kernel, self.stem_loss = MODES[mode]["kernel"], MODES[mode]["stem"]
         self.margin = (crops(kernel, dense)[0] + self.stem_loss) // 2
         self.tile = MODES[mode]["tile"] if tile is None else tile
@@ -158,7 +179,7 @@ class HoVerNet(Method):
             "np_bce": losses.xentropy(out["np"], nucleus),
             "np_dice": losses.dice(out["np"], nucleus),
             "hv_mse": losses.mse(out["hv"], batch["hv"]),
-            "hv_msge": losses.msge(out["hv"], batch["hv"], batch["np"], cross=True),
+            "hv_msge": losses.msge(out["hv"], batch["hv"], batch["np"], cross=self.cross_msge),
         }
         if "tp" in out:
             types = losses.onehot(batch["tp"], out["tp"].shape[1])
