@@ -65,21 +65,31 @@ class Member:
             raise unreadable(self, error) from error
 
     def digest(self) -> str:
-        """Hex digest: size and checksum of a zip member; size and up to 64 spread blocks of a plain file."""
-        if self.inner:
-            with zipfile.ZipFile(self.file) as archive:
-                info = archive.getinfo(self.inner)
-            return f"crc32:{info.CRC:08x}:{info.file_size}"
-        size = self.size()
-        result = hashlib.sha256(str(size).encode())
-        with open(self.file, "rb") as stream:
-            starts = range(0, size, _BLOCK)
-            if len(starts) > _BLOCKS:
-                starts = np.linspace(0, size - _BLOCK, _BLOCKS).astype(np.int64).tolist()
-            for start in starts:
-                stream.seek(start)
-                result.update(stream.read(_BLOCK))
-        return f"sampled:{result.hexdigest()[:32]}"
+        """Hex digest: size and checksum of a zip member; size and up to 64 spread blocks of a plain file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            if self.inner:
+                with zipfile.ZipFile(self.file) as archive:
+                    info = archive.getinfo(self.inner)
+                return f"crc32:{info.CRC:08x}:{info.file_size}"
+            with open(self.file, "rb") as stream:
+                return f"sampled:{_sampled(stream, self.size())}"
+        except READ_ERRORS as error:
+            raise unreadable(self, error) from error
+
+
+def _sampled(stream, size: int) -> str:
+    result = hashlib.sha256(str(size).encode())
+    starts = range(0, size, _BLOCK)
+    if len(starts) > _BLOCKS:
+        starts = np.linspace(0, size - _BLOCK, _BLOCKS).astype(np.int64).tolist()
+    for start in starts:
+        stream.seek(start)
+        result.update(stream.read(_BLOCK))
+    return result.hexdigest()[:32]
 
 
 @dataclass

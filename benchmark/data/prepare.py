@@ -117,14 +117,14 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     """What a user should know: untyped images, unknown tissues, folds or sides that share images."""
     said, name = [], prepared.name
     for number, fold in prepared.folds.items():
-        if lacking := fold.meta["typed"].count(False):
+        lacking = fold.meta["typed"].count(False)
+        if lacking and prepared.classes:
             said.append(
                 f"{name} fold {number}: {lacking} of {len(fold)} images are untyped; they are left "
                 "out of type losses, mPQ and per-class scores."
             )
-    strange = Counter(
-        t for fold in prepared.folds.values() for t in fold.meta["tissues"] if t not in prepared.tissues
-    )
+    known = {"", *prepared.tissues}
+    strange = Counter(t for fold in prepared.folds.values() for t in fold.meta["tissues"] if t not in known)
     if strange:
         names = ", ".join(f"'{tissue}' ({n})" for tissue, n in sorted(strange.items()))
         said.append(
