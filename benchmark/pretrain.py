@@ -1,10 +1,10 @@
 """Weights for the small ViTs: a pretext task on synthetic patches outside every fold, run once and cached.
 
 Small presets compare methods that build on a pretrained backbone, and there is no pathology foundation model
-of a laptop's size. So the backbone learns once to say, from each 16×16 token, what lies where inside that token:
-how much of each of its 4×4 cells is nucleus, how much is the rim of one, which of them hold a centre, and which
-types its quarters hold. Each quarter of the blocks answers through its own linear probe, since decoders read them
-all. The probes are thrown away. Time and learning curve are kept beside the weights.
+of a laptop's size. So the backbone learns once to say, from each 16×16 token, what lies where inside it: how
+much of each of its 4×4 cells is nucleus, how much is the rim of one, which of them hold a centre, and which
+types its quarters hold. Each quarter of the blocks answers through its own linear probe, since decoders read
+them all. The probes are thrown away. Time and learning curve are kept beside the weights.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Settings:
 
     patches: int = 96
     held_out: int = 16
-    updates: int = 240
+    updates: int = 300
     batch: int = 16
     side: int = 128
     lr: float = 1e-3
