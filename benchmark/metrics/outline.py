@@ -65,7 +65,7 @@ def _contacts(runs: Runs, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last_piece(label, child, parent, several: np.ndarray) -> np.ndarray | None:
-    """Mask of the runs that belong to the deciding piece of their label; None when none has several tops."""
+    """Mask of the runs in the deciding piece of their label; None when every label has one top."""
     if not several.any():
         return None
     chosen = np.flatnonzero(several[label])
