@@ -43,7 +43,7 @@ class Canvas:
         # clefts between the bundles show glass
         cleft = coarse + 0.5 * fine + 0.9 * medium - 3.2 + 2.5 * loose + 0.15 * grain
         cleft = 0.9 / (1 + np.exp(-4 * cleft))
-        h = (0.13 + 0.03 * fine + 0.05 * broad + 0.03 * grain) * (1 - 0.8 * cleft)
+        h = (0.15 + 0.04 * fine + 0.06 * broad + 0.03 * grain) * (1 - 0.8 * cleft)
         return np.clip(h, 0, None), np.clip(e * (1 - cleft), 0.02, None)
 
     def paint(self, weight: np.ndarray, h: np.ndarray | float, e: np.ndarray | float) -> None:
@@ -85,7 +85,7 @@ class Canvas:
             int(np.searchsorted(np.cumsum(list(kind.styles.values()))[:-1], rng.random(), "right"))
         ]
         nucleoli = kind.nucleoli * (0.4 + 1.2 * look.grade if name == "Neoplastic" else 1.0)
-        density, cover = chromatin(rng, shape, style, nucleoli)
+        density, cover = chromatin(rng, shape, style, nucleoli, look.openness)
         density, cover = density[inner], cover[inner]
         h, e = self.h[here], self.e[here]
         self._surround(name, depth, h, e)

@@ -31,13 +31,13 @@ class Kind:
 
 KINDS = {
     "Neoplastic": Kind(
-        (6.3, 0.5), 1.45, 0.055, 0.1, 0.55, {"vesicular": 0.4, "clumped": 0.35, "dark": 0.15, "pale": 0.1}
+        (6.3, 0.5), 1.45, 0.055, 0.1, 0.55, {"vesicular": 0.5, "clumped": 0.2, "dark": 0.12, "pale": 0.18}
     ),
     "Inflammatory": Kind((5.3, 0.33), 1.2, 0.045, 0.05, 0.05, {"clumped": 0.65, "dark": 0.3, "pale": 0.05}),
-    "Connective": Kind((5.4, 0.5), 2.5, 0.05, 0.35, 0.08, {"fine": 0.45, "dark": 0.4, "pale": 0.15}),
+    "Connective": Kind((5.4, 0.5), 2.5, 0.05, 0.35, 0.08, {"fine": 0.45, "dark": 0.35, "pale": 0.2}),
     "Dead": Kind((4.85, 0.55), 1.3, 0.08, 0.1, 0.0, {"pyknotic": 1.0}),
     "Epithelial": Kind(
-        (5.9, 0.38), 1.45, 0.04, 0.06, 0.25, {"vesicular": 0.35, "fine": 0.45, "pale": 0.1, "dark": 0.1}
+        (5.9, 0.38), 1.45, 0.04, 0.06, 0.25, {"vesicular": 0.42, "fine": 0.3, "pale": 0.18, "dark": 0.1}
     ),
 }
 
@@ -101,9 +101,13 @@ def outline(
 
 
 def chromatin(
-    rng: np.random.Generator, shape: Outline, style: str, nucleoli: float
+    rng: np.random.Generator, shape: Outline, style: str, nucleoli: float, openness: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Amount of haematoxylin over the window, and how much the nucleus covers it.
+
+    Args:
+        style: of `Kind.styles`. nucleoli: probability of any. openness: share of the centre's stain that the
+            slide's vesicular and pale nuclei lack, 0..1.
 
     Returns:
         float32 (h, w) amount, 1 = typical nucleus; float32 (h, w) coverage in [0, 1], soft at the border.
@@ -111,6 +115,8 @@ def chromatin(
     amount, centre, clumps, scale = _STYLES[style]
     height, width = shape.depth.shape
     depth = shape.depth
+    if style in ("vesicular", "pale"):
+        centre *= 1 - openness
     amount *= rng.lognormal(0, 0.13)
     softness = rng.uniform(0.5, 1.1) if style != "pale" else rng.uniform(1.0, 2.2)
     cover = np.clip(depth / (2 * softness) + 0.5, 0, 1)

@@ -24,7 +24,7 @@ class Profile:
     infiltrate: float = 10.0
     stroma: float = 30.0
     cell: float = 34.0
-    cytoplasm: tuple[float, float] = (0.2, 0.9)
+    cytoplasm: tuple[float, float] = (0.26, 0.9)
 
 
 PROFILES = {
@@ -46,7 +46,7 @@ PROFILES = {
     "Liver": Profile(
         {"plates": 0.85, "stroma": 0.15},
         {"plates": 0.4, "solid": 0.6},
-        0.4, size=0.2, strength=1.1, infiltrate=8, stroma=26, cell=50, cytoplasm=(0.16, 1.5),
+        0.4, size=0.2, strength=1.1, infiltrate=8, stroma=26, cell=50, cytoplasm=(0.2, 1.5),
     ),
     "Lung": Profile(
         {"alveoli": 0.85, "stroma": 0.15},
@@ -56,7 +56,7 @@ PROFILES = {
     "Skin": Profile(
         {"epidermis": 0.45, "stroma": 0.35, "adipose": 0.2},
         {"nests": 0.6, "solid": 0.3, "stroma": 0.1},
-        0.5, size=-0.15, strength=0.95, infiltrate=12, stroma=26, cell=27, cytoplasm=(0.24, 1.1),
+        0.5, size=-0.15, strength=0.95, infiltrate=12, stroma=26, cell=27, cytoplasm=(0.3, 1.1),
     ),
 }  # fmt: skip
 
@@ -74,6 +74,7 @@ class Look:
     cytoplasm: tuple[float, float]
     infiltrate: float
     grade: float  # pleomorphism of tumour nuclei
+    openness: float  # how empty the centres of vesicular nuclei are
     mess: float  # abundance of distractors
     motifs: dict[str, float] = field(default_factory=dict)
 
@@ -88,11 +89,12 @@ def draw_look(rng: np.random.Generator, profile: Profile) -> Look:
         crowding=float(rng.uniform(0.04, 0.3)),
         waviness=float(rng.uniform(4, 15)),
         cytoplasm=(
-            float(np.clip(profile.cytoplasm[0] * rng.lognormal(0, 0.5), 0.05, 0.5)),
+            float(np.clip(profile.cytoplasm[0] * rng.lognormal(0, 0.5), 0.05, 0.6)),
             float(profile.cytoplasm[1] * rng.lognormal(0, 0.2)),
         ),
         infiltrate=float(profile.infiltrate * rng.lognormal(0, 0.7)),
         grade=float(rng.uniform(0, 1)),
+        openness=float(rng.uniform(0, 0.55)),
         mess=float(rng.gamma(2.0, 0.5)),
         motifs=profile.tumour if malignant else profile.motifs,
     )
