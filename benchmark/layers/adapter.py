@@ -1,8 +1,8 @@
 """The adapter of CellVTA: a convolutional pyramid that talks to a ViT through deformable attention.
 
-After ViT-Adapter (Chen et al., ICLR 2023, sections 3.2-3.4), with CellVTA's changes: the pyramid has strides 2, 4, 8
-and 16 instead of 4, 8, 16 and 32, and the class token goes around the ViT. The ViT itself is not part of the module:
-it is passed to `forward`, so that a frozen backbone stays one object with timm's own keys.
+After ViT-Adapter (Chen et al., ICLR 2023, sections 3.2-3.4), with CellVTA's changes: the pyramid has strides
+2, 4, 8 and 16 instead of 4, 8, 16 and 32, and the class token goes around the ViT. The ViT itself is not part
+of the module: it is passed to `forward`, so that a frozen backbone stays one object with timm's own keys.
 """
 
 import math
@@ -20,7 +20,7 @@ Grid = tuple[int, int]
 
 
 class SpatialPrior(nn.Module):
-    """Convolutional pyramid of the image. width: channels of the stem (64 as published); dim: of the outputs."""
+    """Convolutional pyramid of the image. width: the stem's channels (64 as published); dim: the outputs'."""
 
     def __init__(self, width: int, dim: int):
         super().__init__()
@@ -103,13 +103,13 @@ class Extractor(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, c: Tensor, x: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
-        """c: (B, 21 n, dim); x: (B, n, dim); reference: (1, 21 n, 1, 2); grids: of c. Returns (B, 21 n, dim)."""
+        """c: (B, 21 n, dim); x: (B, n, dim); reference: (1, 21 n, 1, 2); grids: of c. Returns c's shape."""
         c = c + self.attn(self.query_norm(c), reference, self.feat_norm(x), [grids[-1]])
         return c + self.drop_path(self.ffn(self.ffn_norm(c), grids))
 
 
 class Interaction(nn.Module):
-    """One exchange: injector, a stretch of ViT blocks (not held here), extractors. Either part may be absent."""
+    """One exchange: injector, a stretch of ViT blocks (not held here), extractors; either may be absent."""
 
     def __init__(self, injector: Injector | None, extractor: Extractor | None, extra: list[Extractor]):
         super().__init__()
@@ -130,7 +130,7 @@ class ViTAdapter(nn.Module):
         cls_in_vit: False as published: the class token skips every ViT block. True keeps it among the tokens.
         injector, extractor, vit_features: False leaves that part out.
         offset_grid: False as published: the sampling offsets start at zero, the linear layers at
-            truncated normal 0.02. True keeps Deformable DETR's start.
+            truncated normal 0.02. True starts each head along its own direction, as Deformable DETR does.
 
     Raises:
         ValueError: interactions does not divide depth, 4 does not, or heads do not fit.
@@ -195,7 +195,7 @@ class ViTAdapter(nn.Module):
         if offset_grid:
             for module in self.modules():
                 if isinstance(module, MSDeformAttn):
-                    module.reset_parameters()
+                    module.reset_offsets()
 
     def forward(self, vit: VisionTransformer, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Run `vit` with the adapter around it.

@@ -1,7 +1,7 @@
-"""CellViT's decoder (Hörst et al., Medical Image Analysis 2024, section 3.2): U-Net skips and one branch per map.
+"""CellViT's decoder (Hörst et al., Medical Image Analysis 2024, section 3.2): U-Net skips, a branch per map.
 
-CellVTA's differs in its skips, which already come as a pyramid, and in the branch's first upsampling. The skip
-convolutions do not depend on the branch: they run once per forward (the published code runs them once per branch).
+CellVTA's differs in its skips, which come as a pyramid already, and in the branch's first upsampling. The skip
+convolutions do not depend on the branch: they run once per forward (published: once per branch).
 """
 
 import torch
@@ -92,7 +92,7 @@ class HVDecoder(nn.Module):
         )
 
     def forward(self, images: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
-        """Normalised images (B, 3, H, W) and the encoder's maps, first to last, to logits (B, C, H, W) by name."""
+        """Normalised images (B, 3, H, W) and the encoder's maps, first to last, to logits (B, C, H, W)."""
         z1, z2, z3, z4 = maps
         skips = [self.skip0(images), self.skip1(z1), self.skip2(z2), self.skip3(z3)]
         return {name: branch(skips, z4) for name, branch in self.branches.items()}
@@ -104,7 +104,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def official_key(key: str) -> str:
-    """Key of ours ("skip1.0.1.weight", "branches.np.up3.0.0.weight") in a published CellViT or CellVTA file.
+    """Key in a published CellViT or CellVTA file of an `HVDecoder` key such as "branches.np.up3.0.0.weight".
 
     Published blocks hold their layers in a member "block"; ours are plain sequences.
     """
@@ -116,3 +116,9 @@ def official_key(key: str) -> str:
     if len(rest) == 3:
         rest.insert(1, "block")
     return ".".join(root + rest)
+
+
+def rename(state: dict[str, Tensor], ours: dict[str, str]) -> dict[str, Tensor]:
+    """`state` under our keys (`ours`: published -> our key) and in their order; others stay, at the end."""
+    out = {key: state[published] for published, key in ours.items() if published in state}
+    return out | {key: value for key, value in state.items() if key not in ours}

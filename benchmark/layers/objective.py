@@ -13,7 +13,8 @@ def cellvit_loss(
 
     Args:
         outputs: np (B, 2, H, W), hv (B, 2, H, W), and tp (B, C + 1, H, W), tissue (B, T) where they exist.
-        batch: np (B, H, W), hv (B, 2, H, W), tp (B, H, W), typed (B,) bool, tissue (B,) int64 with -1 = unknown.
+        batch: np (B, H, W), hv (B, 2, H, W), tp (B, H, W), typed (B,) bool, tissue (B,) int64,
+            -1 = unknown.
         double_softmax, cross_msge: True reproduces the published code, see `losses`.
     """
     nuclei, hv = onehot(batch["np"], 2), batch["hv"]

@@ -195,7 +195,7 @@ def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def quarters(vit: VisionTransformer, name: str = "the backbone") -> list[int]:
-    """Numbers (from 1) of the blocks that end each quarter. Raises InputError when 4 does not divide the depth."""
+    """Numbers (from 1) of the blocks that end each quarter. Raises InputError: depth no multiple of 4."""
     depth = len(vit.blocks)
     if depth % 4:
         raise InputError(f"The depth of {name} is {depth} blocks; expected a multiple of 4.")

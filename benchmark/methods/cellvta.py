@@ -1,9 +1,9 @@
 """CellVTA: a frozen pathology ViT, an adapter with a high-resolution pyramid, and CellViT's branches.
 
-Yang et al., "CellVTA: Enhancing Vision Foundation Models for Accurate Cell Segmentation and Classification" (2025).
+Yang et al., "CellVTA: Enhancing Vision Foundation Models for Accurate Cell Segmentation and Classification"
+(2025).
 """
 
-import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
@@ -30,19 +30,19 @@ class CellVTA(Method):
     Args:
         classes, tissues: as in `Method`; 0 leaves the type branch or the tissue head out.
         backbone: a name that `layers.vit.build_backbone` takes; its depth must be a multiple of 4.
-        tune: "adapter" trains all but the ViT's embedding and blocks (its final LayerNorm trains, as published);
+        tune: "adapter" trains all but the ViT's embedding and blocks (its last norm trains, as published);
             "full" or "adapter+full" trains everything.
         interactions, points, heads, deform_ratio, extra_extractors, injector, extractor, vit_features: see
             `layers.adapter.ViTAdapter`.
         width: scale of the decoder's and the spatial prior's channels, 1.0 as published.
-        drop_path: of the ViT's last block (rising linearly from 0) and of every extractor; also in a frozen ViT.
-        cls_in_vit: False as published: the class token skips the ViT, so that the tissue head is blind to the image.
+        drop_path: of the ViT's last block (rising linearly from 0, frozen or not) and of every extractor.
+        cls_in_vit: False as published: the class token skips the ViT, so the tissue head is blind.
         offset_grid: False as published: later initialisation wipes out the sampling offsets' directions.
         double_softmax, cross_msge: True as published, see `layers.losses`.
         weights: of the backbone: None, "random", "hub" or a local file.
 
     Raises:
-        InputError: unknown backbone or tune, weights that do not fit, interactions or heads that do not divide.
+        InputError: unknown backbone or tune, weights that do not fit, interactions or heads that do not.
     """
 
     presets = {
@@ -136,15 +136,13 @@ class CellVTA(Method):
     ideal = staticmethod(maps.ideal)
     decode = staticmethod(maps.decode)
 
-    def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Published CellVTA keys ("encoder.blocks.0…", "nuclei_binary_map_decoder…") to ours, in our order."""
-        ours = {official_key(key): key for key in self.state_dict()}
-        known = {key: ours.get(key, key) for key in [*(k for k in ours if k in state), *state]}
-        return {ours_key: state[key] for key, ours_key in known.items()}
+    def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published CellVTA keys ("encoder.spm.stem.0.weight", "decoder0.0.block.0.weight") to ours."""
+        return parts.rename(state, {official_key(key): key for key in self.state_dict()})
 
 
 def official_key(key: str) -> str:
-    """Key of ours in a published CellVTA file: its encoder holds ViT, adapter and tissue head side by side."""
+    """Key in a published CellVTA file of a key of ours: its encoder holds ViT, adapter and tissue head."""
     root, _, rest = key.partition(".")
     if root == "decoder":
         return parts.official_key(rest)

@@ -43,7 +43,7 @@ def ms_deform_attn(
         value: (B, S, M, D) floating; pixels level by level, row by row; M heads of D channels.
         spatial_shapes: (H, W) of each of L levels, sum of H * W = S: a sequence, or an integer tensor (L, 2).
         sampling_locations: (B, Lq, M, L, P, 2) as (x, y); 0 and 1 are the outer edges of a level's first
-            and last pixel. Outside is zero; NaN counts as outside. Half precision ruins locations: keep float32.
+            and last pixel. Outside is zero; NaN counts as outside. Half precision ruins them: keep float32.
         attention_weights: (B, Lq, M, L, P), already normalised.
         backend: a name from `backends()`; None takes `default_backend`.
 
@@ -138,20 +138,24 @@ class MSDeformAttn(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Each head looks along its own direction, its k-th point k pixels away; uniform weights."""
+        """Start of Deformable DETR: offsets and weights do not depend on the query yet."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        self.reset_offsets()
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def reset_offsets(self) -> None:
+        """Each head looks along its own direction, its k-th point k pixels away."""
         angle = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
         grid = torch.stack([angle.cos(), angle.sin()], -1)
         grid = grid / grid.abs().amax(-1, keepdim=True)
         steps = torch.arange(1, self.points + 1, dtype=torch.float32).view(1, 1, -1, 1)
         grid = grid.view(self.heads, 1, 1, 2) * steps.expand(1, self.levels, -1, 1)
         with torch.no_grad():
-            self.sampling_offsets.weight.zero_()
             self.sampling_offsets.bias.copy_(grid.flatten())
-        nn.init.zeros_(self.attention_weights.weight)
-        nn.init.zeros_(self.attention_weights.bias)
-        for layer in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
