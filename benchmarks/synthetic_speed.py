@@ -22,8 +22,8 @@ def main() -> None:
     for k in range(chosen.patches):
         nuclei += len(draw(TISSUES[k % len(TISSUES)], k // 4, k % 4, size=chosen.size).nuclei)
     wall, core = time.perf_counter() - wall, time.process_time() - core
+    print(f"{chosen.patches} patches of {chosen.size} px with {nuclei} nuclei")
     print(
-        f"{chosen.patches} patches of {chosen.size} px with {nuclei} nuclei: "
         f"{core:.1f} s of processor time ({1000 * core / chosen.patches:.0f} ms each), {wall:.1f} s by the clock"
     )
 
