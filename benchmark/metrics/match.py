@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .outline import drawable
+from .pairs import sum_by_pair
 from .runs import Runs, dense, encode, merge
 
 _TYPES = 256  # type ids are below this
@@ -101,10 +102,10 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float)
         runs, runs.values[1], next(values) if pred_types.ndim == 2 else pred_types, pred_types.ndim, "pred"
     )
 
-    cell_true, cell_pred, pixels = _sum_by_pair(true.cell, pred.cell, runs.length, len(pred.type))
+    cell_true, cell_pred, pixels = sum_by_pair(true.cell, pred.cell, runs.length, len(pred.type))
     of_true, of_pred = true.object[cell_true], pred.object[cell_pred]
     both = (of_true > 0) & (of_pred > 0)
-    pair_true, pair_pred, shared = _sum_by_pair(of_true[both], of_pred[both], pixels[both], len(pred.ids))
+    pair_true, pair_pred, shared = sum_by_pair(of_true[both], of_pred[both], pixels[both], len(pred.ids))
     iou = shared / (true.area[pair_true] + pred.area[pair_pred] - shared)
     return Match(
         shape=true_map.shape,
@@ -141,7 +142,7 @@ class _Cells:
             if types.min(initial=0) < 0 or types.max(initial=0) >= _TYPES:
                 raise ValueError(f"{name}_types holds {types.min()}..{types.max()}, expected 0..{_TYPES - 1}")
             width = int(types.max(initial=0)) + 1
-            cells, self.cell = dense(np.where(self.label > 0, self.label * width + types, 0))
+            cells, self.cell = dense(np.where(self.label > 0, self.label * width + types.astype(np.int64), 0))
             self.object, self.type = cells // width, cells % width
         else:
             if ndim == 0:
@@ -200,26 +201,6 @@ class _Cells:
         return Side(*(column[1:] for column in columns), best[1:])
 
 
-def _sum_by_pair(a: np.ndarray, b: np.ndarray, weights: np.ndarray, width: int):
-    """Sum int weights over equal (a, b), b < width: (a, b, sum) in ascending order."""
-    key = a * width + b
-    size = (int(a.max(initial=0)) + 1) * width
-    if size <= 16 * len(key) + 4096:
-        table = np.bincount(key, weights=weights, minlength=size)
-        found = np.flatnonzero(table)
-        total = table[found]
-    elif size < 1 << 31:
-        # One plain sort of (key, weight) packed into 64 bits is several times faster than argsort.
-        packed = np.sort(key << 32 | weights)
-        key = packed >> 32
-        at = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else key
-        found, total = key[at], np.add.reduceat(packed & 0xFFFFFFFF, at) if len(key) else key
-    else:
-        found, index = np.unique(key, return_inverse=True)
-        total = np.bincount(index.reshape(-1), weights=weights, minlength=len(found))
-    return found // width, found % width, total.astype(np.int64)
-
-
 def _labels(labels, name: str) -> np.ndarray:
     """Contiguous 2-D integer array."""
     labels = np.ascontiguousarray(labels)
@@ -228,7 +209,7 @@ def _labels(labels, name: str) -> np.ndarray:
     if labels.dtype == bool:
         return labels.view(np.uint8)
     if labels.dtype.kind == "f":
-        if not np.array_equal(labels, np.rint(labels)):
+        if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
             raise ValueError(
                 f"{name} is {labels.dtype} and holds values that are no whole numbers; expected instance ids"
             )

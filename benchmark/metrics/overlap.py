@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from .pairs import sum_by_pair
 from .records import Records
 
 
@@ -76,9 +77,7 @@ def _pairs(records: Records):
     both = (columns.true > 0) & (columns.pred > 0)
     true, pred = columns.true[both], columns.pred[both]
     width = len(columns.side["pred"]["area"]) + 1
-    key, index = np.unique(true * width + pred, return_inverse=True)
-    shared = np.bincount(index.reshape(-1), weights=columns.pixels[both], minlength=len(key))
-    true, pred = key // width, key % width
+    true, pred, shared = sum_by_pair(true, pred, columns.pixels[both], width)
     area_true, area_pred = (columns.side[s]["area"].astype(np.float64) for s in ("true", "pred"))
     union = area_true[true - 1] + area_pred[pred - 1] - shared
     return columns.side["true"]["image"][true - 1], true, pred, shared, union, columns

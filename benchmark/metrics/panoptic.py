@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .match import Match
+from .pairs import sum_by_pair
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,25 @@ def tally(group: np.ndarray, true: np.ndarray, pred: np.ndarray, pixels: np.ndar
         pixels: int (K,) common pixels; rows of the same (true, pred) are added.
         n: number of groups.
     """
-    area_true, n_true = _objects(group, true, pixels, n)
-    area_pred, n_pred = _objects(group, pred, pixels, n)
+    area_true, owner, n_true = _objects(group, true, pixels, n)
+    area_pred, _, n_pred = _objects(group, pred, pixels, n)
     both = (true > 0) & (pred > 0)
-    true, pred, group, pixels = true[both], pred[both], group[both], pixels[both]
-    _, first, index = np.unique(true * len(area_pred) + pred, return_index=True, return_inverse=True)
-    shared = np.bincount(index.reshape(-1), weights=pixels, minlength=len(first))
-    iou = shared / (area_true[true[first]] + area_pred[pred[first]] - shared)
-    # Two objects of one side cannot both cover more than half of a third, so pairs are unique.
+    true, pred, shared = sum_by_pair(true[both], pred[both], pixels[both], len(area_pred))
+    iou = shared / (area_true[true] + area_pred[pred] - shared)
+    # Two objects of one side cannot both have IoU > 0.5 with the same object, so these pairs are one-to-one.
     hit = iou > 0.5
-    group = group[first][hit]
+    group = owner[true[hit]]
     tp = np.bincount(group, minlength=n)
     return Tally(tp, n_pred - tp, n_true - tp, np.bincount(group, weights=iou[hit], minlength=n))
 
 
 def _objects(group, label, pixels, n):
-    """Area of each object (index = label) and number of objects per group."""
-    area = np.bincount(label, weights=pixels)
-    area = area if len(area) else np.zeros(1)
+    """Area and group of each object (index = label), and the number of objects per group."""
+    area = np.bincount(label, weights=pixels, minlength=1)
     owner = np.full(len(area), -1)
     owner[label] = group
     owner[0] = -1
-    return area, np.bincount(owner[owner >= 0], minlength=n)
+    return area, owner, np.bincount(owner[owner >= 0], minlength=n)
 
 
 def binary(match: Match) -> tuple[float, float, float]:
