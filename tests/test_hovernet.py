@@ -1,0 +1,202 @@
+"""HoVer-Net: parity with the official network, geometry of valid convolutions, its published first phase."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import registry
+from benchmark.data.nuclei import Nuclei
+from benchmark.errors import InputError
+from benchmark.layers.preact import same_pad
+from benchmark.methods.base import Phase
+from tests.golden_weights import fill_state
+from tests.shared import GOLDEN, shared
+
+SIDES = {"fast": 256, "original": 270}
+
+
+def image(side: int) -> torch.Tensor:
+    """The goldens' input. The official network divides by 255 itself; ours takes [0, 1]."""
+    return torch.from_numpy(
+        np.random.Generator(np.random.PCG64(7)).random((1, 3, side, side)).astype(np.float32)
+    )
+
+
+def official(mode: str, keys: list, classes: int = 5):
+    """The method filled by rule from official keys and shapes, in eval mode."""
+    method = registry.build(f"hovernet@{mode}", classes=classes, tissues=0)
+    state = {f"module.{k}": v for k, v in fill_state(keys).items()}
+    assert "module.upsample2x.unpool_mat" in state
+    method.load_state_dict(method.adapt({"desc": state}), strict=True)
+    return method.eval()
+
+
+def deviation(values: torch.Tensor, want: np.ndarray, stride: int, std: float) -> tuple[float, float]:
+    """(max, mean) of |values - want| in units of std, on every stride-th element."""
+    error = np.abs(values.detach().numpy().ravel()[:: int(stride)].astype(np.float64) - want) / std
+    return error.max(), error.mean()
+
+
+def test_fast_equals_the_official_network():
+    with np.load(GOLDEN / "hovernet_fast.npz", allow_pickle=False) as data:
+        shapes = [[int(n) for n in text.split()] for text in data["shapes"]]
+        method = official("fast", list(zip(data["keys"].tolist(), shapes)))
+        assert sum(p.numel() for p in method.parameters()) == 37_639_626
+        with torch.no_grad():
+            out = method(image(256))
+        assert list(out) == ["tp", "np", "hv"]
+        for head, values in out.items():
+            assert list(values.shape) == data[f"{head}/shape"].tolist()
+            worst, mean = deviation(
+                values, data[f"{head}/values"], data[f"{head}/stride"], data[f"{head}/std"]
+            )
+            assert worst < 1e-3 and mean < 2e-4, head
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("types", ["6", "None"])
+@pytest.mark.parametrize("mode", SIDES)
+def test_forward_equals_the_official_network(mode, types):
+    keys = json.loads(shared(f"golden/models/keys/hovernet_{mode}_nt{types}.keys.json").read_text())
+    side = SIDES[mode]
+    method = official(mode, [k[:2] for k in keys["state_dict"]], classes=5 if types == "6" else 0)
+    assert sum(p.numel() for p in method.parameters()) == keys["num_parameters_total"]
+    with np.load(
+        shared(f"golden/models/hovernet_{mode}_nt{types}_{side}x{side}.npz"), allow_pickle=False
+    ) as data:
+        with torch.no_grad():
+            out = method(image(side))
+        for head, values in out.items():
+            std = data[f"head/{head}/stats_mean_std_min_max"][1]
+            worst, mean = deviation(values, data[f"head/{head}/values"], data[f"head/{head}/stride"], std)
+            assert worst < 1e-3 and mean < 2e-4, head
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", SIDES)
+def test_gradients_equal_the_official_network(mode):
+    side, stem = SIDES[mode], f"golden/models/hovernet_{mode}_nt6"
+    keys = json.loads(shared(f"golden/models/keys/hovernet_{mode}_nt6.keys.json").read_text())
+    method = official(mode, [k[:2] for k in keys["state_dict"]])
+    sum((v**2).mean() for v in method(image(side)).values()).backward()
+    own = dict(method.named_parameters())
+    with np.load(shared(f"{stem}_{side}x{side}_backward.npz"), allow_pickle=False) as data:
+        assert len(own) == len(data["param_names"])
+        for name, norm in zip(data["param_names"].tolist(), data["grad_l2norm"]):
+            gradient = own[next(iter(method.adapt({name: 0})))].grad
+            assert gradient.double().norm().item() == pytest.approx(norm, rel=1e-3), name
+            if f"grad/{name}/values" in data:
+                want = data[f"grad/{name}/values"]
+                worst, _ = deviation(gradient, want, data[f"grad/{name}/stride"], want.std())
+                assert worst < 5e-3, name
+
+
+@pytest.mark.parametrize(
+    ("spec", "margin", "sides"),
+    [
+        ("hovernet@fast", 46, {164: 256, 1: 96, 128: 224}),
+        ("hovernet@original", 95, {80: 270, 1: 198, 81: 278}),
+        ("hovernet@small", 16, {128: 160, 256: 288}),
+    ],
+)
+def test_sides(spec, margin, sides):
+    with torch.device("meta"):
+        method = registry.build(spec, classes=2, tissues=0)
+    assert method.margin == margin and method.tile == (method.input_side(method.tile - 2 * margin))
+    for side, expected in sides.items():
+        assert method.input_side(side) == expected
+        out = method(torch.empty(1, 3, expected, expected, device="meta"))
+        assert {v.shape[-1] for v in out.values()} == {
+            expected - 2 * margin
+        } and expected - 2 * margin >= side
+    with pytest.raises(ValueError, match="input_side"):
+        method(torch.empty(1, 3, 257, 257, device="meta"))
+
+
+def test_border_free_outputs_do_not_depend_on_where_the_tile_lies():
+    """Branches see no padding, so moving the window by the encoder's stride moves the outputs with it."""
+    method = registry.build(
+        "hovernet@original,width=0.125,encoder=resnet14,dense=2", classes=0, tissues=0
+    ).eval()
+    whole = torch.rand(1, 3, 198 + 8, 198 + 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        a, b = method(whole[..., :198, :198])["np"], method(whole[..., 8:, 8:])["np"]
+    # the encoder's own "same" padding at strides 2 to 8 reaches in from the rim: compare well inside
+    rim = 40
+    moved = a[..., 8 + rim : -rim, 8 + rim : -rim]
+    torch.testing.assert_close(moved, b[..., rim : -rim - 8, rim : -rim - 8], rtol=1e-4, atol=1e-5)
+
+
+def test_same_pad_is_asymmetric_at_stride_two():
+    x = torch.ones(1, 1, 6, 7)
+    padded = same_pad(x, 3, 2)
+    assert padded.shape[-2:] == (7, 9)
+    assert padded[0, 0, 0, 1] == 1 and padded[0, 0, -1, 1] == 0  # rows: nothing before, one after
+    assert padded[0, 0, 0, 0] == 0 and padded[0, 0, 0, -1] == 0  # columns, odd: one on each side
+    assert same_pad(x, 1, 2).shape == x.shape
+
+
+def test_first_phase_trains_what_the_official_one_trains():
+    keys = {"conv0./.weight", "conv0.bn.weight", "conv0.bn.bias", "d0.shortcut.weight"}
+    keys |= {"d0.blk_bna.bn.weight", "d0.blk_bna.bn.bias", "conv_bot.weight"}
+    method = registry.build("hovernet@debug", classes=3, tissues=0)
+    assert method.phases(published=False) == [Phase(0.0, "full")]
+    first, second = method.phases(published=True)
+    assert (first.tune, second.tune, second.reset, second.start) == ("decoder", "full", True, 0.5)
+    assert second.batch_scale * 16 == 4
+    method.set_tune("decoder")
+    mean = method.encoder.stages[2].out.running_mean.clone()
+    side = method.input_side(32)
+    out = method(torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    sum(v.square().mean() for v in out.values()).backward()
+    trained = {k for k, p in method.named_parameters() if p.grad is not None}
+    assert {k for k in trained if k.startswith("encoder.")} == set(method.adapt(dict.fromkeys(keys, 0)))
+    assert trained == {k for k, p in method.named_parameters() if p.requires_grad}
+    assert not torch.equal(mean, method.encoder.stages[2].out.running_mean), "statistics follow, as published"
+    method.set_tune("full")
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_every_nucleus_has_distances_and_pieces_have_their_own():
+    instances = np.zeros((40, 40), np.int32)
+    instances[0:3, 0:5] = 1  # small and at the top left: the published rule would leave it 0
+    instances[10:16, 10:16] = instances[25:31, 10:16] = 2  # one nucleus in two pieces
+    targets = registry.method_class("hovernet").targets(Nuclei(instances, np.array([1, 2], np.uint8), 0.25))
+    assert {k: (v.dtype, v.shape) for k, v in targets.items()} == {
+        "np": (np.uint8, (40, 40)),
+        "hv": (np.float32, (2, 40, 40)),
+        "tp": (np.uint8, (40, 40)),
+    }
+    hv = targets["hv"]
+    assert hv[0, 0, :5].min() < 0 < hv[0, 0, :5].max()
+    np.testing.assert_array_equal(hv[:, 10:16, 10:16], hv[:, 25:31, 10:16])
+
+
+def test_encoder_weights_from_a_file(tmp_path):
+    donor = registry.build("hovernet@debug", classes=0, tissues=0)
+    path = tmp_path / "encoder.tar"
+    torch.save({"desc": {k: v for k, v in donor.state_dict().items() if k.startswith("encoder.")}}, path)
+    taker = registry.build("hovernet@debug", classes=2, tissues=0, weights=path)
+    assert torch.equal(taker.encoder.bottleneck.weight, donor.encoder.bottleneck.weight)
+    with pytest.raises(InputError, match="not the encoder"):
+        registry.build("hovernet@small", classes=2, tissues=0, weights=path)
+    with pytest.raises(InputError, match="no file"):
+        registry.build("hovernet@debug", classes=2, tissues=0, weights=tmp_path / "absent.tar")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("mode=fats", "Did you mean 'fast'"),
+        ("encoder=resnet5", "Did you mean 'resnet50'"),
+        ("tune=decodr", "Did you mean 'decoder'"),
+        ("width=0.3", "multiple of 8"),
+        ("dense=3", "even number"),
+        ("tile=100", "multiple of 8"),
+    ],
+)
+def test_bad_arguments(argument, message):
+    with pytest.raises(InputError, match=message):
+        registry.build(f"hovernet@debug,{argument}", classes=2, tissues=0)
