@@ -3,10 +3,12 @@
 import pickle
 import shutil
 import zipfile
+from itertools import chain
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from benchmark.data import cellvit_layout
 from benchmark.data.pannuke import TISSUES, PanNuke, merge
@@ -33,12 +35,20 @@ def equal(one, other) -> bool:
 
 @pytest.mark.parametrize(
     ("dtype", "mask_dtype"),
-    [(np.float64, np.float64), (np.uint8, np.uint16), (np.uint16, np.int32), (np.int32, np.int64), (">f4", ">u2")],
+    [
+        (np.float64, np.float64),
+        (np.uint8, np.uint16),
+        (np.uint16, np.int32),
+        (np.int32, np.int64),
+        (">f4", ">u2"),
+    ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
 def test_same_data_in_any_dtype_and_packing(tmp_path, dtype, mask_dtype, zipped):
     plain = ready(tiny_data.pannuke(tmp_path / "plain"), tmp_path / "cache")
-    other = ready(tiny_data.pannuke(tmp_path / "other", (1, 2, 3), 5, dtype, mask_dtype, zipped), tmp_path / "cache")
+    other = ready(
+        tiny_data.pannuke(tmp_path / "other", (1, 2, 3), 5, dtype, mask_dtype, zipped), tmp_path / "cache"
+    )
     images, masks, tissues = tiny_data.fold_arrays(seed=1)
     train = other.subset(1, "train")
     assert len(train) == 5 and train.tissues == tissues.tolist()
@@ -122,8 +132,16 @@ def test_two_pieces_slivers_many_ids_and_empty_patches_survive(tmp_path):
 @pytest.mark.parametrize("inside", [False, True])
 def test_provenance_marks_untyped_images_and_names_sources(tmp_path, capsys, inside):
     root = tiny_data.pannuke(tmp_path / "d", zipped=False)
-    rows = [("slide a", "4-class"), ("slide b", "none"), ("slide b", "none"), ("slide c", "4-class"), ("", "")]
-    tiny_data.provenance(root / "Fold 1" / "provenance.csv" if inside else root / "provenance_fold1.csv", rows)
+    rows = [
+        ("slide a", "4-class"),
+        ("slide b", "none"),
+        ("slide b", "none"),
+        ("slide c", "4-class"),
+        ("", ""),
+    ]
+    tiny_data.provenance(
+        root / "Fold 1" / "provenance.csv" if inside else root / "provenance_fold1.csv", rows
+    )
     data = prepare(PanNuke(root), tmp_path / "c", split=1)
     train = data.subset(1, "train")
     assert train.typed.tolist() == [True, False, False, True, False]
@@ -137,7 +155,9 @@ def test_provenance_marks_untyped_images_and_names_sources(tmp_path, capsys, ins
 def test_unknown_tissue_keeps_its_name_and_is_said_once(tmp_path, capsys):
     images, masks, tissues = tiny_data.fold_arrays(4)
     for fold in (1, 2):
-        tiny_data.extracted(tmp_path / "d", fold, images, masks, np.where(tissues == "Colon", "Brain", tissues))
+        tiny_data.extracted(
+            tmp_path / "d", fold, images, masks, np.where(tissues == "Colon", "Brain", tissues)
+        )
     data = prepare(PanNuke(tmp_path / "d"), tmp_path / "c")
     assert data.folds[1].meta["tissues"] == ["Breast", "Brain", "Breast", "Brain"]
     said = capsys.readouterr().err
@@ -196,12 +216,21 @@ def test_pickled_labels_execute_nothing(tmp_path):
     [
         (lambda f: (f / "labels" / "1_3.npy").unlink(), "'1_3' being an image without label"),
         (lambda f: (f / "types.csv").unlink(), "cannot be read"),
-        (lambda f: tiny_data.table(f / "types.csv", ["img", "type"], [("1_0.png", "Colon")]), "found 1; '1_1' is missing"),
-        (lambda f: tiny_data.table(f / "cell_count.csv", ["Image"], [("1_0.png",)]), "row for each of 11 images"),
+        (
+            lambda f: tiny_data.table(f / "types.csv", ["img", "type"], [("1_0.png", "Colon")]),
+            "found 1; '1_1' is missing",
+        ),
+        (
+            lambda f: tiny_data.table(f / "cell_count.csv", ["Image"], [("1_0.png",)]),
+            "row for each of 11 images",
+        ),
         (lambda f: np.save(f / "labels" / "1_0.npy", {"inst_map": np.zeros((3, 3), int)}), r"found \(3, 3\)"),
         (lambda f: (f / "images" / "1_2.png").write_bytes(b"\x89PNG"), r"1_2\.png cannot be read"),
         (lambda f: Image.new("L", (32, 32)).save(f / "images" / "1_2.png"), "expected RGB"),
-        (lambda f: (f / "labels" / "1_0.npy").write_bytes((f / "labels" / "1_0.npy").read_bytes()[:600]), "cannot be read"),
+        (
+            lambda f: (f / "labels" / "1_0.npy").write_bytes((f / "labels" / "1_0.npy").read_bytes()[:600]),
+            "cannot be read",
+        ),
     ],
 )
 def test_per_image_layout_refuses(tmp_path, damage, message):
@@ -221,7 +250,16 @@ def test_real_samples(tmp_path):
     for subset in subsets:
         assert (subset.counts.sum(1) == np.where(subset.typed, subset.nuclei, 0)).all()
     sides = [set(s.sources) for s in subsets]
-    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2]) and "" not in set.union(*sides)
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert "" not in set.union(*sides)
+    areas, pieces = [], 0
+    for sample in chain(*subsets):
+        labels = sample.nuclei.instances
+        areas += np.bincount(labels.ravel())[1:].tolist()
+        for i, window in enumerate(ndimage.find_objects(labels), 1):
+            pieces += ndimage.label(labels[window] == i, np.ones((3, 3)))[1] > 1
+    assert min(areas) >= 1 and np.count_nonzero(np.array(areas) < 10) == 133, "slivers are kept"
+    assert pieces == 9, "an id in two pieces stays one nucleus"
 
 
 def test_genuine_patches_with_only_fold_one(tmp_path):

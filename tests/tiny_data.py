@@ -29,7 +29,9 @@ def fold_arrays(n: int = 5, seed: int = 0, side: int = SIDE):
     return images, masks, np.array(["Breast", "Colon"] * n)[:n].astype("<U13")
 
 
-def pannuke(root: Path, folds=(1, 2, 3), n: int = 5, dtype=np.uint8, mask_dtype=np.uint16, zipped: bool = False):
+def pannuke(
+    root: Path, folds=(1, 2, 3), n: int = 5, dtype=np.uint8, mask_dtype=np.uint16, zipped: bool = False
+):
     """Write folds as published, extracted or zipped, and return the root."""
     for fold in folds:
         images, masks, tissues = fold_arrays(n, seed=fold)
@@ -59,7 +61,11 @@ def zip_fold(root: Path, fold: int) -> Path:
 
 def provenance(path: Path, rows: list[tuple[str, str]]) -> None:
     """rows: (source_image, types_real) per patch."""
-    table(path, ["index", "source", "source_image", "types_real"], [(i, "X", s, t) for i, (s, t) in enumerate(rows)])
+    table(
+        path,
+        ["index", "source", "source_image", "types_real"],
+        [(i, "X", s, t) for i, (s, t) in enumerate(rows)],
+    )
 
 
 def table(path: Path, header, rows) -> None:

@@ -15,7 +15,7 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
     Raises:
         InputError: not RGB, NaN or infinite, outside 0..255, or a float image that stands in 0..1.
     """
-    if image.ndim != 3 or image.shape[2] != 3:
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(
             f"{where}: expected RGB (height, width, 3), found shape {image.shape}; convert it to RGB."
         )
@@ -23,7 +23,7 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
         return np.array(image)
     if image.dtype.kind not in "uif":
         raise InputError(f"{where}: expected numbers in 0..255, found dtype {image.dtype}; save it as uint8.")
-    low, high = image.min(initial=0), image.max(initial=0)
+    low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError(
             f"{where}: expected values in 0..255, found NaN or infinity; repair or leave out this image."
