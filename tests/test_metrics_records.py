@@ -162,6 +162,9 @@ def test_detection_by_hand():
     # corner; the dummies of two empty sides
     assert summary["precision"] == (3 + 2 + 1 + 1) / (3 + 3 + 3 + 1)
     assert summary["recall"] == (3 + 2 + 1 + 1) / (3 + 3 + 1 + 1)
+    apart = PROTOCOLS["cellvit"].summary(four(), CLASSES, ["Colon", "Liver", "Breast"])
+    assert apart["tissue/Colon/F1"] == 5 / 6 and apart["tissue/Liver/F1"] == 2 / 4
+    assert np.isnan(apart["tissue/Breast/F1"])
     # long: 2 hits, one round nucleus called long (counts twice), one unpaired in the third image
     assert summary["precision_long"] == 2 / (2 + 2 * 1 + 1) and summary["recall_long"] == 1
 

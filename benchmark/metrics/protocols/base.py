@@ -1,5 +1,7 @@
 """What all protocols share: the frame per image, means that skip NaN, means per tissue."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import pandas as pd
 
@@ -8,7 +10,7 @@ from ..panoptic import Tally
 from ..records import Records
 
 
-class Protocol:
+class Protocol(ABC):
     """A named, versioned way from records to scores.
 
     Attributes:
@@ -19,13 +21,14 @@ class Protocol:
     name: str
     version: int
 
+    @abstractmethod
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
         """A row per image: image, image_id, tissue, typed, bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, PQ_<type> for each
         type id, Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of
         that mean; values that need types are NaN where the truth is untyped or the predictor names no
         types."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """Scores of the whole set as a flat dict.
 
@@ -33,7 +36,6 @@ class Protocol:
             classes: names of types 1..C.
             tissues: tissues of the tissue mean. Others are reported under their own name and left out of it.
         """
-        raise NotImplementedError
 
 
 def frame(
@@ -79,16 +81,9 @@ def nanmean(values: np.ndarray) -> np.ndarray | float:
     return mean if np.ndim(mean) else float(mean)
 
 
-def by_tissue(
-    images: pd.DataFrame, tissues: list[str], columns: tuple[str, ...]
-) -> dict[str, dict[str, float]]:
-    """Per column the mean over images of each tissue: listed tissues first, then unlisted ones that occur."""
-    names = images["tissue"].to_numpy()
-    extra = sorted(set(names) - set(tissues) - {""})
-    return {
-        column: {t: nanmean(images[column].to_numpy()[names == t]) for t in [*tissues, *extra]}
-        for column in columns
-    }
+def tissue_names(images: pd.DataFrame, tissues: list[str]) -> list[str]:
+    """The listed tissues, then the unlisted ones that occur, by name; an unnamed tissue is left out."""
+    return [*tissues, *sorted(set(images["tissue"]) - set(tissues) - {""})]
 
 
 def summarise(images: pd.DataFrame, classes: list[str], tissues: list[str], tissue_columns: tuple[str, ...]):
@@ -99,7 +94,11 @@ def summarise(images: pd.DataFrame, classes: list[str], tissues: list[str], tiss
     }
     for k, name in enumerate(classes, start=1):
         means[f"PQ_{name}"] = nanmean(images[f"PQ_{k}"].to_numpy())
-    table = by_tissue(images, tissues, tissue_columns)
+    of = images["tissue"].to_numpy()
+    table = {
+        c: {t: nanmean(images[c].to_numpy()[of == t]) for t in tissue_names(images, tissues)}
+        for c in tissue_columns
+    }
     entries = {f"tissue/{t}/{c}": v for c, row in table.items() for t, v in row.items()}
     over_tissues = {c: nanmean([row[t] for t in tissues]) for c, row in table.items()}
     return means, entries, over_tissues

@@ -7,7 +7,7 @@ from ..detection import Points, pair, scores, type_counts, type_scores
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, frame, summarise, typed
+from .base import Protocol, frame, summarise, tissue_names, typed
 
 
 class CellViT(Protocol):
@@ -78,12 +78,14 @@ class CellViT(Protocol):
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, Dice, Jaccard, AJI, PQ_<class> as means over images; F1, precision,
-        recall and F1_<class>, precision_<class>, recall_<class> pooled; tissue/<name>/{bPQ, mPQ, Dice,
-        Jaccard}; tissue_mean/bPQ and tissue_mean/mPQ, the means over the listed tissues that the CellViT
-        paper prints."""
+        recall and F1_<class>, precision_<class>, recall_<class> pooled; tissue/<name>/bPQ, mPQ, Dice, Jaccard
+        and AJI as means, F1 pooled; tissue_mean/bPQ and tissue_mean/mPQ, the means over the listed tissues
+        that the CellViT paper prints."""
         true, pred, rows, cols = pairs = self.pairs(records)
         images = self._images(records, len(classes), pairs)
-        means, entries, over_tissues = summarise(images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard"))
+        means, entries, over_tissues = summarise(
+            images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard", "AJI")
+        )
         headline = {f"tissue_mean/{c}": over_tissues[c] for c in ("bPQ", "mPQ")}
         found = len(rows)
         detection = dict(
@@ -96,6 +98,10 @@ class CellViT(Protocol):
         counts = type_counts(*_only(true, pred, rows, cols, typed(records)), len(classes))
         for score, values in type_scores(counts).items():
             detection.update({f"{score}_{name}": float(v) for name, v in zip(classes, values, strict=True)})
+        by_tissue = images.groupby("tissue")[["n_paired", "n_true", "n_pred"]].sum()
+        for tissue in tissue_names(images, tissues):
+            paired, n_true, n_pred = by_tissue.loc[tissue] if tissue in by_tissue.index else (0, 0, 0)
+            entries[f"tissue/{tissue}/F1"] = scores(paired, n_pred - paired, n_true - paired)[0]
         return {**means, **detection, **headline, **entries}
 
 
