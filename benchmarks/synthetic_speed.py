@@ -23,9 +23,7 @@ def main() -> None:
         nuclei += len(draw(TISSUES[k % len(TISSUES)], k // 4, k % 4, size=chosen.size).nuclei)
     wall, core = time.perf_counter() - wall, time.process_time() - core
     print(f"{chosen.patches} patches of {chosen.size} px with {nuclei} nuclei")
-    print(
-        f"{core:.1f} s of processor time ({1000 * core / chosen.patches:.0f} ms each), {wall:.1f} s by the clock"
-    )
+    print(f"{core:.1f} s of one core ({1000 * core / chosen.patches:.0f} ms each), {wall:.1f} s by the clock")
 
 
 if __name__ == "__main__":
