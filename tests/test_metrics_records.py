@@ -221,6 +221,15 @@ def test_predictor_without_types(name, said):
     assert np.isnan([rows["mPQ"].iloc[0], summary["mPQ"], summary["PQ_round"]]).all()
 
 
+@PROTOCOL
+def test_data_without_classes(name):
+    summary = PROTOCOLS[name].summary(four(), [], ["Colon"])
+    assert (
+        summary["tissue/Colon/bPQ"] == PROTOCOLS[name].summary(four(), CLASSES, ["Colon"])["tissue/Colon/bPQ"]
+    )
+    assert np.isnan(summary["mPQ"])
+
+
 def test_typed_predictor_loses_its_untyped_nuclei():
     m = match(TRUE, [1, 1, 2], TRUE, [0, 0, 2], mpp=0.25)
     for protocol in PROTOCOLS.values():

@@ -40,6 +40,7 @@ class Protocol(ABC):
 
 def frame(
     records: Records,
+    n_classes: int,
     classes: dict[int, Tally],
     scored: dict[int, np.ndarray],
     binary,
@@ -56,7 +57,7 @@ def frame(
     out = records.images[["image", "image_id", "tissue", "typed"]].copy()
     for name, value in zip(("bDQ", "bSQ", "bPQ"), binary.quality(eps), strict=True):
         out[name] = np.where(binary_scored, value, np.nan)
-    usable = typed(records)
+    usable = both_typed(records, n_classes)
     quality = {k: [np.where(scored[k] & usable, v, np.nan) for v in classes[k].quality(eps)] for k in classes}
     for i, name in enumerate(("mDQ", "mSQ", "mPQ")):
         out[name] = nanmean(np.array([quality[k][i] for k in quality]).reshape(len(quality), len(out)))
@@ -67,9 +68,14 @@ def frame(
     return out
 
 
-def typed(records: Records) -> np.ndarray:
-    """bool (n,): images whose truth and prediction both have types."""
-    return (records.images["typed"] & records.images["pred_typed"]).to_numpy()
+def typed(records: Records, side: str, n_classes: int) -> np.ndarray:
+    """bool (n,): images whose "true" or "pred" side has types; none has any where there are no classes."""
+    return records.images["typed" if side == "true" else "pred_typed"].to_numpy() & (n_classes > 0)
+
+
+def both_typed(records: Records, n_classes: int) -> np.ndarray:
+    """bool (n,): images in which classes can be scored."""
+    return typed(records, "true", n_classes) & typed(records, "pred", n_classes)
 
 
 def nanmean(values: np.ndarray) -> np.ndarray | float:

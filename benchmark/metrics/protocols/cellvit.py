@@ -7,7 +7,7 @@ from ..detection import Points, pair, scores, type_counts, type_scores
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, frame, summarise, tissue_names, typed
+from .base import Protocol, both_typed, frame, summarise, tissue_names, typed
 
 
 class CellViT(Protocol):
@@ -41,7 +41,7 @@ class CellViT(Protocol):
         n, image, pixels, true = columns.n, columns.image, columns.pixels, columns.true
         whole = records.images["height"].to_numpy().astype(np.int64) * records.images["width"].to_numpy()
         kept, type_ = _kept(records, "pred"), columns.side["pred"]["type"]
-        has_types = records.images["pred_typed"].to_numpy()[columns.side["pred"]["image"]]
+        has_types = typed(records, "pred", n_classes)[columns.side["pred"]["image"]]
         tallies, scored = {}, {}
         for k in range(n_classes + 1):
             of_true = (columns.true_type == k) & (true > 0)
@@ -52,7 +52,9 @@ class CellViT(Protocol):
             scored[k] = _several_values(image, of_true, pixels, whole)
         pred = _select(columns.pred, kept & ((type_ > 0) | ~has_types))
         binary = tally(image, true, pred, pixels, n)
-        out = frame(records, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6)
+        out = frame(
+            records, n_classes, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6
+        )
         out["Dice"] = np.where(records.images["n_true"] > 0, dice(records), 0.0)
         out["Jaccard"] = jaccard(records)
         true, pred, rows, _ = pairs
@@ -95,7 +97,7 @@ class CellViT(Protocol):
                 strict=True,
             )
         )
-        counts = type_counts(*_only(true, pred, rows, cols, typed(records)), len(classes))
+        counts = type_counts(*_only(true, pred, rows, cols, both_typed(records, len(classes))), len(classes))
         for score, values in type_scores(counts).items():
             detection.update({f"{score}_{name}": float(v) for name, v in zip(classes, values, strict=True)})
         by_tissue = images.groupby("tissue")[["n_paired", "n_true", "n_pred"]].sum()

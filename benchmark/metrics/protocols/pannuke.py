@@ -7,7 +7,7 @@ from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
 from ..runs import dense
-from .base import Protocol, frame, summarise
+from .base import Protocol, frame, summarise, typed
 
 
 class PanNuke(Protocol):
@@ -31,10 +31,8 @@ class PanNuke(Protocol):
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
         columns = records.columns
         n, image, pixels = columns.n, columns.image, columns.pixels
-        true = _pieces(columns.true, columns.true_type, records.images["typed"].to_numpy()[image], n_classes)
-        pred = _pieces(
-            columns.pred, columns.pred_type, records.images["pred_typed"].to_numpy()[image], n_classes
-        )
+        true = _pieces(columns.true, columns.true_type, typed(records, "true", n_classes)[image], n_classes)
+        pred = _pieces(columns.pred, columns.pred_type, typed(records, "pred", n_classes)[image], n_classes)
         tallies, scored = {}, {}
         for k in range(1, n_classes + 1):
             of_true, of_pred = columns.true_type == k, columns.pred_type == k
@@ -42,7 +40,7 @@ class PanNuke(Protocol):
             tallies[k] = tally(image[rows], (true * of_true)[rows], (pred * of_pred)[rows], pixels[rows], n)
             scored[k] = tallies[k].tp + tallies[k].fn > 0
         binary = tally(image, true, pred, pixels, n)
-        out = frame(records, tallies, scored, binary, binary.tp + binary.fn > 0, eps=0.0)
+        out = frame(records, n_classes, tallies, scored, binary, binary.tp + binary.fn > 0, eps=0.0)
         out["Dice"], out["Jaccard"] = dice(records), jaccard(records)
         return out
 
