@@ -135,6 +135,7 @@ def _append(partial: Path, chunk: int, n: int, batch: list[Sample], shape: tuple
     _write_rows(partial / "instances.npy", chunk * CHUNK, n, instances)
     nuclei = [s.nuclei for s in batch]
     mixed = [i for i, x in enumerate(nuclei) if x.type_map is not None]
+    maps = np.stack([nuclei[i].type_map for i in mixed]) if mixed else np.zeros((0, *shape), np.uint8)
     names = {"tissues": [x.tissue for x in nuclei], "image_ids": [x.image_id for x in nuclei],
              "sources": [x.source for x in nuclei], "mpp": nuclei[0].mpp}  # fmt: skip
     with atomic(_journal(partial, chunk)) as stream:
@@ -144,9 +145,7 @@ def _append(partial: Path, chunk: int, n: int, batch: list[Sample], shape: tuple
             lengths=np.array([len(x) for x in nuclei], np.int64),
             typed=np.array([x.typed for x in nuclei], bool),
             mixed=np.array(mixed, np.int64) + chunk * CHUNK,
-            type_maps=np.stack([nuclei[i].type_map for i in mixed])
-            if mixed
-            else np.zeros((0, *shape), np.uint8),
+            type_maps=maps,
             names=np.frombuffer(json.dumps(names).encode(), np.uint8),
         )
 
@@ -200,14 +199,8 @@ def _finish(partial: Path, n: int, fold: int, source: Source, identity: dict) ->
     hashes = {name: _hash(partial / name) for name in files}
     content = hashlib.sha256(json.dumps([meta, hashes], sort_keys=True).encode()).hexdigest()
     sizes = {name: (partial / name).stat().st_size for name in files}
-    more = {
-        "version": VERSION,
-        "dataset": source.name,
-        "identity": identity,
-        "sizes": sizes,
-        "hashes": hashes,
-    }
-    write_json(partial / "meta.json", meta | more | {"content": content})
+    origin = {"version": VERSION, "dataset": source.name, "identity": identity}
+    write_json(partial / "meta.json", meta | origin | {"sizes": sizes, "hashes": hashes, "content": content})
 
 
 def _hash(path: Path) -> str:

@@ -30,12 +30,8 @@ class Prepared:
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
-        self.name, self.classes, self.tissues, self.mpp = (
-            source.name,
-            source.classes,
-            source.tissues,
-            source.mpp,
-        )
+        self.name, self.classes = source.name, source.classes
+        self.tissues, self.mpp = source.tissues, source.mpp
         self.folds = folds
         self._source = source
 
@@ -62,9 +58,7 @@ class Prepared:
         split = self.split(k)
         content = {fold: self.folds[fold].meta["content"] for fold in _folds_of(split)}
         sides = {
-            side: [
-                [part.fold, None if part.rows is None else np.asarray(part.rows).tolist()] for part in parts
-            ]
+            side: [(p.fold, None if p.rows is None else np.asarray(p.rows).tolist()) for p in parts]
             for side, parts in _sides(split).items()
         }
         words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
@@ -99,14 +93,14 @@ def prepare(source: Source, cache: str | Path, split: int | None = None, progres
     if split is not None and split not in source.splits():
         source.split(split, {})
         raise InputError(f"Dataset '{source.name}' has the splits {source.splits()}, found FOLD={split}.")
-    present = source.folds()
-    wanted = (
-        present if split is None else sorted(_folds_of(source.split(split, {fold: [] for fold in present})))
-    )
+    wanted = source.folds()
+    if split is not None:
+        # Which folds a split uses does not depend on the sources, known only once the folds are converted.
+        wanted = sorted(_folds_of(source.split(split, {fold: [] for fold in wanted})))
+    # All folds are looked at before the first is converted: a missing third one is said at once.
     identities = {fold: source.identity(fold) for fold in wanted}
-    prepared = Prepared(
-        source, {fold: _fold(source, fold, identities[fold], cache, progress) for fold in wanted}
-    )
+    folds = {fold: _fold(source, fold, identity, cache, progress) for fold, identity in identities.items()}
+    prepared = Prepared(source, folds)
     if progress:
         for remark in remarks(prepared, split):
             print(remark, file=sys.stderr)
