@@ -43,7 +43,8 @@ class Canvas:
         # clefts between the bundles show glass
         cleft = coarse + 0.5 * fine + 0.9 * medium - 3.2 + 2.5 * loose + 0.15 * grain
         cleft = 0.9 / (1 + np.exp(-4 * cleft))
-        h = (0.15 + 0.04 * fine + 0.06 * broad + 0.03 * grain) * (1 - 0.8 * cleft)
+        blue = self.look.basophilia * np.clip(0.35 * coarse + 0.3 * fine + 0.5 * medium + 0.6 * broad, 0, 1.6)
+        h = (0.15 + 0.04 * fine + 0.06 * broad + 0.03 * grain + blue) * (1 - 0.8 * cleft)
         return np.clip(h, 0, None), np.clip(e * (1 - cleft), 0.02, None)
 
     def paint(self, weight: np.ndarray, h: np.ndarray | float, e: np.ndarray | float) -> None:

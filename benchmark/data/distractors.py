@@ -13,9 +13,9 @@ def under(canvas: Canvas) -> None:
         _edge(canvas)
     if rng.random() < 0.3:
         _vessel(canvas)
-    for _ in range(rng.poisson(3.0 * mess * (side / 256) ** 2)):
-        h, e = rng.uniform(0.15, 0.85), rng.uniform(-0.1, 0.3)
-        _spot(canvas, rng.uniform(4, 15), h, e, soft=rng.uniform(1.5, 6))
+    for _ in range(rng.poisson(5.0 * mess * (side / 256) ** 2)):
+        h, e = rng.uniform(0.15, 1.05), rng.uniform(-0.1, 0.3)
+        _spot(canvas, rng.uniform(4, 16), h, e, soft=rng.uniform(2.5, 7))
     if rng.random() < 0.35:  # basophilic mucin or cytoplasm in broad fields
         weight = np.clip(texture.window(rng, 16.0, side, side) - 0.9, 0, 0.8) * rng.uniform(0.2, 0.7)
         canvas.h += weight * (canvas.region != GLASS)

@@ -40,7 +40,7 @@ class Stain:
 
 def draw_stain(rng: np.random.Generator, strength: float = 1.0) -> Stain:
     """Stain of one slide; `strength` moves the tissue's typical depth of stain."""
-    nuclei = float(np.clip(strength * np.exp(rng.normal(0.05, 0.45)), 0.5, 2.6))
+    nuclei = float(np.clip(strength * np.exp(rng.normal(0.05, 0.42)), 0.62, 2.6))
     stroma = float(np.clip(0.4 * np.exp(rng.normal(0.0, 0.32)) * nuclei**0.45, 0.17, 0.95))
     return Stain(
         _mix(rng, HAEMATOXYLIN),

@@ -75,6 +75,7 @@ class Look:
     infiltrate: float
     grade: float  # pleomorphism of tumour nuclei
     openness: float  # how empty the centres of vesicular nuclei are
+    basophilia: float  # haematoxylin in the fibres of the stroma
     mess: float  # abundance of distractors
     motifs: dict[str, float] = field(default_factory=dict)
 
@@ -94,7 +95,8 @@ def draw_look(rng: np.random.Generator, profile: Profile) -> Look:
         ),
         infiltrate=float(profile.infiltrate * rng.lognormal(0, 0.7)),
         grade=float(rng.uniform(0, 1)),
-        openness=float(rng.uniform(0, 0.55)),
+        openness=float(rng.uniform(0, 0.45)),
+        basophilia=float(max(0.0, rng.normal(0.05, 0.22))),
         mess=float(rng.gamma(2.0, 0.5)),
         motifs=profile.tumour if malignant else profile.motifs,
     )
