@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -200,6 +201,20 @@ def test_sources_that_break_their_word(tmp_path):
         prepare(Drawn(5), tmp_path, split=4, progress=False)
     with pytest.raises(InputError, match="train, val, test, found 'tset'"):
         prepare(Drawn(5), tmp_path, progress=False).subset(1, "tset")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_fold_is_never_held_in_memory(tmp_path, zipped):
+    images, masks, tissues = tiny_data.fold_arrays(400, side=64)
+    tiny_data.extracted(tmp_path, 1, images.astype(np.float64), masks.astype(np.float64), tissues)
+    raw = sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
+    if zipped:
+        tiny_data.zip_fold(tmp_path, 1)
+    tracemalloc.start()
+    prepare(PanNuke(tmp_path), tmp_path / "c", progress=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert raw > 100e6 and peak < 12e6
 
 
 def test_importable_without_torch():

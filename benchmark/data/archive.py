@@ -133,7 +133,7 @@ def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         seen.add(real)
         folders[:] = sorted(f for f in folders if f[0] != "." and f != "__MACOSX") if level < depth else []
-        yield Path(folder), folders, sorted(files)
+        yield Path(folder), folders, sorted(f for f in files if f[0] != ".")
 
 
 def find(root: Path, wanted, depth: int = 5) -> Listing:
