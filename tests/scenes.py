@@ -39,7 +39,7 @@ def _paint(side: int, places: list, radius: float, mpp: float, squeeze: bool) ->
 
 
 def batch_of(cls, scenes: list[Nuclei], input_side: int, tissues: int) -> tuple[torch.Tensor, dict]:
-    """Float images (B, 3, input_side, input_side), the scenes in their centres, and the batch for the loss."""
+    """Float images (B, 3, input_side, input_side), scenes in their centres, and the batch for the loss."""
     rng = np.random.default_rng(0)
     side = scenes[0].instances.shape[0]
     start = (input_side - side) // 2
