@@ -233,12 +233,13 @@ class ViTAdapter(nn.Module):
                     c = extractor(c, x, everywhere, grids)
 
         maps = [to_map(part, g) for part, g in zip(c.split([a * b for a, b in grids], 1), grids)]
-        maps.insert(0, self.up(maps[0]) + c1)
+        # the largest map is summed in place: no gradient needs its terms
+        maps.insert(0, self.up(maps[0]).add_(c1))
         if self.vit_features:
             for k, out in enumerate(outs):
                 if k < 3:
                     out = F.interpolate(out, scale_factor=2 ** (3 - k), mode="bilinear", align_corners=False)
-                maps[k] = maps[k] + out
+                maps[k] = maps[k].add_(out) if k == 0 else maps[k] + out
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         return [norm(m) for norm, m in zip(norms, maps)], summary(vit, torch.cat([prefix, x], 1))
 

@@ -1,6 +1,6 @@
 """CellViT's decoder (Hörst et al., Medical Image Analysis 2024, section 3.2): U-Net skips, a branch per map.
 
-CellVTA's differs in its skips, which come as a pyramid already, and in the branch's first upsampling. The skip
+CellVTA's differs in its skips, which come as a pyramid, and in the first upsampling of a branch. The skip
 convolutions do not depend on the branch: they run once per forward (published: once per branch).
 """
 

@@ -25,7 +25,7 @@ BACKBONES: dict[str, dict] = {
     # the small ones' side is that of their training crops, so that positions are not resampled there
     "tiny": {
         "timm": "vit_tiny_patch16_224",
-        "arguments": {"embed_dim": 192, "depth": 8, "num_heads": 3, "img_size": 128},
+        "arguments": {"embed_dim": 128, "depth": 8, "num_heads": 4, "img_size": 128},
     },
     "nano": {
         "timm": "vit_tiny_patch16_224",

@@ -47,7 +47,8 @@ class CellVTA(Method):
 
     presets = {
         "paper": {},
-        "small": {"backbone": "tiny", "width": 0.125, "heads": 4, "drop_path": 0.0} | NO_QUIRKS,
+        "small": {"backbone": "tiny", "width": 0.125, "heads": 4, "deform_ratio": 0.25, "drop_path": 0.0}
+        | NO_QUIRKS,
         "debug": {"backbone": "nano", "width": 0.0625, "heads": 2, "points": 2, "drop_path": 0.0} | NO_QUIRKS,
     }
     reference = "Yang et al. 2025, CellVTA"
