@@ -213,8 +213,10 @@ class HoVerNet(Method):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for branch in self.branches.values():
+            # start near zero: the distances' gradient term would drown all others otherwise
+            nn.init.normal_(branch.head.weight, std=0.01)
+            nn.init.zeros_(branch.head.bias)
 
     def _load(self, path: Path) -> None:
         if not path.is_file():
