@@ -45,6 +45,11 @@ class Setup:
         """The dataset's Source."""
         return registry.dataset(self.dataset, self.data_root)
 
+    @property
+    def label(self) -> str:
+        """What results call the dataset: the name in `dataset.toml` for a folder, else the name as given."""
+        return self.source.name if self.dataset.partition("@")[0] == "folder" else self.dataset
+
     @functools.cached_property
     def protocols(self) -> dict[str, int]:
         """Protocol name -> version."""
@@ -64,7 +69,7 @@ class Cell:
 
     @property
     def run(self) -> RunId:
-        return RunId(self.setup.dataset, str(self.spec), self.fold, self.seed, self.setup.config.kind)
+        return RunId(self.setup.label, str(self.spec), self.fold, self.seed, self.setup.config.kind)
 
     @property
     def folder(self) -> Path:
@@ -78,8 +83,6 @@ class Cell:
     @functools.cached_property
     def weights(self) -> tuple[str | None, str]:
         """(what fills the backbone: "pretext", a file, "hub" or None; what the tables call it)."""
-        from benchmark import pretrain
-
         name = registry.method_class(self.spec.name).backbone_of(self.spec.arguments)
         given = self.setup.backbone
         if name is None or given == "random":
@@ -88,6 +91,8 @@ class Cell:
             return "hub", f"{name} (hub)"
         if given:
             return given, f"{Path(given).name}:{_file_mark(Path(given))}"
+        from benchmark import pretrain
+
         if name in pretrain.BACKBONES and self.recipe["pretrain"] != 0:
             return "pretext", f"synthetic pretext:{pretrain.key(name, updates=self.recipe['pretrain'])}"
         return None, "random"
@@ -108,7 +113,7 @@ class Cell:
             "kind": self.setup.config.kind,
             "recipe": self.recipe if cls.trainable else {},
             "backbone": self.weights[1],
-            "dataset": self.setup.dataset,
+            "dataset": self.setup.label,
             "data": data_identity(self.setup, self.fold),
             "fold": self.fold,
             "seed": self.seed,
@@ -188,10 +193,11 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
 
 @functools.lru_cache(maxsize=16)
 def data_identity(setup: Setup, fold: int) -> str | None:
-    """Fingerprint of the data that split `fold` uses."""
-    from benchmark.data.prepare import prepare
+    """Fingerprint of the data that split `fold` uses; None when they are not prepared yet."""
+    from benchmark.data.prepare import opened
 
-    return prepare(setup.source, setup.cache, split=fold, progress=False).fingerprint(fold)[:16]
+    data = opened(setup.source, setup.cache, fold)
+    return data.fingerprint(fold)[:16] if data else None
 
 
 def _held(path: Path) -> bool:

@@ -13,7 +13,9 @@ from benchmark import __version__
 from benchmark.errors import InputError
 from benchmark.paths import CACHE, REPORTS, RESULTS
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # cuBLAS is deterministic only with a fixed workspace
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         where = error.filename or "a file"
-        print(f"error: {where}: {error.strerror or error}; free space or choose another folder.", file=sys.stderr)
+        print(
+            f"error: {where}: {error.strerror or error}; free space or choose another folder.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
@@ -61,10 +66,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
     one.add_argument("--seed", type=int, default=0, help="seed (default 0)")
 
-    many = command("ablation", ablation, "Run the missing cells of an experiment, then print its table.", "--folds all")
+    many = command(
+        "ablation", ablation, "Run the missing cells of an experiment, then print its table.", "--folds all"
+    )
     grid(many)
     several(many)
-    many.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells")
+    many.add_argument(
+        "--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells"
+    )
     many.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
     many.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
 
@@ -79,7 +88,10 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--protocol", default="cellvit", help="cellvit, pannuke or all (default cellvit)")
 
     ready = command(
-        "prepare", prepare, "Convert a dataset once into its cache.", "--dataset pannuke --data-root /data/pannuke"
+        "prepare",
+        prepare,
+        "Convert a dataset once into its cache.",
+        "--dataset pannuke --data-root /data/pannuke",
     )
     ready.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic")
     ready.add_argument("--data-root", help="folder or archive of the dataset")
@@ -100,13 +112,21 @@ def parser() -> argparse.ArgumentParser:
 
 def grid(to: argparse.ArgumentParser) -> None:
     """Options that every command about cells has."""
-    to.add_argument("--experiment", default="main", help="a name under experiments/ or a .py file (default main)")
+    to.add_argument(
+        "--experiment", default="main", help="a name under experiments/ or a .py file (default main)"
+    )
     to.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic (default)")
     to.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
-    to.add_argument("--preset", choices=("debug", "small", "paper"), help="scale (default: small on synthetic, else paper)")
+    to.add_argument(
+        "--preset",
+        choices=("debug", "small", "paper"),
+        help="scale (default: small on synthetic, else paper)",
+    )
     to.add_argument("--backbone", help="weights of published backbones: a local file, hub, or random")
     to.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    to.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
+    to.add_argument(
+        "--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie"
+    )
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
     to.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe values to replace")
 
@@ -150,7 +170,9 @@ def chosen_cells(options):
         try:
             folds = [int(f) for f in folds]
         except ValueError:
-            raise InputError(f"FOLDS is '{' '.join(folds)}'; expected numbers such as '1 2', or all.") from None
+            raise InputError(
+                f"FOLDS is '{' '.join(folds)}'; expected numbers such as '1 2', or all."
+            ) from None
     return cells(setup(options), options.methods, folds, options.seeds)
 
 
@@ -166,7 +188,11 @@ def run(options) -> int:
 def ablation(options) -> int:
     from benchmark.grid import run_missing
 
+    from benchmark.data.prepare import prepare as convert
+
     made = chosen_cells(options)
+    for fold in sorted({cell.fold for cell in made}):
+        convert(made[0].setup.source, options.cache, split=fold)
     command = [sys.executable, "-m", "benchmark", "run", *shared_arguments(options)]
     os.environ["BENCHMARK_COMMAND"] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     try:
@@ -200,7 +226,7 @@ def written_tables(options, made) -> str:
     return tables.write(
         options.results,
         options.reports,
-        dataset=options.dataset,
+        dataset=made[0].setup.label,
         kind=config.kind,
         protocol=config.protocol,
         experiment_methods=list(dict.fromkeys(str(c.spec) for c in made)),
@@ -214,7 +240,9 @@ def prepare(options) -> int:
     from benchmark.registry import dataset
 
     data = convert(dataset(options.dataset, options.data_root), options.cache)
-    print(f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}")
+    print(
+        f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}"
+    )
     return 0
 
 

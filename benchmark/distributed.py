@@ -68,7 +68,7 @@ def stop(world: World) -> None:
 
 
 def resolve(device: str) -> str:
-    """"auto" becomes "cuda" where there is one, else "cpu". Raises InputError for a device that is not here."""
+    """ "auto" becomes "cuda" where there is one, else "cpu". Raises InputError for a device that is not here."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -78,5 +78,7 @@ def resolve(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
+        raise InputError(
+            f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here."
+        )
     return device

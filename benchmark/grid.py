@@ -18,7 +18,9 @@ def check_results(results: Path) -> None:
     for path in [results, *results.parents]:
         if path.exists():
             if not path.is_dir():
-                raise InputError(f"{path}: expected a folder for results, found a file; move it away or set RESULTS=.")
+                raise InputError(
+                    f"{path}: expected a folder for results, found a file; move it away or set RESULTS=."
+                )
             break
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -26,7 +28,9 @@ def check_results(results: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"{results}: cannot write results there ({error.strerror}); set RESULTS= elsewhere.") from error
+        raise InputError(
+            f"{results}: cannot write results there ({error.strerror}); set RESULTS= elsewhere."
+        ) from error
 
 
 def status(cells: list[Cell]) -> str:
@@ -38,7 +42,9 @@ def status(cells: list[Cell]) -> str:
     return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
 
 
-def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)) -> int:
+def run_missing(
+    cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)
+) -> int:
     """Run what is missing, partial or failed, one subprocess a cell; skip what another process runs.
 
     Args:
@@ -72,7 +78,10 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
         if _subprocess([*command, *arguments]) != 0:
             failures += 1
             print(f"failed: {cell.run}: {cell.state()[1]}", file=sys.stderr, flush=True)
-    print(f"\n{len(todo) - failures} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.", file=sys.stderr)
+    print(
+        f"\n{len(todo) - failures} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.",
+        file=sys.stderr,
+    )
     return failures
 
 
@@ -93,4 +102,3 @@ def _subprocess(command: list[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-

@@ -40,7 +40,9 @@ class Crops(Dataset):
 class Draws:
     """The order of one epoch: yields lists of keys, one list per batch of this rank."""
 
-    def __init__(self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1
+    ):
         self.weights, self.seed, self.rank, self.world = weights, seed, rank, world
         self.samples = samples
         self.batch = min(batch, samples)
@@ -54,11 +56,16 @@ class Draws:
         order = sampling.draws(self.weights, self.samples, rng)
         share = -(-self.batch // self.world)
         for b in range(len(self)):
-            positions = range(b * self.batch + self.rank * share, min((b + 1) * self.batch, b * self.batch + (self.rank + 1) * share))
+            positions = range(
+                b * self.batch + self.rank * share,
+                min((b + 1) * self.batch, b * self.batch + (self.rank + 1) * share),
+            )
             yield [(self.epoch, p, int(order[p])) for p in positions]
 
 
-def training_loader(subset, method, recipe: dict, tissues, seed: int, device, rank: int, world: int, batch: int):
+def training_loader(
+    subset, method, recipe: dict, tissues, seed: int, device, rank: int, world: int, batch: int
+):
     """A DataLoader over `Crops`; set `loader.batch_sampler.epoch` before each epoch."""
     plan = recipe["sampling"]
     weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"])

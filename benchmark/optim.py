@@ -48,7 +48,7 @@ def lr_factor(plan: dict, epoch: int, epochs: int, step: int, steps: int) -> flo
 
 
 def precision(name: str, device: torch.device) -> str:
-    """"auto" becomes bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU."""
+    """ "auto" becomes bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU."""
     if name != "auto":
         return name
     if device.type != "cuda":

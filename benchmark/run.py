@@ -5,13 +5,12 @@ import os
 import resource
 import socket
 import sys
-import time
 import traceback
 
 import numpy as np
 import torch
 
-from benchmark import checkpoint, distributed, evaluate, optim, pretrain, provenance, registry, train
+from benchmark import checkpoint, distributed, evaluate, optim, provenance, registry, train
 from benchmark.cell import FAILED, METRICS, Cell
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
@@ -28,6 +27,7 @@ def run(cell: Cell, world, say=None) -> dict:
         InputError: bad input, gated weights absent, or another live process holds the cell.
     """
     say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
+    data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first)
     state, why = cell.state() if world.first else ("", "")
     state, why = world.gather((state, why))[0]
     if state == "done":
@@ -43,14 +43,16 @@ def run(cell: Cell, world, say=None) -> dict:
         if world.first:
             lock.acquire(timeout=0)
     except OSError as error:
-        raise InputError(f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it.") from error
+        raise InputError(
+            f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it."
+        ) from error
     try:
         if world.first:
             with atomic(cell.folder / "owner.txt", "w") as handle:
                 handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
             for leftover in (METRICS, FAILED):
                 (cell.folder / leftover).unlink(missing_ok=True)
-        return _run(cell, world, say)
+        return _run(cell, data, world, say)
     except (InputError, KeyboardInterrupt):
         raise
     except BaseException:
@@ -64,13 +66,14 @@ def run(cell: Cell, world, say=None) -> dict:
             lock.release()
 
 
-def _run(cell: Cell, world, say) -> dict:
+def _run(cell: Cell, data, world, say) -> dict:
     setup, folder, recipe = cell.setup, cell.folder, cell.recipe
     cls = registry.method_class(cell.spec.name)
-    data = prepare(setup.source, setup.cache, split=cell.fold)
     weights, label = cell.weights
     pretraining = 0.0
     if weights == "pretext":
+        from benchmark import pretrain
+
         made = pretrain.ensure(cls.backbone_of(cell.spec.arguments), setup.cache, updates=recipe["pretrain"])
         weights, pretraining = str(made.path), made.seconds
 
@@ -85,7 +88,9 @@ def _run(cell: Cell, world, say) -> dict:
 
     if cls.trainable:
         published = setup.config.kind == "published"
-        trained = train.train(method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say)
+        trained = train.train(
+            method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say
+        )
         checkpoint.load_weights(folder / train.WEIGHTS, method)
     else:
         trained = train.Trained(-1, None, 0.0, 0)
@@ -97,7 +102,7 @@ def _run(cell: Cell, world, say) -> dict:
     if not world.first:
         world.barrier()
         return {}
-    found = evaluate.collect(shares, subset, has_types=method.has_types)
+    found = evaluate.collect(shares, subset, has_types=method.has_types and bool(data.classes))
     found.records.save(folder)
     with atomic(folder / "predictions.npz") as handle:
         buffer = io.BytesIO()
@@ -136,7 +141,9 @@ def _run(cell: Cell, world, say) -> dict:
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
     (folder / train.CHECKPOINT).unlink(missing_ok=True)
     bpq = metrics["protocols"][setup.config.protocol]["bPQ"]
-    say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
+    say(
+        f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}"
+    )
     world.barrier()
     return read_json(folder / METRICS)
 
@@ -145,7 +152,7 @@ def describe(cell: Cell, data, label: str) -> dict:
     """The contents of config.json."""
     cls = registry.method_class(cell.spec.name)
     return {
-        "dataset": cell.setup.dataset,
+        "dataset": cell.setup.label,
         "method": str(cell.spec),
         "name": cell.spec.name,
         "row": cell.spec.row,
@@ -188,10 +195,7 @@ def peak_memory(world) -> tuple[int, str]:
 def main(cell: Cell) -> dict:
     """Run a cell in this process, alone or as one of torchrun's."""
     world = distributed.start(cell.setup.device)
-    began = time.perf_counter()
     try:
         return run(cell, world)
     finally:
         distributed.stop(world)
-        if world.first:
-            print(f"[{cell.run}] {time.perf_counter() - began:.0f} s in all", file=sys.stderr)

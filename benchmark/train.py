@@ -32,7 +32,9 @@ class Trained:
     epochs: int
 
 
-def train(method, data, fold: int, seed: int, recipe: dict, folder: Path, world, key: str, published: bool, say) -> Trained:
+def train(
+    method, data, fold: int, seed: int, recipe: dict, folder: Path, world, key: str, published: bool, say
+) -> Trained:
     """Train `method` on split `fold` of `data`, resuming from `folder` when a checkpoint with the same key is there.
 
     Leaves the selected weights in `folder/weights.safetensors` and a line per epoch in `folder/log.jsonl`.
@@ -45,7 +47,9 @@ def train(method, data, fold: int, seed: int, recipe: dict, folder: Path, world,
         say: function that prints a line of progress.
     """
     if recipe["batch"] % world.size:
-        raise InputError(f"recipe.batch is {recipe['batch']}, which {world.size} processes cannot share equally.")
+        raise InputError(
+            f"recipe.batch is {recipe['batch']}, which {world.size} processes cannot share equally."
+        )
     deterministic()
     device = world.device
     training, validation = data.subset(fold, "train"), data.subset(fold, "val")
@@ -121,7 +125,9 @@ def train(method, data, fold: int, seed: int, recipe: dict, folder: Path, world,
             scaler.scale(loss).backward()
             if recipe["clip"]:
                 scaler.unscale_(optimiser)
-                torch.nn.utils.clip_grad_norm_([p for p in method.parameters() if p.requires_grad], recipe["clip"])
+                torch.nn.utils.clip_grad_norm_(
+                    [p for p in method.parameters() if p.requires_grad], recipe["clip"]
+                )
             scaler.step(optimiser)
             scaler.update()
             if ema:
@@ -138,7 +144,9 @@ def train(method, data, fold: int, seed: int, recipe: dict, folder: Path, world,
             bpq = validate(chosen, validation, recipe, world, data)
             line["val_bPQ"] = bpq
             stale += 1
-            if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
+            if best["epoch"] < 0 or bpq >= (
+                best["bpq"] or 0.0
+            ):  # a tie goes to the later epoch, as published
                 best, stale = {"epoch": epoch, "bpq": bpq}, 0
                 if world.first:
                     checkpoint.save_weights(folder / WEIGHTS, chosen)
@@ -172,7 +180,7 @@ def train(method, data, fold: int, seed: int, recipe: dict, folder: Path, world,
 def validate(method, subset, recipe: dict, world, data) -> float:
     """Mean image bPQ on the validation subset (images without nuclei left out), in the `cellvit` protocol."""
     shares = world.gather(evaluate.evaluate(method, subset, recipe, world))
-    found = evaluate.collect(shares, subset, has_types=method.has_types)
+    found = evaluate.collect(shares, subset, has_types=method.has_types and bool(data.classes))
     images = PROTOCOLS["cellvit"].images(found.records, len(data.classes))
     return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else 0.0
 

@@ -26,27 +26,43 @@ BAD = {
     "unknown row": (["run", "--method", "cellvta@smal"], "Did you mean 'small'"),
     "unknown argument": (["run", "--method", "cellvta@small,pionts=8"], "Did you mean 'points'"),
     "unknown dataset": (["run", "--method", "cellvta", "--dataset", "panuke"], "Did you mean 'pannuke'"),
-    "dataset argument": (["run", "--method", "cellvta", "--dataset", "synthetic@patch=3"], "Did you mean 'patches'"),
+    "dataset argument": (
+        ["run", "--method", "cellvta", "--dataset", "synthetic@patch=3"],
+        "Did you mean 'patches'",
+    ),
     "misspelt override": (["run", "--method", "cellvta", "recipe.epoch=3"], "Did you mean 'epochs'"),
     "no override": (["run", "--method", "cellvta", "epochs=3"], "not an override"),
     "fold 4": (["run", "--method", "cellvta", "--fold", "4"], "FOLD=4"),
     "folds in words": (["ablation", "--folds", "one"], "expected numbers"),
     "unknown experiment": (["ablation", "--experiment", "mian"], "Did you mean 'main'"),
     "shard": (["ablation", "--shard", "1"], "expected i/n"),
-    "no GPU": (["run", "--method", "classical", "--preset", "debug", "--device", "tpu"], "expected auto, cpu, cuda"),
+    "no GPU": (
+        ["run", "--method", "classical", "--preset", "debug", "--device", "tpu"],
+        "expected auto, cpu, cuda",
+    ),
     "missing data root": (
         ["run", "--method", "classical", "--dataset", "pannuke", "--data-root", "/nowhere/at/all"],
         "/nowhere/at/all",
     ),
-    "no data root": (["run", "--method", "classical", "--dataset", "pannuke"], "data-root"),
-    "backbone file": (["run", "--method", "cellvta@paper", "--backbone", "/nowhere/uni.bin"], "/nowhere/uni.bin"),
+    "no data root": (["run", "--method", "classical", "--dataset", "pannuke"], "DATA_ROOT="),
+    "backbone file": (
+        ["run", "--method", "cellvta@paper", "--backbone", "/nowhere/uni.bin"],
+        "/nowhere/uni.bin",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_sentence_and_code_2(name, tmp_path, capsys):
     arguments, says = BAD[name]
-    words = [*arguments[:1], "--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache"), *arguments[1:]]
+    words = [
+        *arguments[:1],
+        "--results",
+        str(tmp_path / "results"),
+        "--cache",
+        str(tmp_path / "cache"),
+        *arguments[1:],
+    ]
     assert main(words) == 2
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
@@ -75,5 +91,7 @@ def test_a_write_that_fails_midway(tmp_path, capsys, monkeypatch, cache):
 
 
 def test_module_entry_point():
-    done = subprocess.run([sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0 and "example: python -m benchmark ablation" in done.stdout

@@ -55,7 +55,9 @@ def test_words_that_are_no_overrides(word):
 
 
 def test_unknown_keys_in_an_experiment_are_refused(tmp_path):
-    (tmp_path / "mine.py").write_text("kind='main'\nprotocol='cellvit'\nrecipes=dict(paper=dict())\nmetods=['cellvta']\n")
+    (tmp_path / "mine.py").write_text(
+        "kind='main'\nprotocol='cellvit'\nrecipes=dict(paper=dict())\nmetods=['cellvta']\n"
+    )
     with pytest.raises(InputError, match="Did you mean 'methods'"):
         config.load(str(tmp_path / "mine.py"))
 

@@ -27,7 +27,9 @@ def kill_after(process, log, lines, group=False):
     process.communicate()
 
 
-@pytest.mark.parametrize("launcher", [("-m", "benchmark"), TORCHRUN], ids=["one process", "two gloo processes"])
+@pytest.mark.parametrize(
+    "launcher", [("-m", "benchmark"), TORCHRUN], ids=["one process", "two gloo processes"]
+)
 def test_resumed_equals_unbroken(benchmark_command, tmp_path, launcher):
     words = ("--method", METHOD, "--fold", "2", *RECIPE)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -45,12 +47,18 @@ def test_resumed_equals_unbroken(benchmark_command, tmp_path, launcher):
     again = benchmark_command("run", *words, results=broken, launcher=launcher)
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch" in again.stderr
-    for name in ("metrics.json", "weights.safetensors", "overlaps.parquet", "images.parquet", "nuclei.parquet"):
+    for name in (
+        "metrics.json",
+        "weights.safetensors",
+        "overlaps.parquet",
+        "images.parquet",
+        "nuclei.parquet",
+    ):
         assert (folder / name).read_bytes() == (twin / name).read_bytes(), name
 
 
 def _detached(launcher) -> str:
-    """Python that becomes the launcher in a process group of its own, so that one kill reaches all its workers."""
+    """Python that becomes the launcher in a process group of its own: one kill reaches all workers."""
     return (
         "import os, sys; os.setpgid(0, 0); "
         f"os.execv(sys.executable, [sys.executable, *{list(launcher)!r}, *sys.argv[1:]])"

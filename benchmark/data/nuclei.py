@@ -83,9 +83,7 @@ class Nuclei:
     def crop(self, top: int, left: int, height: int, width: int) -> "Nuclei":
         """The nuclei inside a window, renumbered; instances without a pixel there are dropped."""
         window = (slice(top, top + height), slice(left, left + width))
-        return self.with_map(
-            self.instances[window], None if self.type_map is None else self.type_map[window]
-        )
+        return self.with_map(self.instances[window], None if self.type_map is None else self.type_map[window])
 
     def with_map(self, instances: np.ndarray, type_map: np.ndarray | None = None) -> "Nuclei":
         """The same nuclei under a moved instance map (flipped, warped, cropped), renumbered to 1..N.

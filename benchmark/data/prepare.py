@@ -90,6 +90,30 @@ def prepare(source: Source, cache: str | Path, split: int | None = None, progres
         InputError: the data are missing or bad, the split is unknown, or the cache cannot be written.
     """
     cache = Path(cache)
+    identities = _identities(source, split)
+    folds = {fold: _fold(source, fold, identity, cache, progress) for fold, identity in identities.items()}
+    prepared = Prepared(source, folds)
+    if progress:
+        for remark in remarks(prepared, split):
+            print(remark, file=sys.stderr)
+    return prepared
+
+
+def opened(source: Source, cache: str | Path, split: int) -> Prepared | None:
+    """The prepared folds of a split, or None when one of them is not in the cache. Converts nothing.
+
+    Raises:
+        InputError: the data are missing or bad, or the split is unknown.
+    """
+    folds = {}
+    for fold, identity in _identities(source, split).items():
+        folder = _folder(source, fold, identity, Path(cache))
+        folds[fold] = _opened(folder) if folder.is_dir() else None
+    return None if None in folds.values() else Prepared(source, folds)
+
+
+def _identities(source: Source, split: int | None) -> dict[int, dict]:
+    """Raw fold -> identity, for all folds that the split uses (None: all that are present)."""
     if split is not None and split not in source.splits():
         source.split(split, {})
         raise InputError(f"Dataset '{source.name}' has the splits {source.splits()}, found FOLD={split}.")
@@ -98,13 +122,12 @@ def prepare(source: Source, cache: str | Path, split: int | None = None, progres
         # Which folds a split uses does not depend on the sources, known only once the folds are converted.
         wanted = sorted(_folds_of(source.split(split, {fold: [] for fold in wanted})))
     # All folds are looked at before the first is converted: a missing third one is said at once.
-    identities = {fold: source.identity(fold) for fold in wanted}
-    folds = {fold: _fold(source, fold, identity, cache, progress) for fold, identity in identities.items()}
-    prepared = Prepared(source, folds)
-    if progress:
-        for remark in remarks(prepared, split):
-            print(remark, file=sys.stderr)
-    return prepared
+    return {fold: source.identity(fold) for fold in wanted}
+
+
+def _folder(source: Source, fold: int, identity: dict, cache: Path) -> Path:
+    words = json.dumps([VERSION, source.name, fold, identity], sort_keys=True)
+    return cache / f"{source.name}-fold{fold}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
 def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
@@ -144,8 +167,7 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
 
 
 def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool) -> CachedFold:
-    words = json.dumps([VERSION, source.name, fold, identity], sort_keys=True)
-    folder = cache / f"{source.name}-fold{fold}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    folder = _folder(source, fold, identity, cache)
     if cache.exists() and not cache.is_dir():
         raise InputError(
             f"A file stands at '{cache}', where the folder for prepared data should be; move it away."

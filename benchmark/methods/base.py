@@ -94,7 +94,9 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def loss(
+        self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """Named, weighted loss terms; the harness sums and logs them.
 
         `batch` holds the stacked targets plus typed (B,) bool, tissue (B,) int64 (-1 = none of the known).

@@ -36,6 +36,7 @@ class Classical(Method):
     reference = "Ruifrok & Johnston 2001; Otsu 1979; Meyer 1994"
     licence = "Apache-2.0"
     trainable = False
+    has_types = False
     multiple = 1
 
     def __init__(self, classes: int = 0, tissues: int = 0):

@@ -214,8 +214,8 @@ class HoVerNet(Method):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for branch in self.branches.values():
-            # start near zero: the distances' gradient term would drown all others otherwise
-            nn.init.normal_(branch.head.weight, std=0.01)
+            # start small: the distances' gradient term would drown all others otherwise
+            nn.init.normal_(branch.head.weight, std=0.1)
             nn.init.zeros_(branch.head.bias)
 
     def _load(self, path: Path) -> None:
