@@ -94,17 +94,17 @@ def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: st
     """
     own = vit.state_dict()
     state = {k: v for k, v in state.items() if k in own or not k.startswith(("head.", "fc_norm."))}
-    wrong = [f"{k} is missing" for k in own if k not in state]
-    wrong += [f"{k} is not part of it" for k in state if k not in own]
-    wrong += [
+    wrong = [
         f"{k} has shape {tuple(state[k].shape)}, expected {tuple(v.shape)}"
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
+    wrong += [f"{k} is missing" for k in own if k not in state]
+    wrong += [f"{k} is not part of it" for k in state if k not in own]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        found = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise InputError(
-            f"Weights {source} are not those of backbone '{name}': {'; '.join(wrong[:3])}{more}."
+            f"Weights {source} do not fit backbone '{name}' ({found}); pass a file of that model."
         )
     vit.load_state_dict(state)
 

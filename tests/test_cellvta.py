@@ -1,0 +1,232 @@
+"""CellVTA and CellViT: parity with the official model, what trains, and what the switches do."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark import registry
+from benchmark.errors import InputError
+from benchmark.layers.adapter import DWConv, reference_points
+from benchmark.layers.decoder import HVDecoder
+from benchmark.methods.cellvta import CellVTA, official_key
+from tests.golden_weights import fill, fill_state
+from tests.shared import GOLDEN, shared
+
+HEADS = {"tissue": "tissue_types", "np": "nuclei_binary_map", "hv": "hv_map", "tp": "nuclei_type_map"}
+EXTRACT = np.load(GOLDEN / "cellvta_pannuke_256x256.npz")
+LINES = zlib.decompress(EXTRACT["keys"].tobytes()).decode().splitlines()
+OFFICIAL = {k: tuple(int(n) for n in s.split(",") if n) for k, s, _ in (x.split("\t") for x in LINES)}
+
+
+def paper(classes: int = 5, tissues: int = 19, **changes) -> CellVTA:
+    """The published model without memory."""
+    with torch.device("meta"):
+        return CellVTA(classes, tissues, **(CellVTA.presets["paper"] | changes))
+
+
+def filled(official, **changes) -> CellVTA:
+    method = paper(**changes)
+    state = method.adapt(fill_state(official.items()))
+    assert list(state) == list(method.state_dict())
+    method.load_state_dict(state, strict=True, assign=True)
+    return method.eval().requires_grad_(True)
+
+
+def golden_input(height: int, width: int) -> torch.Tensor:
+    rng = np.random.Generator(np.random.PCG64(7))
+    return torch.from_numpy(rng.random((1, 3, height, width)).astype(np.float32))
+
+
+def compare(outputs: dict, stored, root: str = "") -> dict[str, float]:
+    """Worst deviation of each head relative to its standard deviation."""
+    worst = {}
+    for ours, name in HEADS.items():
+        found = outputs[ours].numpy().ravel()[:: int(stored[f"{root}{name}/stride"])]
+        std = stored[f"{name}/std"] if not root else stored[f"{root}{name}/stats_mean_std_min_max"][1]
+        off = np.abs(found - stored[f"{root}{name}/values"]) / std
+        worst[ours] = float(off.max())
+        assert off.max() < 1e-3 and off.mean() < 2e-4, (ours, off.max(), off.mean())
+    assert worst["tissue"] < 2e-5, "LayerNorm's eps shows only here"
+    return worst
+
+
+def test_published_model_has_the_published_keys_and_sizes():
+    method = paper()
+    ours = {official_key(k): tuple(v.shape) for k, v in method.state_dict().items()}
+    assert ours == OFFICIAL
+    trainable = [p for p in method.parameters() if p.requires_grad]
+    frozen = [p for p in method.parameters() if not p.requires_grad]
+    assert (len(trainable), len(frozen)) == (405, 340)
+    assert sum(p.numel() for p in trainable) == 84_420_701
+    assert sum(p.numel() for p in method.parameters()) == 387_769_437
+    conic = paper(6, 1)
+    assert sum(p.numel() for p in conic.parameters()) == 387_751_052
+    assert sum(p.numel() for p in conic.parameters() if p.requires_grad) == 84_402_316
+    method.set_tune("full")
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_attributes_that_outputs_do_not_show():
+    method = paper()
+    assert {m.eps for m in method.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+    assert {m.eps for m in method.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
+    rates = [b.drop_path1.drop_prob for b in list(method.vit.blocks)[1:]]
+    np.testing.assert_allclose(rates, np.linspace(0, 0.4, 24)[1:], atol=1e-6)
+    extractors = [i.extractor for i in method.adapter.interactions]
+    extractors += method.adapter.interactions[-1].extra_extractors
+    assert [e.drop_path.drop_prob for e in extractors] == [0.4] * 6
+    assert (method.double_softmax, method.cross_msge, method.adapter.cls_in_vit) == (True, True, False)
+
+
+def test_forward_equals_official_extract():
+    method = filled(OFFICIAL)
+    with torch.no_grad():
+        worst = compare(method(golden_input(256, 256)), EXTRACT)
+    print("deviation / std:", worst)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["256x256", "224x224", "224x320"])
+def test_forward_equals_official(size):
+    stored = np.load(shared(f"golden/models/cellvta_pannuke_{size}.npz"))
+    with torch.no_grad():
+        compare(filled(OFFICIAL)(golden_input(*map(int, size.split("x")))), stored, "head/")
+
+
+@pytest.mark.slow
+def test_forward_equals_official_on_conic():
+    keys = json.loads(shared("golden/models/keys/cellvta_conic.keys.json").read_text())["state_dict"]
+    stored = np.load(shared("golden/models/cellvta_conic_256x256.npz"))
+    method = filled({k: tuple(s) for k, s, _ in keys}, classes=6, tissues=1)
+    with torch.no_grad():
+        out = method(golden_input(256, 256))
+    # a single tissue logit has no spread to be measured against
+    assert abs(out["tissue"].item() - stored["head/tissue_types/values"].item()) < 1e-4
+    for ours in ("np", "hv", "tp"):
+        name = f"head/{HEADS[ours]}"
+        found = out[ours].numpy().ravel()[:: int(stored[f"{name}/stride"])]
+        assert (
+            np.abs(found - stored[f"{name}/values"]).max()
+            < 1e-3 * stored[f"{name}/stats_mean_std_min_max"][1]
+        )
+
+
+@pytest.mark.slow
+def test_backward_equals_official():
+    stored = np.load(shared("golden/models/cellvta_pannuke_256x256_backward.npz"))
+    method = filled(OFFICIAL)
+    sum(v.square().mean() for v in method(golden_input(256, 256)).values()).backward()
+    gradients = {official_key(k): p.grad.numpy() for k, p in method.named_parameters()}
+    norms = np.array([np.linalg.norm(gradients[str(k)].astype(np.float64)) for k in stored["param_names"]])
+    np.testing.assert_allclose(norms, stored["grad_l2norm"], rtol=1e-3)
+    for name in (k[5:-7] for k in stored.files if k.startswith("grad/") and k.endswith("/values")):
+        values = stored[f"grad/{name}/values"]
+        found = gradients[name].ravel()[:: int(stored[f"grad/{name}/stride"])]
+        assert np.abs(found - values).max() < 5e-3 * values.std(), name
+
+
+def test_initialisation_is_the_published_one():
+    torch.manual_seed(0)
+    published = registry.build("cellvta@debug,offset_grid=false", 5, 3).adapter
+    attention = published.interactions[0].injector.attn
+    assert (published.interactions[0].injector.gamma == 1e-5).all()
+    assert (attention.sampling_offsets.bias == 0).all() and (attention.attention_weights.bias == 0).all()
+    for layer in (
+        attention.sampling_offsets,
+        attention.value_proj,
+        published.interactions[1].extractor.ffn.fc1,
+    ):
+        assert 0.01 < layer.weight.std() < 0.03 and layer.weight.abs().max() < 0.2
+    assert 0.7 < published.level_embed.std() < 1.3
+    directed = registry.build("cellvta@debug", 5, 3).adapter.interactions[0].injector.attn
+    assert (directed.sampling_offsets.bias != 0).any()
+
+
+def test_tissue_head_is_blind_as_published_and_sees_where_the_switch_says():
+    for text, blind in (("cellvta@debug,cls_in_vit=false", True), ("cellvta@debug", False)):
+        method = registry.build(text, 5, 3).eval()
+        with torch.no_grad():
+            a, b = (method(torch.rand(1, 3, 64, 64))["tissue"] for _ in range(2))
+        assert torch.equal(a, b) is blind, text
+
+
+VARIANTS = """
+interactions=1 interactions=2 points=4 heads=4 deform_ratio=1.0 extra_extractors=0 tune=adapter+full
+injector=false extractor=false vit_features=false cls_in_vit=false
+"""
+
+
+@pytest.mark.parametrize("change", VARIANTS.split())
+def test_variants_train(change):
+    method = registry.build(f"cellvta@debug,{change}", 5, 3).train()
+    sum(v.square().mean() for v in method(torch.rand(2, 3, 64, 64)).values()).backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("cellvta@debug,interactions=3", "divide the depth"),
+        ("cellvta@debug,heads=5", "multiple of heads"),
+        ("cellvta@debug,tune=lora", "no tune 'lora'"),
+        ("cellvit@debug,tune=adapter", "no tune 'adapter'"),
+        ("cellvit@debug,backbone=vit_tiny", "Unknown backbone"),
+    ],
+)
+def test_refuses(text, match):
+    with pytest.raises(InputError, match=match):
+        registry.build(text, 5, 3)
+
+
+def test_units_of_the_adapter():
+    units = np.load(shared("golden/models/units.npz"))
+    grids = [tuple(s) for s in units["deform_inputs_224x320/inj_shapes"].tolist()]
+    np.testing.assert_allclose(
+        reference_points(grids[-1:]), units["deform_inputs_224x320/inj_ref_points"], atol=1e-7
+    )
+    np.testing.assert_allclose(
+        reference_points(grids)[0, ::37, 0], units["deform_inputs_224x320/ext_ref_points_stride37"], atol=1e-7
+    )
+    layer = DWConv(6)
+    layer.dwconv.weight.data = torch.tensor(units["dwconv/w"])
+    layer.dwconv.bias.data = torch.tensor(units["dwconv/b"])
+    tokens = torch.tensor(units["dwconv/x"])
+    out = layer(tokens, [(8, 12), (4, 6), (2, 3)]).detach()
+    np.testing.assert_allclose(out, units["dwconv/y"], atol=1e-5)
+
+
+def test_cellvit_decoder_has_the_published_keys():
+    """CellViT's own decoder, for an encoder of 384 and of 768 channels (a subset of the published sizes)."""
+    for dim, name in ((384, "cellvit256"), (768, "cellvit_sam_b")):
+        keys = json.loads(shared(f"golden/models/keys/{name}.keys.json").read_text())["state_dict"]
+        expected = {k: tuple(s) for k, s, _ in keys if not k.startswith(("encoder.", "classifier_head."))}
+        with torch.device("meta"):
+            decoder = HVDecoder(dim, 5)
+        found = {official_key(f"decoder.{k}"): tuple(v.shape) for k, v in decoder.state_dict().items()}
+        assert found == expected
+
+
+def test_arms_differ_only_in_what_trains():
+    built = {}
+    for name in ("decoder_only", "full_finetune", "cellvit"):
+        torch.manual_seed(0)
+        built[name] = registry.build(f"{name}@debug", 5, 3)
+    states = [m.state_dict() for m in built.values()]
+    assert all(torch.equal(s[k], states[0][k]) for s in states for k in states[0])
+    assert not any(p.requires_grad for p in built["decoder_only"].vit.parameters())
+    assert all(p.requires_grad for p in built["full_finetune"].parameters())
+    assert [(p.start, p.tune) for p in built["cellvit"].phases(True)] == [
+        (0.0, "decoder"),
+        (25 / 130, "full"),
+    ]
+    for name, tune in (("decoder_only", "decoder"), ("full_finetune", "full")):
+        assert [(p.start, p.tune) for p in built[name].phases(False)] == [(0.0, tune)]
+
+
+def test_golden_rule_fills_by_key():
+    assert not torch.equal(fill("a.weight", (4, 4)), fill("b.weight", (4, 4)))
