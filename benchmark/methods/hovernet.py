@@ -213,9 +213,11 @@ class HoVerNet(Method):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for branch in self.branches.values():
-            # start small: the distances' gradient term would drown all others otherwise
-            nn.init.normal_(branch.head.weight, std=0.1)
+        for name, branch in self.branches.items():
+            # logits must be able to grow within few updates; the distances' gradient term drowns all others
+            # where they start large
+            gain = 0.3 if name == "hv" else 2.0
+            nn.init.normal_(branch.head.weight, std=gain / branch.head.in_channels**0.5)
             nn.init.zeros_(branch.head.bias)
 
     def _load(self, path: Path) -> None:
