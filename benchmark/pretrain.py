@@ -35,12 +35,12 @@ VERSION = 1  # raise it when the weights that this file makes change
 class Settings:
     """What is run. side: of the square crops in px; patches, held_out: numbers of 256×256 patches drawn."""
 
-    patches: int = 96
-    held_out: int = 16
-    updates: int = 300
-    batch: int = 16
+    patches: int = 256
+    held_out: int = 18
+    updates: int = 640
+    batch: int = 8
     side: int = 128
-    lr: float = 1e-3
+    lr: float = 7e-4
     weight_decay: float = 0.05
     warmup: float = 0.1
 
@@ -166,8 +166,8 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
     Bit-reproducible for given settings, seed, library versions and number of threads.
     """
     say = Progress(f"pretraining {backbone}, patches", settings.patches + settings.held_out, progress)
-    train_set = pretext.Patches(settings.patches, seed, pretext.FIRST_SLIDE, say.tick)
-    held_out = pretext.Patches(settings.held_out, seed, pretext.FIRST_SLIDE + settings.patches, say.tick)
+    held_out = pretext.Patches(settings.held_out, seed, pretext.FIRST_SLIDE, say.tick)
+    train_set = pretext.Patches(settings.patches, seed, pretext.FIRST_SLIDE + settings.held_out, say.tick)
     # timm draws initial weights from the global generator: fork it, so that the caller's stays as it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
