@@ -106,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     look.add_argument("--fold", type=int, default=1, help="published split (default 1)")
     look.add_argument("--side", choices=("train", "val", "test"), default="test", help="side of the split")
     look.add_argument("--count", type=int, default=24, help="number of images (default 24)")
+    look.add_argument("--run", type=Path, help="a run folder: its predictions stand below the truth (test side)")
     look.add_argument("--out", type=Path, required=True, help="PNG to write")
     return top
 
@@ -186,9 +187,8 @@ def run(options) -> int:
 
 
 def ablation(options) -> int:
-    from benchmark.grid import run_missing
-
     from benchmark.data.prepare import prepare as convert
+    from benchmark.grid import run_missing
 
     made = chosen_cells(options)
     for fold in sorted({cell.fold for cell in made}):
@@ -253,7 +253,12 @@ def contact_sheet(options) -> int:
 
     data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)
-    sheet.write_sheet((subset[i] for i in range(min(options.count, len(subset)))), options.out)
+    if options.count < 1:
+        raise InputError(f"--count is {options.count}; expected at least 1.")
+    # evenly over the subset: neighbours are often of one slide
+    rows = sorted({round(k * (len(subset) - 1) / max(1, options.count - 1)) for k in range(options.count)})
+    predicted = sheet.predictions(options.run, rows, data.mpp) if options.run else None
+    sheet.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
     print(options.out)
     return 0
 

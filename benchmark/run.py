@@ -10,7 +10,7 @@ import traceback
 import numpy as np
 import torch
 
-from benchmark import checkpoint, distributed, evaluate, optim, provenance, registry, train
+from benchmark import checkpoint, distributed, evaluate, memory, optim, provenance, registry, train
 from benchmark.cell import FAILED, METRICS, Cell
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
@@ -78,7 +78,6 @@ def _run(cell: Cell, data, world, say) -> dict:
         weights, pretraining = str(made.path), made.seconds
 
     torch.manual_seed(cell.seed)
-    np.random.seed(cell.seed)  # for libraries that draw from the global generator; ours never do
     extra = {"weights": weights} if weights and cls.trainable else {}
     method = registry.build(cell.spec, len(data.classes), len(data.tissues), **extra)
     story = provenance.describe(cell.seed, str(world.device), op_backend(method), data.fingerprint(cell.fold))
@@ -195,6 +194,8 @@ def peak_memory(world) -> tuple[int, str]:
 def main(cell: Cell) -> dict:
     """Run a cell in this process, alone or as one of torchrun's."""
     world = distributed.start(cell.setup.device)
+    if world.device.type == "cpu":
+        memory.keep_freed()
     try:
         return run(cell, world)
     finally:

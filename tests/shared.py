@@ -1,4 +1,4 @@
-"""The optional folder of reference data beside the checkout; tests that need it skip with a reason when it is absent."""
+"""The optional folder of reference data beside the checkout; tests that need it skip with a reason without it."""
 
 import os
 from pathlib import Path
@@ -13,5 +13,5 @@ def shared(name: str) -> Path:
     """Path of a reference file or folder, or skip the calling test."""
     path = SHARED / name
     if not path.exists():
-        pytest.skip(f"needs {name} of the reference data (folder '{SHARED}', or set BENCHMARK_SHARED); it is absent")
+        pytest.skip(f"needs {name} of the reference data ( '{SHARED}', or set BENCHMARK_SHARED); it is absent")
     return path

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from benchmark.data.nuclei import Sample
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.errors import InputError
 from benchmark.files import atomic
 
 # PanNuke's five in the colours that its figures use, then white for untyped and further types
@@ -35,8 +36,11 @@ def outlined(sample: Sample) -> np.ndarray:
     return image
 
 
-def sheet(samples: Iterable[Sample], columns: int = 6) -> np.ndarray:
-    """uint8 RGB: rows of images, each row followed by the same row outlined.
+def sheet(samples: Iterable[Sample], columns: int = 6, predicted: list[Nuclei] | None = None) -> np.ndarray:
+    """uint8 RGB: rows of images, each row followed by the same row outlined, then by the predictions' outlines.
+
+    Args:
+        predicted: a prediction for each sample, in the same order.
 
     Raises:
         ValueError: no sample, or images of different sizes.
@@ -53,13 +57,34 @@ def sheet(samples: Iterable[Sample], columns: int = 6) -> np.ndarray:
         captions = [f"{s.nuclei.tissue} {s.nuclei.source} n={len(s.nuclei)}" for s in row]
         bare = [_caption(s.image, text) for s, text in zip(row, captions)]
         rows += [np.concatenate(bare + blank, 1), np.concatenate([*map(outlined, row), *blank], 1)]
+        if predicted is not None:
+            found = [Sample(s.image, n) for s, n in zip(row, predicted[start : start + columns])]
+            rows += [np.concatenate([*map(outlined, found), *blank], 1)]
     return np.concatenate(rows, 0)
 
 
-def write_sheet(samples: Iterable[Sample], path: Path, columns: int = 6) -> None:
+def write_sheet(
+    samples: Iterable[Sample], path: Path, columns: int = 6, predicted: list[Nuclei] | None = None
+) -> None:
     """Write `sheet` as PNG."""
     with atomic(Path(path)) as handle:
-        Image.fromarray(sheet(samples, columns)).save(handle, "PNG")
+        Image.fromarray(sheet(samples, columns, predicted)).save(handle, "PNG")
+
+
+def predictions(folder: Path, rows: list[int], mpp: float) -> list[Nuclei]:
+    """The stored predictions of a run for some images of its test set.
+
+    Raises:
+        InputError: the folder holds no predictions, or of fewer images than asked for.
+    """
+    path = Path(folder) / "predictions.npz"
+    if not path.is_file():
+        raise InputError(f"{path}: expected the predictions of a finished run, found no file; name a run folder.")
+    with np.load(path, allow_pickle=False) as stored:
+        instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
+    if rows and max(rows) >= len(instances):
+        raise InputError(f"{path}: holds {len(instances)} images, but this test set has more; name a run on the same data.")
+    return [Nuclei(instances[i].astype(np.int32), types[offsets[i] : offsets[i + 1]], mpp) for i in rows]
 
 
 def _caption(image: np.ndarray, text: str) -> np.ndarray:

@@ -33,7 +33,7 @@ class Method(nn.Module):
     tissue head), then its own keyword arguments, all with defaults.
     """
 
-    # row name -> overrides of the constructor's defaults. Rows are presets (debug, small, paper) and published variants.
+    # row name -> overrides of the defaults. Rows are presets (debug, small, paper) and published variants.
     presets: ClassVar[dict[str, dict]] = {}
     # row name -> recipe values that replace those of the published experiment (see experiments/_base_)
     published: ClassVar[dict[str, dict]] = {}

@@ -1,0 +1,21 @@
+"""Keep freed memory in the process while training on a CPU.
+
+PyTorch's CPU allocator hands every large activation back to the operating system and faults it in again at the
+next update; with glibc's malloc told to keep it, an update of the small models takes half the time or less.
+"""
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
+
+
+def keep_freed() -> bool:
+    """Tell glibc's malloc to reuse large blocks instead of unmapping them. Returns False where there is no glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, 64 << 20)])
