@@ -230,3 +230,19 @@ def test_arms_differ_only_in_what_trains():
 
 def test_golden_rule_fills_by_key():
     assert not torch.equal(fill("a.weight", (4, 4)), fill("b.weight", (4, 4)))
+
+
+@pytest.mark.parametrize("name", ["cellvta", "cellvit", "decoder_only", "full_finetune"])
+def test_matched_rows_have_no_quirk(name):
+    for row in ("matched", "small", "debug"):
+        arguments = registry.parse(f"{name}@{row}").arguments
+        assert not (arguments["double_softmax"] or arguments["cross_msge"] or arguments["drop_path"])
+        assert arguments.get("cls_in_vit", True) and arguments.get("offset_grid", True)
+
+
+@pytest.mark.parametrize(("name", "length"), [("cellvta", (100, 8)), ("cellvit", (130, 16))])
+def test_published_recipes(name, length):
+    recipe = registry.method_class(name).published["paper"]
+    assert (recipe["epochs"], recipe["batch"]) == length
+    assert recipe["schedule"]["gamma"] == 0.95, "the decay that really ran"
+    assert recipe["optimiser"]["lr"] == 3e-4 and recipe["optimiser"]["betas"] == (0.85, 0.95)
