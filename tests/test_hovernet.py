@@ -89,8 +89,10 @@ def test_gradients_equal_the_official_network(mode):
             assert gradient.double().norm().item() == pytest.approx(norm, rel=1e-3), name
             if f"grad/{name}/values" in data:
                 want = data[f"grad/{name}/values"]
-                worst, _ = deviation(gradient, want, data[f"grad/{name}/stride"], want.std())
-                assert worst < 5e-3, name
+                worst, mean = deviation(gradient, want, data[f"grad/{name}/stride"], want.std())
+                # single ReLUs flip by rounding: against our own float64 gradients, where both agree on average to
+                # 3e-4, the official float32 ones are off by up to 4.9e-3 and ours by up to 5.7e-3
+                assert worst < 1e-2 and mean < 5e-4, name
 
 
 @pytest.mark.parametrize(
