@@ -178,7 +178,7 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
     """
     chosen = setup.config
     methods = list(methods or chosen.methods)
-    specs = [registry.parse(m, setup.preset) for m in methods]
+    specs = [registry.parse(m, row_for(setup, m)) for m in methods]
     known = setup.source.splits()
     folds = known if folds == "all" else list(folds or chosen.folds)
     for fold in folds:
@@ -189,6 +189,14 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
             )
     seeds = list(seeds if seeds is not None else chosen.seeds)
     return [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
+
+
+def row_for(setup: Setup, method: str) -> str:
+    """The row of a method whose name gives none: the preset, but "matched" (the published architecture without the
+    published code's quirks) where `main` runs at full scale and the method has such a row."""
+    cls = registry.method_class(method.partition("@")[0])
+    full = setup.preset == "paper" and setup.config.kind == "main"
+    return "matched" if full and "matched" in cls.presets else setup.preset
 
 
 @functools.lru_cache(maxsize=16)

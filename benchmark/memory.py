@@ -1,7 +1,7 @@
 """Keep freed memory in the process while training on a CPU.
 
 PyTorch's CPU allocator hands every large activation back to the operating system and faults it in again at the
-next update; with glibc's malloc told to keep it, an update of the small models takes half the time or less.
+next update; with glibc's malloc told to keep it, an update of the small models is 5 to 20 % faster (2 cores).
 """
 
 import ctypes

@@ -83,7 +83,7 @@ def predictions(folder: Path, rows: list[int], mpp: float) -> list[Nuclei]:
     with np.load(path, allow_pickle=False) as stored:
         instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
     if rows and max(rows) >= len(instances):
-        raise InputError(f"{path}: holds {len(instances)} images, but this test set has more; name a run on the same data.")
+        raise InputError(f"{path}: holds {len(instances)} images, this test set more; name a run on the same data.")
     return [Nuclei(instances[i].astype(np.int32), types[offsets[i] : offsets[i + 1]], mpp) for i in rows]
 
 
