@@ -100,7 +100,7 @@ class Cell:
     def supports(self) -> tuple[bool, str]:
         """(runnable here, reason when not)."""
         cls = registry.method_class(self.spec.name)
-        given = self.setup.backbone or self.weights[0]
+        given = self.setup.backbone or ("random" if self.weights[0] == "pretext" else None)
         return cls.supports(self.spec.arguments | {"weights": given})
 
     def parts(self) -> dict:
