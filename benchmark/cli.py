@@ -13,9 +13,7 @@ from benchmark import __version__
 from benchmark.errors import InputError
 from benchmark.paths import CACHE, REPORTS, RESULTS
 
-os.environ.setdefault(
-    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-)  # cuBLAS is deterministic only with a fixed workspace
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,14 +64,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
     one.add_argument("--seed", type=int, default=0, help="seed (default 0)")
 
-    many = command(
-        "ablation", ablation, "Run the missing cells of an experiment, then print its table.", "--folds all"
-    )
+    many = command("ablation", ablation, "Run the missing cells of an experiment, then print its table.", "--folds all")
     grid(many)
     several(many)
-    many.add_argument(
-        "--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells"
-    )
+    many.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells")
     many.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
     many.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
 
@@ -113,9 +107,7 @@ def parser() -> argparse.ArgumentParser:
 
 def grid(to: argparse.ArgumentParser) -> None:
     """Options that every command about cells has."""
-    to.add_argument(
-        "--experiment", default="main", help="a name under experiments/ or a .py file (default main)"
-    )
+    to.add_argument("--experiment", default="main", help="a name under experiments/ or a .py file (default main)")
     to.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic (default)")
     to.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
     to.add_argument(
@@ -125,9 +117,7 @@ def grid(to: argparse.ArgumentParser) -> None:
     )
     to.add_argument("--backbone", help="weights of published backbones: a local file, hub, or random")
     to.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    to.add_argument(
-        "--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie"
-    )
+    to.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
     to.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe values to replace")
 
@@ -171,9 +161,7 @@ def chosen_cells(options):
         try:
             folds = [int(f) for f in folds]
         except ValueError:
-            raise InputError(
-                f"FOLDS is '{' '.join(folds)}'; expected numbers such as '1 2', or all."
-            ) from None
+            raise InputError(f"FOLDS is '{' '.join(folds)}'; expected numbers such as '1 2', or all.") from None
     return cells(setup(options), options.methods, folds, options.seeds)
 
 
@@ -240,9 +228,7 @@ def prepare(options) -> int:
     from benchmark.registry import dataset
 
     data = convert(dataset(options.dataset, options.data_root), options.cache)
-    print(
-        f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}"
-    )
+    print(f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}")
     return 0
 
 

@@ -34,9 +34,7 @@ def load(experiment: str) -> Config:
         reference = set(config.recipes["paper"])
         for key in recipe:
             if key not in reference:
-                raise InputError(
-                    f"{path}: recipe '{scale}' has the unknown key '{key}'.{near_miss(key, reference)}"
-                )
+                raise InputError(f"{path}: recipe '{scale}' has the unknown key '{key}'.{near_miss(key, reference)}")
     return config
 
 
@@ -74,9 +72,7 @@ def merge(into: dict, new: dict, where: str, path: str = "recipe") -> None:
         old = into[key]
         if isinstance(old, dict):
             if not isinstance(value, dict):
-                raise InputError(
-                    f"{where}: '{name}' is a group of settings ({', '.join(old)}); set one of these."
-                )
+                raise InputError(f"{where}: '{name}' is a group of settings ({', '.join(old)}); set one of these.")
             merge(old, value, where, name)
             continue
         numbers = isinstance(old, int | float) and isinstance(value, int | float)
@@ -92,9 +88,7 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.startswith("recipe."):
-            raise InputError(
-                f"'{word}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3."
-            )
+            raise InputError(f"'{word}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3.")
         out[key.removeprefix("recipe.")] = registry.value_of(value)
     return out
 

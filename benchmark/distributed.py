@@ -78,7 +78,5 @@ def resolve(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here."
-        )
+        raise InputError(f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
     return device

@@ -126,8 +126,6 @@ def _pool(workers: int):
 
         yield now
         return
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a forked child of a process with CUDA or OpenMP threads may hang
+    context = multiprocessing.get_context("spawn")  # a forked child of a process with CUDA or OpenMP threads may hang
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         yield pool.submit

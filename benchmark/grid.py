@@ -18,9 +18,7 @@ def check_results(results: Path) -> None:
     for path in [results, *results.parents]:
         if path.exists():
             if not path.is_dir():
-                raise InputError(
-                    f"{path}: expected a folder for results, found a file; move it away or set RESULTS=."
-                )
+                raise InputError(f"{path}: expected a folder for results, found a file; move it away or set RESULTS=.")
             break
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -42,9 +40,7 @@ def status(cells: list[Cell]) -> str:
     return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
 
 
-def run_missing(
-    cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)
-) -> int:
+def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)) -> int:
     """Run what is missing, partial or failed, one subprocess a cell; skip what another process runs.
 
     Args:

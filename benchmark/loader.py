@@ -40,9 +40,7 @@ class Crops(Dataset):
 class Draws:
     """The order of one epoch: yields lists of keys, one list per batch of this rank."""
 
-    def __init__(
-        self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1
-    ):
+    def __init__(self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1):
         self.weights, self.seed, self.rank, self.world = weights, seed, rank, world
         self.samples = samples
         self.batch = min(batch, samples)
@@ -63,22 +61,26 @@ class Draws:
             yield [(self.epoch, p, int(order[p])) for p in positions]
 
 
-def training_loader(
-    subset, method, recipe: dict, tissues, seed: int, device, rank: int, world: int, batch: int
-):
-    """A DataLoader over `Crops`; set `loader.batch_sampler.epoch` before each epoch."""
+def training_loader(subset, method, recipe: dict, data, seed: int, world, batch: int):
+    """A DataLoader over `Crops` of this rank; set `loader.batch_sampler.epoch` before each epoch.
+
+    Args:
+        data: the `data.prepare.Prepared` that `subset` belongs to.
+    """
     plan = recipe["sampling"]
-    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"])
-    draws = Draws(weights, recipe["samples"] or len(subset), batch, seed, rank, world)
+    # the published constants are counts of PanNuke; elsewhere the images at hand are counted
+    factors = "pannuke" if plan["factors"] == "pannuke" and data.name == "pannuke" else None
+    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"], factors)
+    draws = Draws(weights, recipe["samples"] or len(subset), batch, seed, world.rank, world.size)
     workers = recipe["workers"]
     if workers is None:
-        workers = 0 if device.type == "cpu" else min(8, max(1, usable_cores() - 1))
+        workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() - 1))
     return DataLoader(
-        Crops(subset, method, recipe, tissues, seed),
+        Crops(subset, method, recipe, data.tissues, seed),
         batch_sampler=draws,
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
+        pin_memory=world.device.type == "cuda",
     )
 
 

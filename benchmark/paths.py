@@ -42,9 +42,7 @@ class RunId:
             raise ValueError(f"'{folder}' is not a run folder: expected fold<k>-seed<s>")
         method = folder.parent.name
         kind = "published" if method.endswith(PUBLISHED) else "main"
-        return cls(
-            folder.parent.parent.name, method.removesuffix(PUBLISHED), int(match[1]), int(match[2]), kind
-        )
+        return cls(folder.parent.parent.name, method.removesuffix(PUBLISHED), int(match[1]), int(match[2]), kind)
 
     def __str__(self) -> str:
         kind = " (published recipe)" if self.kind == "published" else ""

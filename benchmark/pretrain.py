@@ -250,6 +250,4 @@ class Probed(nn.Module):
 
 def _per_task(logits: Tensor, labels: Tensor) -> Tensor:
     """(number of tasks,) mean cross-entropies."""
-    return torch.stack(
-        [F.binary_cross_entropy_with_logits(logits[:, c], labels[:, c]) for c in pretext.TASKS.values()]
-    )
+    return torch.stack([F.binary_cross_entropy_with_logits(logits[:, c], labels[:, c]) for c in pretext.TASKS.values()])

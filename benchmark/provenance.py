@@ -18,8 +18,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "p
 def describe(seed: int, device: str, op_backend: str, data_fingerprint: str) -> dict:
     """Provenance of a run that starts now; `finished` is added by the harness."""
     return {
-        "command": os.environ.get("BENCHMARK_COMMAND")
-        or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]]),
+        "command": os.environ.get("BENCHMARK_COMMAND") or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]]),
         **commit(),
         "seed": seed,
         "hardware": hardware(device),
@@ -40,9 +39,7 @@ def commit() -> dict:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20
-            )
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout if done.returncode == 0 else None

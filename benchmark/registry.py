@@ -65,9 +65,7 @@ def dataset(text: str, root=None):
         key, equals, value = word.partition("=")
         if not equals or key not in known:
             hint = near_miss(key, known)
-            raise InputError(
-                f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known) or 'none'}.{hint}"
-            )
+            raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known) or 'none'}.{hint}")
         arguments[key] = value_of(value)
     return cls(root, **arguments)
 
@@ -83,9 +81,7 @@ class Spec:
 
     def __str__(self) -> str:
         """Canonical name: row always present, overrides sorted, those equal to the row's own value omitted."""
-        return f"{self.name}@{self.row}" + "".join(
-            f",{k}={_text(v)}" for k, v in sorted(self.overrides.items())
-        )
+        return f"{self.name}@{self.row}" + "".join(f",{k}={_text(v)}" for k, v in sorted(self.overrides.items()))
 
 
 def parse(text: str, preset: str | None = None) -> Spec:
@@ -105,9 +101,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
     row = row or "small"
     if row not in cls.presets:
         hint = near_miss(row, cls.presets)
-        raise InputError(
-            f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(cls.presets)}.{hint}"
-        )
+        raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(cls.presets)}.{hint}")
     known = cls.arguments()
     base = known | cls.presets[row]
     overrides = {}
@@ -117,9 +111,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
             raise InputError(f"'{word}' in '{text}' has no value; write key=value after the first word.")
         if key not in known:
             hint = near_miss(key, known)
-            raise InputError(
-                f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}"
-            )
+            raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
         value = value_of(value)
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value

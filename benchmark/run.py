@@ -43,9 +43,7 @@ def run(cell: Cell, world, say=None) -> dict:
         if world.first:
             lock.acquire(timeout=0)
     except OSError as error:
-        raise InputError(
-            f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it."
-        ) from error
+        raise InputError(f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it.") from error
     try:
         if world.first:
             with atomic(cell.folder / "owner.txt", "w") as handle:
@@ -87,9 +85,7 @@ def _run(cell: Cell, data, world, say) -> dict:
 
     if cls.trainable:
         published = setup.config.kind == "published"
-        trained = train.train(
-            method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say
-        )
+        trained = train.train(method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say)
         checkpoint.load_weights(folder / train.WEIGHTS, method)
     else:
         trained = train.Trained(-1, None, 0.0, 0)
@@ -144,9 +140,7 @@ def _run(cell: Cell, data, world, say) -> dict:
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
     (folder / train.CHECKPOINT).unlink(missing_ok=True)
     bpq = metrics["protocols"][setup.config.protocol]["bPQ"]
-    say(
-        f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}"
-    )
+    say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
     world.barrier()
     return read_json(folder / METRICS)
 

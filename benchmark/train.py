@@ -47,9 +47,7 @@ def train(
         say: function that prints a line of progress.
     """
     if recipe["batch"] % world.size:
-        raise InputError(
-            f"recipe.batch is {recipe['batch']}, which {world.size} processes cannot share equally."
-        )
+        raise InputError(f"recipe.batch is {recipe['batch']}, which {world.size} processes cannot share equally.")
     deterministic()
     device = world.device
     training, validation = data.subset(fold, "train"), data.subset(fold, "val")
@@ -86,9 +84,7 @@ def train(
         if phase is not phase_now:
             method.set_tune(phase.tune)
             batch = max(1, round(recipe["batch"] * phase.batch_scale))
-            feed = loader.training_loader(
-                training, method, recipe, data.tissues, seed, device, world.rank, world.size, batch
-            )
+            feed = loader.training_loader(training, method, recipe, data, seed, world, batch)
             fresh = optimiser is None or phase.reset
             optimiser = optim.optimiser(method, recipe["optimiser"], phase.lr_scale) if fresh else optimiser
             if state is not None:
@@ -104,9 +100,7 @@ def train(
         torch.manual_seed(int(np.random.SeedSequence([seed, 2, epoch, world.rank]).generate_state(1)[0]))
         totals: dict[str, float] = {}
         for step, batch in enumerate(feed):
-            factor = optim.lr_factor(
-                recipe["schedule"], epoch - phase_start, epochs - phase_start, step, len(feed)
-            )
+            factor = optim.lr_factor(recipe["schedule"], epoch - phase_start, epochs - phase_start, step, len(feed))
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
@@ -125,9 +119,7 @@ def train(
             scaler.scale(loss).backward()
             if recipe["clip"]:
                 scaler.unscale_(optimiser)
-                torch.nn.utils.clip_grad_norm_(
-                    [p for p in method.parameters() if p.requires_grad], recipe["clip"]
-                )
+                torch.nn.utils.clip_grad_norm_([p for p in method.parameters() if p.requires_grad], recipe["clip"])
             scaler.step(optimiser)
             scaler.update()
             if ema:
@@ -144,9 +136,7 @@ def train(
             bpq = validate(chosen, validation, recipe, world, data)
             line["val_bPQ"] = bpq
             stale += 1
-            if best["epoch"] < 0 or bpq >= (
-                best["bpq"] or 0.0
-            ):  # a tie goes to the later epoch, as published
+            if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
                 best, stale = {"epoch": epoch, "bpq": bpq}, 0
                 if world.first:
                     checkpoint.save_weights(folder / WEIGHTS, chosen)

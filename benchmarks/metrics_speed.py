@@ -22,9 +22,7 @@ SET = 50  # images per set: metrics run on sets, so their cost per image is that
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="*", type=Path, default=[])
     cases = {path.stem: load(path) for path in parser.parse_args().maps}
     for side, n in ((256, 30), (256, 150), (1000, 1500)) if not cases else ():

@@ -85,9 +85,7 @@ def zipped(root: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="where the fold is made (15 GB; twice that with --zip)")
     parser.add_argument("--data-root", help="PanNuke data whose fold 1 is repeated")
     parser.add_argument("--patches", type=int, default=2722)

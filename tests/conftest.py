@@ -29,9 +29,7 @@ def benchmark_command(cache):
             line += ["--cache", str(cache), "--results", str(results)]
         line += map(str, words)
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
-        process = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT
-        )
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
         if not wait:
             return process
         out, err = process.communicate(timeout=300)

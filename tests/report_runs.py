@@ -35,10 +35,7 @@ def squares() -> Records:
                 types.append(1 + n % 2)
         kept = np.unique(pred)[1:]
         matches.append(match(true, np.array(types), pred, np.array(types)[kept - 1], mpp=0.25))
-    meta = [
-        {"image": i, "image_id": str(i), "tissue": t, "source": "s", "typed": True}
-        for i, t in enumerate(TISSUES)
-    ]
+    meta = [{"image": i, "image_id": str(i), "tissue": t, "source": "s", "typed": True} for i, t in enumerate(TISSUES)]
     return Records.collect(matches, meta)
 
 
@@ -61,13 +58,9 @@ def make_run(
     folder = RunId(dataset, method, fold, seed, kind).folder(results)
     shutil.copytree(stored, folder)
     name, _, row = method.partition("@")
-    backbone = (
-        {"name": None, "weights": "random"} if name == "classical" else {"name": "tiny", "weights": weights}
-    )
+    backbone = {"name": None, "weights": "random"} if name == "classical" else {"name": "tiny", "weights": weights}
     scores = {"bPQ": bpq, "mPQ": bpq / 2, "bDQ": 0.7, "bSQ": 0.7, "F1": 0.8, "Dice": 0.8, "AJI": None}
-    scores |= (
-        {f"PQ_{c}": 0.3 for c in CLASSES} | {f"F1_{c}": 0.4 for c in CLASSES} | {"PQ_Inflammatory": None}
-    )
+    scores |= {f"PQ_{c}": 0.3 for c in CLASSES} | {f"F1_{c}": 0.4 for c in CLASSES} | {"PQ_Inflammatory": None}
     scores |= {f"tissue/{t}/{m}": bpq for t in TISSUES for m in ("bPQ", "mPQ")}
     files = {
         "config": {
@@ -117,11 +110,7 @@ def make_run(
 
 def table_rows(text):
     """Cells of all Markdown table lines."""
-    return [
-        [c.strip() for c in line.strip("|").split(" | ")]
-        for line in text.splitlines()
-        if line.startswith("| ")
-    ]
+    return [[c.strip() for c in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
 
 
 def read_csv(path):

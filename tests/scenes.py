@@ -6,9 +6,7 @@ import torch
 from benchmark.data.nuclei import Nuclei
 
 
-def disks(
-    side: int, diameter: float, gap: float, *, mpp: float = 0.25, shift: int = 0, empty: bool = False
-) -> Nuclei:
+def disks(side: int, diameter: float, gap: float, *, mpp: float = 0.25, shift: int = 0, empty: bool = False) -> Nuclei:
     """Ellipses of about `diameter` px on a square lattice, at least `gap` px apart, 3 px off the border."""
     step = diameter + gap
     first = 3 + shift % 8 + diameter / 2

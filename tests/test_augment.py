@@ -22,9 +22,7 @@ def sample(height=64, width=64, mixed=False) -> Sample:
     """Rectangles of different sizes; image channels: 255 * nucleus, 8 * id, 40 * type."""
     instances = np.zeros((height, width), np.int64)
     types = []
-    for k, (top, left) in enumerate(
-        (t, l) for t in range(3, height - 8, 14) for l in range(2, width - 8, 12)
-    ):
+    for k, (top, left) in enumerate((t, l) for t in range(3, height - 8, 14) for l in range(2, width - 8, 12)):
         instances[top : top + 6 + k % 4, left : left + 5 + k % 5] = k + 1
         types.append(1 + k % 5)
     pixel_types = np.concatenate([[0], types])[instances]

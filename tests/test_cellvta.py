@@ -109,10 +109,7 @@ def test_forward_equals_official_on_conic():
     for ours in ("np", "hv", "tp"):
         name = f"head/{HEADS[ours]}"
         found = out[ours].numpy().ravel()[:: int(stored[f"{name}/stride"])]
-        assert (
-            np.abs(found - stored[f"{name}/values"]).max()
-            < 1e-3 * stored[f"{name}/stats_mean_std_min_max"][1]
-        )
+        assert np.abs(found - stored[f"{name}/values"]).max() < 1e-3 * stored[f"{name}/stats_mean_std_min_max"][1]
 
 
 @pytest.mark.slow
@@ -186,9 +183,7 @@ def test_refuses(text, match):
 def test_units_of_the_adapter():
     units = np.load(shared("golden/models/units.npz"))
     grids = [tuple(s) for s in units["deform_inputs_224x320/inj_shapes"].tolist()]
-    np.testing.assert_allclose(
-        reference_points(grids[-1:]), units["deform_inputs_224x320/inj_ref_points"], atol=1e-7
-    )
+    np.testing.assert_allclose(reference_points(grids[-1:]), units["deform_inputs_224x320/inj_ref_points"], atol=1e-7)
     np.testing.assert_allclose(
         reference_points(grids)[0, ::37, 0], units["deform_inputs_224x320/ext_ref_points_stride37"], atol=1e-7
     )

@@ -16,9 +16,7 @@ def discs(centres, radius: float, side: int = 128) -> tuple[np.ndarray, np.ndarr
     truth = np.zeros((side, side), np.int32)
     for k, (cy, cx) in enumerate(centres, 1):
         truth[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = k
-    image = np.where(truth[..., None] > 0, NUCLEUS, STROMA) + np.random.default_rng(0).normal(
-        0, 3, (side, side, 3)
-    )
+    image = np.where(truth[..., None] > 0, NUCLEUS, STROMA) + np.random.default_rng(0).normal(0, 3, (side, side, 3))
     return np.moveaxis(image.clip(0, 255).astype(np.float32) / 255, -1, 0), truth
 
 

@@ -91,7 +91,5 @@ def test_a_write_that_fails_midway(tmp_path, capsys, monkeypatch, cache):
 
 
 def test_module_entry_point():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "example: python -m benchmark ablation" in done.stdout

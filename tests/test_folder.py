@@ -236,9 +236,7 @@ BAD = {
         "'s0' in folds 1 and 2",
     ),
     "gap in folds": (
-        lambda r: tiny_data.table(
-            r / "images.csv", ["file", "fold"], [(f"case {i}", i + 2) for i in range(6)]
-        ),
+        lambda r: tiny_data.table(r / "images.csv", ["file", "fold"], [(f"case {i}", i + 2) for i in range(6)]),
         r"fold as 1\.\.n",
     ),
 }

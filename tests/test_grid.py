@@ -27,9 +27,7 @@ def first(benchmark_command, results, tmp_path_factory):
 
 
 def setup(results, cache, **changes):
-    values = dict(
-        dataset=TINY, data_root=None, preset="debug", experiment="main", results=results, cache=cache
-    )
+    values = dict(dataset=TINY, data_root=None, preset="debug", experiment="main", results=results, cache=cache)
     values["overrides"] = (("epochs", 1),)
     return Setup(**(values | changes))
 
@@ -47,11 +45,7 @@ def test_ablation_runs_every_cell_and_prints_the_table(first, results):
         assert {"config.json", "cost.json", "provenance.json", "predictions.npz", "images.parquet"} <= names
         assert "checkpoint.pt" not in names and "owner.txt" not in names
         story = json.loads((folder / "provenance.json").read_text())
-        assert (
-            "ablation" in story["command"]
-            and story["hardware"]["cpu"]
-            and story["started"] <= story["finished"]
-        )
+        assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
     assert list(reports.rglob("*.csv")) and list(reports.rglob("*.tex")) and list(reports.rglob("*.png"))
 
 

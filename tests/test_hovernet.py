@@ -19,9 +19,7 @@ SIDES = {"fast": 256, "original": 270}
 
 def image(side: int) -> torch.Tensor:
     """The goldens' input. The official network divides by 255 itself; ours takes [0, 1]."""
-    return torch.from_numpy(
-        np.random.Generator(np.random.PCG64(7)).random((1, 3, side, side)).astype(np.float32)
-    )
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(7)).random((1, 3, side, side)).astype(np.float32))
 
 
 def official(mode: str, keys: list, classes: int = 5):
@@ -49,9 +47,7 @@ def test_fast_equals_the_official_network():
         assert list(out) == ["tp", "np", "hv"]
         for head, values in out.items():
             assert list(values.shape) == data[f"{head}/shape"].tolist()
-            worst, mean = deviation(
-                values, data[f"{head}/values"], data[f"{head}/stride"], data[f"{head}/std"]
-            )
+            worst, mean = deviation(values, data[f"{head}/values"], data[f"{head}/stride"], data[f"{head}/std"])
             assert worst < 1e-3 and mean < 2e-4, head
 
 
@@ -63,9 +59,7 @@ def test_forward_equals_the_official_network(mode, types):
     side = SIDES[mode]
     method = official(mode, [k[:2] for k in keys["state_dict"]], classes=5 if types == "6" else 0)
     assert sum(p.numel() for p in method.parameters()) == keys["num_parameters_total"]
-    with np.load(
-        shared(f"golden/models/hovernet_{mode}_nt{types}_{side}x{side}.npz"), allow_pickle=False
-    ) as data:
+    with np.load(shared(f"golden/models/hovernet_{mode}_nt{types}_{side}x{side}.npz"), allow_pickle=False) as data:
         with torch.no_grad():
             out = method(image(side))
         for head, values in out.items():
@@ -110,18 +104,14 @@ def test_sides(spec, margin, sides):
     for side, expected in sides.items():
         assert method.input_side(side) == expected
         out = method(torch.empty(1, 3, expected, expected, device="meta"))
-        assert {v.shape[-1] for v in out.values()} == {
-            expected - 2 * margin
-        } and expected - 2 * margin >= side
+        assert {v.shape[-1] for v in out.values()} == {expected - 2 * margin} and expected - 2 * margin >= side
     with pytest.raises(ValueError, match="input_side"):
         method(torch.empty(1, 3, 257, 257, device="meta"))
 
 
 def test_border_free_outputs_do_not_depend_on_where_the_tile_lies():
     """Branches see no padding, so moving the window by the encoder's stride moves the outputs with it."""
-    method = registry.build(
-        "hovernet@original,width=0.125,encoder=resnet14,dense=2", classes=0, tissues=0
-    ).eval()
+    method = registry.build("hovernet@original,width=0.125,encoder=resnet14,dense=2", classes=0, tissues=0).eval()
     whole = torch.rand(1, 3, 198 + 8, 198 + 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         a, b = method(whole[..., :198, :198])["np"], method(whole[..., 8:, 8:])["np"]

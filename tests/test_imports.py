@@ -112,17 +112,13 @@ def test_imports_flow_one_way(module):
     allowed = MAY_IMPORT[part] | {part}
     ours = {i for i in imports_of(module) if inside(i, "benchmark")}
     wrong = {i for i in ours if not any(inside(i, a) for a in allowed)}
-    assert not wrong, (
-        f"{module} imports {sorted(wrong)}; {part} may import {sorted(allowed) or 'nothing of ours'}"
-    )
+    assert not wrong, f"{module} imports {sorted(wrong)}; {part} may import {sorted(allowed) or 'nothing of ours'}"
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if inside(m, "benchmark.methods")))
 def test_methods_import_neither_each_other_nor_the_harness(module):
     for name in imports_of(module):
-        assert not (inside(name, "benchmark.methods") and name != "benchmark.methods.base"), (
-            f"{module} -> {name}"
-        )
+        assert not (inside(name, "benchmark.methods") and name != "benchmark.methods.base"), f"{module} -> {name}"
         assert not any(inside(name, f"benchmark.{h}") for h in HARNESS), f"{module} -> {name}"
 
 
@@ -150,9 +146,7 @@ def test_never_imports_torch(part):
         assert not heavy, f"{module} reaches {sorted(heavy)}"
 
 
-@pytest.mark.parametrize(
-    "module", ["benchmark.report.tables", "benchmark.metrics.protocols", "benchmark.postproc.hv"]
-)
+@pytest.mark.parametrize("module", ["benchmark.report.tables", "benchmark.metrics.protocols", "benchmark.postproc.hv"])
 def test_torch_is_not_loaded(module):
     code = f"import sys, {module}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -168,18 +162,14 @@ def test_file(path):
     assert path.name != "utils.py", "name the file after what it does"
     banned = {i for i in imported(tree, module_name(path)) if i.split(".")[0] in BANNED}
     assert not banned, f"imports {sorted(banned)}"
-    assert not unsafe_loads(tree), (
-        "loading must never execute: torch.load needs weights_only=True, np.load no pickle"
-    )
+    assert not unsafe_loads(tree), "loading must never execute: torch.load needs weights_only=True, np.load no pickle"
 
 
 def unsafe_loads(tree: ast.AST) -> list[int]:
     """Lines that call torch.load without weights_only=True or np.load with allow_pickle other than False."""
     out = []
     for node in ast.walk(tree):
-        if not (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load"
-        ):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load"):
             continue
         owner = ast.unparse(node.func.value)
         options = {k.arg: ast.unparse(k.value) for k in node.keywords}

@@ -149,9 +149,7 @@ def test_images_without_weight_take_no_part(loss):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_no_nucleus_is_finite(scale):
-    logits = {
-        k: torch.full((2, n, 16, 16), scale).requires_grad_() for k, n in (("np", 2), ("hv", 2), ("tp", 6))
-    }
+    logits = {k: torch.full((2, n, 16, 16), scale).requires_grad_() for k, n in (("np", 2), ("hv", 2), ("tp", 6))}
     nothing = torch.zeros(2, 16, 16, dtype=torch.int64)
     terms = cellvta_terms(*logits.values(), nothing, nothing, torch.zeros(2, 2, 16, 16))
     assert terms["hv_map_msge"].item() == 0

@@ -254,14 +254,10 @@ def test_names_are_canonical(name):
     for key, value in own.items():
         if isinstance(value, bool | int | float | str) and "," not in str(value):
             text = str(value).lower() if isinstance(value, bool) else value
-            assert str(registry.parse(f"{name}@debug,{key}={text}")) == f"{name}@debug", (
-                "its own value is no override"
-            )
+            assert str(registry.parse(f"{name}@debug,{key}={text}")) == f"{name}@debug", "its own value is no override"
     changed = [f"{k}={not v}" for k, v in own.items() if isinstance(v, bool)]
     if len(changed) > 1:
-        there, back = (
-            str(registry.parse(",".join([f"{name}@debug", *words]))) for words in (changed, changed[::-1])
-        )
+        there, back = (str(registry.parse(",".join([f"{name}@debug", *words]))) for words in (changed, changed[::-1]))
         assert there == back != f"{name}@debug"
 
 

@@ -30,9 +30,7 @@ def maps(case: str):
         if f"{case}/gt" not in stored:
             return None
         return tuple(
-            m
-            for side in ("gt", "pred")
-            for m in (stored[f"{case}/{side}"] // 8, stored[f"{case}/{side}"] % 8)
+            m for side in ("gt", "pred") for m in (stored[f"{case}/{side}"] // 8, stored[f"{case}/{side}"] % 8)
         )
 
 
@@ -49,8 +47,7 @@ def matched(case: str):
 def collect(cases, tissues=None) -> Records:
     tissues = tissues or [""] * len(cases)
     meta = [
-        {"image": i, "image_id": c, "tissue": t, "pred_typed": True}
-        for i, (c, t) in enumerate(zip(cases, tissues))
+        {"image": i, "image_id": c, "tissue": t, "pred_typed": True} for i, (c, t) in enumerate(zip(cases, tissues))
     ]
     return Records.collect([matched(c) for c in cases], meta)
 
@@ -196,7 +193,5 @@ def test_class_channels_that_overlap():
     with np.load(path, allow_pickle=False) as stored:
         ours = pannuke_channels(stored["gt_ch"][..., :5], stored["pred_ch"][..., :5])
     same([ours["bDQ"], ours["bSQ"], ours["bPQ"]], official["binary_dq_sq_pq"])
-    same(
-        [[ours[f"{s}_{k}"] for s in ("DQ", "SQ", "PQ")] for k in range(1, 6)], official["per_class_dq_sq_pq"]
-    )
+    same([[ours[f"{s}_{k}"] for s in ("DQ", "SQ", "PQ")] for k in range(1, 6)], official["per_class_dq_sq_pq"])
     same(ours["mPQ"], official["mPQ_image"])

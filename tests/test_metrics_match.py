@@ -80,9 +80,7 @@ def test_equals_brute_force(seed):
     for side, labels in ((m.true, true), (m.pred, pred)):
         ids = np.unique(labels[labels > 0])
         np.testing.assert_array_equal(side.id, ids)
-        np.testing.assert_allclose(
-            np.stack([side.y, side.x], 1), ndimage.center_of_mass(labels > 0, labels, ids)
-        )
+        np.testing.assert_allclose(np.stack([side.y, side.x], 1), ndimage.center_of_mass(labels > 0, labels, ids))
         edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
         np.testing.assert_array_equal(side.border, np.isin(ids, edge))
         np.testing.assert_array_equal(side.points, [has_points(labels == i) for i in ids])
@@ -152,9 +150,7 @@ def test_truth_as_prediction_is_perfect():
     labels = np.zeros((40, 40), int)
     labels[2:10, 2:10], labels[20:30, 5:12], labels[15:25, 20:39] = 1, 2, 3
     for frame in images(labels, [1, 2, 3], labels, [1, 2, 3]).values():
-        assert frame[["bPQ", "mPQ", "PQ_1", "PQ_2", "PQ_3", "Dice", "AJI"]].to_numpy() == pytest.approx(
-            1, abs=2e-6
-        )
+        assert frame[["bPQ", "mPQ", "PQ_1", "PQ_2", "PQ_3", "Dice", "AJI"]].to_numpy() == pytest.approx(1, abs=2e-6)
 
 
 @pytest.mark.parametrize("layout", ["fortran", "view", "float", "uint64", "int8"])

@@ -224,9 +224,7 @@ def test_predictor_without_types(name, said):
 @PROTOCOL
 def test_data_without_classes(name):
     summary = PROTOCOLS[name].summary(four(), [], ["Colon"])
-    assert (
-        summary["tissue/Colon/bPQ"] == PROTOCOLS[name].summary(four(), CLASSES, ["Colon"])["tissue/Colon/bPQ"]
-    )
+    assert summary["tissue/Colon/bPQ"] == PROTOCOLS[name].summary(four(), CLASSES, ["Colon"])["tissue/Colon/bPQ"]
     assert np.isnan(summary["mPQ"])
 
 
@@ -263,14 +261,8 @@ def test_by_size_without_border():
 def test_by_type_and_confusion():
     records = four(typed=[True, True, False, True])
     table = by_type(records, CLASSES).set_index("type")
-    assert (
-        table["tp"].tolist() == [3, 2] and table["fn"].tolist() == [1, 0] and table["fp"].tolist() == [1, 0]
-    )
+    assert table["tp"].tolist() == [3, 2] and table["fn"].tolist() == [1, 0] and table["fp"].tolist() == [1, 0]
     counts = confusion(records, CLASSES)
-    assert (
-        counts.loc["round", "round"] == 2
-        and counts.loc["round", "long"] == 1
-        and counts.loc["long", "long"] == 2
-    )
+    assert counts.loc["round", "round"] == 2 and counts.loc["round", "long"] == 1 and counts.loc["long", "long"] == 2
     assert counts.loc["round", "none"] == 1 and counts.loc["none", "round"] == 1
     assert counts.to_numpy().sum() == 7

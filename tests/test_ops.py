@@ -57,9 +57,7 @@ def test_equals_official_op_in_all_cases(name, form):
     check(case, FORMS[form], torch.float32)
 
 
-def arguments(
-    batch=2, heads=2, channels=4, queries=5, shapes=((3, 4), (2, 2)), points=2, dtype=torch.float64
-):
+def arguments(batch=2, heads=2, channels=4, queries=5, shapes=((3, 4), (2, 2)), points=2, dtype=torch.float64):
     rng = torch.Generator().manual_seed(0)
     length = sum(h * w for h, w in shapes)
     value = torch.randn(batch, length, heads, channels, generator=rng, dtype=dtype)

@@ -46,9 +46,7 @@ def equal(one, other) -> bool:
 @pytest.mark.parametrize("zipped", [False, True])
 def test_same_data_in_any_dtype_and_packing(tmp_path, dtype, mask_dtype, zipped):
     plain = ready(tiny_data.pannuke(tmp_path / "plain"), tmp_path / "cache")
-    other = ready(
-        tiny_data.pannuke(tmp_path / "other", (1, 2, 3), 5, dtype, mask_dtype, zipped), tmp_path / "cache"
-    )
+    other = ready(tiny_data.pannuke(tmp_path / "other", (1, 2, 3), 5, dtype, mask_dtype, zipped), tmp_path / "cache")
     images, masks, tissues = tiny_data.fold_arrays(seed=1)
     train = other.subset(1, "train")
     assert len(train) == 5 and train.tissues == tissues.tolist()
@@ -139,9 +137,7 @@ def test_provenance_marks_untyped_images_and_names_sources(tmp_path, capsys, ins
         ("slide c", "4-class"),
         ("", ""),
     ]
-    tiny_data.provenance(
-        root / "Fold 1" / "provenance.csv" if inside else root / "provenance_fold1.csv", rows
-    )
+    tiny_data.provenance(root / "Fold 1" / "provenance.csv" if inside else root / "provenance_fold1.csv", rows)
     data = prepare(PanNuke(root), tmp_path / "c", split=1)
     train = data.subset(1, "train")
     assert train.typed.tolist() == [True, False, False, True, False]
@@ -155,9 +151,7 @@ def test_provenance_marks_untyped_images_and_names_sources(tmp_path, capsys, ins
 def test_unknown_tissue_keeps_its_name_and_is_said_once(tmp_path, capsys):
     images, masks, tissues = tiny_data.fold_arrays(4)
     for fold in (1, 2):
-        tiny_data.extracted(
-            tmp_path / "d", fold, images, masks, np.where(tissues == "Colon", "Brain", tissues)
-        )
+        tiny_data.extracted(tmp_path / "d", fold, images, masks, np.where(tissues == "Colon", "Brain", tissues))
     data = prepare(PanNuke(tmp_path / "d"), tmp_path / "c")
     assert data.folds[1].meta["tissues"] == ["Breast", "Brain", "Breast", "Brain"]
     said = capsys.readouterr().err

@@ -171,9 +171,7 @@ def test_fill_holes_equals_scipy():
     for density in (0.4, 0.6, 0.8):
         mask = rng.random((40, 56)) < density
         assert np.array_equal(steps.fill_holes(mask), ndimage.binary_fill_holes(mask))
-    assert (
-        steps.fill_holes(np.ones((4, 4), bool)).all() and not steps.fill_holes(np.zeros((4, 4), bool)).any()
-    )
+    assert steps.fill_holes(np.ones((4, 4), bool)).all() and not steps.fill_holes(np.zeros((4, 4), bool)).any()
 
 
 def discs(shape=(96, 96), radius=8) -> np.ndarray:

@@ -218,9 +218,7 @@ def test_a_fold_is_never_held_in_memory(tmp_path, zipped):
 
 
 def test_importable_without_torch():
-    code = (
-        "import sys; from benchmark.data.prepare import Prepared, prepare; assert 'torch' not in sys.modules"
-    )
+    code = "import sys; from benchmark.data.prepare import Prepared, prepare; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

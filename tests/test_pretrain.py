@@ -124,9 +124,7 @@ def test_key_covers_what_decides():
         pretrain.key("nano", seed=1),
         pretrain.key("nano", updates=7),
     }
-    assert len(keys) == 4 and pretrain.key("nano") == pretrain.key(
-        "nano", updates=pretrain.BACKBONES["nano"].updates
-    )
+    assert len(keys) == 4 and pretrain.key("nano") == pretrain.key("nano", updates=pretrain.BACKBONES["nano"].updates)
 
 
 def test_something_is_learnt(made):

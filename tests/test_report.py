@@ -37,9 +37,7 @@ def test_main_table(tmp_path, stored):
     for fold, bpq in ((1, 0.5), (2, 0.6), (3, 0.7)):
         make_run(tmp_path / "results", stored, "cellvta@small", fold, 0, bpq)
     for fold in (1, 3):
-        make_run(
-            tmp_path / "results", stored, "classical@small", fold, 0, 0.3, cost={"params": 0, "trainable": 0}
-        )
+        make_run(tmp_path / "results", stored, "classical@small", fold, 0, 0.3, cost={"params": 0, "trainable": 0})
     expected = ["cellvta@small", "hovernet@small", "classical@small"]
     text = write(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
     header, cellvta, hovernet, classical = table_rows(text)
@@ -84,9 +82,7 @@ def test_latex_is_booktabs_and_escaped(tmp_path, stored):
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body} == {len(spec)}
     assert escape("`a --b_c` – `") == "a --b\\_c -- " and escape("`a --b_c` –") == r"\texttt{a --b\_c} --"
     assert r"Colon\_x" in (tmp_path / "out" / MAIN / "tissues-cellvit.tex").read_text()
-    assert (
-        escape("a_b & 5% {x} ~ \\ < µm") == r"a\_b \& 5\% \{x\} \textasciitilde{} \textbackslash{} $<$ $\mu$m"
-    )
+    assert escape("a_b & 5% {x} ~ \\ < µm") == r"a\_b \& 5\% \{x\} \textasciitilde{} \textbackslash{} $<$ $\mu$m"
 
 
 def test_breakdowns(tmp_path, stored):

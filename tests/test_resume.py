@@ -27,9 +27,7 @@ def kill_after(process, log, lines, group=False):
     process.communicate()
 
 
-@pytest.mark.parametrize(
-    "launcher", [("-m", "benchmark"), TORCHRUN], ids=["one process", "two gloo processes"]
-)
+@pytest.mark.parametrize("launcher", [("-m", "benchmark"), TORCHRUN], ids=["one process", "two gloo processes"])
 def test_resumed_equals_unbroken(benchmark_command, tmp_path, launcher):
     words = ("--method", METHOD, "--fold", "2", *RECIPE)
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -77,9 +77,7 @@ def test_another_process_draws_the_same_bytes():
         "from tests.test_synthetic import digest; from benchmark.data.synthetic import draw, TISSUES;"
         "print(*[digest(draw(t, 10001, 4)) for t in TISSUES])"
     )
-    there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert there == [digest(draw(t, 10001, 4)) for t in TISSUES]
 
 
@@ -199,9 +197,7 @@ def test_samples_resume_in_the_middle():
 
 def test_splits_and_identity():
     source = Synthetic()
-    rule = {
-        k: [s[0].fold for s in (p.train, p.val, p.test)] for k in (1, 2, 3) for p in [source.split(k, {})]
-    }
+    rule = {k: [s[0].fold for s in (p.train, p.val, p.test)] for k in (1, 2, 3) for p in [source.split(k, {})]}
     assert rule == {1: [1, 2, 3], 2: [2, 1, 3], 3: [3, 2, 1]}
     assert source.identity(1) == Synthetic().identity(1) != Synthetic(seed=1).identity(1)
     assert source.identity(1) != source.identity(2)

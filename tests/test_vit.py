@@ -97,9 +97,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch, capsys):
         raise ConnectionError("no network")
 
     build = build_backbone.__globals__["timm"].create_model
-    monkeypatch.setattr(
-        "timm.create_model", lambda *a, **k: offline(**k) if k.get("pretrained") else build(*a, **k)
-    )
+    monkeypatch.setattr("timm.create_model", lambda *a, **k: offline(**k) if k.get("pretrained") else build(*a, **k))
     refused("hub", "cannot be had from the hub.*no network", name="vit_tiny_patch16_224")
 
 

@@ -29,9 +29,7 @@ def fold_arrays(n: int = 5, seed: int = 0, side: int = SIDE):
     return images, masks, np.array(["Breast", "Colon"] * n)[:n].astype("<U13")
 
 
-def pannuke(
-    root: Path, folds=(1, 2, 3), n: int = 5, dtype=np.uint8, mask_dtype=np.uint16, zipped: bool = False
-):
+def pannuke(root: Path, folds=(1, 2, 3), n: int = 5, dtype=np.uint8, mask_dtype=np.uint16, zipped: bool = False):
     """Write folds as published, extracted or zipped, and return the root."""
     for fold in folds:
         images, masks, tissues = fold_arrays(n, seed=fold)

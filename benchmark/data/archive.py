@@ -112,13 +112,9 @@ def unreadable(what, error: Exception) -> InputError:
 def check_root(root: Path | None, dataset: str) -> Path:
     """The data root, or InputError when none is given or nothing lies there."""
     if root is None:
-        raise InputError(
-            f"Dataset '{dataset}' needs its data: say where it lies with DATA_ROOT=<folder or zip>."
-        )
+        raise InputError(f"Dataset '{dataset}' needs its data: say where it lies with DATA_ROOT=<folder or zip>.")
     if not root.exists():
-        raise InputError(
-            f"DATA_ROOT '{root}' does not exist: give the folder or zip that holds dataset '{dataset}'."
-        )
+        raise InputError(f"DATA_ROOT '{root}' does not exist: give the folder or zip that holds dataset '{dataset}'.")
     return root
 
 
@@ -184,9 +180,7 @@ class Rows:
                 if version not in ((1, 0), (2, 0)):
                     raise ValueError(f"npy version {version}")
                 reader = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 self.shape, fortran, self.dtype = reader(stream)
                 self.start = stream.tell()
@@ -199,9 +193,7 @@ class Rows:
         except READ_ERRORS as error:
             raise unreadable(member, error) from error
         if self.dtype.hasobject:
-            raise InputError(
-                f"{member} holds pickled objects, which are never executed: save a plain array instead."
-            )
+            raise InputError(f"{member} holds pickled objects, which are never executed: save a plain array instead.")
         if fortran and len(self.shape) > 1:
             raise InputError(
                 f"{member} is in Fortran order, which cannot be read image by image: "

@@ -123,9 +123,7 @@ def _apply(patch: Patch, rng: np.random.Generator, steps: list[dict]) -> Patch:
         if name == "one_of":
             patch = _apply(patch, rng, [settings["steps"][int(rng.integers(len(settings["steps"])))]])
         elif name == "shuffled":
-            patch = _apply(
-                patch, rng, [settings["steps"][k] for k in rng.permutation(len(settings["steps"]))]
-            )
+            patch = _apply(patch, rng, [settings["steps"][k] for k in rng.permutation(len(settings["steps"]))])
         elif name in geometric.STEPS:
             patch = geometric.STEPS[name](patch, rng, **settings)
         else:

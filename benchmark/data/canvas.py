@@ -82,9 +82,7 @@ class Canvas:
         if not mask.any() or self._hides_too_much(mask, depth, below):
             return False
         styles = list(kind.styles)
-        style = styles[
-            int(np.searchsorted(np.cumsum(list(kind.styles.values()))[:-1], rng.random(), "right"))
-        ]
+        style = styles[int(np.searchsorted(np.cumsum(list(kind.styles.values()))[:-1], rng.random(), "right"))]
         nucleoli = kind.nucleoli * (0.4 + 1.2 * look.grade if name == "Neoplastic" else 1.0)
         density, cover = chromatin(rng, shape, style, nucleoli, look.openness)
         density, cover = density[inner], cover[inner]

@@ -48,11 +48,7 @@ def read_dict(path: Path) -> dict:
     try:
         with open(path, "rb") as stream:
             version = np.lib.format.read_magic(stream)
-            reader = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = reader(stream)
             if dtype.hasobject and shape == ():
                 value = _ArraysOnly(stream).load()
@@ -64,9 +60,7 @@ def read_dict(path: Path) -> dict:
             f"{path} cannot be read ({error}): expected a dict with inst_map and type_map, found "
             "something else, truncated or unsafe; copy it again from a trusted place."
         ) from error
-    raise InputError(
-        f"{path}: expected a pickled dict with inst_map and type_map, found {dtype} of shape {shape}."
-    )
+    raise InputError(f"{path}: expected a pickled dict with inst_map and type_map, found {dtype} of shape {shape}.")
 
 
 @dataclass(frozen=True)
@@ -102,9 +96,7 @@ class CellViTFold:
         for key in ("inst_map", "type_map"):
             if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:
                 found = getattr(maps.get(key), "shape", "none")
-                raise InputError(
-                    f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {found}."
-                )
+                raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {found}.")
         instances = checks.ids(maps["inst_map"], f"{path} inst_map")
         types = checks.types(maps["type_map"], classes, f"{path} type_map")
         return image, Nuclei.from_labels(instances, types, mpp, **meta)
@@ -138,9 +130,7 @@ def load(folder: Path) -> CellViTFold:
             f"{len(labels)} labels, '{lonely}' being an {has} without {lacks}; copy the fold again."
         )
     number = re.search(r"\d+$", folder.name)[0]
-    strange = [
-        s for s in images if "_" in s and s.split("_")[0].isdigit() and int(s.split("_")[0]) != int(number)
-    ]
+    strange = [s for s in images if "_" in s and s.split("_")[0].isdigit() and int(s.split("_")[0]) != int(number)]
     if strange:
         raise InputError(
             f"{folder}: expected images named {int(number)}_<i>.png, found '{strange[0]}.png' of "
@@ -157,9 +147,7 @@ def load(folder: Path) -> CellViTFold:
         )
     counts = folder / "cell_count.csv"
     if counts.exists() and len(_rows(counts)) != len(stems):
-        raise InputError(
-            f"{counts}: expected a row for each of {len(stems)} images, found {len(_rows(counts))}."
-        )
+        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {len(_rows(counts))}.")
     return CellViTFold(folder, tuple(stems), tuple(tissue_of[s] for s in stems))
 
 
@@ -167,9 +155,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}): expected the table of the fold's images."
-        ) from error
+        raise InputError(f"{path} cannot be read ({error}): expected the table of the fold's images.") from error
 
 
 def _table(path: Path) -> dict[str, str]:

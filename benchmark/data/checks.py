@@ -16,24 +16,19 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
         InputError: not RGB, NaN or infinite, outside 0..255, or a float image that stands in 0..1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(
-            f"{where}: expected RGB (height, width, 3), found shape {image.shape}; convert it to RGB."
-        )
+        raise InputError(f"{where}: expected RGB (height, width, 3), found shape {image.shape}; convert it to RGB.")
     if image.dtype == np.uint8:
         return np.array(image)
     if image.dtype.kind not in "uif":
         raise InputError(f"{where}: expected numbers in 0..255, found dtype {image.dtype}; save it as uint8.")
     low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(
-            f"{where}: expected values in 0..255, found NaN or infinity; repair or leave out this image."
-        )
+        raise InputError(f"{where}: expected values in 0..255, found NaN or infinity; repair or leave out this image.")
     if low < 0 or high > 255:
         raise InputError(f"{where}: expected values in 0..255, found {low:g}..{high:g}; rescale the images.")
     if image.dtype.kind == "f" and 0 < high <= 1:
         raise InputError(
-            f"{where}: expected values in 0..255, found a float image in {low:g}..{high:g}; multiply "
-            "the images by 255."
+            f"{where}: expected values in 0..255, found a float image in {low:g}..{high:g}; multiply the images by 255."
         )
     return (np.rint(image) if image.dtype.kind == "f" else image).astype(np.uint8)
 
@@ -45,13 +40,9 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
         InputError: NaN or infinite, negative or non-integer ids, or no numbers at all.
     """
     if labels.dtype.kind not in "uifb":
-        raise InputError(
-            f"{where}: expected integer ids, found dtype {labels.dtype}; save the labels as integers."
-        )
+        raise InputError(f"{where}: expected integer ids, found dtype {labels.dtype}; save the labels as integers.")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise InputError(
-            f"{where}: expected integer ids, found NaN or infinity; repair or leave out these labels."
-        )
+        raise InputError(f"{where}: expected integer ids, found NaN or infinity; repair or leave out these labels.")
     low, high = labels.min(initial=0), labels.max(initial=0)
     if low < 0:
         raise InputError(
@@ -74,7 +65,6 @@ def types(labels: np.ndarray, classes, where: str) -> np.ndarray:
     whole = ids(labels, where)
     if whole.max(initial=0) > len(classes):
         raise InputError(
-            f"{where}: expected types 0..{len(classes)} ({', '.join(classes)}), found {whole.max()}; "
-            "check the classes."
+            f"{where}: expected types 0..{len(classes)} ({', '.join(classes)}), found {whole.max()}; check the classes."
         )
     return whole.astype(np.uint8)

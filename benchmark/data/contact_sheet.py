@@ -17,9 +17,7 @@ from benchmark.errors import InputError
 from benchmark.files import atomic
 
 # PanNuke's five in the colours that its figures use, then white for untyped and further types
-_COLOURS = np.uint8(
-    [(255, 255, 255), (255, 30, 30), (30, 230, 30), (40, 90, 255), (255, 230, 0), (255, 150, 0)]
-)
+_COLOURS = np.uint8([(255, 255, 255), (255, 30, 30), (30, 230, 30), (40, 90, 255), (255, 230, 0), (255, 150, 0)])
 
 
 def outlined(sample: Sample) -> np.ndarray:
@@ -63,9 +61,7 @@ def sheet(samples: Iterable[Sample], columns: int = 6, predicted: list[Nuclei] |
     return np.concatenate(rows, 0)
 
 
-def write_sheet(
-    samples: Iterable[Sample], path: Path, columns: int = 6, predicted: list[Nuclei] | None = None
-) -> None:
+def write_sheet(samples: Iterable[Sample], path: Path, columns: int = 6, predicted: list[Nuclei] | None = None) -> None:
     """Write `sheet` as PNG."""
     with atomic(Path(path)) as handle:
         Image.fromarray(sheet(samples, columns, predicted)).save(handle, "PNG")

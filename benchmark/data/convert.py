@@ -26,9 +26,7 @@ class WriteError(InputError):
     """Writing failed; what was written before may be used again."""
 
 
-def convert(
-    source: Source, fold: int, folder: Path, identity: dict, report: Callable[[int, int], None]
-) -> CachedFold:
+def convert(source: Source, fold: int, folder: Path, identity: dict, report: Callable[[int, int], None]) -> CachedFold:
     """Convert a raw fold into `folder`, going on where an earlier call was interrupted.
 
     Args:
@@ -84,9 +82,7 @@ def writing(path: Path):
         yield
     except OSError as error:
         advice = (
-            "free some space"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else "make it writable or choose another"
+            "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable or choose another"
         )
         raise WriteError(
             f"Writing the prepared data at '{path}' failed ({error.strerror or error}): expected a "
@@ -118,9 +114,7 @@ def _check(batch: list[Sample], shape: tuple[int, int], source: Source, fold: in
         if nuclei.types.max(initial=0) > len(source.classes):
             raise InputError(f"{what}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}.")
         if len(nuclei) > np.iinfo(_dtype(shape)).max:
-            raise InputError(
-                f"{what}: expected at most {np.iinfo(_dtype(shape)).max} nuclei, found {len(nuclei)}."
-            )
+            raise InputError(f"{what}: expected at most {np.iinfo(_dtype(shape)).max} nuclei, found {len(nuclei)}.")
 
 
 def _dtype(shape: tuple[int, int]):

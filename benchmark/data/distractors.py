@@ -34,9 +34,7 @@ def over(canvas: Canvas) -> None:
             free=True,
         )
     if rng.random() < 0.06:
-        amount = np.clip(texture.window(rng, 32.0, side, side) - rng.uniform(0.8, 1.8), 0, 0.6) * rng.uniform(
-            0.5, 2.5
-        )
+        amount = np.clip(texture.window(rng, 32.0, side, side) - rng.uniform(0.8, 1.8), 0, 0.6) * rng.uniform(0.5, 2.5)
         colour = np.float32([(1, 0.9, 0.7), (0.9, 0.5, 0.25), (0.8, 0.35, 0.7)][int(rng.integers(3))])
         canvas.dye = amount[..., None] * colour
     if rng.random() < 0.05:

@@ -75,14 +75,11 @@ class Folder(Source):
         self.patch = settings["patch"]
         self._tissue, self._folds = settings["tissue"], settings["folds"]
         self._paths = {
-            key: self.root / settings["files"].get(key, default)
-            for key, default in folder_settings.FILES.items()
+            key: self.root / settings["files"].get(key, default) for key, default in folder_settings.FILES.items()
         }
         for key in settings["files"]:
             if not self._paths[key].exists():
-                raise InputError(
-                    f"{self.root / 'dataset.toml'}: '{self._paths[key]}' is missing; correct files.{key}."
-                )
+                raise InputError(f"{self.root / 'dataset.toml'}: '{self._paths[key]}' is missing; correct files.{key}.")
 
     @cached_property
     def tissues(self) -> tuple[str, ...]:
@@ -190,13 +187,9 @@ class Folder(Source):
             raise archive.unreadable(path, error) from error
         for name in rows[0] if rows else ["(nothing)"]:
             if name not in ("file", "fold", "source", "tissue"):
-                raise InputError(
-                    f"{path}: expected the columns file, fold, source and tissue, found '{name}'."
-                )
+                raise InputError(f"{path}: expected the columns file, fold, source and tissue, found '{name}'.")
         if any(None in row.values() for row in rows) or "file" not in rows[0]:
-            raise InputError(
-                f"{path}: expected the column file and a value in every column of every row; complete it."
-            )
+            raise InputError(f"{path}: expected the column file and a value in every column of every row; complete it.")
         return {Path(row["file"].strip()).stem: {k: v.strip() for k, v in row.items()} for row in rows}
 
     @cached_property
@@ -229,11 +222,7 @@ class Folder(Source):
         if any(given):
             named = [_WORDS.index(f) + 1 if f in _WORDS else int(f) if f.isdigit() else 0 for f in given]
             n = max(named)
-            whole = (
-                set(named) == set(range(1, n + 1))
-                and n >= 3
-                and (self._words or not set(given) & set(_WORDS))
-            )
+            whole = set(named) == set(range(1, n + 1)) and n >= 3 and (self._words or not set(given) & set(_WORDS))
             if not whole or (self._folds and self._folds != n):
                 raise InputError(
                     f"{self._paths['table']}: expected each image's fold as 1..n (n >= 3), all in "

@@ -28,9 +28,7 @@ def read(path: Path) -> dict:
         *((k, tuple(FILES)) for k in (files if type(files) is dict else ())),
     ]:
         if key not in known:
-            raise InputError(
-                f"{path}: expected the keys {', '.join(known)}, found '{key}'.{near_miss(key, known)}"
-            )
+            raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'.{near_miss(key, known)}")
     settings = {"name": "folder", "tissue": "", "patch": 256, "folds": 0, "files": {}} | given
 
     def need(key: str, fits: bool, expected: str) -> None:

@@ -48,9 +48,7 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         InputError: the folder is absent or holds none, or two files share a stem.
     """
     if not folder.is_dir():
-        raise InputError(
-            f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml."
-        )
+        raise InputError(f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
@@ -100,9 +98,7 @@ def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     try:
         content = scipy.io.loadmat(path)
     except NotImplementedError as error:
-        raise InputError(
-            f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7."
-        ) from error
+        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
     except _ERRORS as error:
         raise archive.unreadable(path, error) from error
     if "inst_map" not in content:
@@ -117,9 +113,7 @@ def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     types = checks.types(np.ravel(content["inst_type"]), classes, f"{path} inst_type")
     n = np.count_nonzero(np.unique(instances))
     if len(types) != n:
-        raise InputError(
-            f"{path}: expected inst_type with one entry for each of {n} ids, found {len(types)}."
-        )
+        raise InputError(f"{path}: expected inst_type with one entry for each of {n} ids, found {len(types)}.")
     return Labels(instances, types)
 
 
@@ -142,7 +136,6 @@ def _array(path: Path, colours: bool = False) -> np.ndarray:
 def _plane(array: np.ndarray, path: Path, shape: tuple[int, int]) -> np.ndarray:
     if array.shape != shape:
         raise InputError(
-            f"{path}: expected a map of the image's shape {shape}, found {array.shape}; export one "
-            "number per pixel."
+            f"{path}: expected a map of the image's shape {shape}, found {array.shape}; export one number per pixel."
         )
     return array

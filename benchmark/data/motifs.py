@@ -21,12 +21,8 @@ def build(canvas: Canvas, motif: str) -> None:
         "clear": lambda c: _sheet(c, share=c.rng.uniform(0.7, 1.0), clear=0.85),
         "plates": lambda c: _sheet(c, share=1.0, sinusoids=True),
         "epidermis": lambda c: _sheet(c, share=c.rng.uniform(0.4, 0.8)),
-        "alveoli": lambda c: _foam(
-            c, spacing=c.rng.uniform(70, 130), wall=c.rng.uniform(5, 11), nuclei=1 / 60
-        ),
-        "adipose": lambda c: _foam(
-            c, spacing=c.rng.uniform(80, 140), wall=c.rng.uniform(1.2, 2.2), nuclei=1 / 350
-        ),
+        "alveoli": lambda c: _foam(c, spacing=c.rng.uniform(70, 130), wall=c.rng.uniform(5, 11), nuclei=1 / 60),
+        "adipose": lambda c: _foam(c, spacing=c.rng.uniform(80, 140), wall=c.rng.uniform(1.2, 2.2), nuclei=1 / 350),
     }[motif](canvas)
 
 
@@ -48,11 +44,7 @@ def populate_stroma(canvas: Canvas) -> None:
             spot = rng.uniform(0, side, 2)
             spread = rng.uniform(14, 60)
         y, x = rng.normal(spot, spread) if rng.random() < 0.75 else rng.uniform(0, side, 2)
-        if (
-            0 <= y < side
-            and 0 <= x < side
-            and (canvas.region[int(y), int(x)] == STROMA or rng.random() < 0.08)
-        ):
+        if 0 <= y < side and 0 <= x < side and (canvas.region[int(y), int(x)] == STROMA or rng.random() < 0.08):
             canvas.seat("Inflammatory", y, x)
 
 
@@ -63,17 +55,13 @@ def _tumour(canvas: Canvas) -> str:
     return "Neoplastic" if canvas.look.malignant else "Epithelial"
 
 
-def _cells(
-    canvas: Canvas, spacing: float, jitter: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _cells(canvas: Canvas, spacing: float, jitter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Voronoi cells of a jittered grid: seeds (N, 2), owner of pixels, px to the border, its direction."""
     rng, side = canvas.rng, canvas.side
     line = np.arange(-spacing, side + 1.5 * spacing, spacing)
     seeds = np.stack(np.meshgrid(line, line * 1.0, indexing="ij"), -1)
     seeds[1::2, :, 1] += spacing / 2
-    seeds = (
-        seeds.reshape(-1, 2) + rng.normal(0, jitter * spacing, (seeds.size // 2, 2)) + rng.uniform(-9, 9, 2)
-    )
+    seeds = seeds.reshape(-1, 2) + rng.normal(0, jitter * spacing, (seeds.size // 2, 2)) + rng.uniform(-9, 9, 2)
     half = np.arange(0, side + 1, 2, dtype=np.float32)
     where = np.stack(np.meshgrid(half, half, indexing="ij"), -1)
     n = len(half)
@@ -111,9 +99,7 @@ def _sheet(canvas: Canvas, share: float, clear: float = 0.0, sinusoids: bool = F
         gaps = np.clip((width - gaps) * 7 + 0.2 * grain, 0, 1) * rng.uniform(0.7, 1.0)
         h, e = h * (1 - gaps), e * (1 - gaps * 0.9)
         canvas.region[gaps > 0.6] = GLASS
-        _seat_along(
-            canvas, gaps > 0.5, rng.poisson(9 * (side / 256) ** 2), ("Connective", "Inflammatory"), (0.7, 0.3)
-        )
+        _seat_along(canvas, gaps > 0.5, rng.poisson(9 * (side / 256) ** 2), ("Connective", "Inflammatory"), (0.7, 0.3))
     canvas.paint(inside, np.clip(h, 0, None), np.clip(e, 0, None))
     canvas.region[(inside > 0.5) & (canvas.region == STROMA)] = EPITHELIUM
     for y, x in seeds:
@@ -123,9 +109,7 @@ def _sheet(canvas: Canvas, share: float, clear: float = 0.0, sinusoids: bool = F
             canvas.seat(_tumour(canvas), y + shift[0], x + shift[1])
 
 
-def _seat_along(
-    canvas: Canvas, where: np.ndarray, number: int, names: tuple, shares: tuple, along=None
-) -> None:
+def _seat_along(canvas: Canvas, where: np.ndarray, number: int, names: tuple, shares: tuple, along=None) -> None:
     places = np.flatnonzero(where)
     for _ in range(number if places.size else 0):
         y, x = divmod(int(canvas.rng.choice(places)), canvas.side)
@@ -147,9 +131,7 @@ def _foam(canvas: Canvas, spacing: float, wall: float, nuclei: float) -> None:
     walls = (border > 0.3 * wall) & (border < wall) & (island < 1.3)
     number = rng.poisson(nuclei * np.count_nonzero(border < wall) * canvas.look.density)
     lining = "Neoplastic" if canvas.look.malignant else "Epithelial"
-    names, shares = (
-        ((lining, "Connective"), (0.6, 0.4)) if wall > 3 else (("Connective", "Connective"), (1, 0))
-    )
+    names, shares = ((lining, "Connective"), (0.6, 0.4)) if wall > 3 else (("Connective", "Connective"), (1, 0))
     _seat_along(canvas, walls, number, names, shares, along)
     if wall > 3:
         _seat_along(canvas, empty > 0.9, rng.poisson(2), ("Inflammatory", "Inflammatory"), (1, 0))
@@ -171,9 +153,7 @@ def _glands(canvas: Canvas, radius, wall, goblet: float, layers: int, packed: bo
             break
 
 
-def _gland(
-    canvas: Canvas, cy: float, cx: float, size: float, wall: float, goblets: float, layers: int
-) -> None:
+def _gland(canvas: Canvas, cy: float, cx: float, size: float, wall: float, goblets: float, layers: int) -> None:
     rng, side = canvas.rng, canvas.side
     orders = np.arange(1, 6)
     angles = np.arange(360) * np.pi / 180
@@ -195,9 +175,7 @@ def _gland(
     h0, e0 = canvas.look.cytoplasm
     grain = texture.window(rng, 2.0, height, width) + texture.window(rng, 1.0, height, width)
     apical = np.clip(depth / wall, 0, 1)
-    lateral = 0.14 * np.cos(
-        turn * (np.pi / 180) * max(6, round(size / 2.2)) + texture.window(rng, 16.0, height, width)
-    )
+    lateral = 0.14 * np.cos(turn * (np.pi / 180) * max(6, round(size / 2.2)) + texture.window(rng, 16.0, height, width))
     inside = np.clip(depth / 1.5, 0, 1)
     h, e = canvas.h[here], canvas.e[here]
     mottle = 0.12 * texture.window(rng, 4.0, height, width)
@@ -226,13 +204,9 @@ def _gland(
             if not (-14 < y < side + 14 and -14 < x < side + 14):
                 continue
             if rng.random() < goblets and layers == 1:
-                _vacuole(
-                    canvas, cy + (r - 0.3 * wall) * np.sin(a), cx + (r - 0.3 * wall) * np.cos(a), 0.28 * wall
-                )
+                _vacuole(canvas, cy + (r - 0.3 * wall) * np.sin(a), cx + (r - 0.3 * wall) * np.cos(a), 0.28 * wall)
             columnar = wall > 32
-            canvas.seat(
-                _tumour(canvas), y, x, a + rng.normal(0, 0.2) if columnar else a + rng.normal(np.pi / 2, 0.7)
-            )
+            canvas.seat(_tumour(canvas), y, x, a + rng.normal(0, 0.2) if columnar else a + rng.normal(np.pi / 2, 0.7))
 
 
 def _vacuole(canvas: Canvas, y: float, x: float, radius: float) -> None:

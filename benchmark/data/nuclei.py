@@ -97,9 +97,7 @@ class Nuclei:
         lookup = np.zeros(len(self.types) + 1, np.int32)
         lookup[ids] = np.arange(1, len(ids) + 1)
         scores = None if self.scores is None else self.scores[ids - 1]
-        return replace(
-            self, instances=lookup[instances], types=self.types[ids - 1], scores=scores, type_map=type_map
-        )
+        return replace(self, instances=lookup[instances], types=self.types[ids - 1], scores=scores, type_map=type_map)
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,7 @@ class PanNukeFiles:
     def per_image(self) -> dict[int, Path]:
         """Raw fold -> folder in CellViT's layout, where the fold is not there as published."""
         found = cellvit_layout.find(self.root) if self.root.is_dir() else {}
-        return {
-            fold: folder for fold, folder in found.items() if fold in FOLDS and not self._ranked(fold, True)
-        }
+        return {fold: folder for fold, folder in found.items() if fold in FOLDS and not self._ranked(fold, True)}
 
     @cached_property
     def _groups(self) -> dict[tuple, dict[str, Member]]:
@@ -77,9 +75,7 @@ class PanNukeFiles:
 
     def _ranked(self, fold: int, whole: bool) -> list[tuple]:
         """Places of a fold: an extracted one before a zip, the shallower before the deeper."""
-        found = [
-            p for p, arrays in self._groups.items() if p[0] == fold and (len(arrays) == len(ARRAYS)) == whole
-        ]
+        found = [p for p, arrays in self._groups.items() if p[0] == fold and (len(arrays) == len(ARRAYS)) == whole]
         return sorted(found, key=lambda place: (_rank(place), place))
 
     def folds(self) -> list[int]:
@@ -97,9 +93,7 @@ class PanNukeFiles:
             self.complain(fold)
         if len(places) > 1 and _rank(places[0]) == _rank(places[1]):
             first, second = (self._groups[place]["images.npy"] for place in places[:2])
-            raise InputError(
-                f"Fold {fold} lies twice below '{self.root}': {first} and {second}; keep one of them."
-            )
+            raise InputError(f"Fold {fold} lies twice below '{self.root}': {first} and {second}; keep one of them.")
         inside = [m for m in self.listing.members if m.name == "provenance.csv"]
         inside = [m for m in inside if (str(m.file) if m.inner else "", m.below[:-1]) == places[0][1:]]
         return PublishedFold(self._groups[places[0]], self.beside(fold) or next(iter(inside), None))
@@ -138,17 +132,13 @@ def origins(provenance: Member | None, n: int) -> list[Origin]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise archive.unreadable(provenance, error) from error
     if len(rows) != n:
-        raise InputError(
-            f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it."
-        )
+        raise InputError(f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it.")
     if "types_real" not in rows[0]:
         found = ", ".join(map(str, rows[0]))
         raise InputError(f"{provenance}: expected the column types_real, found {found}; correct its header.")
     order = [str(row.get("index", i)).strip() for i, row in enumerate(rows)]
     if sorted(order) != sorted(map(str, range(n))):
-        raise InputError(
-            f"{provenance}: expected the column index to hold each of 0..{n - 1} once; correct it."
-        )
+        raise InputError(f"{provenance}: expected the column index to hold each of 0..{n - 1} once; correct it.")
     result = [Origin()] * n
     for i, row in zip(order, rows):
         typed = (row["types_real"] or "").strip() in REAL_TYPES

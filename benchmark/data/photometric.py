@@ -87,9 +87,7 @@ def shift_brightness(image: np.ndarray, rng: np.random.Generator, limit: float =
     return _bytes(image + np.float32(rng.uniform(-limit, limit)))
 
 
-def scale_contrast(
-    image: np.ndarray, rng: np.random.Generator, low: float = 0.75, high: float = 1.25
-) -> np.ndarray:
+def scale_contrast(image: np.ndarray, rng: np.random.Generator, low: float = 0.75, high: float = 1.25) -> np.ndarray:
     """Distance from each channel's mean times a factor from low..high."""
     levels = image.astype(np.float32)
     return _bytes(_blend(levels, levels.mean((0, 1)), rng.uniform(low, high)))
@@ -112,9 +110,7 @@ def superpixels(
         return image
     shape = image.shape[:2]
     scale = min(1.0, max_size / max(shape))
-    small = (
-        _resize(image, tuple(round(s * scale) for s in shape), 1) if scale < 1 else image.astype(np.float32)
-    )
+    small = _resize(image, tuple(round(s * scale) for s in shape), 1) if scale < 1 else image.astype(np.float32)
     labels = slic(small / 255, n_segments=segments, compactness=10, start_label=0, channel_axis=2)
     area = np.maximum(np.bincount(labels.ravel()), 1)
     # SLIC may return more segments than asked for; the choice is repeated cyclically

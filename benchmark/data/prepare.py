@@ -48,7 +48,21 @@ class Prepared:
                     f"Split {k} of '{self.name}' needs fold {fold}, found folds {sorted(self.folds)}; "
                     f"prepare split {k}."
                 )
+        self._check_apart(k, split)
         return split
+
+    def _check_apart(self, k: int, split: Split) -> None:
+        """Raises InputError when an image stands on two sides: validation must never be test."""
+        seen: dict[tuple[int, int], str] = {}
+        for side, parts in _sides(split).items():
+            for part in parts:
+                for row in self._part(part)[1].tolist():
+                    other = seen.setdefault((part.fold, row), side)
+                    if other != side:
+                        raise InputError(
+                            f"Split {k} of '{self.name}' has image {row} of fold {part.fold} on the sides "
+                            f"{other} and {side}; an image may stand on one side only."
+                        )
 
     def fingerprint(self, k: int) -> str:
         """Hex digest of all that split k shows: the content of its folds, classes, resolution and sides.
@@ -152,26 +166,19 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     for number, fold in prepared.folds.items():
         first = seen.setdefault(fold.meta["hashes"]["images.npy"], number)
         if first != number:
-            said.append(
-                f"{name}: WARNING: folds {first} and {number} hold the same images; one is a "
-                "mislabelled copy."
-            )
+            said.append(f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy.")
     if split is not None:
         sources = {side: set(prepared.subset(split, side).sources) - {""} for side in SIDES}
         shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
         if shared:
-            said.append(
-                f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split."
-            )
+            said.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
     return said
 
 
 def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool) -> CachedFold:
     folder = _folder(source, fold, identity, cache)
     if cache.exists() and not cache.is_dir():
-        raise InputError(
-            f"A file stands at '{cache}', where the folder for prepared data should be; move it away."
-        )
+        raise InputError(f"A file stands at '{cache}', where the folder for prepared data should be; move it away.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"A file stands at '{folder}', where a prepared fold should be; move it away.")
     if folder.exists() and (found := _opened(folder)):

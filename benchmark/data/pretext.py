@@ -22,9 +22,7 @@ TASKS = {
     "coverage": slice(0, 16),  # share of each of the 4×4 cells that is nucleus
     "rim": slice(16, 32),  # share of each cell whose right or lower neighbour belongs to another label
     "centre": slice(32, 48),  # whether a nucleus' centre of mass lies in the cell
-    "types": slice(
-        48, 48 + N_CLASSES * QUARTERS**2
-    ),  # share of each of the 2×2 quarters that each type covers
+    "types": slice(48, 48 + N_CLASSES * QUARTERS**2),  # share of each of the 2×2 quarters that each type covers
 }
 CHANNELS = 48 + N_CLASSES * QUARTERS**2
 

@@ -90,9 +90,7 @@ def weights(
     return tissue / tissue.max() + cell / cell.max()
 
 
-def tissue_weights(
-    tissues: list[str], gamma: float, tissue_counts: dict[str, int] | None = None
-) -> np.ndarray:
+def tissue_weights(tissues: list[str], gamma: float, tissue_counts: dict[str, int] | None = None) -> np.ndarray:
     """float64 (N,): weight of each image by the frequency of its tissue."""
     names, which, n = np.unique(np.asarray(tissues), return_inverse=True, return_counts=True)
     counts = {str(name): int(k) for name, k in zip(names, n)} | (tissue_counts or {})

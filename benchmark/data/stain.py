@@ -54,9 +54,7 @@ def draw_stain(rng: np.random.Generator, strength: float = 1.0) -> Stain:
     )
 
 
-def develop(
-    rng: np.random.Generator, h: np.ndarray, e: np.ndarray, dye: np.ndarray | None, stain: Stain
-) -> np.ndarray:
+def develop(rng: np.random.Generator, h: np.ndarray, e: np.ndarray, dye: np.ndarray | None, stain: Stain) -> np.ndarray:
     """The scanned image of a section.
 
     Args:

@@ -41,9 +41,7 @@ class Fibres:
         self.theta = rng.uniform(0, np.pi)
         y, x = grid(side)
         self.across = y * np.cos(self.theta) - x * np.sin(self.theta)
-        self.across = self.across + waviness * (
-            window(rng, 32.0, side, side) + 0.25 * window(rng, 16.0, side, side)
-        )
+        self.across = self.across + waviness * (window(rng, 32.0, side, side) + 0.25 * window(rng, 16.0, side, side))
         self.along = x * np.cos(self.theta) + y * np.sin(self.theta)
         self.rng = rng
 

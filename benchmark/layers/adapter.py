@@ -157,9 +157,7 @@ class ViTAdapter(nn.Module):
     ):
         super().__init__()
         if depth % 4 or interactions < 1 or depth % interactions:
-            raise ValueError(
-                f"interactions is {interactions}; it must divide the depth {depth}, and so must 4"
-            )
+            raise ValueError(f"interactions is {interactions}; it must divide the depth {depth}, and so must 4")
         self.cls_in_vit, self.vit_features = cls_in_vit, vit_features
         self.taps = {depth * k // 4 for k in (1, 2, 3, 4)}
         self.level_embed = nn.Parameter(torch.randn(3, dim))

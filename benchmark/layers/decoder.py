@@ -14,9 +14,7 @@ PARTS |= {"up1": "decoder1_upsampler", "head": "decoder0_header"}
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     """3 x 3 convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def deconv_block(inputs: int, outputs: int) -> nn.Sequential:
@@ -44,9 +42,7 @@ class Branch(nn.Module):
         w0, w1, w2, w3 = widths
         up = nn.ConvTranspose2d
         self.bottleneck = nn.Sequential(deconv_block(dim, w3)) if pyramid else up(dim, w3, 2, 2)
-        self.up3 = nn.Sequential(
-            conv_block(2 * w3, w3), conv_block(w3, w3), conv_block(w3, w3), up(w3, w2, 2, 2)
-        )
+        self.up3 = nn.Sequential(conv_block(2 * w3, w3), conv_block(w3, w3), conv_block(w3, w3), up(w3, w2, 2, 2))
         self.up2 = nn.Sequential(conv_block(2 * w2, w2), conv_block(w2, w2), up(w2, w1, 2, 2))
         self.up1 = nn.Sequential(conv_block(2 * w1, w1), conv_block(w1, w1), up(w1, w0, 2, 2))
         self.head = nn.Sequential(conv_block(2 * w0, w0), conv_block(w0, w0), nn.Conv2d(w0, outputs, 1))
@@ -81,9 +77,7 @@ class HVDecoder(nn.Module):
                 nn.Sequential(conv_block(dim, c), conv_block(c, c)) for c in (w1, w2, bottom)
             )
         else:
-            self.skip1 = nn.Sequential(
-                deconv_block(dim, wide), deconv_block(wide, half), deconv_block(half, w1)
-            )
+            self.skip1 = nn.Sequential(deconv_block(dim, wide), deconv_block(wide, half), deconv_block(half, w1))
             self.skip2 = nn.Sequential(deconv_block(dim, wide), deconv_block(wide, w2))
             self.skip3 = nn.Sequential(deconv_block(dim, bottom))
         outputs = {"np": 2, "hv": 2} | ({"tp": classes + 1} if classes else {})

@@ -37,9 +37,7 @@ class DenseUp(nn.Module):
     def __init__(self, inputs: int, outputs: int, middle: int, growth: int, depth: int, kernel: int):
         super().__init__()
         self.enter = nn.Conv2d(inputs, outputs, kernel, bias=False)
-        self.units = nn.ModuleList(
-            DenseUnit(outputs + i * growth, middle, growth, kernel) for i in range(depth)
-        )
+        self.units = nn.ModuleList(DenseUnit(outputs + i * growth, middle, growth, kernel) for i in range(depth))
         self.channels = outputs + depth * growth
         self.out = nn.BatchNorm2d(self.channels)
         self.leave = nn.Conv2d(self.channels, self.channels, 1, bias=False)

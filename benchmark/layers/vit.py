@@ -103,9 +103,7 @@ def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: st
     wrong += [f"{k} is not part of it" for k in state if k not in own]
     if wrong:
         found = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise InputError(
-            f"Weights {source} do not fit backbone '{name}' ({found}); pass a file of that model."
-        )
+        raise InputError(f"Weights {source} do not fit backbone '{name}' ({found}); pass a file of that model.")
     vit.load_state_dict(state)
 
 

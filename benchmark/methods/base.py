@@ -94,9 +94,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(
-        self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def loss(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Named, weighted loss terms; the harness sums and logs them.
 
         `batch` holds the stacked targets plus typed (B,) bool, tissue (B,) int64 (-1 = none of the known).
@@ -157,10 +155,7 @@ class Method(nn.Module):
         padded, (top, left) = pad_to(images, rows * core + 2 * self.margin, cols * core + 2 * self.margin)
         top, left = top - self.margin, left - self.margin
         grid = [
-            [
-                self(padded[..., r * core : r * core + self.tile, c * core : c * core + self.tile])
-                for c in range(cols)
-            ]
+            [self(padded[..., r * core : r * core + self.tile, c * core : c * core + self.tile]) for c in range(cols)]
             for r in range(rows)
         ]
         out = {}

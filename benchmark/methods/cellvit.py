@@ -32,7 +32,7 @@ RECIPE = {
     "precision": "fp16",
     "clip": 0.0,
     "augment": "cellvit",
-    "sampling": {"strategy": "cell+tissue", "gamma": 0.85},
+    "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
 }
 
 

@@ -36,7 +36,7 @@ RECIPE = {
     "precision": "fp32",
     "clip": 0.0,
     "augment": "cellvta",
-    "sampling": {"strategy": "cell+tissue", "gamma": 0.85},
+    "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
 }
 
 

@@ -103,9 +103,7 @@ class HoVerNet(Method):
         _one_of("encoder", encoder, ENCODERS)
         channels = round(64 * width)
         if channels < 8 or channels % 8 or channels != 64 * width:
-            raise InputError(
-                f"hovernet's width is {width}; 64 × width must be a multiple of 8, such as 0.125 or 0.5."
-            )
+            raise InputError(f"hovernet's width is {width}; 64 × width must be a multiple of 8, such as 0.125 or 0.5.")
         if not isinstance(dense, int) or dense < 2 or dense % 2:
             raise InputError(f"hovernet's dense is {dense}; expected an even number of at least 2.")
         self.cross_msge = cross_msge
@@ -160,17 +158,13 @@ class HoVerNet(Method):
         """
         for side in images.shape[-2:]:
             if (side - self.stem_loss) % self.multiple or side <= 2 * self.margin:
-                raise ValueError(
-                    f"input side {side} does not fit; use input_side(), such as {self.input_side(side)}"
-                )
+                raise ValueError(f"input side {side} does not fit; use input_side(), such as {self.input_side(side)}")
         # channels last: a third faster on a CPU, where these narrow maps are bound by memory
         images = self.normalise(images).contiguous(memory_format=torch.channels_last)
         maps = self.encoder(images)
         return {name: branch(maps) for name, branch in self.branches.items()}
 
-    def loss(
-        self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def loss(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Cross-entropy and Dice of np and tp, squared error of hv and of its gradients; weights 1."""
         height, width = batch["np"].shape[-2:]
         out = {k: centre(v, height, width) for k, v in outputs.items()}
@@ -225,16 +219,12 @@ class HoVerNet(Method):
             raise InputError(f"hovernet's weights: expected a local file, found no file '{path}'.")
         state = adapt(torch.load(path, map_location="cpu", weights_only=True))
         own = self.state_dict()
-        wrong = [
-            k for k in own if k.startswith("encoder.") and (k not in state or state[k].shape != own[k].shape)
-        ]
+        wrong = [k for k in own if k.startswith("encoder.") and (k not in state or state[k].shape != own[k].shape)]
         if wrong:
             raise InputError(
                 f"{path}: not the encoder that hovernet was built with ('{wrong[0]}' is absent or differs)."
             )
-        self.load_state_dict(
-            {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False
-        )
+        self.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
 
 
 def _one_of(name: str, value: str, known) -> None:

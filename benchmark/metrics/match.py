@@ -85,9 +85,7 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float)
     """
     true_map, pred_map = _labels(true_instances, "true_instances"), _labels(pred_instances, "pred_instances")
     if true_map.shape != pred_map.shape:
-        raise ValueError(
-            f"pred_instances has shape {pred_map.shape}, expected that of true_instances {true_map.shape}"
-        )
+        raise ValueError(f"pred_instances has shape {pred_map.shape}, expected that of true_instances {true_map.shape}")
     if not (np.isscalar(mpp) and mpp > 0):
         raise ValueError(f"mpp is {mpp!r}, expected a positive number of micrometres per pixel")
     true_types = _types(true_types, true_map.shape, "true_types")
@@ -95,12 +93,8 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float)
     type_maps = [t for t in (true_types, pred_types) if t.ndim == 2]
     runs = encode([true_map, pred_map, *type_maps])
     values = iter(runs.values[2:])
-    true = _Cells(
-        runs, runs.values[0], next(values) if true_types.ndim == 2 else true_types, true_types.ndim, "true"
-    )
-    pred = _Cells(
-        runs, runs.values[1], next(values) if pred_types.ndim == 2 else pred_types, pred_types.ndim, "pred"
-    )
+    true = _Cells(runs, runs.values[0], next(values) if true_types.ndim == 2 else true_types, true_types.ndim, "true")
+    pred = _Cells(runs, runs.values[1], next(values) if pred_types.ndim == 2 else pred_types, pred_types.ndim, "pred")
 
     cell_true, cell_pred, pixels = sum_by_pair(true.cell, pred.cell, runs.length, len(pred.type))
     of_true, of_pred = true.object[cell_true], pred.object[cell_pred]
@@ -148,14 +142,10 @@ class _Cells:
             if ndim == 0:
                 types = np.zeros(n - 1, np.int64)
             if len(types) != n - 1:
-                raise ValueError(
-                    f"{name}_types has {len(types)} entries, expected {n - 1}: one per instance id"
-                )
+                raise ValueError(f"{name}_types has {len(types)} entries, expected {n - 1}: one per instance id")
             self.cell, self.object = self.label, np.arange(n)
             self.type = np.concatenate([np.zeros(1, np.int64), types])
-        self.cell_area = np.bincount(self.cell, weights=runs.length, minlength=len(self.object)).astype(
-            np.int64
-        )
+        self.cell_area = np.bincount(self.cell, weights=runs.length, minlength=len(self.object)).astype(np.int64)
         self.area = np.bincount(self.object, weights=self.cell_area, minlength=n).astype(np.int64)
 
     def majority(self) -> np.ndarray:
@@ -173,14 +163,9 @@ class _Cells:
         pair."""
         n, (height, width) = len(self.ids), runs.shape
         area = np.maximum(self.area, 1)
-        x = (
-            np.bincount(self.label, weights=runs.length * (runs.col + (runs.length - 1) / 2), minlength=n)
-            / area
-        )
+        x = np.bincount(self.label, weights=runs.length * (runs.col + (runs.length - 1) / 2), minlength=n) / area
         y = np.bincount(self.label, weights=runs.length * runs.row, minlength=n) / area
-        at_edge = (
-            (runs.row == 0) | (runs.row == height - 1) | (runs.col == 0) | (runs.col + runs.length == width)
-        )
+        at_edge = (runs.row == 0) | (runs.row == height - 1) | (runs.col == 0) | (runs.col + runs.length == width)
         border = np.zeros(n, bool)
         border[self.label[at_edge]] = True
         best = np.zeros(n)

@@ -97,9 +97,7 @@ class Records:
         folder = Path(folder)
         missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
         if missing:
-            raise ValueError(
-                f"'{folder}' holds no {missing[0]}.parquet, expected the records of a finished run"
-            )
+            raise ValueError(f"'{folder}' holds no {missing[0]}.parquet, expected the records of a finished run")
         return cls(*(pd.read_parquet(folder / f"{name}.parquet", engine="pyarrow") for name in TABLES))
 
     @cached_property

@@ -75,9 +75,7 @@ def confusion(records: Records, classes: list[str]) -> pd.DataFrame:
     return frame.loc[used, used].rename_axis(index="true", columns="pred")
 
 
-def _pooled(
-    records: Records, group, names: list[str], border: bool, usable: np.ndarray | None = None
-) -> pd.DataFrame:
+def _pooled(records: Records, group, names: list[str], border: bool, usable: np.ndarray | None = None) -> pd.DataFrame:
     nuclei = records.nuclei
     kept = np.ones(len(nuclei), bool) if usable is None else usable
     if not border:
@@ -88,9 +86,7 @@ def _pooled(
 
     def count(mask, weights=None):
         mask = mask & kept
-        return np.bincount(
-            bins[mask], weights=None if weights is None else weights[mask], minlength=len(names)
-        )
+        return np.bincount(bins[mask], weights=None if weights is None else weights[mask], minlength=len(names))
 
     tp, fn, fp = count(true & paired), count(true & ~paired), count(~true & ~paired)
     tally = Tally(tp, fp, fn, count(true & paired, nuclei["iou"].to_numpy()).astype(np.float64))

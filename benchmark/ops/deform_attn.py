@@ -86,9 +86,7 @@ def _check(value, spatial_shapes, sampling_locations, attention_weights) -> list
     queries, points = sampling_locations.shape[1], sampling_locations.shape[4]
     expected = (batch, queries, heads, len(shapes), points)
     if tuple(sampling_locations.shape) != (*expected, 2):
-        raise ValueError(
-            f"sampling_locations has shape {tuple(sampling_locations.shape)}, expected {(*expected, 2)}"
-        )
+        raise ValueError(f"sampling_locations has shape {tuple(sampling_locations.shape)}, expected {(*expected, 2)}")
     if tuple(attention_weights.shape) != expected:
         raise ValueError(f"attention_weights has shape {tuple(attention_weights.shape)}, expected {expected}")
     return shapes
@@ -123,9 +121,7 @@ class MSDeformAttn(nn.Module):
         ValueError: dim * ratio is no multiple of heads.
     """
 
-    def __init__(
-        self, dim: int, heads: int = 8, levels: int = 1, points: int = 4, ratio: float = 1.0, backend=None
-    ):
+    def __init__(self, dim: int, heads: int = 8, levels: int = 1, points: int = 4, ratio: float = 1.0, backend=None):
         super().__init__()
         width = int(dim * ratio)
         if width < heads or width % heads:

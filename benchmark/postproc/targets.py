@@ -16,9 +16,7 @@ MIN_SIDE = 2  # a widened box thinner than this is skipped: its instance keeps 0
 MIN_PIXELS = 30  # HoVer-Net: fewer pixels than this inside the crop, and the instance keeps 0
 
 
-def hv_targets(
-    instances: np.ndarray, variant: str = "cellvit", crop: tuple[int, int] | None = None
-) -> np.ndarray:
+def hv_targets(instances: np.ndarray, variant: str = "cellvit", crop: tuple[int, int] | None = None) -> np.ndarray:
     """Distance maps of all instances, 0 on background.
 
     Args:
@@ -38,9 +36,7 @@ def hv_targets(
     """
     instances = np.asarray(instances)
     if instances.ndim != 2 or instances.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected a (height, width) map of integer ids, found {instances.dtype} {instances.shape}"
-        )
+        raise ValueError(f"expected a (height, width) map of integer ids, found {instances.dtype} {instances.shape}")
     if instances.min(initial=0) < 0:
         raise ValueError("expected ids >= 0, found a negative one")
     if variant == "hovernet":
@@ -88,9 +84,7 @@ def _python_slice(box: tuple[slice, slice]) -> tuple[slice, slice]:
 def _distances(labels: np.ndarray, boxes: list) -> np.ndarray:
     """float32 (2, H, W) for the labels that have a box; the whole map in one pass, no mask per instance."""
     maps = np.zeros((2, *labels.shape), np.float32)
-    kept = np.array(
-        [k for k, box in enumerate(boxes) if box is not None and _wide(box, labels.shape)], np.intp
-    )
+    kept = np.array([k for k, box in enumerate(boxes) if box is not None and _wide(box, labels.shape)], np.intp)
     if not len(kept):
         return maps
     rank = np.full(len(boxes) + 1, -1, np.intp)
@@ -114,6 +108,5 @@ def _distances(labels: np.ndarray, boxes: list) -> np.ndarray:
 def _wide(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
     """Whether the widened box, clipped to the image, has both sides of at least MIN_SIDE pixels."""
     return all(
-        min(side.stop + MARGIN, length) - max(side.start - MARGIN, 0) >= MIN_SIDE
-        for side, length in zip(box, shape)
+        min(side.stop + MARGIN, length) - max(side.start - MARGIN, 0) >= MIN_SIDE for side, length in zip(box, shape)
     )

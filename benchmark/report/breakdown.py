@@ -6,9 +6,7 @@ from benchmark.report.sizes import TABLE_EDGES, bin_names, bounds, scores_of
 from benchmark.report.stats import Summary, summarise
 
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
-MEANS = tuple(
-    f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ")
-)  # csv only
+MEANS = tuple(f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ"))  # csv only
 COSTS = ("params", "trainable", "images_per_second", "decode_ms", "train_seconds", "pretrain_seconds")
 MEMORY = ("rss", "cuda")
 MIB = 2.0**-20
@@ -42,9 +40,7 @@ def main_table(group: Group, protocol: str, values: dict) -> Table:
         table.records.append(record)
     table.blocks.append(Block(cells, left=2))
     if any(row[8] != "–" for row in cells[1:]):
-        table.notes.insert(
-            1, "Peak memory: rss is main memory of the process, cuda is memory allocated on the GPU."
-        )
+        table.notes.insert(1, "Peak memory: rss is main memory of the process, cuda is memory allocated on the GPU.")
     return table
 
 
@@ -54,16 +50,12 @@ def tissue_table(group: Group, protocol: str, values: dict) -> Table | None:
     A tissue that the data set does not list stands last, under its own name: it is not in the overall mean.
     """
     known = group.names("tissues")
-    scored = [
-        k.split("/", 1)[1].rsplit("/", 1)[0] for v in values.values() for k in v if k.startswith("tissue/")
-    ]
+    scored = [k.split("/", 1)[1].rsplit("/", 1)[0] for v in values.values() for k in v if k.startswith("tissue/")]
     others = {name: f"{name} (not in the mean)" for name in sorted(set(scored) - set(known))}
     named = {name: name for name in known if name in scored} | others
     keys = {shown: {m: f"tissue/{name}/{m}" for m in ("bPQ", "mPQ")} for name, shown in named.items()}
     return (
-        _breakdown(group, protocol, values, "tissues", "tissue", keys, {"bPQ": "bPQ", "mPQ": "mPQ"})
-        if keys
-        else None
+        _breakdown(group, protocol, values, "tissues", "tissue", keys, {"bPQ": "bPQ", "mPQ": "mPQ"}) if keys else None
     )
 
 
@@ -106,9 +98,7 @@ def size_table(group: Group, scores: dict) -> Table | None:
         "Nuclei are matched once on the whole image and pooled over the images of a run; hits "
         "and misses stand in the bin of the true nucleus, false positives in that of the predicted one.",
     )
-    by_fold = {
-        run.id.fold: scores[run.folder].table["n_true"] for run in group.runs if scores.get(run.folder)
-    }
+    by_fold = {run.id.fold: scores[run.folder].table["n_true"] for run in group.runs if scores.get(run.folder)}
     for metric in ("PQ", "recall"):
         cells = [["size", "true nuclei", *(row.label for row in group.rows)]]
         for b, (name, (low, high)) in enumerate(zip(bin_names(TABLE_EDGES), bounds(TABLE_EDGES))):
@@ -170,9 +160,7 @@ def notes(group: Group) -> list[str]:
     if hardware:
         out.append(f"Hardware: {'; '.join(hardware)}.")
     if len(hardware) > 1:
-        out.append(
-            "Speed and memory were measured on different machines and are not comparable between them."
-        )
+        out.append("Speed and memory were measured on different machines and are not comparable between them.")
     return out + group.notes()
 
 

@@ -69,9 +69,7 @@ def runs(results: Path, stream=None) -> list[Run]:
     """
     results, stream = Path(results), stream or sys.stderr
     if results.exists() and not results.is_dir():
-        raise InputError(
-            f"{results} is a file; expected the results folder. Move the file or name another folder."
-        )
+        raise InputError(f"{results} is a file; expected the results folder. Move the file or name another folder.")
     out = []
     folders = [results] if results.exists() else []
     for _ in range(3):  # dataset, method, run
@@ -117,17 +115,13 @@ def _read(folder: Path, stream) -> Run | None:
     config, metrics = _json(folder / "config.json"), _json(folder / "metrics.json")
     for key, kind in EXPECTED.items():
         if not isinstance(config.get(key), kind):
-            raise ValueError(
-                f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}"
-            )
+            raise ValueError(f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}")
     for key, kind in OPTIONAL.items():
         if not isinstance(config.get(key), kind | None):
             raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected an object")
     told = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"])
     if told != identity:
-        raise ValueError(
-            f"config.json describes {told}, the folder {identity}; a run moved or copied by hand?"
-        )
+        raise ValueError(f"config.json describes {told}, the folder {identity}; a run moved or copied by hand?")
     if not isinstance(metrics.get("protocols"), dict):
         raise ValueError("metrics.json: 'protocols' is missing")
     for key in ("n_untyped", "n_images"):

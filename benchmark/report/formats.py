@@ -69,9 +69,7 @@ def markdown(table: Table) -> str:
         ]
         rule = (
             "|"
-            + "|".join(
-                f"{'-' * (w + 2)}" if i < block.left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths)
-            )
+            + "|".join(f"{'-' * (w + 2)}" if i < block.left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths))
             + "|"
         )
         out += [block.title, ""] if block.title else []

@@ -64,9 +64,7 @@ class Group:
         out = []
         untyped = {(r.id.fold, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
         for fold, n, total in sorted(u for u in untyped if u[1]):
-            out.append(
-                f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types."
-            )
+            out.append(f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types.")
         if self.kind == "main":
             recipes = [_flat(r.config["recipe"]) for r in self.runs if r.config.get("recipe")]
             differ = sorted(k for k in set().union(*recipes) if len({r.get(k) for r in recipes}) > 1)

@@ -31,9 +31,7 @@ def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size
     lines = [(row, line) for row, line in lines if any(point["drawn"] for point in line)]
     if not lines:
         return
-    by_fold = {
-        run.id.fold: scores[run.folder].curve["n_true"] for run in group.runs if scores.get(run.folder)
-    }
+    by_fold = {run.id.fold: scores[run.folder].curve["n_true"] for run in group.runs if scores.get(run.folder)}
     counts = np.sum([c.to_numpy() for c in by_fold.values()], axis=0)
     _save(_draw(group, lines, counts), Path(folder) / name)
     write_file(Path(folder) / f"{name}.csv", to_csv([point for _, line in lines for point in line]).encode())
@@ -106,9 +104,7 @@ def _bars(axes, counts: np.ndarray, diameters: list[float]) -> None:
     left = min(min(diameters) - 0.8, CURVE_EDGES[0] - 1.5)
     right = max(max(diameters) + 0.8, CURVE_EDGES[-1] + 1.5)
     edges = np.array([left, *CURVE_EDGES, right])
-    axes.bar(
-        edges[:-1], counts, np.diff(edges), align="edge", color="#BBBBBB", edgecolor="white", linewidth=0.6
-    )
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color="#BBBBBB", edgecolor="white", linewidth=0.6)
     axes.set_xlim(left, right)
     axes.set_ylim(0, max(1, counts.max()) * 1.1)
     axes.set_ylabel("nuclei")

@@ -41,9 +41,7 @@ def size_scores(run: Run) -> SizeScores | None:
         skipped(run.folder, f"its records cannot be read ({type(error).__name__}: {error})")
         return None
     of_bin = np.digitize(diameters, CURVE_EDGES)
-    medians = [
-        np.median(diameters[of_bin == b]) if (of_bin == b).any() else np.nan for b in range(len(curve))
-    ]
+    medians = [np.median(diameters[of_bin == b]) if (of_bin == b).any() else np.nan for b in range(len(curve))]
     return SizeScores(table, curve.assign(d_um=medians))
 
 

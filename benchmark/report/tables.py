@@ -85,8 +85,6 @@ def protocol_values(run: Run, protocol: str) -> dict:
     try:
         summary = current.summary(run.records(), run.config["classes"], run.config["tissues"])
     except UNREADABLE as error:
-        skipped(
-            run.folder, f"no scores under {protocol} version {current.version}, and its records fail: {error}"
-        )
+        skipped(run.folder, f"no scores under {protocol} version {current.version}, and its records fail: {error}")
         return {}
     return dict(summary) | {"version": current.version}

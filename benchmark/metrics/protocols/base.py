@@ -95,15 +95,13 @@ def tissue_names(images: pd.DataFrame, tissues: list[str]) -> list[str]:
 def summarise(images: pd.DataFrame, classes: list[str], tissues: list[str], tissue_columns: tuple[str, ...]):
     """(image means, tissue entries, means over the listed tissues) of a frame of images."""
     means = {
-        c: nanmean(images[c].to_numpy())
-        for c in ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ", "Dice", "Jaccard", "AJI")
+        c: nanmean(images[c].to_numpy()) for c in ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ", "Dice", "Jaccard", "AJI")
     }
     for k, name in enumerate(classes, start=1):
         means[f"PQ_{name}"] = nanmean(images[f"PQ_{k}"].to_numpy())
     of = images["tissue"].to_numpy()
     table = {
-        c: {t: nanmean(images[c].to_numpy()[of == t]) for t in tissue_names(images, tissues)}
-        for c in tissue_columns
+        c: {t: nanmean(images[c].to_numpy()[of == t]) for t in tissue_names(images, tissues)} for c in tissue_columns
     }
     entries = {f"tissue/{t}/{c}": v for c, row in table.items() for t, v in row.items()}
     over_tissues = {c: nanmean([row[t] for t in tissues]) for c, row in table.items()}

@@ -52,9 +52,7 @@ class CellViT(Protocol):
             scored[k] = _several_values(image, of_true, pixels, whole)
         pred = _select(columns.pred, kept & ((type_ > 0) | ~has_types))
         binary = tally(image, true, pred, pixels, n)
-        out = frame(
-            records, n_classes, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6
-        )
+        out = frame(records, n_classes, tallies, scored, binary, _several_values(image, true, pixels, whole), eps=1e-6)
         out["Dice"] = np.where(records.images["n_true"] > 0, dice(records), 0.0)
         out["Jaccard"] = jaccard(records)
         true, pred, rows, _ = pairs
@@ -85,9 +83,7 @@ class CellViT(Protocol):
         that the CellViT paper prints."""
         true, pred, rows, cols = pairs = self.pairs(records)
         images = self._images(records, len(classes), pairs)
-        means, entries, over_tissues = summarise(
-            images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard", "AJI")
-        )
+        means, entries, over_tissues = summarise(images, classes, tissues, ("bPQ", "mPQ", "Dice", "Jaccard", "AJI"))
         headline = {f"tissue_mean/{c}": over_tissues[c] for c in ("bPQ", "mPQ")}
         found = len(rows)
         detection = dict(
@@ -122,9 +118,7 @@ def _select(nucleus: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return nucleus * np.concatenate([[False], chosen])[nucleus]
 
 
-def _several_values(
-    image: np.ndarray, nucleus: np.ndarray, pixels: np.ndarray, whole: np.ndarray
-) -> np.ndarray:
+def _several_values(image: np.ndarray, nucleus: np.ndarray, pixels: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """bool (n,): images in which the map of these nuclei holds more than one value, background included."""
     n = len(whole)
     inside = nucleus > 0

@@ -1,0 +1,90 @@
+"""Schedules, the order of draws, and splits: what a recipe promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import optim, registry
+from benchmark.data.prepare import SIDES, prepare
+from benchmark.data.source import Part, Split
+from benchmark.errors import InputError
+from benchmark.loader import Crops, Draws
+from tests.conftest import TINY
+
+PLAN = {"warmup": 0.1, "gamma": 0.95, "final": 0.01}
+
+
+def test_exponential_schedule_is_the_one_that_ran():
+    factors = [optim.lr_factor({"name": "exponential", **PLAN}, e, 100, 3, 10) for e in (0, 1, 99)]
+    assert factors == pytest.approx([1.0, 0.95, 0.95**99])
+
+
+def test_cosine_schedule_warms_up_and_ends_low():
+    plan = {"name": "cosine", **PLAN}
+    factors = [optim.lr_factor(plan, e, 10, s, 10) for e in range(10) for s in range(10)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == pytest.approx(1.0) and max(factors) == pytest.approx(1.0)
+    assert factors[-1] < 0.02 and all(a >= b for a, b in zip(factors[10:], factors[11:]))
+
+
+def test_step_schedule_is_hovernets():
+    plan = {"name": "step", **PLAN, "gamma": 0.1}
+    assert [optim.lr_factor(plan, e, 50, 0, 1) for e in (0, 24, 25, 49)] == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_unknown_schedule_and_optimiser_are_refused():
+    with pytest.raises(InputError, match="expected cosine"):
+        optim.lr_factor({"name": "linear", **PLAN}, 0, 1, 0, 1)
+    method = registry.build("decoder_only@debug", 5, 6)
+    with pytest.raises(InputError, match="expected adamw"):
+        optim.optimiser(method, {"name": "lion", "lr": 1e-3, "betas": (0.9, 0.9), "weight_decay": 0})
+
+
+def test_automatic_precision_is_fp32_on_a_cpu():
+    assert optim.precision("auto", torch.device("cpu")) == "fp32"
+    assert optim.precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_ranks_share_each_batch_and_together_draw_what_one_process_draws():
+    weights = np.arange(1.0, 11.0)
+    alone = Draws(weights, 24, 8, seed=3)
+    pair = [Draws(weights, 24, 8, seed=3, rank=r, world=2) for r in range(2)]
+    for draws in (alone, *pair):
+        draws.epoch = 5
+    for whole, left, right in zip(alone, *pair, strict=True):
+        assert whole == left + right and len(left) == len(right) == 4
+    other = Draws(weights, 24, 8, seed=3)
+    assert list(other) != list(alone), "every epoch has its own draws"
+
+
+def test_crops_depend_on_seed_epoch_and_position_only(cache):
+    data = prepare(registry.dataset(TINY), cache, split=1)
+    method = registry.build("hovernet@debug", 5, 6)
+    recipe = {"crop": 64, "augment": "matched"}
+
+    def item(key, seed=0):
+        return Crops(data.subset(1, "train"), method, recipe, data.tissues, seed)[key]
+
+    first = item((0, 1, 2))
+    assert all(torch.equal(v, item((0, 1, 2))[k]) for k, v in first.items())
+    for other in (item((1, 1, 2)), item((0, 2, 2)), item((0, 1, 2), seed=1)):
+        assert not torch.equal(first["image"], other["image"])
+    side = method.input_side(64)
+    assert first["image"].shape == (3, side, side) and side >= 64 + 2 * method.margin
+    assert first["np"].shape == (64, 64)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_sides_of_a_split_share_no_image_and_no_slide(cache, k):
+    data = prepare(registry.dataset(TINY), cache, split=k)
+    subsets = {side: data.subset(k, side) for side in SIDES}
+    for a, b in [("train", "val"), ("train", "test"), ("val", "test")]:
+        assert not set(subsets[a].image_ids) & set(subsets[b].image_ids)
+        assert not set(subsets[a].sources) & set(subsets[b].sources)
+
+
+def test_an_image_on_two_sides_is_refused(cache):
+    data = prepare(registry.dataset(TINY), cache, split=1)
+    data._source.split = lambda k, sources: Split([Part(1)], [Part(3)], [Part(3, np.array([2]))])
+    with pytest.raises(InputError, match="image 2 of fold 3 on the sides val and test"):
+        data.subset(1, "test")
