@@ -188,7 +188,10 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
                 f"{', '.join(map(str, known))}; choose one of these."
             )
     seeds = list(seeds if seeds is not None else chosen.seeds)
-    return [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
+    made = [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
+    for cell in made[: len(specs)]:
+        _ = cell.recipe, cell.weights  # a misspelt override or a missing file is said before anything is prepared
+    return made
 
 
 def row_for(setup: Setup, method: str) -> str:

@@ -178,15 +178,17 @@ def ablation(options) -> int:
     from benchmark.data.prepare import prepare as convert
     from benchmark.grid import run_missing
 
+    try:
+        i, n = (int(v) for v in options.shard.split("/"))
+        if not 0 <= i < n:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--shard is '{options.shard}'; expected i/n with 0 <= i < n, such as 0/4.") from None
     made = chosen_cells(options)
     for fold in sorted({cell.fold for cell in made}):
         convert(made[0].setup.source, options.cache, split=fold)
     command = [sys.executable, "-m", "benchmark", "run", *shared_arguments(options)]
     os.environ["BENCHMARK_COMMAND"] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-    try:
-        i, n = (int(v) for v in options.shard.split("/"))
-    except ValueError:
-        raise InputError(f"--shard is '{options.shard}'; expected i/n, such as 0/4.") from None
     failures = run_missing(made, command, stale=options.stale == "rerun", shard=(i, n))
     print(written_tables(options, made))
     return 1 if failures else 0

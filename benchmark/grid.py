@@ -4,6 +4,7 @@ import collections
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def check_results(results: Path) -> None:
             break
     try:
         results.mkdir(parents=True, exist_ok=True)
-        probe = results / ".probe"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=results):
+            pass
     except OSError as error:
         raise InputError(
             f"{results}: cannot write results there ({error.strerror}); set RESULTS= elsewhere."
