@@ -13,7 +13,9 @@ import torch
 from benchmark import loader, optim
 from benchmark.data.nuclei import Nuclei
 from benchmark.metrics.match import match
+from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.metrics.sizes import by_size
 
 POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
 
@@ -103,6 +105,31 @@ def decode_and_match(cls, maps: dict[str, np.ndarray], truth: Nuclei, keep: bool
     small = len(predicted) < 2**16
     kept = (predicted.instances.astype(np.uint16 if small else np.int32), predicted.types) if keep else None
     return found, kept, seconds
+
+
+def ceiling(method, subset, classes: int) -> dict:
+    """What the method's decoding would score if its network were perfect: decode(ideal(targets)) against the truth.
+
+    Small and crowded nuclei are lost there before any network is to blame.
+
+    Returns:
+        {"bPQ": image mean (`cellvit` protocol), "sizes": rows of `metrics.sizes.by_size`}.
+    """
+    with _pool(loader.usable_cores() if len(subset) >= POOL_FROM else 0) as submit:
+        waiting = [submit(perfect, type(method), subset[i].nuclei, classes) for i in range(len(subset))]
+        matches = [future.result() for future in waiting]
+    meta = [{"image": i, "image_id": "", "tissue": "", "source": "", "typed": False} for i in range(len(matches))]
+    records = Records.collect(matches, [m | {"pred_typed": False} for m in meta])
+    return {
+        "bPQ": float(np.nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
+        "sizes": by_size(records).to_dict("records"),
+    }
+
+
+def perfect(cls, truth: Nuclei, classes: int):
+    """Match of the truth with what decoding makes of its own targets; runs in a worker process."""
+    decoded = cls.decode(cls.ideal(cls.targets(truth), classes), truth.mpp, None)
+    return match(truth.instances, truth.types, decoded.instances, decoded.types, mpp=truth.mpp)
 
 
 def ragged(predictions: list) -> dict[str, np.ndarray]:

@@ -136,6 +136,7 @@ def _run(cell: Cell, data, world, say) -> dict:
         "n_untyped": int((~np.asarray(subset.typed)).sum()),
         "best_epoch": trained.best_epoch,
         "val_bPQ": trained.best_bpq,
+        "ceiling": evaluate.ceiling(method, subset, len(data.classes)) if cls.trainable else None,
     }
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
     (folder / train.CHECKPOINT).unlink(missing_ok=True)

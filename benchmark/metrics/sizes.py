@@ -91,6 +91,7 @@ def _pooled(records: Records, group, names: list[str], border: bool, usable: np.
     tp, fn, fp = count(true & paired), count(true & ~paired), count(~true & ~paired)
     tally = Tally(tp, fp, fn, count(true & paired, nuclei["iou"].to_numpy()).astype(np.float64))
     dq, sq, pq = tally.quality(sq_eps=0.0)
+    pq = np.where(tp + fp + fn > 0, np.nan_to_num(pq), np.nan)  # no pair at all is a PQ of 0; only SQ is undefined
     with np.errstate(invalid="ignore"):
         recall = tp / (tp + fn)
     columns = {"tp": tp, "fp": fp, "fn": fn, "iou_sum": tally.iou, "DQ": dq, "SQ": sq, "PQ": pq}

@@ -111,7 +111,37 @@ def size_table(group: Group, scores: dict) -> Table | None:
                 table.records.append(record | {"metric": metric} | _columns(summary))
             cells.append(line)
         table.blocks.append(Block(cells, title=metric))
+    _ceilings(table, group, by_fold)
     return table
+
+
+def _ceilings(table: Table, group: Group, by_fold: dict) -> None:
+    """Adds the block of what each method's decoding reaches on perfect maps; nothing when no run stored it."""
+    bins = bin_names(TABLE_EDGES)
+    stored = {id(row): [c for run in row.runs if len(c := _ceiling(run)) == len(bins)] for row in group.rows}
+    if not any(stored.values()):
+        return
+    cells = [["size", "true nuclei", *(row.label for row in group.rows)]]
+    for b, (name, (low, high)) in enumerate(zip(bins, bounds(TABLE_EDGES))):
+        n_true = int(sum(counts.iloc[b] for counts in by_fold.values()))
+        line = [name, str(n_true)]
+        for row in group.rows:
+            summary = summarise((ceiling[b] for ceiling in stored[id(row)]), group.expected)
+            line.append(summary.text())
+            record = _record(group, row) | {"d_from_um": low, "d_to_um": high, "n_true": n_true}
+            table.records.append(record | {"metric": "PQ ceiling"} | _columns(summary))
+        cells.append(line)
+    table.blocks.append(Block(cells, title="PQ ceiling"))
+    table.notes.insert(
+        2, "PQ ceiling: the method's decoding of perfect maps, made from the truth; no network is involved."
+    )
+
+
+def _ceiling(run) -> list:
+    """PQ of each size bin as stored by the run, [] when it stored none."""
+    stored = run.metrics.get("ceiling")
+    lines = stored.get("sizes") if isinstance(stored, dict) else None
+    return [line.get("PQ") if isinstance(line, dict) else None for line in lines] if isinstance(lines, list) else []
 
 
 def run_list(group: Group) -> list[dict]:
