@@ -246,6 +246,8 @@ def test_by_size():
     assert table.loc[">=4", "iou_sum"] == 1 + 240 / 256
     assert table.loc["2-4", "DQ"] == 3 / (3 + 0.5 + 0.5) and table.loc["2-4", "PQ"] == 3 / 4
     assert np.isnan(table.loc["<2", "recall"]) and table.loc["<2", "DQ"] == 0
+    assert table.loc["<2", "PQ"] == 0 and np.isnan(table.loc["<2", "SQ"])  # false positives only
+    assert np.isnan(by_size(records)["PQ"].iloc[3])  # nothing there at all
     assert by_size(records)["tp"].tolist() == [5, 0, 0, 0]
     with pytest.raises(ValueError, match="expected ascending"):
         by_size(records, edges=(9, 6))
