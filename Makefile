@@ -2,7 +2,7 @@
 # BACKBONE PROTOCOL STALE SET ("recipe.epochs=3 …") PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& $$p -c 'import venv, ensurepip' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv

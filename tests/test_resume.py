@@ -37,9 +37,19 @@ def family(pid: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("launcher", [("-m", "benchmark"), TORCHRUN], ids=["one process", "two gloo processes"])
-def test_resumed_equals_unbroken(benchmark_command, tmp_path, launcher):
-    words = ("--method", METHOD, "--fold", "2", *RECIPE)
+ALONE = ("-m", "benchmark")
+PHASES = ("--method", "hovernet", "--experiment", "published")  # a fresh optimiser and batch in the second phase
+CASES = {
+    "one process": (ALONE, ("--method", METHOD, *RECIPE)),
+    "two gloo processes": (TORCHRUN, ("--method", METHOD, *RECIPE)),
+    "between two phases": (ALONE, (*PHASES, "recipe.epochs=4", "recipe.samples=32", "recipe.eval_every=2")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resumed_equals_unbroken(benchmark_command, tmp_path, case):
+    launcher, words = CASES[case]
+    words = (*words, "--fold", "2")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = benchmark_command("run", *words, results=whole, launcher=launcher)
     assert done.returncode == 0, done.stderr

@@ -70,6 +70,7 @@ class HoVerNet(Method):
         "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512, "cross_msge": False},
         "small": {"width": 0.125, "encoder": "resnet23", "dense": 2, "tile": 512, "cross_msge": False},
         "paper": {},
+        "matched": {"cross_msge": False},
         "fast": {},
         "original": {"mode": "original"},
     }
