@@ -1,5 +1,6 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE PROTOCOL STALE SET ("recipe.epochs=3 …") PYTHON PIP_ARGS RESULTS REPORTS CACHE
+# BACKBONE PROTOCOL STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) PYTHON PIP_ARGS
+# RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 python; do \
@@ -25,6 +26,8 @@ endif
 GRID = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') $(if $(DATASET),--dataset '$(DATASET)') \
 	$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(PRESET),--preset '$(PRESET)') \
 	$(if $(BACKBONE),--backbone '$(BACKBONE)') $(if $(DEVICE),--device '$(DEVICE)')
+# overrides come before options that take several values, which would swallow them
+OVERRIDES = $(foreach s,$(SET),'$(s)')
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
@@ -36,11 +39,11 @@ help: ## this list
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
-	@$(RUN) ablation $(GRID) $(PART) $(if $(STALE),--stale $(STALE)) $(if $(SHARD),--shard $(SHARD)) $(SET)
+	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(if $(STALE),--stale '$(STALE)') $(if $(SHARD),--shard '$(SHARD)')
 
 run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
-	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(SET)
+	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(OVERRIDES)
 
 table: $(READY) ## write the tables and the size plot from finished runs, print the main one
 	@$(RUN) table $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol $(PROTOCOL))
@@ -48,7 +51,7 @@ table: $(READY) ## write the tables and the size plot from finished runs, print 
 report: table ## the same as table
 
 status: $(READY) ## the state of every cell, and why
-	@$(RUN) status $(GRID) $(PART) $(SET)
+	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)
 
 prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
 	@$(RUN) prepare $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)')

@@ -12,12 +12,13 @@ from benchmark.errors import InputError
 from benchmark.files import read_json
 from benchmark.paths import RunId
 
-LOCK, METRICS, FAILED, CHECKPOINT = ".lock", "metrics.json", "failed.txt", "checkpoint.pt"
+LOCK, OWNER, METRICS, FAILED = ".lock", "owner.txt", "metrics.json", "failed.txt"
+CHECKPOINT = "checkpoint.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setup:
-    """What all cells of one command share.
+    """What all cells of one command share; compared by identity.
 
     Attributes:
         preset: scale of methods whose name gives no row.
@@ -90,7 +91,7 @@ class Cell:
         if given == "hub":
             return "hub", f"{name} (hub)"
         if given:
-            return given, f"{Path(given).name}:{_file_mark(Path(given))}"
+            return given, f"{Path(given).name}:{file_mark(Path(given))}"
         from benchmark import pretrain
 
         if name in pretrain.BACKBONES and self.recipe["pretrain"] != 0:
@@ -111,7 +112,7 @@ class Cell:
             "method_version": cls.version,
             "arguments": self.spec.arguments,
             "kind": self.setup.config.kind,
-            "recipe": self.recipe if cls.trainable else {},
+            "recipe": {k: v for k, v in self.recipe.items() if k != "workers"} if cls.trainable else {},
             "backbone": self.weights[1],
             "dataset": self.setup.label,
             "data": data_identity(self.setup, self.fold),
@@ -130,34 +131,47 @@ class Cell:
         self.folder.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self.folder / LOCK)
 
-    def state(self) -> tuple[str, str]:
-        """(state, why): done, stale, running, skipped, partial, failed or missing; derived, never stored."""
+    def state(self, locked: bool = False) -> tuple[str, str]:
+        """(state, why): done, stale, running, skipped, partial, failed or missing; derived, never stored.
+
+        Args:
+            locked: this process holds the cell's lock, so nobody runs it.
+        """
         folder = self.folder
-        if (folder / METRICS).exists():
-            return self._done_or_stale()
+        found, why = self._done_or_stale() if (folder / METRICS).exists() else ("", "")
+        if found == "done":
+            return found, why
         supported, reason = self.supports()
         if not supported:
-            return "skipped", reason
-        if (folder / LOCK).exists() and _held(folder / LOCK):
-            return "running", f"owner {(folder / 'owner.txt').read_text().strip()}" if (
-                folder / "owner.txt"
-            ).exists() else "owner unknown"
+            return "skipped", f"{reason}; the stored result is stale: {why}" if found == "stale" else reason
+        if found:
+            return found, why
+        if not locked and (folder / LOCK).exists() and _held(folder / LOCK):
+            owner = folder / OWNER
+            return "running", f"owner {owner.read_text().strip()}" if owner.exists() else "owner unknown"
         if (folder / FAILED).exists():
             lines = [line for line in (folder / FAILED).read_text().splitlines() if line.strip()]
             return "failed", lines[-1] if lines else "no traceback was kept"
         if (folder / CHECKPOINT).exists():
+            if self._stored("config.json").get("key") != self.key:
+                return "partial", "its checkpoint belongs to another configuration; starts over"
             log = folder / "log.jsonl"
             epochs = len(log.read_text().splitlines()) if log.exists() else 0
             return "partial", f"{epochs} of {self.recipe['epochs']} epochs; resumes"
         return "missing", "not run yet"
 
-    def _done_or_stale(self) -> tuple[str, str]:
-        path = self.folder / METRICS
+    def _stored(self, name: str) -> dict:
+        """A JSON file of the run's folder, {} when it is absent, damaged or no object."""
         try:
-            stored = read_json(path)
-            old = stored["identity"]
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
-            return "failed", f"{path} is damaged; delete it and run again"
+            found = read_json(self.folder / name)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _done_or_stale(self) -> tuple[str, str]:
+        old = self._stored(METRICS).get("identity")
+        if not isinstance(old, dict):
+            return "failed", f"{self.folder / METRICS} is damaged; it is replaced by a new run"
         new = json.loads(json.dumps(self.parts(), default=list))
         if new["data"] is None:
             old, new = old | {"data": None}, new
@@ -188,6 +202,8 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
                 f"{', '.join(map(str, known))}; choose one of these."
             )
     seeds = list(seeds if seeds is not None else chosen.seeds)
+    if any(seed < 0 for seed in seeds):
+        raise InputError(f"SEED={min(seeds)}: expected a whole number of at least 0.")
     made = [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
     for cell in made[: len(specs)]:
         _ = cell.recipe, cell.weights  # a misspelt override or a missing file is said before anything is prepared
@@ -219,7 +235,7 @@ def _held(path: Path) -> bool:
         return True
 
 
-def _file_mark(path: Path) -> str:
+def file_mark(path: Path) -> str:
     """Size and a hash over both ends of a weights file: cheap, and different for different weights."""
     import hashlib
 

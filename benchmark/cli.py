@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
     shown.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
     shown.add_argument("--dataset", help="only this dataset")
+    shown.add_argument("--experiment", default="main", help="whose methods get a row (default main)")
     shown.add_argument("--protocol", default="cellvit", help="cellvit, pannuke or all (default cellvit)")
 
     ready = command(
@@ -202,9 +203,20 @@ def status(options) -> int:
 
 
 def table(options) -> int:
+    from benchmark.config import load
     from benchmark.report import tables
 
-    print(tables.write(options.results, options.reports, dataset=options.dataset, protocol=options.protocol))
+    # rows without a run print as missing; the names at full scale depend on the method, so they are left to what ran
+    methods = [m if "@" in m else f"{m}@small" for m in load(options.experiment).methods]
+    print(
+        tables.write(
+            options.results,
+            options.reports,
+            dataset=options.dataset,
+            protocol=options.protocol,
+            experiment_methods=methods,
+        )
+    )
     return 0
 
 
@@ -213,6 +225,7 @@ def written_tables(options, made) -> str:
     from benchmark.report import tables
 
     config = made[0].setup.config
+    stale = [f"Stale: {c.run} ({why})." for c in made for state, why in [c.state()] if state == "stale"]
     return tables.write(
         options.results,
         options.reports,
@@ -222,6 +235,7 @@ def written_tables(options, made) -> str:
         experiment_methods=list(dict.fromkeys(str(c.spec) for c in made)),
         folds=sorted({c.fold for c in made}),
         seeds=sorted({c.seed for c in made}),
+        remarks=stale,
     )
 
 

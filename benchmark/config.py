@@ -14,6 +14,55 @@ SCALES = ("debug", "small", "paper")
 EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "methods", "folds", "seeds"}
 
 
+def _whole(least: int, none: bool = False):
+    return lambda v: (none and v is None) or (isinstance(v, int) and not isinstance(v, bool) and v >= least)
+
+
+def _number(low: float, high: float, open_low: bool = False):
+    return lambda v: (
+        isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high and not (open_low and v == low)
+    )
+
+
+def _one_of(*choices: str):
+    return lambda v: v in choices, f"one of {', '.join(choices)}"
+
+
+def _steps(value) -> bool:
+    return value in ("matched", "cellvta", "cellvit", "hovernet") or (
+        isinstance(value, list | tuple) and all(isinstance(step, dict) and "name" in step for step in value)
+    )
+
+
+# recipe key -> (test, what is expected)
+VALID = {
+    **{key: (_whole(1), "a whole number of at least 1") for key in ("epochs", "batch", "eval_every", "eval_batch")},
+    "crop": (_whole(16), "a whole number of pixels, at least 16"),
+    "samples": (_whole(1, none=True), "a whole number of at least 1, or none for as many as there are images"),
+    "patience": (_whole(0), "a whole number of validations without improvement, 0 for no early stopping"),
+    "workers": (_whole(0, none=True), "a whole number of processes, or none for a choice by device"),
+    "pretrain": (_whole(0, none=True), "a whole number of updates, 0 for random weights, or none for the default"),
+    "optimiser.name": _one_of("adamw", "adam", "sgd"),
+    "optimiser.lr": (_number(0, 10, open_low=True), "a number above 0"),
+    "optimiser.weight_decay": (_number(0, 10), "a number of at least 0"),
+    "optimiser.betas": (
+        lambda v: isinstance(v, list | tuple) and len(v) == 2 and all(_number(0, 0.999999)(b) for b in v),
+        "two numbers in [0, 1), such as (0.9,0.95)",
+    ),
+    "schedule.name": _one_of("cosine", "exponential", "step", "constant"),
+    "schedule.warmup": (_number(0, 0.99), "a share of all updates in [0, 1)"),
+    "schedule.gamma": (_number(0, 1, open_low=True), "a number in (0, 1]"),
+    "schedule.final": (_number(0, 1), "a number in [0, 1]"),
+    "precision": _one_of("auto", "fp32", "bf16", "fp16"),
+    "ema": (_number(0, 0.999999), "a decay in [0, 1), 0 for none"),
+    "clip": (_number(0, 1e9), "a norm, 0 for no clipping"),
+    "augment": (_steps, "matched, cellvta, cellvit, hovernet, or a list of steps with a name each"),
+    "sampling.strategy": _one_of("random", "cell", "tissue", "cell+tissue"),
+    "sampling.gamma": (_number(0, 1), "a number in [0, 1]"),
+    "sampling.factors": _one_of("counted", "pannuke"),
+}
+
+
 def load(experiment: str) -> Config:
     """Load an experiment by name ("main") or by path ("my/grid.py"). Raises InputError when it is not there.
 
@@ -51,15 +100,21 @@ def recipe_for(config: Config, spec: registry.Spec, overrides: dict[str, object]
     recipe = _plain(config.recipes[scale])
     if config.kind == "published":
         own = registry.method_class(spec.name).published
-        merge(recipe, own.get(spec.row, own.get(scale, {})), f"published recipe of {spec}")
+        if spec.row not in own:
+            rows = ", ".join(own) or "none"
+            raise InputError(
+                f"{spec} has no published recipe (rows of '{spec.name}' that have one: {rows}); choose such a row, "
+                "PRESET=paper, or EXPERIMENT=main."
+            )
+        merge(recipe, own[spec.row], f"published recipe of {spec}")
     for dotted, value in (overrides or {}).items():
         merge(recipe, _nest(dotted, value), "the command line")
-    for key, choices in {"precision": ("auto", "fp32", "bf16", "fp16")}.items():
-        if recipe[key] not in choices:
-            raise InputError(f"recipe.{key} is '{recipe[key]}'; expected one of {', '.join(choices)}.")
-    for key in ("epochs", "batch", "crop", "eval_every", "eval_batch"):
-        if not isinstance(recipe[key], int) or recipe[key] < 1:
-            raise InputError(f"recipe.{key} is {recipe[key]!r}; expected a whole number of at least 1.")
+    for dotted, (fits, expected) in VALID.items():
+        value = recipe
+        for part in dotted.split("."):
+            value = value[part]
+        if not fits(value):
+            raise InputError(f"recipe.{dotted} is {value!r}; expected {expected}.")
     return recipe
 
 

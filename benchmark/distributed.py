@@ -19,6 +19,11 @@ class World:
     device: torch.device
 
     @property
+    def local(self) -> int:
+        """Processes on this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+
+    @property
     def first(self) -> bool:
         return self.rank == 0
 

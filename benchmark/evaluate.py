@@ -45,7 +45,7 @@ def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=N
     method.eval()
     indices = list(range(len(subset)))[world.rank :: world.size]
     name = optim.precision(recipe["precision"], world.device)
-    workers = loader.usable_cores() if len(indices) >= POOL_FROM else 0
+    workers = max(1, loader.usable_cores() // world.local) if len(indices) >= POOL_FROM else 0
     forward_seconds, done = 0.0, []
     with _pool(workers) as submit:
         waiting = collections.deque()

@@ -1,6 +1,7 @@
 """The grid: cells of an experiment, the state of each, and the missing ones run one subprocess each."""
 
 import collections
+import ctypes
 import signal
 import subprocess
 import sys
@@ -81,9 +82,14 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
     return failures
 
 
+def _die_with_parent() -> None:
+    """A grid killed with SIGKILL must not leave its cell running: the kernel ends the child with its parent."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def _subprocess(command: list[str]) -> int:
     """Run a command; SIGTERM and Ctrl-C end the child too."""
-    child = subprocess.Popen(command)
+    child = subprocess.Popen(command, preexec_fn=_die_with_parent if sys.platform == "linux" else None)
 
     def stop(number, frame):
         child.terminate()
@@ -94,6 +100,7 @@ def _subprocess(command: list[str]) -> int:
     try:
         return child.wait()
     except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)  # a Ctrl-C reached it already; a signal to this process alone did not
         child.wait()
         raise
     finally:

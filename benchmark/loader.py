@@ -71,6 +71,8 @@ def training_loader(subset, method, recipe: dict, data, seed: int, world, batch:
     # the published constants are counts of PanNuke; elsewhere the images at hand are counted
     factors = "pannuke" if plan["factors"] == "pannuke" and data.name == "pannuke" else None
     weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"], factors)
+    if subset.typed.any():  # an image of unknown types must not count as one without nuclei
+        weights[~subset.typed] = weights[subset.typed].mean()
     draws = Draws(weights, recipe["samples"] or len(subset), batch, seed, world.rank, world.size)
     workers = recipe["workers"]
     if workers is None:
@@ -80,6 +82,9 @@ def training_loader(subset, method, recipe: dict, data, seed: int, world, batch:
         batch_sampler=draws,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # the loader's own seed must not be drawn from the generator that dropout uses: a resumed run starts its
+        # workers at another epoch than an unbroken one
+        generator=torch.Generator().manual_seed(seed),
         pin_memory=world.device.type == "cuda",
     )
 

@@ -112,7 +112,11 @@ def parse(text: str, preset: str | None = None) -> Spec:
         if key not in known:
             hint = near_miss(key, known)
             raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
+        if key in cls.fixed:
+            raise InputError(f"'{word}' in '{text}': {key} is what defines {name} and cannot be changed.")
         value = value_of(value)
+        if not _same_kind(value, base[key]):
+            raise InputError(f"'{word}' in '{text}': expected a value like {_text(base[key])}, found {value!r}.")
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
     return Spec(name, row, overrides, base | overrides)
@@ -129,6 +133,17 @@ def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = Non
     """
     spec = parse(spec, preset) if isinstance(spec, str) else spec
     return method_class(spec.name)(classes, tissues, **(spec.arguments | extra))
+
+
+def _same_kind(value, default) -> bool:
+    """Whether a value may replace a default: None allows all, numbers take whole numbers, flags only flags."""
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
 
 
 def value_of(text: str):

@@ -1,17 +1,19 @@
 """One cell from start to finish: data, weights, training, test, records, and metrics.json last of all."""
 
+import concurrent.futures
 import io
+import multiprocessing
 import os
-import resource
 import socket
 import sys
 import traceback
 
+import filelock
 import numpy as np
 import torch
 
 from benchmark import checkpoint, distributed, evaluate, memory, optim, provenance, registry, train
-from benchmark.cell import FAILED, METRICS, Cell
+from benchmark.cell import CHECKPOINT, FAILED, METRICS, OWNER, Cell, file_mark
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
 from benchmark.files import atomic, read_json, write_json
@@ -28,64 +30,77 @@ def run(cell: Cell, world, say=None) -> dict:
     """
     say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
     data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first)
-    state, why = cell.state() if world.first else ("", "")
-    state, why = world.gather((state, why))[0]
-    if state == "done":
-        if world.first:
-            say("already done")
-        return read_json(cell.folder / METRICS)
+    if not world.first:
+        state = world.gather(None)[0]
+        return {} if state == "done" else _run(cell, data, world, say)
+    state, why = cell.state()
     if state == "skipped":
         raise InputError(f"{cell.run} cannot run here: {why}.")
-    if state == "stale" and world.first:
-        say(f"stale, running anew: {why}")
     lock = cell.lock()
     try:
-        if world.first:
-            lock.acquire(timeout=0)
-    except OSError as error:
+        lock.acquire(timeout=2)  # a look at the state by another process holds it for a moment
+    except filelock.Timeout as error:
         raise InputError(f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it.") from error
-    try:
-        if world.first:
-            with atomic(cell.folder / "owner.txt", "w") as handle:
-                handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
-            for leftover in (METRICS, FAILED):
-                (cell.folder / leftover).unlink(missing_ok=True)
-        return _run(cell, data, world, say)
-    except (InputError, KeyboardInterrupt):
-        raise
-    except BaseException:
-        if world.first:
+    with lock:
+        lock.release()  # the context holds it once more
+        state, why = cell.state(locked=True)  # another process may have finished it meanwhile
+        for leftover in cell.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        world.gather(state)
+        if state == "done":
+            (cell.folder / CHECKPOINT).unlink(missing_ok=True)
+            say("already done")
+            return read_json(cell.folder / METRICS)
+        if state == "stale":
+            say(f"stale, running anew: {why}")
+        with atomic(cell.folder / OWNER, "w") as handle:
+            handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+        for leftover in (METRICS, FAILED):
+            (cell.folder / leftover).unlink(missing_ok=True)
+        try:
+            return _run(cell, data, world, say)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             with atomic(cell.folder / FAILED, "w") as handle:
-                handle.write(traceback.format_exc())
-        raise
-    finally:
-        if world.first:
-            (cell.folder / "owner.txt").unlink(missing_ok=True)
-            lock.release()
+                handle.write(f"{error}\n" if isinstance(error, InputError) else traceback.format_exc())
+            raise
+        finally:
+            (cell.folder / OWNER).unlink(missing_ok=True)
 
 
 def _run(cell: Cell, data, world, say) -> dict:
     setup, folder, recipe = cell.setup, cell.folder, cell.recipe
     cls = registry.method_class(cell.spec.name)
     weights, label = cell.weights
+    mark = label
     pretraining = 0.0
     if weights == "pretext":
-        from benchmark import pretrain
-
-        made = pretrain.ensure(cls.backbone_of(cell.spec.arguments), setup.cache, updates=recipe["pretrain"])
-        weights, pretraining = str(made.path), made.seconds
+        made = pretext(cls.backbone_of(cell.spec.arguments), setup.cache, recipe["pretrain"])
+        weights, pretraining, mark = str(made.path), made.seconds, file_mark(made.path)
 
     torch.manual_seed(cell.seed)
     extra = {"weights": weights} if weights and cls.trainable else {}
     method = registry.build(cell.spec, len(data.classes), len(data.tissues), **extra)
     story = provenance.describe(cell.seed, str(world.device), op_backend(method), data.fingerprint(cell.fold))
     if world.first:
-        write_json(folder / "config.json", describe(cell, data, label))
+        write_json(folder / "config.json", describe(cell, data, label, mark))
     say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
 
     if cls.trainable:
-        published = setup.config.kind == "published"
-        trained = train.train(method, data, cell.fold, cell.seed, recipe, folder, world, cell.key, published, say)
+        trained = train.train(
+            method,
+            data,
+            cell.fold,
+            cell.seed,
+            recipe,
+            folder,
+            world,
+            key=cell.key,
+            pretrained=mark,
+            published=setup.config.kind == "published",
+            say=say,
+        )
         checkpoint.load_weights(folder / train.WEIGHTS, method)
     else:
         trained = train.Trained(-1, None, 0.0, 0)
@@ -139,17 +154,32 @@ def _run(cell: Cell, data, world, say) -> dict:
         "ceiling": evaluate.ceiling(method, subset, len(data.classes)) if cls.trainable else None,
     }
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
-    (folder / train.CHECKPOINT).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     bpq = metrics["protocols"][setup.config.protocol]["bPQ"]
     say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
     world.barrier()
     return read_json(folder / METRICS)
 
 
-def describe(cell: Cell, data, label: str) -> dict:
+def pretext(backbone: str, cache, updates: int | None):
+    """The pretrained small ViT, made in a process of its own: its memory is not the cell's."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_pretext, backbone, cache, updates).result()
+
+
+def _pretext(backbone: str, cache, updates: int | None):
+    from benchmark import pretrain
+
+    memory.keep_freed()
+    return pretrain.ensure(backbone, cache, updates=updates)
+
+
+def describe(cell: Cell, data, label: str, mark: str) -> dict:
     """The contents of config.json."""
     cls = registry.method_class(cell.spec.name)
     return {
+        "key": cell.key,
         "dataset": cell.setup.label,
         "method": str(cell.spec),
         "name": cell.spec.name,
@@ -163,7 +193,7 @@ def describe(cell: Cell, data, label: str) -> dict:
         "tissues": list(data.tissues),
         "mpp": data.mpp,
         "recipe": cell.recipe if cls.trainable else {},
-        "backbone": {"name": cls.backbone_of(cell.spec.arguments), "weights": label},
+        "backbone": {"name": cls.backbone_of(cell.spec.arguments), "weights": label, "file": mark},
     }
 
 
@@ -186,8 +216,7 @@ def peak_memory(world) -> tuple[int, str]:
     """(bytes, "cuda" or "rss"): the largest over all processes."""
     if world.device.type == "cuda":
         return max(world.gather(torch.cuda.max_memory_allocated(world.device))), "cuda"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return max(world.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)), "rss"
+    return max(world.gather(memory.peak_resident())), "rss"
 
 
 def main(cell: Cell) -> dict:
@@ -195,6 +224,8 @@ def main(cell: Cell) -> dict:
     world = distributed.start(cell.setup.device)
     if world.device.type == "cpu":
         memory.keep_freed()
+    else:
+        torch.cuda.reset_peak_memory_stats(world.device)
     try:
         return run(cell, world)
     finally:

@@ -15,11 +15,13 @@ from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import checkpoint, evaluate, loader, optim
+from benchmark.cell import CHECKPOINT
 from benchmark.errors import InputError
 from benchmark.files import atomic
+from benchmark.methods.base import centre
 from benchmark.metrics.protocols import PROTOCOLS
 
-CHECKPOINT, WEIGHTS, LOG = "checkpoint.pt", "weights.safetensors", "log.jsonl"
+WEIGHTS, LOG = "weights.safetensors", "log.jsonl"
 
 
 @dataclass
@@ -33,7 +35,18 @@ class Trained:
 
 
 def train(
-    method, data, fold: int, seed: int, recipe: dict, folder: Path, world, key: str, published: bool, say
+    method,
+    data,
+    fold: int,
+    seed: int,
+    recipe: dict,
+    folder: Path,
+    world,
+    *,
+    key: str,
+    pretrained: str,
+    published: bool,
+    say,
 ) -> Trained:
     """Train `method` on split `fold` of `data`, resuming from `folder` when a checkpoint with the same key is there.
 
@@ -43,17 +56,20 @@ def train(
         data: a `data.prepare.Prepared`.
         recipe: see `experiments/_base_/matched.py`.
         key: identity of the result; a checkpoint of another identity is not resumed.
+        pretrained: mark of the backbone's weights; nor is one that began with others.
         published: train in the method's published phases rather than the matched recipe's.
         say: function that prints a line of progress.
     """
-    if recipe["batch"] % world.size:
-        raise InputError(f"recipe.batch is {recipe['batch']}, which {world.size} processes cannot share equally.")
     deterministic()
     device = world.device
     training, validation = data.subset(fold, "train"), data.subset(fold, "val")
     precision = optim.precision(recipe["precision"], device)
     phases = method.phases(published)
     epochs = recipe["epochs"]
+    for phase in phases:
+        size = min(batch_of(phase, recipe), recipe["samples"] or len(training))
+        if size % world.size:
+            raise InputError(f"{world.size} processes cannot share batches of {size} images equally; set recipe.batch.")
 
     method.to(device)
     ema = ModelEmaV3(method, decay=recipe["ema"], use_warmup=True) if recipe["ema"] else None
@@ -63,8 +79,10 @@ def train(
     optimiser, phase_now, feed, model = None, None, None, method
 
     state = checkpoint.load(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
-    if state is not None and state["key"] != key:
-        say("the checkpoint here belongs to another configuration; starting over")
+    place = {"key": key, "precision": precision, "processes": world.size, "pretrained": pretrained}
+    if state is not None and state["place"] != place:
+        differing = ", ".join(k for k in place if state["place"].get(k) != place[k])
+        say(f"the checkpoint here was made under another {differing}; starting over")
         state = None
     if state is not None:
         method.load_state_dict(state["method"])
@@ -83,8 +101,7 @@ def train(
         phase = [p for p in phases if p.start * epochs <= epoch][-1]
         if phase is not phase_now:
             method.set_tune(phase.tune)
-            batch = max(1, round(recipe["batch"] * phase.batch_scale))
-            feed = loader.training_loader(training, method, recipe, data, seed, world, batch)
+            feed = loader.training_loader(training, method, recipe, data, seed, world, batch_of(phase, recipe))
             fresh = optimiser is None or phase.reset
             optimiser = optim.optimiser(method, recipe["optimiser"], phase.lr_scale) if fresh else optimiser
             if state is not None:
@@ -106,6 +123,8 @@ def train(
             batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
             with optim.autocast(precision, device):
                 outputs = model(batch["image"])
+            # an input side that the crop is no multiple of gives larger maps than targets
+            outputs = {k: centre(v, *[min(s, recipe["crop"]) for s in v.shape[-2:]]) for k, v in outputs.items()}
             # losses in fp32: their sums over pixels overflow half precision
             terms = method.loss({k: v.float() for k, v in outputs.items()}, batch)
             loss = sum(terms.values())
@@ -131,6 +150,8 @@ def train(
         line["terms"] = {k: v / len(feed) for k, v in totals.items()}
         line["loss"] = sum(line["terms"].values())
         world.share_buffers(method)
+        if ema:
+            world.share_buffers(ema.module)
         if (epoch + 1) % recipe["eval_every"] == 0 or epoch + 1 == epochs:
             chosen = ema.module if ema else method
             bpq = validate(chosen, validation, recipe, world, data)
@@ -149,7 +170,7 @@ def train(
             checkpoint.save(
                 folder / CHECKPOINT,
                 {
-                    "key": key,
+                    "place": place,
                     "epoch": epoch,
                     "phase": phases.index(phase),
                     "method": method.state_dict(),
@@ -165,6 +186,11 @@ def train(
             say(_progress(line, log, epochs, seconds))
         world.barrier()
     return Trained(best["epoch"], best["bpq"], seconds, len(log))
+
+
+def batch_of(phase, recipe: dict) -> int:
+    """Images per update in a phase, over all processes."""
+    return max(1, round(recipe["batch"] * phase.batch_scale))
 
 
 def validate(method, subset, recipe: dict, world, data) -> float:

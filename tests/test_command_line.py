@@ -21,6 +21,8 @@ def test_help_shows_an_example_that_parses(name):
     parser().parse_args(line.removeprefix("example: python -m benchmark ").split())
 
 
+TINY = ("--dataset", "synthetic@patches=1")
+CHEAP = ("--device", "cpu", "recipe.pretrain=0")
 BAD = {
     "unknown method": (["run", "--method", "celvta"], "Did you mean 'cellvta'"),
     "unknown row": (["run", "--method", "cellvta@smal"], "Did you mean 'small'"),
@@ -40,6 +42,21 @@ BAD = {
         ["run", "--method", "classical", "--preset", "debug", "--device", "tpu"],
         "expected auto, cpu, cuda",
     ),
+    "no CUDA": (["run", "--method", "classical", "--preset", "debug", *TINY, "--device", "cuda:7"], "CUDA"),
+    "negative seed": (["run", "--method", "classical", "--seed", "-1"], "SEED=-1"),
+    "argument of another kind": (["run", "--method", "cellvta@debug,points=abc"], "expected a value like 2"),
+    "argument out of range": (
+        ["run", "--method", "cellvta@debug,width=-1", *TINY, *CHEAP],
+        "expected a number above 0",
+    ),
+    "fixed argument": (["run", "--method", "decoder_only@debug,tune=full"], "tune is what defines decoder_only"),
+    "augmentation": (["run", "--method", "cellvta", "recipe.augment=foo"], "recipe.augment is 'foo'"),
+    "samples": (["run", "--method", "cellvta", "recipe.samples=-4"], "recipe.samples is -4"),
+    "learning rate": (["run", "--method", "cellvta", "recipe.optimiser.lr=-1"], "a number above 0"),
+    "betas": (["run", "--method", "cellvta", "recipe.optimiser.betas=(2,2)"], "two numbers in [0, 1)"),
+    "flag for a number": (["run", "--method", "cellvta", "recipe.epochs=True"], "a whole number of at least 1"),
+    "schedule": (["run", "--method", "cellvta", "recipe.schedule.name=linear"], "one of cosine"),
+    "no published recipe": (["run", "--method", "cellvta", "--experiment", "published"], "has no published recipe"),
     "missing data root": (
         ["run", "--method", "classical", "--dataset", "pannuke", "--data-root", "/nowhere/at/all"],
         "/nowhere/at/all",

@@ -18,8 +18,17 @@ def test_every_experiment_loads_and_its_methods_parse():
     for path in sorted(config.EXPERIMENTS.glob("*.py")):
         loaded = config.load(path.stem)
         for method in loaded.methods:
-            for scale in config.SCALES:
+            for scale in config.SCALES if loaded.kind == "main" else ["paper"]:
                 config.recipe_for(loaded, registry.parse(method, scale))
+
+
+def test_published_recipes_replace_the_matched_ones_and_only_where_there_is_one():
+    published = config.load("published")
+    spec = registry.parse("hovernet@paper")
+    assert config.recipe_for(published, spec)["schedule"]["name"] == "step"
+    assert config.recipe_for(config.load("main"), spec)["schedule"]["name"] != "step"
+    with pytest.raises(InputError, match="has no published recipe"):
+        config.recipe_for(published, registry.parse("hovernet@small"))
 
 
 def test_main_gives_every_method_the_same_recipe(main):

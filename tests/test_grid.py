@@ -2,8 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
 
-import filelock
 import pytest
 
 from benchmark.cell import Setup, cells
@@ -83,16 +84,18 @@ def test_partial_failed_running_and_skipped(tmp_path, cache):
     for cell in (partial, failed, running):
         cell.folder.mkdir(parents=True)
     (partial.folder / "checkpoint.pt").write_bytes(b"x")
+    write_json(partial.folder / "config.json", {"key": partial.key})
     (failed.folder / "failed.txt").write_text("Traceback\nValueError: here\n")
     (running.folder / "owner.txt").write_text("host pid 1\n")
     holder = running.lock()
     with holder:
         found = states([partial, failed, running, gated])
-    assert found["cellvta@debug"][0] == "partial"
+    assert found["cellvta@debug"] == ("partial", "0 of 1 epochs; resumes")
+    write_json(partial.folder / "config.json", {"key": "another"})
+    assert "starts over" in partial.state()[1]
     assert found["cellvit@debug"] == ("failed", "ValueError: here")
     assert found["hovernet@debug"] == ("running", "owner host pid 1")
     assert found["cellvta@paper"][0] == "skipped" and "uni" in found["cellvta@paper"][1].lower()
-    assert cells(base, ["hovernet"])[0].state()[0] == "missing", "a dead owner's lock counts for nothing"
     assert "1 partial" in status([partial, failed])
 
 
@@ -123,7 +126,45 @@ def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_lock_is_one_of_the_operating_system(tmp_path, cache):
+def test_a_dead_owners_lock_counts_for_nothing(tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    with cell.lock(), pytest.raises(filelock.Timeout):
-        filelock.FileLock(cell.folder / ".lock").acquire(timeout=0)
+    cell.folder.mkdir(parents=True)
+    hold = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    hold += "; print('held', flush=True); time.sleep(99)"
+    owner = subprocess.Popen([sys.executable, "-c", hold, cell.folder / ".lock"], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "held\n"
+    assert cell.state()[0] == "running"
+    owner.kill()
+    owner.communicate()
+    assert cell.state()[0] == "missing"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"identity": 3}', "{", ""])
+def test_a_damaged_result_is_said_and_replaced(tmp_path, cache, content):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "metrics.json").write_text(content)
+    state, why = cell.state()
+    assert state == "failed" and "damaged" in why
+
+
+def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["cellvta@paper"])
+    write_json(cell.folder / "metrics.json", {"identity": {"backbone": "uni.bin:abc"}})
+    state, why = cell.state()
+    assert state == "skipped" and "stale" in why, "random weights must not replace a result of UNI unasked"
+
+
+def test_input_errors_leave_their_reason(benchmark_command, tmp_path, cache):
+    done = benchmark_command("run", "--method", "decoder_only@debug,width=-1", *RECIPE, results=tmp_path)
+    assert done.returncode == 2 and "expected a number above 0" in done.stderr
+    (failed,) = tmp_path.rglob("failed.txt")
+    assert "expected a number above 0" in failed.read_text()
+
+
+def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    cell.folder.mkdir(parents=True)
+    (cell.folder / ".checkpoint.pt.1.tmp").write_bytes(b"half")
+    done = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
+    assert done.returncode == 0 and not list(cell.folder.glob(".*.tmp"))

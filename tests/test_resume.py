@@ -8,7 +8,7 @@ import time
 import pytest
 
 METHOD = "cellvta@debug,drop_path=0.3"  # stochastic depth: random numbers are drawn inside the network
-RECIPE = ("recipe.epochs=6", "recipe.samples=24", "recipe.eval_every=2", "recipe.ema=0.9")
+RECIPE = ("recipe.epochs=6", "recipe.samples=24", "recipe.eval_every=2", "recipe.ema=0.9", "recipe.workers=1")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "benchmark")
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmark.data.nuclei import Nuclei
+from benchmark.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Method(nn.Module):
     presets: ClassVar[dict[str, dict]] = {}
     # row name -> recipe values that replace those of the published experiment (see experiments/_base_)
     published: ClassVar[dict[str, dict]] = {}
+    fixed: ClassVar[frozenset[str]] = frozenset()  # arguments that define the method: no name may change them
     reference: ClassVar[str] = ""
     licence: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raise it when results change; part of a result's identity
@@ -98,8 +100,8 @@ class Method(nn.Module):
         """Named, weighted loss terms; the harness sums and logs them.
 
         `batch` holds the stacked targets plus typed (B,) bool, tissue (B,) int64 (-1 = none of the known).
-        Untyped images take no part in type losses, unknown tissues none in the tissue loss. Outputs larger than
-        the targets (or smaller) are cut to the common centre with `centre`.
+        Untyped images take no part in type losses, unknown tissues none in the tissue loss. Maps larger than the
+        crop are cut to its centre by the harness.
         """
         raise NotImplementedError
 
@@ -168,6 +170,17 @@ class Method(nn.Module):
         return out
 
 
+def check_scale(name: str, *, width: float, drop_path: float, points: int = 1) -> None:
+    """Raises InputError for a width that is not positive, a drop path outside [0, 1), or no sampling points."""
+    for what, value, fits, expected in (
+        ("width", width, width > 0, "a number above 0"),
+        ("drop_path", drop_path, 0 <= drop_path < 1, "a number in [0, 1)"),
+        ("points", points, points >= 1, "a whole number of at least 1"),
+    ):
+        if not fits:
+            raise InputError(f"{name}'s {what} is {value}; expected {expected}.")
+
+
 def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Mirror-pad (B, C, H, W) to height × width, image in the centre; also returns its (top, left) there."""
     top, left = (height - images.shape[-2]) // 2, (width - images.shape[-1]) // 2
@@ -175,6 +188,8 @@ def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor,
     while any(pads):
         # reflect can add at most side-1 pixels at a time; small images are mirrored again
         limits = (images.shape[-1] - 1,) * 2 + (images.shape[-2] - 1,) * 2
+        if min(limits) < 1:
+            raise ValueError(f"images are {tuple(images.shape)}; expected sides of at least 2 pixels")
         step = tuple(min(p, limit) for p, limit in zip(pads, limits))
         images = F.pad(images, step, mode="reflect")
         pads = tuple(p - s for p, s in zip(pads, step))

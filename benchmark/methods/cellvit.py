@@ -13,7 +13,7 @@ from benchmark.layers import decoder as parts
 from benchmark.layers.decoder import HVDecoder
 from benchmark.layers.objective import cellvit_loss
 from benchmark.layers.vit import available, build_backbone, features, quarters
-from benchmark.methods.base import Method, Phase
+from benchmark.methods.base import Method, Phase, check_scale
 from benchmark.postproc import cellvit as maps
 from benchmark.registry import METHODS
 
@@ -75,6 +75,7 @@ class CellViT(Method):
         weights: str | None = None,
     ):
         super().__init__()
+        check_scale("cellvit", width=width, drop_path=drop_path)
         self.double_softmax, self.cross_msge = double_softmax, cross_msge
         self.vit = build_backbone(backbone, weights, drop_path)
         self.taps = quarters(self.vit, f"backbone '{backbone}'")
@@ -129,6 +130,7 @@ class DecoderOnly(CellViT):
 
     presets = {row: {"tune": "decoder"} | values for row, values in CellViT.presets.items()}
     published = {}
+    fixed = frozenset({"tune"})
     reference = "Yang et al. 2025, decoder-only arm (defined here)"
 
 
@@ -138,6 +140,7 @@ class FullFinetune(CellViT):
 
     presets = {row: {"tune": "full"} | values for row, values in CellViT.presets.items()}
     published = {}
+    fixed = frozenset({"tune"})
     reference = "Yang et al. 2025, full fine-tuning arm (defined here)"
 
 

@@ -12,7 +12,7 @@ from benchmark.layers.adapter import ViTAdapter
 from benchmark.layers.decoder import HVDecoder, scaled
 from benchmark.layers.objective import cellvit_loss
 from benchmark.layers.vit import available, build_backbone
-from benchmark.methods.base import Method
+from benchmark.methods.base import Method, check_scale
 from benchmark.postproc import cellvit as maps
 from benchmark.registry import METHODS
 
@@ -97,6 +97,7 @@ class CellVTA(Method):
         weights: str | None = None,
     ):
         super().__init__()
+        check_scale("cellvta", width=width, drop_path=drop_path, points=points)
         self.double_softmax, self.cross_msge = double_softmax, cross_msge
         self.vit = build_backbone(backbone, weights, drop_path)
         dim = self.vit.embed_dim

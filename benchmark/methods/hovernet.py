@@ -75,6 +75,7 @@ class HoVerNet(Method):
         "original": {"mode": "original"},
     }
     published: ClassVar[dict[str, dict]] = {
+        "debug": {"optimiser": RECIPE["optimiser"], "schedule": RECIPE["schedule"]},  # the phases, for tests
         "paper": RECIPE,
         "fast": RECIPE,
         "original": RECIPE | {"crop": 80},
@@ -111,7 +112,11 @@ class HoVerNet(Method):
         kernel, self.stem_loss = MODES[mode]["kernel"], MODES[mode]["stem"]
         self.margin = (crops(kernel, dense)[0] + self.stem_loss) // 2
         self.tile = MODES[mode]["tile"] if tile is None else tile
-        if self.tile <= 2 * self.margin or (self.tile - self.stem_loss) % self.multiple:
+        if (
+            not isinstance(self.tile, int)
+            or self.tile <= 2 * self.margin
+            or (self.tile - self.stem_loss) % self.multiple
+        ):
             raise InputError(
                 f"hovernet's tile is {tile}; expected more than {2 * self.margin} and {self.stem_loss} "
                 f"above a multiple of {self.multiple}, such as {self.input_side(2 * self.margin)}."

@@ -34,6 +34,7 @@ class Group:
     folds: list[int]
     seeds: list[int]
     rows: list[Row]
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def expected(self) -> int:
@@ -61,7 +62,7 @@ class Group:
 
     def notes(self) -> list[str]:
         """Sentences on what a reader must know before comparing the rows; empty when nothing is unusual."""
-        out = []
+        out = list(self.remarks)
         untyped = {(r.id.fold, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
         for fold, n, total in sorted(u for u in untyped if u[1]):
             out.append(f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types.")
@@ -70,6 +71,17 @@ class Group:
             differ = sorted(k for k in set().union(*recipes) if len({r.get(k) for r in recipes}) > 1)
             if differ:
                 out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
+            for what, key in (("precision", "precision"), ("number of processes", "processes")):
+                found = {str(r.cost[key]) for r in self.runs if r.config.get("recipe") and r.cost.get(key) is not None}
+                if len(found) > 1:
+                    out.append(f"Not matched: the runs differ in {what} ({', '.join(sorted(found))}).")
+            marks = {}
+            for run in self.runs:
+                backbone = run.config.get("backbone") or {}
+                marks.setdefault(str(backbone.get("weights")), set()).add(str(backbone.get("file")))
+            for weights, files in sorted(marks.items()):
+                if len(files) > 1:
+                    out.append(f"Not matched: the weights called {weights} were made {len(files)} times and differ.")
         for fold in self.folds:
             told = [r.provenance.get("data_fingerprint") for r in self.runs if r.id.fold == fold]
             if len({str(t) for t in told if t is not None}) > 1:

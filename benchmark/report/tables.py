@@ -21,6 +21,7 @@ def write(
     experiment_methods: list[str] | None = None,
     folds: list[int] | None = None,
     seeds: list[int] | None = None,
+    remarks: list[str] | None = None,
 ) -> str:
     """Write the tables (md, tex, csv) and the figure (png, pdf, csv) of every group of runs below `out`.
 
@@ -33,6 +34,7 @@ def write(
         protocol: "pannuke", "cellvit" or "all" (each in tables of its own).
         experiment_methods: canonical names of methods that get a row even when they have no run.
         folds, seeds: those that each row should have; None expects what is found in the group.
+        remarks: sentences to print below every table, such as which of its cells are stale.
 
     Returns:
         The main tables as Markdown.
@@ -47,6 +49,8 @@ def write(
         raise InputError(f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
     names = list(PROTOCOLS) if protocol == "all" else [protocol]
     found = groups(runs(results), dataset, kind, experiment_methods, folds, seeds)
+    for group in found:
+        group.remarks = list(remarks or [])
     if not found:
         return f"No complete runs in {results}; `make ablation` makes some.\n"
     return "\n".join(_write_group(group, Path(out) / group.folder, names) for group in found)

@@ -3,6 +3,9 @@
 kind = "main"
 protocol = "cellvit"
 
+# samples: draws per epoch, None for as many as there are training images. patience: validations without improvement
+# before training stops, 0 for never. pretrain: updates of the small ViT's pretext, 0 for random weights, None for the
+# default. workers: loader processes, None for a choice by device. crop: side in pixels that is supervised.
 recipes = dict(
     # seconds per cell: for tests
     debug=dict(
@@ -26,7 +29,7 @@ recipes = dict(
     # a minute or two per cell on a laptop CPU
     small=dict(
         epochs=20,
-        samples=104,
+        samples=96,
         batch=8,
         crop=128,
         eval_every=5,
@@ -42,7 +45,7 @@ recipes = dict(
         workers=0,
         eval_batch=8,
     ),
-    # one GPU: the published length, batch and optimiser of CellVTA, with bf16 and a cosine schedule for all
+    # one GPU: the published length, batch, optimiser, schedule and augmentation of CellVTA for all, in bf16
     paper=dict(
         epochs=100,
         samples=None,
