@@ -115,9 +115,14 @@ def ceiling(method, subset, classes: int) -> dict:
     Returns:
         {"bPQ": image mean (`cellvit` protocol), "sizes": rows of `metrics.sizes.by_size`}.
     """
-    with _pool(loader.usable_cores() if len(subset) >= POOL_FROM else 0) as submit:
-        waiting = [submit(perfect, type(method), subset[i].nuclei, classes) for i in range(len(subset))]
-        matches = [future.result() for future in waiting]
+    workers = loader.usable_cores() if len(subset) >= POOL_FROM else 0
+    matches, waiting = [], collections.deque()
+    with _pool(workers) as submit:
+        for i in range(len(subset)):
+            waiting.append(submit(perfect, type(method), subset[i].nuclei, classes))
+            if len(waiting) > 8 * max(1, workers):  # what waits for a worker stands in memory
+                matches.append(waiting.popleft().result())
+        matches += [future.result() for future in waiting]
     meta = [{"image": i, "image_id": "", "tissue": "", "source": "", "typed": False} for i in range(len(matches))]
     records = Records.collect(matches, [m | {"pred_typed": False} for m in meta])
     return {

@@ -28,6 +28,8 @@ def run(cell: Cell, world, say=None) -> dict:
     Raises:
         InputError: bad input, gated weights absent, or another live process holds the cell.
     """
+    if not world.first:
+        say = lambda text: None  # noqa: E731
     say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
     data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first)
     if not world.first:
