@@ -8,9 +8,9 @@ them all. The probes are thrown away. Time and learning curve are kept beside th
 """
 
 import hashlib
+import itertools
 import json
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from benchmark.data import pretext, synthetic
 from benchmark.errors import InputError, near_miss
 from benchmark.files import atomic, read_json, write_json
 from benchmark.layers import vit
+from benchmark.progress import Progress
 
 VERSION = 1  # raise it when the weights that this file makes change
 
@@ -140,34 +141,19 @@ def _read(path: Path) -> dict | None:
         return None
 
 
-class Progress:
-    """Done, total and an estimate on stderr: in place on a terminal, else a line every ten seconds."""
-
-    def __init__(self, what: str, total: int, show: bool):
-        self.what, self.total, self.show, self.done = what, total, show, 0
-        self.begun = self.printed = time.monotonic()
-
-    def tick(self, note: str = "") -> None:
-        """One more is done."""
-        self.done += 1
-        now, terminal = time.monotonic(), sys.stderr.isatty()
-        if not self.show or (self.done < self.total and now - self.printed < (0.2 if terminal else 10)):
-            return
-        self.printed = now
-        left = (now - self.begun) / self.done * (self.total - self.done)
-        line = f"{self.what}: {self.done}/{self.total}{note}, {left:.0f} s left"
-        end = "\n" if self.done == self.total or not terminal else ""
-        print(f"\r{line:<79}" if terminal else line, end=end, file=sys.stderr, flush=True)
-
-
 def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple[dict[str, Tensor], dict]:
     """Run the pretext. Returns the backbone's state dict and figures: losses per update, held-out scores.
 
     Bit-reproducible for given settings, seed, library versions and number of threads.
     """
-    say = Progress(f"pretraining {backbone}, patches", settings.patches + settings.held_out, progress)
-    held_out = pretext.Patches(settings.held_out, seed, pretext.FIRST_SLIDE, say.tick)
-    train_set = pretext.Patches(settings.patches, seed, pretext.FIRST_SLIDE + settings.held_out, say.tick)
+    say, drawn = Progress(f"pretraining {backbone}: drawn", "patches", progress), itertools.count()
+
+    def tick():
+        say(next(drawn), settings.patches + settings.held_out)
+
+    tick()
+    held_out = pretext.Patches(settings.held_out, seed, pretext.FIRST_SLIDE, tick)
+    train_set = pretext.Patches(settings.patches, seed, pretext.FIRST_SLIDE + settings.held_out, tick)
     # timm draws initial weights from the global generator: fork it, so that the caller's stays as it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -186,9 +172,10 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
         pct_start=settings.warmup,
         cycle_momentum=False,
     )
-    say = Progress(f"pretraining {backbone}, updates", settings.updates, progress)
+    say = Progress(f"pretraining {backbone}:", "updates", progress)
+    say(0, settings.updates)
     curve = []
-    for _ in range(settings.updates):
+    for update in range(settings.updates):
         images, labels = train_set.batch(settings.batch, settings.side, rng)
         loss = model.loss(images, labels)
         optimiser.zero_grad(set_to_none=True)
@@ -197,7 +184,7 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
         optimiser.step()
         schedule.step()
         curve.append(round(loss.item(), 5))
-        say.tick(f", loss {curve[-1]:.3f}")
+        say(update + 1, settings.updates, f", loss {curve[-1]:.3f}")
     state = {k: v.detach().clone().contiguous() for k, v in model.vit.state_dict().items()}
     return state, {"losses": curve, "held_out": model.score(constant, held_out, settings.side)}
 

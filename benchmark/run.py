@@ -18,6 +18,7 @@ from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
 from benchmark.files import atomic, read_json, write_json
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.progress import Progress
 
 
 def run(cell: Cell, world, say=None) -> dict:
@@ -109,7 +110,9 @@ def _run(cell: Cell, data, world, say) -> dict:
     method.to(world.device)
 
     subset = data.subset(cell.fold, "test")
-    shares = world.gather(evaluate.evaluate(method, subset, recipe, world, keep=True))
+    show = Progress("test:", "images", world.first, end=False)
+    show(0, len(subset))
+    shares = world.gather(evaluate.evaluate(method, subset, recipe, world, keep=True, progress=show))
     peak, kind = peak_memory(world)
     if not world.first:
         world.barrier()

@@ -20,6 +20,7 @@ from benchmark.errors import InputError
 from benchmark.files import atomic
 from benchmark.methods.base import centre
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.progress import Progress
 
 WEIGHTS, LOG = "weights.safetensors", "log.jsonl"
 
@@ -116,6 +117,8 @@ def train(
         feed.batch_sampler.epoch = epoch
         torch.manual_seed(int(np.random.SeedSequence([seed, 2, epoch, world.rank]).generate_state(1)[0]))
         totals: dict[str, float] = {}
+        show = Progress(f"epoch {epoch + 1}/{epochs}:", "updates", world.first, end=False)
+        show(0, len(feed))
         for step, batch in enumerate(feed):
             factor = optim.lr_factor(recipe["schedule"], epoch - phase_start, epochs - phase_start, step, len(feed))
             for group in optimiser.param_groups:
@@ -145,6 +148,7 @@ def train(
                 ema.update(method, step=epoch * len(feed) + step)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(value.detach())
+            show(step + 1, len(feed))
 
         line = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"], "phase": phases.index(phase)}
         line["terms"] = {k: v / len(feed) for k, v in totals.items()}

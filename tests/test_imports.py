@@ -21,12 +21,13 @@ BANNED = {"cv2", "albumentations", "shapely"}
 MAY_IMPORT = {
     "benchmark.errors": set(),
     "benchmark.files": set(),
+    "benchmark.progress": set(),
     "benchmark.paths": {"benchmark.errors"},
     "benchmark.registry": {"benchmark.errors"},
     "benchmark.metrics": set(),
     "benchmark.ops": set(),
     "benchmark.data.nuclei": set(),
-    "benchmark.data": {"benchmark.registry", "benchmark.errors", "benchmark.files"},
+    "benchmark.data": {"benchmark.registry", "benchmark.errors", "benchmark.files", "benchmark.progress"},
     "benchmark.postproc": {"benchmark.data.nuclei"},
     "benchmark.layers": {"benchmark.ops", "benchmark.errors"},
     "benchmark.methods": {

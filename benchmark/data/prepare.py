@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 
 from benchmark.data.cache import CachedFold
 from benchmark.data.convert import VERSION, convert, writing
-from benchmark.data.progress import Progress
 from benchmark.data.source import Part, Source, Split
 from benchmark.data.subset import Subset
 from benchmark.errors import InputError
+from benchmark.progress import Progress
 
 SIDES = ("train", "val", "test")
 
@@ -190,7 +190,9 @@ def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool
             print(f"{folder} is damaged and is prepared again.", file=sys.stderr)
             with writing(folder):
                 shutil.rmtree(folder)
-        return convert(source, fold, folder, identity, Progress(f"{source.name} fold {fold}", progress))
+        return convert(
+            source, fold, folder, identity, Progress(f"{source.name} fold {fold}: prepared", "images", progress)
+        )
 
 
 @contextlib.contextmanager
