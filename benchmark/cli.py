@@ -176,6 +176,7 @@ def run(options) -> int:
 
 
 def ablation(options) -> int:
+    from benchmark import provenance
     from benchmark.data.prepare import prepare as convert
     from benchmark.grid import run_missing
 
@@ -189,7 +190,7 @@ def ablation(options) -> int:
     for fold in sorted({cell.fold for cell in made}):
         convert(made[0].setup.source, options.cache, split=fold)
     command = [sys.executable, "-m", "benchmark", "run", *shared_arguments(options)]
-    os.environ["BENCHMARK_COMMAND"] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
+    os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     failures = run_missing(made, command, stale=options.stale == "rerun", shard=(i, n))
     print(written_tables(options, made))
     return 1 if failures else 0

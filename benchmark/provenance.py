@@ -12,13 +12,14 @@ from pathlib import Path
 
 from benchmark.paths import ROOT
 
+COMMAND = "BENCHMARK_COMMAND"  # set by the grid for its cells: the command that the user typed
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "pandas", "mmengine")
 
 
 def describe(seed: int, device: str, op_backend: str, data_fingerprint: str) -> dict:
     """Provenance of a run that starts now; `finished` is added by the harness."""
     return {
-        "command": os.environ.get("BENCHMARK_COMMAND") or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]]),
+        "command": os.environ.get(COMMAND) or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]]),
         **commit(),
         "seed": seed,
         "hardware": hardware(device),

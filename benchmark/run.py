@@ -32,7 +32,8 @@ def run(cell: Cell, world, say=None) -> dict:
     if not world.first:
         say = lambda text: None  # noqa: E731
     say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
-    data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first)
+    told = provenance.COMMAND in os.environ  # the grid has prepared the data and said what there is to know
+    data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first and not told)
     if not world.first:
         state = world.gather(None)[0]
         return {} if state == "done" else _run(cell, data, world, say)

@@ -83,7 +83,7 @@ class Classical(Method):
         distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask) * mpp, 0.25 / mpp)
         seeds = label(h_maxima(distance, p["depth"]))
         instances = watershed(-distance, seeds, mask=mask)
-        instances = remove_small_objects(instances, max_size=pixels - 1)
+        instances[(np.bincount(instances.ravel()) < pixels)[instances]] = 0
         return Nuclei.from_labels(instances, None, mpp, typed=False)
 
 
