@@ -34,7 +34,7 @@ recipes = dict(
         crop=128,
         eval_every=5,
         patience=0,
-        optimiser=dict(name="adamw", lr=4e-3, betas=(0.9, 0.95), weight_decay=1e-4),
+        optimiser=dict(name="adamw", lr=3e-3, betas=(0.9, 0.95), weight_decay=1e-4),
         schedule=dict(name="cosine", warmup=0.05, gamma=0.95, final=0.01),
         precision="fp32",
         ema=0.0,
