@@ -18,6 +18,7 @@ from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
 from benchmark.files import atomic, read_json, write_json
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.ops import MSDeformAttn, default_backend
 from benchmark.progress import Progress
 
 
@@ -86,7 +87,9 @@ def _run(cell: Cell, data, world, say) -> dict:
     torch.manual_seed(cell.seed)
     extra = {"weights": weights} if weights and cls.trainable else {}
     method = registry.build(cell.spec, len(data.classes), len(data.tissues), **extra)
-    story = provenance.describe(cell.seed, str(world.device), op_backend(method), data.fingerprint(cell.fold))
+    story = provenance.describe(
+        cell.seed, str(world.device), op_backend(method, world.device), data.fingerprint(cell.fold)
+    )
     if world.first:
         write_json(folder / "config.json", describe(cell, data, label, mark))
     say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
@@ -212,10 +215,10 @@ def trainable(method, phases) -> int:
     return sum(p.numel() for name, p in method.named_parameters() if name in seen)
 
 
-def op_backend(method) -> str:
-    """Backends of the deformable attention in use, or "none" for a method without it."""
-    found = {m.backend_in_use() for m in method.modules() if hasattr(m, "backend_in_use")}
-    return ", ".join(sorted(found)) or "none"
+def op_backend(method, device) -> str:
+    """Backend of the deformable attention that runs on `device`, or "none" for a method without the op."""
+    layers = [m for m in method.modules() if isinstance(m, MSDeformAttn)]
+    return ", ".join(sorted({m.backend or default_backend(device) for m in layers})) or "none"
 
 
 def peak_memory(world) -> tuple[int, str]:
