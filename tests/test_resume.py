@@ -1,5 +1,6 @@
 """A run killed at any moment and started again ends with the same bits as an unbroken one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -64,6 +65,8 @@ def test_resumed_equals_unbroken(benchmark_command, tmp_path, case):
     again = benchmark_command("run", *words, results=broken, launcher=launcher)
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch" in again.stderr
+    story = json.loads((twin / "provenance.json").read_text())
+    assert story["op_backend"] == ("torch" if "cellvta" in str(twin) else "none")
     for name in (
         "metrics.json",
         "weights.safetensors",
