@@ -1,0 +1,42 @@
+"""`ablation`: the grid of an experiment."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from benchmark import options as shared
+from benchmark.errors import InputError
+from benchmark.paths import REPORTS
+
+HELP = "Run the missing cells of an experiment, then print its table."
+EXAMPLE = "--folds all"
+
+
+def arguments(parser) -> None:
+    shared.grid(parser)
+    shared.several(parser)
+    parser.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells")
+    parser.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
+    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
+
+
+def run(options) -> int:
+    from benchmark import provenance
+    from benchmark.data.prepare import prepare as convert
+    from benchmark.grid import run_missing
+
+    try:
+        i, n = (int(v) for v in options.shard.split("/"))
+        if not 0 <= i < n:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--shard is '{options.shard}'; expected i/n with 0 <= i < n, such as 0/4.") from None
+    made = shared.chosen_cells(options)
+    for fold in sorted({cell.fold for cell in made}):
+        convert(made[0].setup.source, options.cache, split=fold)
+    command = [sys.executable, "-m", "benchmark", "run", *shared.shared_arguments(options)]
+    os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
+    failures = run_missing(made, command, stale=options.stale == "rerun", shard=(i, n))
+    print(shared.written_tables(options, made))
+    return 1 if failures else 0

@@ -1,0 +1,37 @@
+"""`contact-sheet`: prepared images with their outlines."""
+
+from pathlib import Path
+
+from benchmark.errors import InputError
+from benchmark.paths import CACHE
+
+HELP = "A picture of prepared images with their outlines."
+EXAMPLE = "--out sheet.png"
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic")
+    parser.add_argument("--data-root", help="folder or archive of the dataset")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
+    parser.add_argument("--fold", type=int, default=1, help="published split (default 1)")
+    parser.add_argument("--side", choices=("train", "val", "test"), default="test", help="side of the split")
+    parser.add_argument("--count", type=int, default=24, help="number of images (default 24)")
+    parser.add_argument("--run", type=Path, help="a run folder: its predictions stand below the truth (test side)")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+
+
+def run(options) -> int:
+    from benchmark.data import contact_sheet as sheet
+    from benchmark.data.prepare import prepare as convert
+    from benchmark.registry import dataset
+
+    data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
+    subset = data.subset(options.fold, options.side)
+    if options.count < 1:
+        raise InputError(f"--count is {options.count}; expected at least 1.")
+    # evenly over the subset: neighbours are often of one slide
+    rows = sorted({round(k * (len(subset) - 1) / max(1, options.count - 1)) for k in range(options.count)})
+    predicted = sheet.predictions(options.run, rows, data.mpp) if options.run else None
+    sheet.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
+    print(options.out)
+    return 0

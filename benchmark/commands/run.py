@@ -1,0 +1,22 @@
+"""`run`: one cell."""
+
+from benchmark import options as shared
+
+HELP = "Run one cell: a method on a fold."
+EXAMPLE = "--method hovernet --fold 2"
+
+
+def arguments(parser) -> None:
+    shared.grid(parser)
+    parser.add_argument("--method", required=True, help="method@row,key=value, such as cellvta@small,points=8")
+    parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+
+
+def run(options) -> int:
+    from benchmark import run as runner
+    from benchmark.cell import cells
+
+    (cell,) = cells(shared.setup(options), [options.method], [options.fold], [options.seed])
+    runner.main(cell)
+    return 0
