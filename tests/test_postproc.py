@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from benchmark.postproc import watershed as steps
-from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets, vote, watershed
+from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets, measure, vote, watershed
 from tests.shared import GOLDEN, shared
 
 COMMITTED = ["typical30_clean", "single_nucleus", "prob_exactly_half_and_type0"]
@@ -50,6 +50,10 @@ def check_case(path) -> None:
         assert np.array_equal(nuclei.types[rows], case[f"{preset}__type"])
         np.testing.assert_allclose(nuclei.scores[rows], case[f"{preset}__type_prob"], rtol=1e-6)
         assert np.array_equal(nuclei.instances > 0, found > 0) and len(nuclei) == len(ids)
+        if f"{preset}__bbox" in case:  # the committed extracts have none
+            shapes = measure(nuclei.instances, len(nuclei))
+            np.testing.assert_allclose(shapes.centroid[rows], case[f"{preset}__centroid"].reshape(-1, 2), atol=1e-9)
+            assert np.array_equal(shapes.box[rows], case[f"{preset}__bbox"].reshape(-1, 4))
 
 
 @pytest.mark.parametrize("name", COMMITTED)
@@ -70,7 +74,7 @@ def test_wrong_details_are_seen(change, monkeypatch):
         right = ndimage.correlate1d
         monkeypatch.setattr(ndimage, "correlate1d", lambda *a, **k: right(*a, **(k | {"mode": "reflect"})))
     elif change == "element":
-        monkeypatch.setattr(steps, "open_ellipse", lambda m: ndimage.binary_opening(m, np.ones((5, 5))))
+        monkeypatch.setattr(steps, "open_ellipse", lambda m, side: ndimage.binary_opening(m, np.ones((5, 5))))
     else:
         settings = settings.updated({"edge": 0.45} if change == "edge" else {"ksize": 17})
     assert not np.array_equal(watershed(prob, hv, settings), case["cellvit40__inst"])
@@ -157,13 +161,19 @@ def test_opening_border_and_element():
     corner[:3, :3] = True
     assert steps.open_ellipse(corner)[0, 0]  # outside counts as foreground when eroding
     assert not steps.open_ellipse(np.roll(corner, 5, (0, 1))).any()
-    ellipse = np.ones((5, 5), bool)
-    ellipse[[0, 4]] = [0, 0, 1, 0, 0]
+    ellipses = {
+        3: ["010", "111", "010"],
+        5: ["00100", "11111", "11111", "11111", "00100"],
+        7: ["0001000", "0111110", "1111111", "1111111", "1111111", "0111110", "0001000"],
+    }
     rng = np.random.default_rng(0)
-    for density in (0.7, 0.9, 0.97):
-        mask = rng.random((40, 56)) < density
-        eroded = ndimage.binary_erosion(mask, ellipse, border_value=1)
-        assert np.array_equal(steps.open_ellipse(mask), ndimage.binary_dilation(eroded, ellipse))
+    for side, rows in ellipses.items():
+        ellipse = np.array([[c == "1" for c in row] for row in rows])
+        for density in (0.7, 0.9, 0.97):
+            mask = rng.random((40, 56)) < density
+            eroded = ndimage.binary_erosion(mask, ellipse, border_value=1)
+            assert np.array_equal(steps.open_ellipse(mask, side), ndimage.binary_dilation(eroded, ellipse))
+    assert np.array_equal(steps.open_ellipse(mask, 1), mask)
 
 
 def test_fill_holes_equals_scipy():
@@ -221,20 +231,33 @@ def test_vote():
     np.testing.assert_allclose(scores, [0.2, 0.4, 1.0], rtol=1e-6)
 
 
+def test_measure_of_pieces_and_of_ids_without_pixels():
+    instances = np.zeros((6, 8), np.int32)
+    instances[1, 1] = instances[4, 5:7] = 1
+    instances[2:4, 3] = 3
+    shapes = measure(instances, 3)
+    assert shapes.area.tolist() == [3, 0, 2]
+    np.testing.assert_allclose(shapes.centroid[[0, 2]], [[4, 3], [3, 2.5]])
+    assert np.isnan(shapes.centroid[1]).all() and shapes.box.tolist() == [[1, 1, 5, 7], [0] * 4, [2, 3, 4, 4]]
+    none = measure(np.zeros((4, 4), np.int32), 0)
+    assert none.area.shape == (0,) and none.centroid.shape == (0, 2) and none.box.shape == (0, 4)
+
+
 def test_settings():
     assert HVSettings.for_mpp(0.25) == HVSettings.cellvit40() and HVSettings.for_mpp(0.5).ksize == 11
-    assert HVSettings.cellvit40().updated({"opening": False}).opening is False
+    assert HVSettings.cellvit40().updated({"opening": 1}).opening == 1
     with pytest.raises(ValueError, match=r"unknown post-processing setting 'kszie'.*ksize"):
         HVSettings.cellvit40().updated({"kszie": 3})
-    with pytest.raises(ValueError, match="odd"):
-        HVSettings(ksize=4)
+    for wrong in ({"ksize": 4}, {"opening": 0}, {"opening": True}):
+        with pytest.raises(ValueError, match="odd"):
+            HVSettings(**wrong)
     with pytest.raises(ValueError, match="argmax"):
         HVSettings(threshold="0.5")
 
 
 def test_without_opening_small_nuclei_survive():
     small = discs(radius=2)
-    with_it, without = HVSettings.cellvit40(), HVSettings.cellvit40().updated({"opening": False})
+    with_it, without = HVSettings.cellvit40(), HVSettings.cellvit40().updated({"opening": 1})
     hv = hv_targets(small)
     assert np.count_nonzero(np.unique(watershed(small > 0, hv, without))) >= np.count_nonzero(
         np.unique(watershed(small > 0, hv, with_it))

@@ -27,9 +27,10 @@ def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = Non
     """Raw maps np (2, H, W), hv (2, H, W), tp (C + 1, H, W) or absent, to nuclei.
 
     Args:
-        mpp: micrometres per pixel; chooses the watershed's settings unless `params` holds "settings".
+        mpp: micrometres per pixel; chooses the published settings of the watershed.
+        params: fields of `HVSettings` to replace.
     """
-    settings = (params or {}).get("settings") or HVSettings.for_mpp(mpp)
+    settings = HVSettings.for_mpp(mpp).updated(params)
     return decode_hv(outputs["np"], outputs["hv"], outputs.get("tp"), settings, mpp)
 
 

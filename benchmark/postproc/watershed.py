@@ -4,6 +4,7 @@ HoVer-Net (Graham et al. 2019, section III-C) and CellViT (Hörst et al. 2024) s
 numbers; OpenCV's operations are restated with scipy and scikit-image and give the same instance maps.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -21,7 +22,8 @@ class HVSettings:
         object_size: markers smaller than this many pixels are dropped.
         component_size: nucleus components (4-connected) smaller than this are dropped; published 10.
         edge: markers are where the normalised gradient stays below this; published 0.4.
-        opening: whether markers are opened with the 5x5 ellipse (published: yes). It removes small nuclei.
+        opening: side in pixels, odd, of the ellipse that markers are opened with; published 5, 1 = no opening.
+            It removes small nuclei.
     """
 
     threshold: str = "argmax"
@@ -29,13 +31,15 @@ class HVSettings:
     object_size: int = 10
     component_size: int = 10
     edge: float = 0.4
-    opening: bool = True
+    opening: int = 5
 
     def __post_init__(self):
         if self.threshold not in ("argmax", "half"):
             raise ValueError(f"threshold is '{self.threshold}', expected 'argmax' or 'half'")
-        if self.ksize < 3 or self.ksize % 2 == 0:
-            raise ValueError(f"ksize is {self.ksize}, expected an odd number >= 3")
+        for name, least in (("ksize", 3), ("opening", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least or value % 2 == 0:
+                raise ValueError(f"{name} is {value}, expected an odd number >= {least}")
 
     @classmethod
     def cellvit40(cls) -> "HVSettings":
@@ -124,8 +128,7 @@ def watershed(np_map: np.ndarray, hv: np.ndarray, settings: HVSettings | None = 
     for axis in (0, 1):
         relief = ndimage.correlate1d(relief, [0.25, 0.5, 0.25], axis, mode="mirror")
     markers = fill_holes(nuclei & (overall < settings.edge))
-    if settings.opening:
-        markers = open_ellipse(markers)
+    markers = open_ellipse(markers, settings.opening)
     markers = drop_small(ndimage.label(markers)[0], settings.object_size)
     return flood(-relief, markers, mask=nuclei).astype(np.int32, copy=False)
 
@@ -148,26 +151,31 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     return ~open_air[outside]
 
 
-def open_ellipse(mask: np.ndarray) -> np.ndarray:
-    """Morphological opening with OpenCV's 5x5 ellipse (rows 00100/11111/11111/11111/00100).
+def open_ellipse(mask: np.ndarray, side: int = 5) -> np.ndarray:
+    """Morphological opening with OpenCV's ellipse of an odd side (5: rows 00100/11111/11111/11111/00100; 3: a
+    cross; 1: nothing happens).
 
     Erosion treats everything outside the image as foreground, dilation as background.
     """
-    return _stamp(_stamp(mask, True, np.logical_and), False, np.logical_or)
+    if side == 1:
+        return mask
+    return _stamp(_stamp(mask, side, True, np.logical_and), side, False, np.logical_or)
 
 
-def _stamp(mask: np.ndarray, outside: bool, combine) -> np.ndarray:
-    """Combine each pixel's neighbours under the ellipse: a 3x5 block and a pixel above and below it."""
+def _stamp(mask: np.ndarray, side: int, outside: bool, combine) -> np.ndarray:
+    """Combine each pixel's neighbours under the ellipse, whose rows are runs centred on the pixel's column."""
     height, width = mask.shape
-    padded = np.pad(mask, 2, constant_values=outside)
-    row = padded[:, :width].copy()
-    for shift in range(1, 5):
-        combine(row, padded[:, shift : shift + width], out=row)
-    out = row[1 : 1 + height].copy()
-    for shift in (2, 3):
-        combine(out, row[shift : shift + height], out=out)
-    for shift in (0, 4):
-        combine(out, padded[shift : shift + height, 2 : 2 + width], out=out)
+    reach = side // 2
+    padded = np.pad(mask, reach, constant_values=outside)
+    run, out, grown = padded[:, reach : reach + width].copy(), None, 0
+    rows = [(round(math.sqrt(reach**2 - dy**2)), dy) for dy in range(-reach, reach + 1)]
+    for half, dy in sorted(rows):  # from the shortest run to the longest: each grows out of the one before
+        for shift in range(grown + 1, half + 1):
+            for start in (reach - shift, reach + shift):
+                combine(run, padded[:, start : start + width], out=run)
+        grown = half
+        row = run[reach + dy : reach + dy + height]
+        out = row.copy() if out is None else combine(out, row, out=out)
     return out
 
 
