@@ -170,7 +170,7 @@ def test_variants_train(change):
     [
         ("cellvta@debug,interactions=3", "divide the depth"),
         ("cellvta@debug,heads=5", "multiple of heads"),
-        ("cellvta@debug,tune=lora", "no tune 'lora'"),
+        ("cellvta@debug,tune=decoder", "method decoder_only"),
         ("cellvit@debug,tune=adapter", "no tune 'adapter'"),
         ("cellvit@debug,backbone=vit_tiny", "Unknown backbone"),
     ],

@@ -13,6 +13,7 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from benchmark.layers.global_attention import GlobalAttention, reference_points
 from benchmark.layers.vit import embed, summary, to_map
 from benchmark.ops import MSDeformAttn
 
@@ -47,6 +48,20 @@ class SpatialPrior(nn.Module):
         return [self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)]
 
 
+class PatchPrior(nn.Module):
+    """The pyramid without an image: the ViT's own patch embedding, drawn larger.
+
+    What is left of the spatial prior when its convolutions are taken away: as many tokens at the same strides and
+    nothing in them that the ViT has not seen. No parameters; the map at stride 2 is what `up` makes of stride 4.
+    """
+
+    def forward(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
+        """Embedded patches (B, h * w, dim), position included, to maps at strides 4, 8, 16, bilinear."""
+        patches = to_map(tokens, grid)
+        larger = [F.interpolate(patches, scale_factor=scale, mode="bilinear", align_corners=False) for scale in (4, 2)]
+        return [*larger, patches]
+
+
 class DWConv(nn.Module):
     """One depthwise 3 x 3 convolution over the three grids of a token pyramid."""
 
@@ -78,12 +93,12 @@ class ConvFFN(nn.Module):
 class Injector(nn.Module):
     """Pyramid into ViT tokens: x + gamma * attention(norm(x), norm(c)); gamma starts at 1e-5."""
 
-    def __init__(self, dim: int, heads: int, points: int, ratio: float):
+    def __init__(self, dim: int, attn: nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = MSDeformAttn(dim, heads, 3, points, ratio)
+        self.attn = attn
 
     def forward(self, x: Tensor, c: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
         """x: (B, n, dim); c: (B, 21 n, dim); reference: (1, n, 1, 2); grids: of c. Returns (B, n, dim)."""
@@ -93,12 +108,12 @@ class Injector(nn.Module):
 class Extractor(nn.Module):
     """ViT tokens into the pyramid: c + attention(norm(c), norm(x)), then a ConvFFN."""
 
-    def __init__(self, dim: int, heads: int, points: int, ratio: float, ffn: float, drop_path: float):
+    def __init__(self, dim: int, attn: nn.Module, hidden: int, drop_path: float):
         super().__init__()
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = MSDeformAttn(dim, heads, 1, points, ratio)
-        self.ffn = ConvFFN(dim, int(dim * ffn))
+        self.attn = attn
+        self.ffn = ConvFFN(dim, hidden)
         self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
@@ -123,17 +138,22 @@ class ViTAdapter(nn.Module):
     Args:
         dim, depth: width and number of blocks of the ViT.
         width: channels of the pyramid's stem.
+        hidden: channels inside the ConvFFN.
         interactions: exchanges; must divide depth. The last has `extra_extractors` more extractors.
-        points, heads, deform_ratio: of the deformable attention.
-        ffn_ratio: hidden width of the ConvFFN relative to dim.
+        attention: "deformable" as published, or "global": exact attention over all tokens (`GlobalAttention`), which
+            has no points.
+        points, heads, deform_ratio: of the attention; deform_ratio is the width of its values relative to dim.
         drop_path: stochastic depth of every ConvFFN.
         cls_in_vit: False as published: the class token skips every ViT block. True keeps it among the tokens.
-        injector, extractor, vit_features: False leaves that part out.
+        injector, extractor, vit_features: False leaves that part out. Without vit_features the maps are the pyramid
+            alone, without extractors they are the spatial prior and the ViT's maps, which never meet.
+        spatial_prior: False puts `PatchPrior` in place of the convolutional pyramid.
         offset_grid: False as published: the sampling offsets start at zero, the linear layers at
             truncated normal 0.02. True starts each head along its own direction, as Deformable DETR does.
 
     Raises:
-        ValueError: interactions does not divide depth, 4 does not, or heads do not fit.
+        ValueError: interactions does not divide depth, 4 does not, heads do not fit, fewer than 0 extra extractors,
+            or an attention that does not exist.
     """
 
     def __init__(
@@ -142,35 +162,45 @@ class ViTAdapter(nn.Module):
         depth: int,
         *,
         width: int = 64,
+        hidden: int = 256,
         interactions: int = 4,
+        attention: str = "deformable",
         points: int = 4,
         heads: int = 8,
         deform_ratio: float = 0.5,
-        ffn_ratio: float = 0.25,
         extra_extractors: int = 2,
         drop_path: float = 0.0,
         cls_in_vit: bool = False,
         injector: bool = True,
         extractor: bool = True,
         vit_features: bool = True,
+        spatial_prior: bool = True,
         offset_grid: bool = False,
     ):
         super().__init__()
         if depth % 4 or interactions < 1 or depth % interactions:
             raise ValueError(f"interactions is {interactions}; it must divide the depth {depth}, and so must 4")
+        if extra_extractors < 0:
+            raise ValueError(f"extra_extractors is {extra_extractors}; expected at least 0")
+        if attention not in ("deformable", "global"):
+            raise ValueError(f"attention is '{attention}'; expected deformable or global")
         self.cls_in_vit, self.vit_features = cls_in_vit, vit_features
         self.taps = {depth * k // 4 for k in (1, 2, 3, 4)}
         self.level_embed = nn.Parameter(torch.randn(3, dim))
-        self.spm = SpatialPrior(width, dim)
-        attention = (dim, heads, points, deform_ratio)
+        self.spm = SpatialPrior(width, dim) if spatial_prior else PatchPrior()
+
+        def attend(levels: int) -> nn.Module:
+            if attention == "global":
+                return GlobalAttention(dim, heads, deform_ratio)
+            return MSDeformAttn(dim, heads, levels, points, deform_ratio)
 
         def extractors(count: int) -> list[Extractor]:
-            return [Extractor(*attention, ffn_ratio, drop_path) for _ in range(count if extractor else 0)]
+            return [Extractor(dim, attend(1), hidden, drop_path) for _ in range(count if extractor else 0)]
 
         self.interactions = nn.ModuleList(
             Interaction(
-                Injector(*attention) if injector else None,
-                extractors(1)[0] if extractor else None,
+                Injector(dim, attend(3)) if injector else None,
+                next(iter(extractors(1)), None),
                 extractors(extra_extractors if k == interactions - 1 else 0),
             )
             for k in range(interactions)
@@ -209,11 +239,11 @@ class ViTAdapter(nn.Module):
         grids = [(4 * h, 4 * w), (2 * h, 2 * w), (h, w)]
         here = reference_points([(h, w)], x.device)
         everywhere = reference_points(grids, x.device)
-        c1, *pyramid = self.spm(images)
-        c = [m.flatten(2).transpose(1, 2) + self.level_embed[k] for k, m in enumerate(pyramid)]
+        prefix, x = x[:, : vit.num_prefix_tokens], x[:, vit.num_prefix_tokens :]
+        pyramid = self.spm(images) if isinstance(self.spm, SpatialPrior) else self.spm(x, (h, w))
+        c = [m.flatten(2).transpose(1, 2) + self.level_embed[k] for k, m in enumerate(pyramid[-3:])]
         c = torch.cat(c, 1)
 
-        prefix, x = x[:, : vit.num_prefix_tokens], x[:, vit.num_prefix_tokens :]
         count, outs = prefix.shape[1] if self.cls_in_vit else 0, []
         stretch = len(vit.blocks) // len(self.interactions)
         for k, exchange in enumerate(self.interactions):
@@ -232,7 +262,8 @@ class ViTAdapter(nn.Module):
 
         maps = [to_map(part, g) for part, g in zip(c.split([a * b for a, b in grids], 1), grids)]
         # the largest map is summed in place: no gradient needs its terms
-        maps.insert(0, self.up(maps[0]).add_(c1))
+        finest = self.up(maps[0])
+        maps.insert(0, finest.add_(pyramid[0]) if len(pyramid) == 4 else finest)
         if self.vit_features:
             for k, out in enumerate(outs):
                 if k < 3:
@@ -240,17 +271,6 @@ class ViTAdapter(nn.Module):
                 maps[k] = maps[k].add_(out) if k == 0 else maps[k] + out
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         return [norm(m) for norm, m in zip(norms, maps)], summary(vit, torch.cat([prefix, x], 1))
-
-
-def reference_points(grids: list[Grid], device: torch.device | None = None) -> Tensor:
-    """Pixel centres of the grids one after another, as (x, y) in 0..1: float32 (1, sum of h * w, 1, 2)."""
-    points = []
-    for h, w in grids:
-        y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
-        x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        points.append(torch.stack([x.flatten(), y.flatten()], -1))
-    return torch.cat(points)[None, :, None]
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

@@ -10,6 +10,7 @@ from benchmark.errors import InputError
 from benchmark.layers import decoder as parts
 from benchmark.layers.adapter import ViTAdapter
 from benchmark.layers.decoder import HVDecoder, scaled
+from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.objective import cellvit_loss
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
@@ -17,7 +18,7 @@ from benchmark.postproc import cellvit as maps
 from benchmark.registry import METHODS
 
 FROZEN = ("cls_token", "pos_embed", "reg_token", "patch_embed.", "norm_pre.", "blocks.")
-TUNES = ("adapter", "adapter+full", "full")
+TUNES = ("adapter", "lora", "adapter+full", "full")
 # the published code's quirks, each a switch (defaults reproduce them), and drop path in the frozen ViT; all off here
 NO_QUIRKS = {
     "cls_in_vit": True,
@@ -48,10 +49,13 @@ class CellVTA(Method):
     Args:
         classes, tissues: as in `Method`; 0 leaves the type branch or the tissue head out.
         backbone: a name that `layers.vit.build_backbone` takes; its depth must be a multiple of 4.
-        tune: "adapter" trains all but the ViT's embedding and blocks (its last norm trains, as published);
-            "full" or "adapter+full" trains everything.
-        interactions, points, heads, deform_ratio, extra_extractors, injector, extractor, vit_features: see
-            `layers.adapter.ViTAdapter`.
+        tune: "adapter" trains all but the ViT's embedding and blocks (its last norm trains, as published); "lora"
+            adds to that low-rank updates of the ViT's attention; "full" or "adapter+full" trains everything.
+        lora_rank: rank of these updates (`layers.lora`; alpha 16); without meaning for another tune.
+        interactions, attention, points, heads, deform_ratio, extra_extractors, injector, extractor, vit_features,
+            spatial_prior: see `layers.adapter.ViTAdapter`.
+        adapter_width: factor on the adapter's inner channels, those of the spatial prior and inside its ConvFFNs (64
+            and a quarter of the ViT's as published); the decoder keeps its own.
         width: scale of the decoder's and the spatial prior's channels, 1.0 as published.
         drop_path: of the ViT's last block (rising linearly from 0, frozen or not) and of every extractor.
         cls_in_vit: False as published: the class token skips the ViT, so the tissue head is blind.
@@ -80,7 +84,9 @@ class CellVTA(Method):
         *,
         backbone: str = "uni",
         tune: str = "adapter",
+        lora_rank: int = 8,
         interactions: int = 4,
+        attention: str = "deformable",
         points: int = 4,
         heads: int = 8,
         deform_ratio: float = 0.5,
@@ -88,6 +94,8 @@ class CellVTA(Method):
         injector: bool = True,
         extractor: bool = True,
         vit_features: bool = True,
+        spatial_prior: bool = True,
+        adapter_width: float = 1.0,
         width: float = 1.0,
         drop_path: float = 0.4,
         cls_in_vit: bool = False,
@@ -97,7 +105,7 @@ class CellVTA(Method):
         weights: str | None = None,
     ):
         super().__init__()
-        check_scale("cellvta", width=width, drop_path=drop_path, points=points)
+        check_scale("cellvta", width=min(width, adapter_width), drop_path=drop_path, points=points)
         self.double_softmax, self.cross_msge = double_softmax, cross_msge
         self.vit = build_backbone(backbone, weights, drop_path)
         dim = self.vit.embed_dim
@@ -105,8 +113,10 @@ class CellVTA(Method):
             self.adapter = ViTAdapter(
                 dim,
                 len(self.vit.blocks),
-                width=scaled(64, width),
+                width=scaled(64, width * adapter_width),
+                hidden=max(1, int(dim * 0.25 * adapter_width)),
                 interactions=interactions,
+                attention=attention,
                 points=points,
                 heads=heads,
                 deform_ratio=deform_ratio,
@@ -116,6 +126,7 @@ class CellVTA(Method):
                 injector=injector,
                 extractor=extractor,
                 vit_features=vit_features,
+                spatial_prior=spatial_prior,
                 offset_grid=offset_grid,
             )
         except ValueError as error:
@@ -125,6 +136,8 @@ class CellVTA(Method):
         if self.tissue_head is not None:
             nn.init.trunc_normal_(self.tissue_head.weight, std=0.02)
             nn.init.zeros_(self.tissue_head.bias)
+        if tune == "lora":
+            _add_lora(self.vit, lora_rank)
         self.set_tune(tune)
 
     @classmethod
@@ -132,15 +145,20 @@ class CellVTA(Method):
         return available(arguments["backbone"], arguments.get("weights"))
 
     def set_tune(self, tune: str) -> None:
+        if tune == "decoder":
+            raise InputError("cellvta has no tune 'decoder': a frozen ViT without adapter is the method decoder_only.")
         if tune not in TUNES:
             raise InputError(f"cellvta has no tune '{tune}'; it has {', '.join(TUNES)}.")
+        if tune == "lora" and not any(is_lora(name) for name, _ in self.vit.named_parameters()):
+            raise InputError("This cellvta was built without low-rank updates; build it with tune=lora.")
         self.tune = tune
         self.requires_grad_(True)
         blind = not self.adapter.cls_in_vit
         for name, parameter in self.vit.named_parameters():
             # without a tissue head nothing reads the summary, nor a class token that skips the ViT
             idle = not self.tissue_head and (name.startswith("norm.") or (blind and name == "cls_token"))
-            parameter.requires_grad_(not idle and (tune != "adapter" or not name.startswith(FROZEN)))
+            free = not name.startswith(FROZEN) or (tune == "lora" and is_lora(name))
+            parameter.requires_grad_(not idle and (free or tune in ("full", "adapter+full")))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.normalise(images)
@@ -160,6 +178,13 @@ class CellVTA(Method):
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published CellVTA keys ("encoder.spm.stem.0.weight", "decoder0.0.block.0.weight") to ours."""
         return parts.rename(state, {official_key(key): key for key in self.state_dict()})
+
+
+def _add_lora(vit: nn.Module, rank: int) -> None:
+    try:
+        add_lora(vit, rank)
+    except ValueError as error:
+        raise InputError(f"cellvta's tune=lora, lora_rank={rank}: {error}.") from None
 
 
 def official_key(key: str) -> str:
