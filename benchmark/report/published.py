@@ -1,0 +1,57 @@
+"""Published figures of published methods, as their authors' test logs hold them, to set beside measured ones.
+
+`published.csv` has a line per figure: method, row, dataset, split, protocol, average, metric, value, source, note.
+
+- method and row are this benchmark's names; rows that it has no network for are the publication's variants, such as
+  `cellvit_stardist`, row `sam_h-our`.
+- split: 1, 2, 3, or "all": the mean of the splits, which is what papers print.
+- protocol: the one of `benchmark.metrics.protocols` that computes the same quantity; metric: its name there.
+- average: images (mean over images), tissues (mean over 19 tissues of the mean over each one's images), pooled (counts
+  of all images together), count. Figures of different averages are not to be compared: 0.506 (CellVTA, images) stands
+  against 0.496 of CellViT-SAM-H, 0.509 (tissues) against 0.498.
+- source: folder of the test log in the authors' published logs, or how the figure follows from the lines above it.
+
+The publications state no confidence interval.
+"""
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+
+FILE = Path(__file__).with_name("published.csv")
+ALL = "all"
+
+
+@functools.cache
+def table() -> pd.DataFrame:
+    """All published figures, a row each; split is text."""
+    return pd.read_csv(FILE, dtype={"split": str}, keep_default_na=False)
+
+
+def published(
+    method: str | None = None,
+    row: str | None = None,
+    dataset: str | None = None,
+    split: int | str | None = None,
+    metric: str | None = None,
+    protocol: str | None = None,
+) -> pd.DataFrame:
+    """The figures that match every argument given; empty when none is published.
+
+    Args:
+        split: 1, 2, 3 or "all".
+    """
+    wanted = {"method": method, "row": row, "dataset": dataset, "metric": metric, "protocol": protocol}
+    wanted["split"] = None if split is None else str(split)
+    found = table()
+    for column, value in wanted.items():
+        if value is not None:
+            found = found[found[column] == value]
+    return found.reset_index(drop=True)
+
+
+def values(method: str, row: str, dataset: str, split: int | str, protocol: str) -> dict[str, float]:
+    """metric -> published value of one method on one split under one protocol; {} when none is published."""
+    found = published(method, row, dataset, split, protocol=protocol)
+    return dict(zip(found["metric"], found["value"], strict=True))
