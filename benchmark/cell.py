@@ -192,7 +192,8 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
     """
     chosen = setup.config
     methods = list(methods or chosen.methods)
-    specs = [registry.parse(m, row_for(setup, m)) for m in methods]
+    # a grid may name a row's own value (points=4): that is the row itself, once
+    specs = list({str(s): s for m in methods for s in [registry.parse(m, row_for(setup, m))]}.values())
     known = setup.source.splits()
     folds = known if folds == "all" else list(folds or chosen.folds)
     for fold in folds:

@@ -21,7 +21,7 @@ def run(options) -> int:
     from benchmark.report import tables
 
     # rows without a run print as missing; the names at full scale depend on the method, so they are left to what ran
-    methods = [m if "@" in m else f"{m}@small" for m in load(options.experiment).methods]
+    methods = [_canonical(m) for m in load(options.experiment).methods]
     print(
         tables.write(
             options.results,
@@ -32,3 +32,11 @@ def run(options) -> int:
         )
     )
     return 0
+
+
+def _canonical(method: str) -> str:
+    if "=" not in method:
+        return method if "@" in method else f"{method}@small"
+    from benchmark.registry import parse  # imports the methods, and torch with them
+
+    return str(parse(method, "small"))
