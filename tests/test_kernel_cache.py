@@ -1,0 +1,79 @@
+"""The folder of compiled kernels: built once, whole or not at all, whatever the home folder allows."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.ops import kernel_cache
+from benchmark.ops.kernel_cache import cached
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_KERNEL_CACHE", str(tmp_path / "kernels"))
+    return tmp_path / "kernels"
+
+
+def never():
+    raise AssertionError("built again")
+
+
+def test_built_once_per_key(chosen):
+    first = cached("op.cubin", "a", lambda: b"one")
+    assert first.parent == chosen and first.suffix == ".cubin" and first.read_bytes() == b"one"
+    assert cached("op.cubin", "a", never) == first
+    assert cached("op.cubin", "b", lambda: b"two") != first
+    assert [p for p in chosen.iterdir() if p.name.startswith(".")] == []
+
+
+def test_failed_build_leaves_nothing(chosen):
+    with pytest.raises(AssertionError):
+        cached("op.cubin", "a", never)
+    assert not chosen.exists() or not list(chosen.iterdir())
+
+
+def test_home_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_KERNEL_CACHE", raising=False)
+    blocked = tmp_path / "home"
+    blocked.write_text("a file where the folder should be: also fails for root")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    path = cached("op.so", "a", lambda: b"code")
+    assert path.is_relative_to(tmp_path / "temporary") and path.read_bytes() == b"code"
+    assert cached("op.so", "a", never) == path
+
+
+def test_folder_open_to_others_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_KERNEL_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    folder = tmp_path / "nuclei-benchmark" / "kernels"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    path = cached("op.so", "a", lambda: b"code")
+    assert not path.is_relative_to(folder)
+
+
+def test_chosen_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BENCHMARK_KERNEL_CACHE", str(tmp_path / "file" / "kernels"))
+    with pytest.raises(OSError, match="BENCHMARK_KERNEL_CACHE"):
+        cached("op.so", "a", lambda: b"code")
+
+
+def test_eight_processes_at_once(chosen):
+    code = (
+        "import time, sys; from benchmark.ops.kernel_cache import cached\n"
+        "def build():\n    time.sleep(0.3); return b'x' * 1_000_000\n"
+        "path = cached('op.cubin', 'k', build); assert path.read_bytes() == b'x' * 1_000_000; print(path)"
+    )
+    environment = os.environ | {"BENCHMARK_KERNEL_CACHE": str(chosen)}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(8)
+    ]
+    paths = {process.communicate(timeout=60)[0].strip() for process in running}
+    assert all(process.returncode == 0 for process in running)
+    assert len(paths) == 1 and len(list(chosen.iterdir())) == 1
