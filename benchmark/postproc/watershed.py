@@ -4,6 +4,7 @@ HoVer-Net (Graham et al. 2019, section III-C) and CellViT (Hörst et al. 2024) s
 numbers; OpenCV's operations are restated with scipy and scikit-image and give the same instance maps.
 """
 
+import functools
 import math
 from dataclasses import dataclass, fields, replace
 
@@ -123,8 +124,8 @@ def watershed(np_map: np.ndarray, hv: np.ndarray, settings: HVSettings | None = 
         return np.zeros(nuclei.shape, np.int32)
     edges = np.maximum(_gradient(hv[0], 1, settings.ksize), _gradient(hv[1], 0, settings.ksize))
     # overall = max(edges - (1 - nuclei), 0) of the published code: edges lie in [0, 1], so 0 off the nuclei
-    overall = np.where(nuclei, edges, np.float32(0)).astype(np.float64)
-    relief = np.where(nuclei, 1.0 - overall, 0.0)
+    overall = np.multiply(edges, nuclei, dtype=np.float64)
+    relief = (1.0 - overall) * nuclei
     for axis in (0, 1):
         relief = ndimage.correlate1d(relief, [0.25, 0.5, 0.25], axis, mode="mirror")
     markers = fill_holes(nuclei & (overall < settings.edge))
@@ -188,6 +189,7 @@ def _gradient(values: np.ndarray, axis: int, ksize: int) -> np.ndarray:
     return np.float32(1) - _unit_range(slope)
 
 
+@functools.cache
 def _sobel(ksize: int) -> tuple[np.ndarray, np.ndarray]:
     """Derivative and smoothing kernels: [-1, 1] * [1, 1]^(k-2) and [1, 1]^(k-1) by convolution."""
     smooth = np.ones(1)
