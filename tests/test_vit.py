@@ -91,7 +91,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch, capsys):
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
     refused(tmp_path / "evil.pth", "cannot be read")
     assert "executed" not in capsys.readouterr().out
-    refused("hub", "no weights of 'nano' are published")
+    refused("hub", "the hub has no weights of 'nano'")
 
     def offline(*args, pretrained=False, **kwargs):
         raise ConnectionError("no network")

@@ -1,71 +1,70 @@
 """Vision transformers: timm's, by our names or by timm's own, with weights from a file or the hub.
 
-Only plain ViTs are taken (timm's VisionTransformer): patch tokens on one grid, any number of prefix tokens.
+Plain ViTs (timm's VisionTransformer: patch tokens on one grid, any number of prefix tokens) and, for CellViT, SAM's
+encoders.
 """
 
 from pathlib import Path
 
 import timm
-import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from benchmark.errors import InputError, near_miss
+from benchmark.layers import sam
+from benchmark.layers.backbones import BACKBONES, GATED, SAM, is_sam
+from benchmark.layers.encoder_weights import load_weights, read_file
+from benchmark.layers.hipt import HIPT
 
-# name -> timm architecture, its arguments, and where its published weights are. LayerNorm eps is timm's 1e-6.
-BACKBONES: dict[str, dict] = {
-    "uni": {
-        "timm": "vit_large_patch16_224",
-        "arguments": {"init_values": 1e-5},
-        "hub": "hf-hub:MahmoodLab/uni",
-        "licence": "CC BY-NC-ND 4.0, gated",
-        "gated": True,
-    },
-    # the small ones' side is that of their training crops, so that positions are not resampled there
-    "tiny": {
-        "timm": "vit_tiny_patch16_224",
-        "arguments": {"embed_dim": 128, "depth": 8, "num_heads": 4, "img_size": 128},
-    },
-    "nano": {
-        "timm": "vit_tiny_patch16_224",
-        "arguments": {"embed_dim": 32, "depth": 4, "num_heads": 2, "img_size": 64},
-    },
-}
-GATED = {name for name, row in BACKBONES.items() if row.get("gated")}
+# parameters that feed the summary vector alone
+SUMMARY = ("norm.", "fc_norm.", "attn_pool.", "neck.")
 
 
 def build_backbone(name: str, weights: str | Path | None = None, drop_path: float = 0.0) -> VisionTransformer:
+    """`build_encoder` for plain ViTs alone. Raises InputError for SAM's encoders too."""
+    if is_sam(name):
+        raise InputError(f"Backbone '{name}' is an encoder of SAM; expected a plain ViT (timm's VisionTransformer).")
+    return build_encoder(name, weights, drop_path)
+
+
+def build_encoder(
+    name: str, weights: str | Path | None = None, drop_path: float = 0.0
+) -> VisionTransformer | VisionTransformerSAM:
     """A ViT without classifier that takes any input whose sides are multiples of its patch.
 
     Args:
-        name: a key of `BACKBONES`, or any timm name of a plain ViT.
+        name: a key of `BACKBONES`, or any timm name of a plain ViT or of SAM's.
         weights: None or "random" (random), "hub" (the published weights, downloaded), or a local file
-            (.safetensors, .bin, .pth, .pt) of a state dict with timm's keys.
+            (.safetensors, .bin, .pth, .pt) of a state dict with timm's keys, or of Segment Anything or HIPT.
         drop_path: stochastic depth rate of the last block, rising linearly from 0 at the first.
 
     Raises:
-        InputError: unknown name, not a plain ViT, weights that cannot be had or do not fit.
+        InputError: unknown name, another architecture, weights that cannot be had or do not fit.
     """
-    row = BACKBONES.get(name, {"timm": name, "arguments": {}, "hub": name})
-    if not timm.is_model(row["timm"].split(".")[0]):
+    row = _row(name)
+    if row["timm"] != "hipt" and not timm.is_model(row["timm"].split(".")[0]):
         known = [*BACKBONES, *timm.list_models("*vit*")]
         raise InputError(
             f"Unknown backbone '{name}'; expected one of {', '.join(BACKBONES)} or the name of a timm ViT."
             + near_miss(name, known)
         )
-    arguments = {"num_classes": 0, "dynamic_img_size": True, "drop_path_rate": drop_path} | row["arguments"]
+    arguments = {"num_classes": 0, "drop_path_rate": drop_path} | row["arguments"]
     try:
-        vit = timm.create_model(row["timm"], pretrained=False, **arguments)
+        if row["timm"] == "hipt":
+            vit = HIPT(dynamic_img_size=True, **arguments)
+        else:
+            vit = timm.create_model(row["timm"], pretrained=False, **_sizes(name), **arguments)
     except (TypeError, RuntimeError, AssertionError) as error:
         raise InputError(f"timm cannot build '{name}' as a plain ViT: {error}") from None
-    if not isinstance(vit, VisionTransformer):
+    if not isinstance(vit, VisionTransformer | VisionTransformerSAM):
         raise InputError(
             f"Backbone '{name}' is a {type(vit).__name__}; expected a plain ViT (timm's VisionTransformer)."
         )
     if weights not in (None, "random"):
-        state = _from_hub(name, row) if str(weights) == "hub" else _from_file(Path(weights))
-        load_weights(vit, state, f"{weights}", name)
+        state = _from_hub(name, row) if str(weights) == "hub" else read_file(Path(weights))
+        load_weights(vit, sam.timm_keys(state) if is_sam(name) else state, f"{weights}", name)
     return vit
 
 
@@ -77,7 +76,7 @@ def available(name: str, weights: str | Path | None) -> tuple[bool, str]:
         return True, ""
     if str(weights) == "hub":
         if name in BACKBONES and "hub" not in BACKBONES[name]:
-            return False, f"no weights of '{name}' are published; pass a local file"
+            return False, f"the hub has no weights of '{name}'; pass a local file"
         try:
             import huggingface_hub  # noqa: F401
         except ImportError:
@@ -86,45 +85,23 @@ def available(name: str, weights: str | Path | None) -> tuple[bool, str]:
     return (True, "") if Path(weights).is_file() else (False, f"weights file {weights} does not exist")
 
 
-def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
-    """Fill `vit` with `state` (timm's keys; a classifier head is dropped), every key and shape as expected.
+def normalisation(name: str, encoder: VisionTransformer | VisionTransformerSAM) -> tuple[tuple, tuple]:
+    """(mean, std) per channel of the images that backbone `name`, built as `encoder`, is fed with.
 
-    Raises:
-        InputError: missing or unexpected keys, or shapes that differ.
+    Those of its row in `BACKBONES`; for timm's own names those that timm holds for the model.
     """
-    own = vit.state_dict()
-    state = {k: v for k, v in state.items() if k in own or not k.startswith(("head.", "fc_norm."))}
-    wrong = [
-        f"{k} has shape {tuple(state[k].shape)}, expected {tuple(v.shape)}"
-        for k, v in own.items()
-        if k in state and state[k].shape != v.shape
-    ]
-    wrong += [f"{k} is missing" for k in own if k not in state]
-    wrong += [f"{k} is not part of it" for k in state if k not in own]
-    if wrong:
-        found = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise InputError(f"Weights {source} do not fit backbone '{name}' ({found}); pass a file of that model.")
-    vit.load_state_dict(state)
+    half = (0.5, 0.5, 0.5)
+    row = BACKBONES[name] if name in BACKBONES else encoder.pretrained_cfg
+    return tuple(row.get("mean", half)), tuple(row.get("std", half))
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"Weights file {path} does not exist; expected a .safetensors, .bin or .pth file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def _row(name: str) -> dict:
+    return BACKBONES.get(name, {"timm": name, "arguments": SAM if is_sam(name) else {}, "hub": name})
 
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and safetensors each have their own classes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"Weights file {path} cannot be read as tensors: {reason}") from None
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"Weights file {path} holds no state dict; expected tensors by name.")
-    return state
+
+def _sizes(name: str) -> dict:
+    """SAM's encoders take all sizes as they are; plain ViTs have to be told."""
+    return {} if is_sam(name) else {"dynamic_img_size": True}
 
 
 def _from_hub(name: str, row: dict) -> dict[str, Tensor]:
@@ -133,7 +110,7 @@ def _from_hub(name: str, row: dict) -> dict[str, Tensor]:
         raise InputError(f"Cannot load '{name}': {reason}.")
     try:
         return timm.create_model(
-            row["hub"], pretrained=True, num_classes=0, dynamic_img_size=True, **row["arguments"]
+            row["hub"], pretrained=True, num_classes=0, **_sizes(name), **row["arguments"]
         ).state_dict()
     except Exception as error:  # no network, no permission, no such file: each has its own class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -161,7 +138,9 @@ def embed(vit: VisionTransformer, images: Tensor) -> tuple[Tensor, tuple[int, in
     return vit.norm_pre(vit.patch_drop(tokens)), grid
 
 
-def features(vit: VisionTransformer, images: Tensor, taps: list[int]) -> tuple[list[Tensor], Tensor]:
+def features(
+    vit: VisionTransformer | VisionTransformerSAM, images: Tensor, taps: list[int]
+) -> tuple[list[Tensor], Tensor]:
     """Raw block outputs as maps, and the normalised summary vector.
 
     Args:
@@ -169,8 +148,10 @@ def features(vit: VisionTransformer, images: Tensor, taps: list[int]) -> tuple[l
         taps: numbers of blocks, from 1, after which a map is taken.
 
     Returns:
-        maps (B, C, H / 16, W / 16), one per tap; summary (B, C).
+        maps (B, C, H / 16, W / 16), one per tap; summary (B, vit.num_features).
     """
+    if isinstance(vit, VisionTransformerSAM):
+        return sam.features(vit, images, taps)
     tokens, grid = embed(vit, images)
     maps = []
     for number, block in enumerate(vit.blocks, 1):
@@ -181,7 +162,12 @@ def features(vit: VisionTransformer, images: Tensor, taps: list[int]) -> tuple[l
 
 
 def summary(vit: VisionTransformer, tokens: Tensor) -> Tensor:
-    """(B, C): the class token after the final LayerNorm; the mean of the patch tokens where there is none."""
+    """(B, C): the class token after the final LayerNorm; without one the mean of the patch tokens or what timm pools.
+
+    Where the model has a class token, it is taken whatever the model was classified by.
+    """
+    if vit.attn_pool is not None or not isinstance(vit.fc_norm, nn.Identity):
+        return vit.forward_head(vit.norm(tokens), pre_logits=True)
     if vit.cls_token is not None:
         return vit.norm(tokens[:, :1])[:, 0]
     return vit.norm(tokens[:, vit.num_prefix_tokens :]).mean(1)
@@ -192,9 +178,9 @@ def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
-def quarters(vit: VisionTransformer, name: str = "the backbone") -> list[int]:
-    """Numbers (from 1) of the blocks that end each quarter. Raises InputError: depth no multiple of 4."""
+def quarters(vit: VisionTransformer | VisionTransformerSAM, name: str = "the backbone") -> list[int]:
+    """Numbers (from 1) of the blocks with which each quarter of the depth is reached. Raises InputError: depth < 4."""
     depth = len(vit.blocks)
-    if depth % 4:
-        raise InputError(f"The depth of {name} is {depth} blocks; expected a multiple of 4.")
-    return [depth * k // 4 for k in (1, 2, 3, 4)]
+    if depth < 4:
+        raise InputError(f"The depth of {name} is {depth} blocks; expected at least 4.")
+    return [-(-depth * k // 4) for k in (1, 2, 3, 4)]

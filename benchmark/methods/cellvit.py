@@ -1,22 +1,30 @@
-"""CellViT on any plain ViT, and two arms of the CellVTA paper's comparison: decoder-only, full fine-tuning.
+"""CellViT with its published encoders and on any plain ViT, and two arms of the CellVTA paper's comparison.
 
 Hörst et al., "CellViT: Vision Transformers for precise cell segmentation and classification", Medical Image
-Analysis 2024. The arms are the same class with another `tune`; their authors published no code for them, so
-they are defined here: the CellViT decoder on the raw outputs of the plain ViT.
+Analysis 2024. The published models have the encoders of HIPT (row `vit256`) and of the Segment Anything Model
+(`sam_b`, `sam_l`, `sam_h`). On other ViTs (`uni`, `virchow2`, ...) it is the same decoder on the raw outputs of the
+plain ViT, which is also what the two arms (decoder-only, full fine-tuning) are: the same class with another `tune`.
+Nobody published code for these, so they are defined here.
 """
 
 import torch
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
 from benchmark.layers import decoder as parts
+from benchmark.layers import sam
 from benchmark.layers.decoder import HVDecoder
+from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.objective import cellvit_loss
-from benchmark.layers.vit import available, build_backbone, features, quarters
+from benchmark.layers.vit import SUMMARY, available, build_encoder, features, normalisation, quarters
 from benchmark.methods.base import Method, Phase, check_scale
 from benchmark.postproc import cellvit as maps
 from benchmark.registry import METHODS
 
+TUNES = ("staged", "decoder", "full", "lora")
+PUBLISHED = ("vit256", "sam_b", "sam_l", "sam_h")
+FOUNDATION = ("uni", "uni2", "virchow", "virchow2", "h_optimus_0", "dinov2_l")
 UNFREEZE = 25 / 130  # the published schedule: ViT frozen for 25 of 130 epochs
 # the published loss functions' quirks, off in the matched recipe
 NO_QUIRKS = {"double_softmax": False, "cross_msge": False}
@@ -38,26 +46,33 @@ RECIPE = {
 
 @METHODS.register_module(name="cellvit")
 class CellViT(Method):
-    """A ViT whose raw outputs after each quarter of depth feed CellViT's decoder; tissue from class token.
+    """A ViT whose raw outputs after each quarter of depth feed CellViT's decoder; tissue from its summary vector.
 
-    Row `paper` has the published losses' quirks, `matched` the same model without them.
+    Rows `vit256`, `sam_b`, `sam_l` and `sam_h` are the published models, with the published losses' quirks; the
+    other names of encoders are rows too. `paper` is `uni`, and `matched` the same without the quirks.
 
     Args:
         classes, tissues: as in `Method`; 0 leaves the type branch or the tissue head out.
-        backbone: a name that `layers.vit.build_backbone` takes; its depth must be a multiple of 4.
-        tune: "decoder" freezes the ViT, "full" trains all, "staged" is "decoder" for the first 25/130 of the
-            epochs and then "full", as published.
+        backbone: a name that `layers.vit.build_encoder` takes. Its row says how images are normalised.
+        tune: "decoder" freezes the encoder, "full" trains all, "staged" is "decoder" for the first 25/130 of the
+            epochs and then "full", as published; "lora" trains low-rank updates of the encoder's attention.
         width: scale of the decoder's channels, 1.0 as published.
-        drop_path: of the ViT's last block, rising linearly from 0; also while the ViT is frozen.
+        drop_path: of the encoder's last block, rising linearly from 0; also while the encoder is frozen.
         double_softmax, cross_msge: True as published, see `layers.losses`.
+        lora_rank: of the updates with tune=lora, see `layers.lora`.
         weights: of the backbone: None, "random", "hub" or a local file.
 
     Raises:
-        InputError: unknown backbone or tune, weights that do not fit.
+        InputError: unknown backbone or tune, weights that do not fit, a rank below 1.
     """
 
-    presets = {"paper": {}, "matched": NO_QUIRKS, "small": SMALL, "debug": DEBUG}
-    published = {"paper": RECIPE}
+    presets = (
+        {"paper": {}, "matched": NO_QUIRKS, "small": SMALL, "debug": DEBUG}
+        | {name: {"backbone": name} for name in PUBLISHED}
+        | {name: {"backbone": name} for name in FOUNDATION}
+    )
+    # the published models' recipe; `paper` and `uni` take it over
+    published = {row: RECIPE for row in ("paper", "uni", *PUBLISHED)}
     reference = "Hörst et al. 2024, CellViT"
     licence = "Apache-2.0 (this implementation)"
 
@@ -72,30 +87,45 @@ class CellViT(Method):
         drop_path: float = 0.0,
         double_softmax: bool = True,
         cross_msge: bool = True,
+        lora_rank: int = 8,
         weights: str | None = None,
     ):
         super().__init__()
         check_scale("cellvit", width=width, drop_path=drop_path)
         self.double_softmax, self.cross_msge = double_softmax, cross_msge
-        self.vit = build_backbone(backbone, weights, drop_path)
+        self.vit = build_encoder(backbone, weights, drop_path)
         self.taps = quarters(self.vit, f"backbone '{backbone}'")
+        self.mean, self.std = normalisation(backbone, self.vit)
+        if self.is_sam:
+            self.tile = sam.side(self.vit)
         self.decoder = HVDecoder(self.vit.embed_dim, classes, width)
-        self.tissue_head = nn.Linear(self.vit.embed_dim, tissues) if tissues else None
+        self.tissue_head = nn.Linear(self.vit.num_features, tissues) if tissues else None
+        if tune == "lora":
+            try:
+                add_lora(self.vit, lora_rank)
+            except ValueError as error:
+                raise InputError(f"cellvit with tune=lora on '{backbone}': {error}.") from None
         self.tune = tune
         self.set_tune(tune)
+
+    @property
+    def is_sam(self) -> bool:
+        return isinstance(self.vit, VisionTransformerSAM)
 
     @classmethod
     def supports(cls, arguments: dict) -> tuple[bool, str]:
         return available(arguments["backbone"], arguments.get("weights"))
 
     def set_tune(self, tune: str) -> None:
-        if tune not in ("staged", "decoder", "full"):
-            raise InputError(f"cellvit has no tune '{tune}'; it has staged, decoder, full.")
+        if tune not in TUNES:
+            raise InputError(f"cellvit has no tune '{tune}'; it has {', '.join(TUNES)}.")
+        if tune == "lora" and not any(is_lora(name) for name, _ in self.vit.named_parameters()):
+            raise InputError("This cellvit was built without low-rank updates; build it with tune=lora.")
         self.requires_grad_(True)
         for name, parameter in self.vit.named_parameters():
-            # without a tissue head nothing reads the final norm
-            idle = self.tissue_head is None and name.startswith("norm.")
-            parameter.requires_grad_(tune == "full" and not idle)
+            # without a tissue head nothing reads the summary
+            idle = self.tissue_head is None and name.startswith(SUMMARY)
+            parameter.requires_grad_((tune == "full" and not idle) or (tune == "lora" and is_lora(name)))
 
     def phases(self, published: bool) -> list[Phase]:
         if self.tune == "staged":
@@ -121,7 +151,7 @@ class CellViT(Method):
 
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published CellViT keys ("encoder.blocks.0.norm1.weight", "decoder0.0.block.0.weight") to ours."""
-        return parts.rename(state, {official_key(key): key for key in self.state_dict()})
+        return parts.rename(state, {official_key(key, self.is_sam): key for key in self.state_dict()})
 
 
 @METHODS.register_module(name="decoder_only")
@@ -144,9 +174,11 @@ class FullFinetune(CellViT):
     reference = "Yang et al. 2025, full fine-tuning arm (defined here)"
 
 
-def official_key(key: str) -> str:
-    """Key in a published CellViT file of a key of ours: its encoder holds the tissue head too."""
+def official_key(key: str, is_sam: bool) -> str:
+    """Key in a published CellViT file of a key of ours; the tissue head is part of its encoder but with SAM."""
     root, _, rest = key.partition(".")
     if root == "decoder":
         return parts.official_key(rest)
-    return f"encoder.head.{rest}" if root == "tissue_head" else f"encoder.{rest}"
+    if root == "tissue_head":
+        return f"classifier_head.{rest}" if is_sam else f"encoder.head.{rest}"
+    return f"encoder.{rest.replace('.mlp.fc', '.mlp.lin') if is_sam else rest}"
