@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE PROTOCOL STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) PYTHON PIP_ARGS
+# BACKBONE PROTOCOL KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) PYTHON PIP_ARGS
 # RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -28,6 +28,7 @@ GRID = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') $(if $(DATASET),--datase
 	$(if $(BACKBONE),--backbone '$(BACKBONE)') $(if $(DEVICE),--device '$(DEVICE)')
 # overrides come before options that take several values, which would swallow them
 OVERRIDES = $(foreach s,$(SET),'$(s)')
+MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
@@ -39,11 +40,13 @@ help: ## this list
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
-	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(if $(STALE),--stale '$(STALE)') $(if $(SHARD),--shard '$(SHARD)')
+	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(if $(STALE),--stale '$(STALE)') $(if $(SHARD),--shard '$(SHARD)') \
+		$(MAPS)
 
 run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
-	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(OVERRIDES)
+	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(OVERRIDES) \
+		$(MAPS)
 
 table: $(READY) ## write the tables and the size plot from finished runs, print the main one
 	@$(RUN) table $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol $(PROTOCOL))

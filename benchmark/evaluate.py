@@ -16,6 +16,7 @@ from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_size
+from benchmark.predictions import Packed
 
 POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
 
@@ -25,22 +26,23 @@ class Evaluation:
     """What one pass over a subset gave. seconds are of the forward passes and of decoding alone."""
 
     records: Records
-    predictions: list  # (instances, types) per image when they were kept
+    predictions: list  # a predictions.Packed per image, None where they were not kept
     forward_seconds: float
     decode_seconds: float
     images: int
 
 
-def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=None) -> tuple:
+def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=None, put=None) -> tuple:
     """Predict and match this rank's share of `subset`.
 
     Args:
         world: a `distributed.World`.
-        keep: return the predicted maps too.
+        keep: return the predictions too.
         progress: called with (images done, images in all).
+        put: called with (index, raw maps) of each image, as `stored_maps.writing` yields it.
 
     Returns:
-        (list of (index, Match, (instances, types) or None, decode seconds), forward seconds)
+        (list of (index, Match, predictions.Packed or None, decode seconds), forward seconds)
     """
     method.eval()
     indices = list(range(len(subset)))[world.rank :: world.size]
@@ -60,6 +62,8 @@ def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=N
             forward_seconds += time.perf_counter() - began
             for j, (i, sample) in enumerate(zip(rows, samples)):
                 maps = {k: v[j] for k, v in outputs.items()}
+                if put:
+                    put(i, maps)
                 waiting.append((i, submit(decode_and_match, type(method), maps, sample.nuclei, keep)))
             while len(waiting) > 4 * max(1, workers) * recipe["eval_batch"]:
                 i, future = waiting.popleft()
@@ -96,15 +100,13 @@ def collect(shares: list[tuple], subset, has_types: bool) -> Evaluation:
 
 
 def decode_and_match(cls, maps: dict[str, np.ndarray], truth: Nuclei, keep: bool):
-    """(Match, (instances, types) or None, seconds of decoding) of one image; may run in a worker process."""
+    """(Match, Packed or None, seconds of decoding) of one image; may run in a worker process."""
     began = time.perf_counter()
     predicted = cls.decode(maps, truth.mpp, None)
     seconds = time.perf_counter() - began
     true_types = truth.type_map if truth.type_map is not None else truth.types
     found = match(truth.instances, true_types, predicted.instances, predicted.types, mpp=truth.mpp)
-    small = len(predicted) < 2**16
-    kept = (predicted.instances.astype(np.uint16 if small else np.int32), predicted.types) if keep else None
-    return found, kept, seconds
+    return found, Packed.of(predicted) if keep else None, seconds
 
 
 def ceiling(method, subset, classes: int) -> dict:
@@ -135,15 +137,6 @@ def perfect(cls, truth: Nuclei, classes: int):
     """Match of the truth with what decoding makes of its own targets; runs in a worker process."""
     decoded = cls.decode(cls.ideal(cls.targets(truth), classes), truth.mpp, None)
     return match(truth.instances, truth.types, decoded.instances, decoded.types, mpp=truth.mpp)
-
-
-def ragged(predictions: list) -> dict[str, np.ndarray]:
-    """Arrays of predictions.npz: instances (N, H, W), types of all nuclei in order (M,), offsets (N+1,)."""
-    return {
-        "instances": np.stack([instances for instances, _ in predictions]),
-        "types": np.concatenate([types for _, types in predictions]).astype(np.uint8),
-        "offsets": np.cumsum([0, *[len(types) for _, types in predictions]]),
-    }
 
 
 @contextlib.contextmanager

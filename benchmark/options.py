@@ -31,6 +31,11 @@ def several(to: argparse.ArgumentParser) -> None:
     to.add_argument("--seeds", nargs="+", type=int, help="seeds")
 
 
+def keep_maps(to: argparse.ArgumentParser) -> None:
+    """The option of commands that predict."""
+    to.add_argument("--keep-maps", action="store_true", help="store the raw maps of the test fold (1 MB an image)")
+
+
 def setup(options):
     """The Setup that the options spell."""
     from benchmark.cell import Setup

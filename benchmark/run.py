@@ -1,7 +1,7 @@
 """One cell from start to finish: data, weights, training, test, records, and metrics.json last of all."""
 
 import concurrent.futures
-import io
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -12,7 +12,18 @@ import filelock
 import numpy as np
 import torch
 
-from benchmark import checkpoint, distributed, evaluate, memory, optim, provenance, registry, train
+from benchmark import (
+    checkpoint,
+    distributed,
+    evaluate,
+    memory,
+    optim,
+    predictions,
+    provenance,
+    registry,
+    stored_maps,
+    train,
+)
 from benchmark.cell import CHECKPOINT, FAILED, METRICS, OWNER, Cell, file_mark
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
@@ -22,10 +33,13 @@ from benchmark.ops import MSDeformAttn, default_backend
 from benchmark.progress import Progress
 
 
-def run(cell: Cell, world, say=None) -> dict:
+def run(cell: Cell, world, say=None, keep_maps: bool = False) -> dict:
     """Run a cell, or return its stored metrics when it is done.
 
     A stale result is replaced; a failed or partial one is taken up where it stands.
+
+    Args:
+        keep_maps: store the raw maps of the test fold too; a done cell without them predicts once more.
 
     Raises:
         InputError: bad input, gated weights absent, or another live process holds the cell.
@@ -37,7 +51,9 @@ def run(cell: Cell, world, say=None) -> dict:
     data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first and not told)
     if not world.first:
         state = world.gather(None)[0]
-        return {} if state == "done" else _run(cell, data, world, say)
+        if state == "done":
+            return {}
+        return _maps(cell, data, world) if state == "maps" else _run(cell, data, world, say, keep_maps)
     state, why = cell.state()
     if state == "skipped":
         raise InputError(f"{cell.run} cannot run here: {why}.")
@@ -51,7 +67,13 @@ def run(cell: Cell, world, say=None) -> dict:
         state, why = cell.state(locked=True)  # another process may have finished it meanwhile
         for leftover in cell.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+        if state == "done" and keep_maps and not any(cell.folder.glob(stored_maps.PATTERN)):
+            state = "maps"
         world.gather(state)
+        if state == "maps":
+            say("done already; predicting once more for its maps")
+            _maps(cell, data, world)
+            return read_json(cell.folder / METRICS)
         if state == "done":
             (cell.folder / CHECKPOINT).unlink(missing_ok=True)
             say("already done")
@@ -63,7 +85,7 @@ def run(cell: Cell, world, say=None) -> dict:
         for leftover in (METRICS, FAILED):
             (cell.folder / leftover).unlink(missing_ok=True)
         try:
-            return _run(cell, data, world, say)
+            return _run(cell, data, world, say, keep_maps)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -74,7 +96,7 @@ def run(cell: Cell, world, say=None) -> dict:
             (cell.folder / OWNER).unlink(missing_ok=True)
 
 
-def _run(cell: Cell, data, world, say) -> dict:
+def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
     setup, folder, recipe = cell.setup, cell.folder, cell.recipe
     cls = registry.method_class(cell.spec.name)
     weights, label = cell.weights
@@ -116,17 +138,17 @@ def _run(cell: Cell, data, world, say) -> dict:
     subset = data.subset(cell.fold, "test")
     show = Progress("test:", "images", world.first, end=False)
     show(0, len(subset))
-    shares = world.gather(evaluate.evaluate(method, subset, recipe, world, keep=True, progress=show))
+    with stored_maps.writing(folder, world.rank) if keep_maps else contextlib.nullcontext() as put:
+        share = evaluate.evaluate(method, subset, recipe, world, keep=True, progress=show, put=put)
+    shares = world.gather(share)
     peak, kind = peak_memory(world)
     if not world.first:
         world.barrier()
         return {}
     found = evaluate.collect(shares, subset, has_types=method.has_types and bool(data.classes))
+    stored_maps.drop(folder, world.size if keep_maps else 0)
     found.records.save(folder)
-    with atomic(folder / "predictions.npz") as handle:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **evaluate.ragged(found.predictions))
-        handle.write(buffer.getbuffer())
+    predictions.write(folder / "predictions.npz", found.predictions)
     phases = method.phases(setup.config.kind == "published")
     write_json(
         folder / "cost.json",
@@ -168,6 +190,21 @@ def _run(cell: Cell, data, world, say) -> dict:
     say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
     world.barrier()
     return read_json(folder / METRICS)
+
+
+def _maps(cell: Cell, data, world) -> dict:
+    """Predict the test fold with the stored weights and store the raw maps."""
+    method = registry.build(cell.spec, len(data.classes), len(data.tissues))
+    if type(method).trainable:
+        checkpoint.load_weights(cell.folder / train.WEIGHTS, method)
+    method.to(world.device)
+    subset = data.subset(cell.fold, "test")
+    show = Progress("maps:", "images", world.first, end=False)
+    show(0, len(subset))
+    with stored_maps.writing(cell.folder, world.rank) as put:
+        evaluate.evaluate(method, subset, cell.recipe, world, progress=show, put=put)
+    world.barrier()
+    return {}
 
 
 def pretext(backbone: str, cache, updates: int | None):
@@ -228,7 +265,7 @@ def peak_memory(world) -> tuple[int, str]:
     return max(world.gather(memory.peak_resident())), "rss"
 
 
-def main(cell: Cell) -> dict:
+def main(cell: Cell, keep_maps: bool = False) -> dict:
     """Run a cell in this process, alone or as one of torchrun's."""
     world = distributed.start(cell.setup.device)
     if world.device.type == "cpu":
@@ -236,6 +273,6 @@ def main(cell: Cell) -> dict:
     else:
         torch.cuda.reset_peak_memory_stats(world.device)
     try:
-        return run(cell, world)
+        return run(cell, world, keep_maps=keep_maps)
     finally:
         distributed.stop(world)

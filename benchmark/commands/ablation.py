@@ -19,6 +19,7 @@ def arguments(parser) -> None:
     parser.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells")
     parser.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
     parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
+    shared.keep_maps(parser)
 
 
 def run(options) -> int:
@@ -36,6 +37,7 @@ def run(options) -> int:
     for fold in sorted({cell.fold for cell in made}):
         convert(made[0].setup.source, options.cache, split=fold)
     command = [sys.executable, "-m", "benchmark", "run", *shared.shared_arguments(options)]
+    command += ["--keep-maps"] if options.keep_maps else []
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     failures = run_missing(made, command, stale=options.stale == "rerun", shard=(i, n))
     print(shared.written_tables(options, made))
