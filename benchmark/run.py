@@ -16,6 +16,7 @@ from benchmark import (
     checkpoint,
     distributed,
     evaluate,
+    flops,
     memory,
     optim,
     predictions,
@@ -108,7 +109,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
 
     torch.manual_seed(cell.seed)
     extra = {"weights": weights} if weights and cls.trainable else {}
-    method = registry.build(cell.spec, len(data.classes), len(data.tissues), **extra)
+    method = registry.build(cell.spec, *cell.heads(data), **extra)
     story = provenance.describe(
         cell.seed, str(world.device), op_backend(method, world.device), data.fingerprint(cell.fold)
     )
@@ -116,7 +117,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
         write_json(folder / "config.json", describe(cell, data, label, mark))
     say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
 
-    if cls.trainable:
+    if cell.trains:
         trained = train.train(
             method,
             data,
@@ -132,6 +133,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
         )
         checkpoint.load_weights(folder / train.WEIGHTS, method)
     else:
+        cell.fill(method)
         trained = train.Trained(-1, None, 0.0, 0)
     method.to(world.device)
 
@@ -155,6 +157,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
         {
             "params": sum(p.numel() for p in method.parameters()),
             "trainable": trainable(method, phases),
+            "gflops": gflops(cell, data, subset[0].image.shape[:2], say),
             "train_seconds": round(trained.seconds, 2),
             "epochs": trained.epochs,
             # forward and decoding together: the classical baseline has all its work in the decoding
@@ -182,7 +185,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
         "n_untyped": int((~np.asarray(subset.typed)).sum()),
         "best_epoch": trained.best_epoch,
         "val_bPQ": trained.best_bpq,
-        "ceiling": evaluate.ceiling(method, subset, len(data.classes)) if cls.trainable else None,
+        "ceiling": evaluate.ceiling(method, subset, len(data.classes)) if cell.trains else None,
     }
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -240,7 +243,7 @@ def describe(cell: Cell, data, label: str, mark: str) -> dict:
         "mpp": data.mpp,
         "recipe": cell.recipe if cls.trainable else {},
         "backbone": {"name": cls.backbone_of(cell.spec.arguments), "weights": label, "file": mark},
-    }
+    } | cell.told()
 
 
 def trainable(method, phases) -> int:
@@ -250,6 +253,15 @@ def trainable(method, phases) -> int:
         method.set_tune(phase.tune)
         seen |= {name for name, p in method.named_parameters() if p.requires_grad}
     return sum(p.numel() for name, p in method.named_parameters() if name in seen)
+
+
+def gflops(cell: Cell, data, size: tuple[int, int], say) -> float | None:
+    """GFLOPs per test image of `size`, see `flops`; None for a method without network, or when torch cannot count."""
+    try:
+        return flops.per_image(cell.spec, len(data.classes), len(data.tissues), *size)
+    except Exception as error:  # a by-product: whatever a method's forward raises on shapes alone costs no finished run
+        say(f"no FLOPs: torch cannot count them ({type(error).__name__}: {error})")
+        return None
 
 
 def op_backend(method, device) -> str:

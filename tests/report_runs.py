@@ -81,6 +81,7 @@ def make_run(
         "cost": {
             "params": 1_500_000,
             "trainable": 250_000,
+            "gflops": 7.5,
             "images_per_second": 10.0 + fold,
             "decode_ms": 3.0,
             "peak_memory_bytes": 512 * 2**20,

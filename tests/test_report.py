@@ -43,8 +43,8 @@ def test_main_table(tmp_path, stored):
     header, cellvta, hovernet, classical = table_rows(text)
     assert header[:5] == ["method", "backbone (weights)", "bPQ", "mPQ", "detection F1"]
     assert cellvta[:4] == ["cellvta", "tiny (random)", "0.600 ± 0.100", "0.300 ± 0.050"]
-    assert cellvta[5:] == ["1.50", "0.25", "12.0 ± 1.0", "512 ± 0 rss", "3/3"]
-    assert hovernet == ["hovernet", *"–" * 8, "0/3"]
+    assert cellvta[5:] == ["1.50", "0.25", "7.5", "12.0 ± 1.0", "512 ± 0 rss", "3/3"]
+    assert hovernet == ["hovernet", *"–" * 9, "0/3"]
     assert classical[1:3] == ["–", "0.300 ± 0.000 (2/3)"] and classical[-1] == "2/3"
     version = PROTOCOLS["cellvit"].version
     for told in (

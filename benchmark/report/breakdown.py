@@ -7,7 +7,7 @@ from benchmark.report.stats import Summary, summarise
 
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
 MEANS = tuple(f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ"))  # csv only
-COSTS = ("params", "trainable", "images_per_second", "decode_ms", "train_seconds", "pretrain_seconds")
+COSTS = ("params", "trainable", "gflops", "images_per_second", "decode_ms", "train_seconds", "pretrain_seconds")
 MEMORY = ("rss", "cuda")
 MIB = 2.0**-20
 
@@ -15,7 +15,7 @@ MIB = 2.0**-20
 def main_table(group: Group, protocol: str, values: dict) -> Table:
     """Methods × accuracy and cost. `values` maps a run's folder to its flat scores under `protocol`."""
     header = ["method", "backbone (weights)", "bPQ", "mPQ", "detection F1", "params (M)", "trainable (M)"]
-    cells = [[*header, "images/s", "peak memory (MiB)", "runs"]]
+    cells = [[*header, "GFLOPs", "images/s", "peak memory (MiB)", "runs"]]
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group))
     for row in group.rows:
         record = _record(group, row, protocol, values)
@@ -30,8 +30,9 @@ def main_table(group: Group, protocol: str, values: dict) -> Table:
                 row.label,
                 row.backbone_text,
                 *(score[s].text() for s in ("bPQ", "mPQ", "F1")),
-                _millions(cost["params"]),
-                _millions(cost["trainable"]),
+                _fixed(cost["params"], 2, 1e-6),
+                _fixed(cost["trainable"], 2, 1e-6),
+                _fixed(cost["gflops"], 1),
                 cost["images_per_second"].text(1),
                 "; ".join(used) or "–",
                 f"{len(row.runs)}/{group.expected}",
@@ -39,7 +40,9 @@ def main_table(group: Group, protocol: str, values: dict) -> Table:
         )
         table.records.append(record)
     table.blocks.append(Block(cells, left=2))
-    if any(row[8] != "–" for row in cells[1:]):
+    if any(row[7] != "–" for row in cells[1:]):
+        table.notes.insert(1, "GFLOPs: of the forward passes that one test image takes, a multiply-add counting as 2.")
+    if any(row[9] != "–" for row in cells[1:]):
         table.notes.insert(1, "Peak memory: rss is main memory of the process, cuda is memory allocated on the GPU.")
     return table
 
@@ -223,10 +226,10 @@ def _columns(summary: Summary) -> dict:
     return {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
 
 
-def _millions(summary: Summary) -> str:
-    """A number of parameters: the same in every run, so neither spread nor mark unless it is not."""
+def _fixed(summary: Summary, digits: int, scale: float = 1.0) -> str:
+    """A number that is the same in every run (parameters, FLOPs): neither spread nor mark unless it is not."""
     same = Summary(summary.mean, 0.0, min(summary.n, 1), 1)
-    return (summary if summary.sd > 0 else same).text(2, 1e-6)
+    return (summary if summary.sd > 0 else same).text(digits, scale)
 
 
 def _extent(group: Group) -> str:
