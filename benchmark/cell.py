@@ -76,10 +76,27 @@ class Cell:
     def folder(self) -> Path:
         return self.run.folder(self.setup.results)
 
+    @property
+    def trains(self) -> bool:
+        """Whether the method is trained here; else it has nothing to train or its weights come from a file."""
+        return registry.method_class(self.spec.name).trainable
+
+    def heads(self, data) -> tuple[int, int]:
+        """(classes, tissues) that the method is built for."""
+        return len(data.classes), len(data.tissues)
+
+    def fill(self, method) -> None:
+        """Give the method its weights where it is not trained here."""
+
+    def told(self) -> dict:
+        """Entries of config.json that differ from those of a trained cell."""
+        return {}
+
     @functools.cached_property
     def recipe(self) -> dict:
         """The recipe in force."""
-        return config.recipe_for(self.setup.config, self.spec, dict(self.setup.overrides))
+        name = self.setup.dataset.partition("@")[0]
+        return config.recipe_for(self.setup.config, self.spec, dict(self.setup.overrides), name)
 
     @functools.cached_property
     def weights(self) -> tuple[str | None, str]:

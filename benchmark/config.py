@@ -11,7 +11,7 @@ from benchmark.errors import InputError, near_miss
 from benchmark.paths import EXPERIMENTS
 
 SCALES = ("debug", "small", "paper")
-EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "methods", "folds", "seeds"}
+EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds"}
 
 
 def _whole(least: int, none: bool = False):
@@ -38,6 +38,11 @@ def _steps(value) -> bool:
 VALID = {
     **{key: (_whole(1), "a whole number of at least 1") for key in ("epochs", "batch", "eval_every", "eval_batch")},
     "crop": (_whole(16), "a whole number of pixels, at least 16"),
+    "crop_at": _one_of("random", "centre"),
+    "tiling": _one_of("none", "conic40", "conic40_corrected"),
+    "validation": _one_of("split", "random_tiles"),
+    "select": _one_of("best", "last"),
+    "selection": _one_of("protocol", "raw"),
     "samples": (_whole(1, none=True), "a whole number of at least 1, or none for as many as there are images"),
     "patience": (_whole(0), "a whole number of validations without improvement, 0 for no early stopping"),
     "workers": (_whole(0, none=True), "a whole number of processes, or none for a choice by device"),
@@ -87,19 +92,26 @@ def load(experiment: str) -> Config:
     return config
 
 
-def recipe_for(config: Config, spec: registry.Spec, overrides: dict[str, object] | None = None) -> dict:
+def recipe_for(
+    config: Config, spec: registry.Spec, overrides: dict[str, object] | None = None, dataset: str = ""
+) -> dict:
     """The recipe of one cell as a plain dict: the scale's matched recipe, or with the method's published values.
 
     Args:
         overrides: dotted keys below the recipe, such as {"optimiser.lr": 1e-3}.
+        dataset: registered name; some recipes differ between datasets (`recipes_on` of the experiment,
+            `published_on` of the method).
 
     Raises:
         InputError: an override whose key does not exist, with a near-miss hint, or whose value has another type.
     """
     scale = spec.row if spec.row in SCALES else "paper"
     recipe = _plain(config.recipes[scale])
+    if config.kind == "main":
+        merge(recipe, _plain(config.get("recipes_on", {})).get(dataset, {}).get(scale, {}), f"recipe on '{dataset}'")
     if config.kind == "published":
-        own = registry.method_class(spec.name).published
+        cls = registry.method_class(spec.name)
+        own = cls.published
         if spec.row not in own:
             rows = ", ".join(own) or "none"
             raise InputError(
@@ -107,6 +119,7 @@ def recipe_for(config: Config, spec: registry.Spec, overrides: dict[str, object]
                 "PRESET=paper, or EXPERIMENT=main."
             )
         merge(recipe, own[spec.row], f"published recipe of {spec}")
+        merge(recipe, cls.published_on.get(dataset, {}).get(spec.row, {}), f"published recipe of {spec} on '{dataset}'")
     for dotted, value in (overrides or {}).items():
         merge(recipe, _nest(dotted, value), "the command line")
     for dotted, (fits, expected) in VALID.items():
@@ -115,6 +128,10 @@ def recipe_for(config: Config, spec: registry.Spec, overrides: dict[str, object]
             value = value[part]
         if not fits(value):
             raise InputError(f"recipe.{dotted} is {value!r}; expected {expected}.")
+    if recipe["validation"] == "random_tiles" and recipe["tiling"] == "none":
+        raise InputError(
+            "recipe.validation=random_tiles draws tiles; set recipe.tiling=conic40 too, or validation=split."
+        )
     return recipe
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark import loader, optim
+from benchmark import loader, optim, tiled
 from benchmark.data.nuclei import Nuclei
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
@@ -46,7 +46,7 @@ def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=N
     """
     method.eval()
     indices = list(range(len(subset)))[world.rank :: world.size]
-    name = optim.precision(recipe["precision"], world.device)
+    name, tiling = optim.precision(recipe["precision"], world.device), tiled.of(method, recipe)
     workers = max(1, loader.usable_cores() // world.local) if len(indices) >= POOL_FROM else 0
     forward_seconds, done = 0.0, []
     with _pool(workers) as submit:
@@ -57,14 +57,14 @@ def evaluate(method, subset, recipe: dict, world, keep: bool = False, progress=N
             images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
             began = time.perf_counter()
             with torch.inference_mode(), optim.autocast(name, world.device):
-                outputs = method.predict(loader.to_float(images.to(world.device)))
+                outputs = tiled.predict(method, loader.to_float(images.to(world.device)), tiling)
             outputs = {k: v.float().cpu().numpy() for k, v in outputs.items()}
             forward_seconds += time.perf_counter() - began
             for j, (i, sample) in enumerate(zip(rows, samples)):
                 maps = {k: v[j] for k, v in outputs.items()}
                 if put:
                     put(i, maps)
-                waiting.append((i, submit(decode_and_match, type(method), maps, sample.nuclei, keep)))
+                waiting.append((i, submit(decode_and_match, type(method), maps, sample.nuclei, keep, tiling)))
             while len(waiting) > 4 * max(1, workers) * recipe["eval_batch"]:
                 i, future = waiting.popleft()
                 done.append((i, *future.result()))
@@ -99,17 +99,17 @@ def collect(shares: list[tuple], subset, has_types: bool) -> Evaluation:
     )
 
 
-def decode_and_match(cls, maps: dict[str, np.ndarray], truth: Nuclei, keep: bool):
+def decode_and_match(cls, maps: dict[str, np.ndarray], truth: Nuclei, keep: bool, tiling: str = "none"):
     """(Match, Packed or None, seconds of decoding) of one image; may run in a worker process."""
     began = time.perf_counter()
-    predicted = cls.decode(maps, truth.mpp, None)
+    predicted = tiled.decode(cls, maps, truth.mpp, tiling)
     seconds = time.perf_counter() - began
     true_types = truth.type_map if truth.type_map is not None else truth.types
     found = match(truth.instances, true_types, predicted.instances, predicted.types, mpp=truth.mpp)
     return found, Packed.of(predicted) if keep else None, seconds
 
 
-def ceiling(method, subset, classes: int) -> dict:
+def ceiling(method, subset, classes: int, tiling: str = "none") -> dict:
     """What the method's decoding would score if its network were perfect: decode(ideal(targets)) against the truth.
 
     Small and crowded nuclei are lost there before any network is to blame.
@@ -121,7 +121,7 @@ def ceiling(method, subset, classes: int) -> dict:
     matches, waiting = [], collections.deque()
     with _pool(workers) as submit:
         for i in range(len(subset)):
-            waiting.append(submit(perfect, type(method), subset[i].nuclei, classes))
+            waiting.append(submit(perfect, type(method), subset[i].nuclei, classes, tiling))
             if len(waiting) > 8 * max(1, workers):  # what waits for a worker stands in memory
                 matches.append(waiting.popleft().result())
         matches += [future.result() for future in waiting]
@@ -133,9 +133,9 @@ def ceiling(method, subset, classes: int) -> dict:
     }
 
 
-def perfect(cls, truth: Nuclei, classes: int):
+def perfect(cls, truth: Nuclei, classes: int, tiling: str = "none"):
     """Match of the truth with what decoding makes of its own targets; runs in a worker process."""
-    decoded = cls.decode(cls.ideal(cls.targets(truth), classes), truth.mpp, None)
+    decoded = tiled.decode(cls, tiled.ideal(cls, truth, classes, tiling), truth.mpp, tiling)
     return match(truth.instances, truth.types, decoded.instances, decoded.types, mpp=truth.mpp)
 
 

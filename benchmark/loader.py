@@ -18,7 +18,7 @@ class Crops(Dataset):
     def __init__(self, subset, method, recipe: dict, tissues: tuple[str, ...], seed: int):
         self.subset = subset
         self.targets = type(method).targets
-        self.side = recipe["crop"]
+        self.side, self.centred = recipe["crop"], recipe["crop_at"] == "centre"
         before = (method.input_side(self.side) - self.side) // 2
         self.context = (before, method.input_side(self.side) - self.side - before)
         self.steps = augmentations(recipe["augment"])
@@ -29,7 +29,7 @@ class Crops(Dataset):
         epoch, position, index = key
         rng = np.random.default_rng([self.seed, 1, epoch, position])
         sample = augment.augment(self.subset[index], rng, self.steps)
-        image, nuclei = augment.crop(sample, rng, self.side, self.context)
+        image, nuclei = augment.crop(sample, None if self.centred else rng, self.side, self.context)
         item = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.targets(nuclei).items()}
         item["image"] = to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
         item["typed"] = torch.tensor(nuclei.typed)

@@ -16,9 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import checkpoint, evaluate, loader, optim
 from benchmark.cell import CHECKPOINT
+from benchmark.data.tiles import Tiles, random_tiles
 from benchmark.errors import InputError
 from benchmark.files import atomic
 from benchmark.methods.base import centre
+from benchmark.metrics.panoptic import tally
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.progress import Progress
 
@@ -63,7 +65,7 @@ def train(
     """
     deterministic()
     device = world.device
-    training, validation = data.subset(fold, "train"), data.subset(fold, "val")
+    training, validation, judged = sides(data, fold, recipe, seed)
     precision = optim.precision(recipe["precision"], device)
     phases = method.phases(published)
     epochs = recipe["epochs"]
@@ -158,12 +160,12 @@ def train(
             world.share_buffers(ema.module)
         if (epoch + 1) % recipe["eval_every"] == 0 or epoch + 1 == epochs:
             chosen = ema.module if ema else method
-            bpq = validate(chosen, validation, recipe, world, data)
+            bpq = validate(chosen, validation, judged, world, data)
             line["val_bPQ"] = bpq
             stale += 1
             if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
                 best, stale = {"epoch": epoch, "bpq": bpq}, 0
-                if world.first:
+                if world.first and recipe["select"] == "best":
                     checkpoint.save_weights(folder / WEIGHTS, chosen)
         line["seconds"] = round(time.perf_counter() - began, 3)
         seconds += line["seconds"]
@@ -189,7 +191,27 @@ def train(
             )
             say(_progress(line, log, epochs, seconds))
         world.barrier()
+    if recipe["select"] == "last":
+        best = {"epoch": log[-1]["epoch"], "bpq": log[-1].get("val_bPQ")}
+        if world.first:
+            checkpoint.save_weights(folder / WEIGHTS, ema.module if ema else method)
+        world.barrier()
     return Trained(best["epoch"], best["bpq"], seconds, len(log))
+
+
+def sides(data, fold: int, recipe: dict, seed: int) -> tuple:
+    """(training images, validation images, the recipe to judge these by): whole patches, or x40 tiles of them.
+
+    With `validation="split"` validation patches are predicted whole, stitched like test patches, and share no source
+    image with the training; `random_tiles` is the published CoNIC recipe: a fifth of all tiles outside the test side.
+    """
+    training, validation = data.subset(fold, "train"), data.subset(fold, "val")
+    if recipe["tiling"] == "none":
+        return training, validation, recipe
+    classes = len(data.classes)
+    if recipe["validation"] == "random_tiles":
+        return *random_tiles([training, validation], classes, 0.2, seed), recipe | {"tiling": "none"}
+    return Tiles([training], classes), validation, recipe
 
 
 def batch_of(phase, recipe: dict) -> int:
@@ -198,11 +220,21 @@ def batch_of(phase, recipe: dict) -> int:
 
 
 def validate(method, subset, recipe: dict, world, data) -> float:
-    """Mean image bPQ on the validation subset (images without nuclei left out), in the `cellvit` protocol."""
+    """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw"."""
     shares = world.gather(evaluate.evaluate(method, subset, recipe, world))
     found = evaluate.collect(shares, subset, has_types=method.has_types and bool(data.classes))
+    if recipe["selection"] == "raw":
+        return raw_bpq(found.records)
     images = PROTOCOLS["cellvit"].images(found.records, len(data.classes))
     return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else 0.0
+
+
+def raw_bpq(records) -> float:
+    """Mean image bPQ as the published trainings select by: every instance of the decoded map counts, those without
+    type or outline too, and an image whose truth is empty scores 0 instead of being left out."""
+    columns = records.columns
+    counts = tally(columns.image, columns.true, columns.pred, columns.pixels, columns.n)
+    return float(np.mean(counts.quality(dq_eps=1e-6)[2])) if columns.n else 0.0
 
 
 def deterministic() -> None:

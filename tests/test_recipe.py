@@ -60,7 +60,7 @@ def test_ranks_share_each_batch_and_together_draw_what_one_process_draws():
 def test_crops_depend_on_seed_epoch_and_position_only(cache):
     data = prepare(registry.dataset(TINY), cache, split=1)
     method = registry.build("hovernet@debug", 5, 6)
-    recipe = {"crop": 64, "augment": "matched"}
+    recipe = {"crop": 64, "crop_at": "random", "augment": "matched"}
 
     def item(key, seed=0):
         return Crops(data.subset(1, "train"), method, recipe, data.tissues, seed)[key]

@@ -38,6 +38,7 @@ class Method(nn.Module):
     presets: ClassVar[dict[str, dict]] = {}
     # row name -> recipe values that replace those of the published experiment (see experiments/_base_)
     published: ClassVar[dict[str, dict]] = {}
+    published_on: ClassVar[dict[str, dict[str, dict]]] = {}  # dataset -> row -> what differs from `published` there
     fixed: ClassVar[frozenset[str]] = frozenset()  # arguments that define the method: no name may change them
     reference: ClassVar[str] = ""
     licence: ClassVar[str] = ""
