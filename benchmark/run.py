@@ -185,7 +185,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
         "n_untyped": int((~np.asarray(subset.typed)).sum()),
         "best_epoch": trained.best_epoch,
         "val_bPQ": trained.best_bpq,
-        "ceiling": evaluate.ceiling(method, subset, len(data.classes)) if cell.trains else None,
+        "ceiling": evaluate.ceiling(method, subset, len(data.classes), recipe["tiling"]) if cell.trains else None,
     }
     write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -258,7 +258,7 @@ def trainable(method, phases) -> int:
 def gflops(cell: Cell, data, size: tuple[int, int], say) -> float | None:
     """GFLOPs per test image of `size`, see `flops`; None for a method without network, or when torch cannot count."""
     try:
-        return flops.per_image(cell.spec, len(data.classes), len(data.tissues), *size)
+        return flops.per_image(cell.spec, *cell.heads(data), *size)
     except Exception as error:  # a by-product: whatever a method's forward raises on shapes alone costs no finished run
         say(f"no FLOPs: torch cannot count them ({type(error).__name__}: {error})")
         return None
