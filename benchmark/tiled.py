@@ -14,6 +14,11 @@ def of(method, recipe: dict) -> str:
     return recipe["tiling"] if method.trainable else "none"
 
 
+def inputs(method, recipe: dict) -> int:
+    """Inputs of the image's own size that the network sees per image."""
+    return 1 if of(method, recipe) == "none" else 4
+
+
 def predict(method, images: torch.Tensor, tiling: str) -> dict[str, torch.Tensor]:
     """`method.predict`; with a tiling the maps are those of the tiles: (B, 4, C, S, S), vectors (B, 4, K).
 
