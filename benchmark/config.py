@@ -11,7 +11,7 @@ from benchmark.errors import InputError, near_miss
 from benchmark.paths import EXPERIMENTS
 
 SCALES = ("debug", "small", "paper")
-EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds"}
+EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds", "postprocess"}
 
 
 def _whole(least: int, none: bool = False):
