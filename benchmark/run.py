@@ -23,6 +23,7 @@ from benchmark import (
     provenance,
     registry,
     stored_maps,
+    tiled,
     train,
 )
 from benchmark.cell import CHECKPOINT, FAILED, METRICS, OWNER, Cell, file_mark
