@@ -62,6 +62,11 @@ class HVSettings:
         """CellViT's settings for the nearer of the two published resolutions, 0.25 and 0.5 µm/px."""
         return cls.cellvit40() if mpp < 0.375 else cls.cellvit20()
 
+    @classmethod
+    def published(cls, method: str, mpp: float) -> "HVSettings":
+        """What a registered method decodes with: HoVer-Net's settings for "hovernet", CellViT's for all others."""
+        return cls.hovernet() if method == "hovernet" else cls.for_mpp(mpp)
+
     def updated(self, params: dict | None) -> "HVSettings":
         """These settings with `params` (field name -> value) applied. ValueError for an unknown name."""
         params = params or {}

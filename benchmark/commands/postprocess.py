@@ -1,0 +1,95 @@
+"""`postprocess`: the kept maps of a run decoded under every setting of a grid."""
+
+import io
+import sys
+from pathlib import Path
+
+from benchmark.errors import InputError
+from benchmark.paths import CACHE, REPORTS
+
+HELP = "Decode a run's kept maps under every setting of a grid: who gains, by nucleus size. Nothing is trained."
+EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="folder of a run made with --keep-maps (KEEP_MAPS=1)")
+    parser.add_argument("--grid", default="postprocess", help="an experiment with a grid (default postprocess)")
+    parser.add_argument("--dataset", help="pannuke, conic, folder or synthetic (default: the run's)")
+    parser.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
+    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
+    parser.add_argument("--protocol", default="cellvit", help="whose bPQ, mPQ and F1 are shown (default cellvit)")
+
+
+def run(options) -> int:
+    from benchmark import decode_grid
+    from benchmark.metrics.protocols import PROTOCOLS
+    from benchmark.progress import Progress
+    from benchmark.report import postprocessing
+    from benchmark.report.formats import markdown, save
+    from benchmark.stored_maps import StoredMaps
+
+    made = finished(options.run)
+    if options.protocol not in PROTOCOLS:
+        raise InputError(f"--protocol is '{options.protocol}'; known are {', '.join(PROTOCOLS)}.")
+    maps = StoredMaps(options.run)
+    subset = test_set(options, made)
+    if maps.images != list(range(len(subset))):
+        raise InputError(
+            f"{options.run}: its maps are of {len(maps.images)} images, the test set has {len(subset)}; "
+            "run the cell again with KEEP_MAPS=1."
+        )
+    grid = settings(options.grid, made.config["name"], made.config["mpp"])
+    show = Progress(f"{len(grid)} settings:", "images")
+    show(0, len(subset))
+    records = decode_grid.decode(maps, decode_grid.Truths(subset), list(grid.values()), progress=show)
+    folder = (
+        options.reports / "postprocess" / f"{made.id.dataset}-{made.id.method}-fold{made.id.fold}-seed{made.id.seed}"
+    )
+    for name, one in zip(grid, records):
+        one.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in name))
+    table = postprocessing.table(made, dict(zip(grid, records)), grid, options.protocol)
+    save(table, folder)
+    print(markdown(table))
+    print(f"written to {folder}", file=sys.stderr)
+    return 0
+
+
+def finished(folder: Path):
+    """The run in a folder. Raises InputError when none is finished there."""
+    from benchmark.report.collect import runs
+
+    said = io.StringIO()
+    folder = folder.resolve()
+    for one in runs(folder.parents[2], said) if len(folder.parents) > 2 else []:
+        if one.folder == folder:
+            return one
+    why = next((line for line in said.getvalue().splitlines() if str(folder) in line), "no metrics.json there")
+    raise InputError(f"{folder}: expected the folder of a finished run ({why}); name it, or finish the run.")
+
+
+def test_set(options, made):
+    """The test side of the run's split, checked to hold the data that the run was scored on."""
+    from benchmark.data.prepare import prepare
+    from benchmark.registry import dataset
+
+    data = prepare(dataset(options.dataset or made.config["dataset"], options.data_root), options.cache, made.id.fold)
+    told = made.metrics.get("identity", {}).get("data")
+    if told and told != data.fingerprint(made.id.fold)[:16]:
+        raise InputError(f"{options.run} was scored on other data than these; name its dataset with --data-root.")
+    return data.subset(made.id.fold, "test")
+
+
+def settings(experiment: str, method: str, mpp: float) -> dict:
+    """Name -> HVSettings: the method's published ones with each entry's changes."""
+    from benchmark.config import load
+    from benchmark.postproc.hv import HVSettings
+
+    grid = load(experiment).get("postprocess")
+    if not grid:
+        raise InputError(f"experiment '{experiment}' has no `postprocess` grid; see experiments/postprocess.py.")
+    base = HVSettings.published(method, mpp)
+    try:
+        return {name: base.updated(dict(changes)) for name, changes in grid.items()}
+    except ValueError as error:
+        raise InputError(f"experiment '{experiment}': {error}.") from error
