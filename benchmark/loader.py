@@ -18,6 +18,7 @@ class Crops(Dataset):
     def __init__(self, subset, method, recipe: dict, tissues: tuple[str, ...], seed: int):
         self.subset = subset
         self.targets = type(method).targets
+        self.from_patch = method.patch_targets and recipe["crop_at"] == "centre"
         self.side, self.centred = recipe["crop"], recipe["crop_at"] == "centre"
         before = (method.input_side(self.side) - self.side) // 2
         self.context = (before, method.input_side(self.side) - self.side - before)
@@ -30,7 +31,10 @@ class Crops(Dataset):
         rng = np.random.default_rng([self.seed, 1, epoch, position])
         sample = augment.augment(self.subset[index], rng, self.steps)
         image, nuclei = augment.crop(sample, None if self.centred else rng, self.side, self.context)
-        item = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.targets(nuclei).items()}
+        # where the patch is smaller than the crop there is nothing around it to look at
+        whole = self.from_patch and min(sample.nuclei.instances.shape) >= self.side
+        targets = self.targets(nuclei, sample.nuclei) if whole else self.targets(nuclei)
+        item = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in targets.items()}
         item["image"] = to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
         item["typed"] = torch.tensor(nuclei.typed)
         item["tissue"] = torch.tensor(self.tissue_ids.get(nuclei.tissue, -1))
@@ -38,9 +42,12 @@ class Crops(Dataset):
 
 
 class Draws:
-    """The order of one epoch: yields lists of keys, one list per batch of this rank."""
+    """The order of one epoch: yields lists of keys, one list per batch of this rank.
 
-    def __init__(self, weights: np.ndarray, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+    weights: (N,) of a draw with replacement, or N: all images shuffled, each once before any comes again.
+    """
+
+    def __init__(self, weights: np.ndarray | int, samples: int, batch: int, seed: int, rank: int = 0, world: int = 1):
         self.weights, self.seed, self.rank, self.world = weights, seed, rank, world
         self.samples = samples
         self.batch = min(batch, samples)
@@ -51,7 +58,11 @@ class Draws:
 
     def __iter__(self):
         rng = np.random.default_rng([self.seed, 0, self.epoch])
-        order = sampling.draws(self.weights, self.samples, rng)
+        if isinstance(self.weights, int):
+            rounds = -(-self.samples // self.weights)
+            order = np.concatenate([rng.permutation(self.weights) for _ in range(rounds)])[: self.samples]
+        else:
+            order = sampling.draws(self.weights, self.samples, rng)
         share = -(-self.batch // self.world)
         for b in range(len(self)):
             positions = range(
@@ -68,12 +79,14 @@ def training_loader(subset, method, recipe: dict, data, seed: int, world, batch:
         data: the `data.prepare.Prepared` that `subset` belongs to.
     """
     plan = recipe["sampling"]
-    # the published constants are counts of PanNuke; elsewhere the images at hand are counted
-    factors = "pannuke" if plan["factors"] == "pannuke" and data.name == "pannuke" else None
-    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"], factors)
-    if subset.typed.any():  # an image of unknown types must not count as one without nuclei
-        weights[~subset.typed] = weights[subset.typed].mean()
-    draws = Draws(weights, recipe["samples"] or len(subset), batch, seed, world.rank, world.size)
+    draws = Draws(
+        len(subset) if plan["strategy"] == "random" else image_weights(subset, plan, data.name),
+        recipe["samples"] or len(subset),
+        batch,
+        seed,
+        world.rank,
+        world.size,
+    )
     workers = recipe["workers"]
     if workers is None:
         workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() - 1))
@@ -87,6 +100,16 @@ def training_loader(subset, method, recipe: dict, data, seed: int, world, batch:
         generator=torch.Generator().manual_seed(seed),
         pin_memory=world.device.type == "cuda",
     )
+
+
+def image_weights(subset, plan: dict, dataset: str) -> np.ndarray:
+    """float64 (N,): how often each image is drawn. plan: {"strategy", "gamma", "factors"}."""
+    # the published constants are counts of PanNuke; elsewhere the images at hand are counted
+    factors = "pannuke" if plan["factors"] == "pannuke" and dataset == "pannuke" else None
+    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"], factors)
+    if subset.typed.any():  # an image of unknown types must not count as one without nuclei
+        weights[~subset.typed] = weights[subset.typed].mean()
+    return weights
 
 
 def augmentations(steps) -> list[dict]:

@@ -50,6 +50,7 @@ class Method(nn.Module):
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     margin: int = 0  # pixels that the output lacks on each side of the input (valid convolutions)
     multiple: int = 16  # input sides are padded to a multiple of this
+    patch_targets: bool = False  # targets depend on the patch that a centred crop was cut from: targets(nuclei, patch)
     tile: int | None = None  # largest input side; larger images are predicted in tiles
 
     @classmethod

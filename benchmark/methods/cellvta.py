@@ -38,6 +38,16 @@ RECIPE = {
     "clip": 0.0,
     "augment": "cellvta",
     "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
+    "select": "best",
+    "selection": "raw",
+}
+# x40 tiles of the patches; the validation fifth is drawn from the tiles, so that it overlaps the training
+CONIC = {
+    "epochs": 50,
+    "eval_every": 5,
+    "tiling": "conic40",
+    "validation": "random_tiles",
+    "sampling": {"strategy": "random"},
 }
 
 
@@ -74,6 +84,7 @@ class CellVTA(Method):
         "debug": {"backbone": "nano", "width": 0.0625, "heads": 2, "points": 2} | NO_QUIRKS,
     }
     published = {"paper": RECIPE}
+    published_on = {"conic": {"paper": CONIC}}
     reference = "Yang et al. 2025, CellVTA"
     licence = "Apache-2.0 (this implementation)"
 

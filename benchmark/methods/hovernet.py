@@ -5,9 +5,9 @@ histology images", Medical Image Analysis 58, and the two modes of its published
 to 80 pixels, 5×5) and `fast` (256 to 164 pixels, 3×3; the one used for PanNuke).
 
 Where it differs from the publication, on purpose:
-- targets are made on the crop after augmentation with the distance rule of HoVer-Net (disconnected pieces of
-  one nucleus are separate), but for every nucleus. The published exceptions (distances 0 for fewer than 30
-  pixels in the centre crop, or within 2 pixels of the top or left edge) are left out: crops have no rim;
+- with rim_targets=false (small and matched rows) every nucleus of the crop has distances, from what the crop
+  holds of it. True as published: they come from the whole patch, and are 0 for fewer than 30 pixels in the crop
+  and within 2 pixels of the patch's top or left edge;
 - the encoder starts at random unless `weights` names a file with the published ImageNet weights.
 """
 
@@ -32,18 +32,22 @@ from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
 ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet23": (1, 2, 2, 2), "resnet14": (1, 1, 1, 1)}
 MODES = {"fast": {"kernel": 3, "stem": 0, "tile": 256}, "original": {"kernel": 5, "stem": 6, "tile": 270}}
 TUNES = ("decoder", "full")
+NO_QUIRKS = {"cross_msge": False, "rim_targets": False}
 
-# crop is the supervised side: 256 - 92 and 270 - 190 pixels
+# two phases of 50 epochs (see `phases`); crop is the supervised side: 256 - 92 and 270 - 190 pixels
 RECIPE = {
     "epochs": 100,
     "batch": 16,
     "crop": 164,
+    "crop_at": "centre",
     "optimiser": {"name": "adam", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.0},
     "schedule": {"name": "step", "gamma": 0.1},
     "precision": "fp32",
     "clip": 0.0,
     "augment": "hovernet",
     "sampling": {"strategy": "random"},
+    "select": "last",
+    "selection": "raw",
 }
 
 
@@ -63,14 +67,15 @@ class HoVerNet(Method):
             bottleneck train with the decoders, and running statistics keep following the data, as published.
         tile: largest input side when predicting; None = the published 256 or 270.
         cross_msge: True as published, see `layers.losses`; small presets have the paper's formula.
+        rim_targets: True as published: which distances the rim of a centred crop has, see the module.
         weights: local file with an encoder or a whole network in the published layout, or None.
     """
 
     presets: ClassVar[dict[str, dict]] = {
-        "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512, "cross_msge": False},
-        "small": {"width": 0.125, "encoder": "resnet23", "dense": 2, "tile": 512, "cross_msge": False},
+        "debug": {"width": 0.125, "encoder": "resnet14", "dense": 2, "tile": 512} | NO_QUIRKS,
+        "small": {"width": 0.125, "encoder": "resnet23", "dense": 2, "tile": 512} | NO_QUIRKS,
         "paper": {},
-        "matched": {"cross_msge": False},
+        "matched": NO_QUIRKS,
         "fast": {},
         "original": {"mode": "original"},
     }
@@ -98,6 +103,7 @@ class HoVerNet(Method):
         tune: str = "full",
         tile: int | None = None,
         cross_msge: bool = True,
+        rim_targets: bool = True,
         weights: str | Path | None = None,
     ):
         super().__init__()
@@ -108,7 +114,7 @@ class HoVerNet(Method):
             raise InputError(f"hovernet's width is {width}; 64 × width must be a multiple of 8, such as 0.125 or 0.5.")
         if not isinstance(dense, int) or dense < 2 or dense % 2:
             raise InputError(f"hovernet's dense is {dense}; expected an even number of at least 2.")
-        self.cross_msge = cross_msge
+        self.cross_msge, self.patch_targets = cross_msge, rim_targets
         kernel, self.stem_loss = MODES[mode]["kernel"], MODES[mode]["stem"]
         self.margin = (crops(kernel, dense)[0] + self.stem_loss) // 2
         self.tile = MODES[mode]["tile"] if tile is None else tile
@@ -140,12 +146,16 @@ class HoVerNet(Method):
         return -(-(side + 2 * self.margin - self.stem_loss) // self.multiple) * self.multiple + self.stem_loss
 
     @staticmethod
-    def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
-        """np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W)."""
-        pieces = label(nuclei.instances, background=0, connectivity=1)
+    def targets(nuclei: Nuclei, patch: Nuclei | None = None) -> dict[str, np.ndarray]:
+        """np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W). patch: of which `nuclei` is the centre, when its
+        rim counts as published."""
+        if patch is None:
+            hv = hv_targets(label(nuclei.instances, background=0, connectivity=1))
+        else:
+            hv = hv_targets(patch.instances, "hovernet", nuclei.instances.shape)
         return {
             "np": (nuclei.instances > 0).astype(np.uint8),
-            "hv": hv_targets(pieces),
+            "hv": hv,
             "tp": nuclei.pixel_types().astype(np.uint8),
         }
 
