@@ -83,18 +83,18 @@ def size(path: Path) -> tuple[int, int]:
 
 def image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3)."""
-    return checks.rgb(_array(path, colours=True), str(path))
+    return checks.rgb(array(path, colours=True), str(path))
 
 
 def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:
     """uint8 (H, W) of the given shape."""
-    return checks.types(_plane(_array(path), path, shape), classes, str(path))
+    return checks.types(_plane(array(path), path, shape), classes, str(path))
 
 
 def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     """The nuclei of an image of the given shape; types only from a .mat (type_map, else inst_type)."""
     if path.suffix.lower() != ".mat":
-        return Labels(checks.ids(_plane(_array(path), path, shape), str(path)), None)
+        return Labels(checks.ids(_plane(array(path), path, shape), str(path)), None)
     try:
         content = scipy.io.loadmat(path)
     except NotImplementedError as error:
@@ -117,7 +117,8 @@ def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     return Labels(instances, types)
 
 
-def _array(path: Path, colours: bool = False) -> np.ndarray:
+def array(path: Path, colours: bool = False) -> np.ndarray:
+    """The array of a PNG, TIFF or npy file as it is; a palette PNG gives its indices unless `colours`."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return Rows(Member(path, "", (path.name,))).whole()
