@@ -1,0 +1,94 @@
+"""`score`: anyone's predictions, from any tool, against ground truth."""
+
+import sys
+from pathlib import Path
+
+from benchmark.errors import InputError, near_miss
+from benchmark.formats.polygons import VERTICES
+
+HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
+EXAMPLE = "--true labels/ --pred predictions/ --mpp 0.25 --types classes.toml --out scores/"
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--true", type=Path, required=True, metavar="DIR|FILE", help="ground truth")
+    parser.add_argument("--pred", type=Path, required=True, metavar="DIR|FILE", help="predictions")
+    parser.add_argument("--protocol", default="all", help="a protocol's name, or all (default)")
+    parser.add_argument("--mpp", type=float, help="micrometres per pixel; needed unless a file says it")
+    parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: the classes and what files call them")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json, images.csv and the records there")
+    reading(parser)
+
+
+def reading(parser) -> None:
+    """Options on how predictions are read."""
+    parser.add_argument(
+        "--missing",
+        choices=("refuse", "empty"),
+        default="refuse",
+        help="images without a prediction: refuse (default), or count as images in which nothing was found",
+    )
+    parser.add_argument(
+        "--vertices",
+        choices=VERTICES,
+        help="where outlines' vertices lie (default: what their format usually means)",
+    )
+    parser.add_argument(
+        "--shape", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels where both sides are outlines"
+    )
+
+
+def run(options) -> int:
+    from benchmark import score
+    from benchmark.formats import type_names
+    from benchmark.formats.collection import collection
+    from benchmark.metrics.protocols import PROTOCOLS
+    from benchmark.progress import Progress
+    from benchmark.report.formats import markdown
+    from benchmark.report.scores import tables
+
+    if options.protocol != "all" and options.protocol not in PROTOCOLS:
+        hint = near_miss(options.protocol, PROTOCOLS)
+        raise InputError(f"Unknown protocol '{options.protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
+    chosen = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
+    settings = type_names.read(options.types)
+    true = collection(options.true, settings.true, options.vertices)
+    pred = collection(options.pred, settings.pred, options.vertices)
+    mpp = resolution(options.mpp, {options.types: settings.mpp, options.true: true.mpp, options.pred: pred.mpp})
+    pairs = score.paired(true, pred, options.missing)
+    shape = tuple(options.shape) if options.shape else None
+    found = score.score(pairs, mpp, settings.classes, shape, Progress("scored", "images", end=False))
+    values = found.summaries(chosen)
+    if options.out:
+        write(options.out, found, values, found.images(chosen))
+    print("\n".join(markdown(t) for t in tables(values, found.records, found.classes, found.tissues)))
+    if options.out:
+        print(f"written to {options.out}", file=sys.stderr)
+    return 0
+
+
+def resolution(given: float | None, told: dict) -> float:
+    """Micrometres per pixel: the option, else what a file says.
+
+    Raises:
+        InputError: nobody says it, files disagree, or it is no positive number.
+    """
+    said = {path: value for path, value in told.items() if value is not None}
+    if given is None and not said:
+        raise InputError("--mpp is missing: give the micrometres per pixel (such as --mpp 0.25); sizes depend on it.")
+    if given is None and len(set(said.values())) > 1:
+        raise InputError(f"files disagree on mpp: {', '.join(f'{p} {v:g}' for p, v in said.items())}; give --mpp.")
+    value = given if given is not None else next(iter(said.values()))
+    if not 0 < value < 100:
+        raise InputError(f"mpp is {value:g}; expected micrometres per pixel such as 0.25.")
+    return value
+
+
+def write(folder: Path, found, values: dict, rows: list[dict]) -> None:
+    """records, images.csv and, last, metrics.json."""
+    from benchmark.files import write_json
+    from benchmark.report.formats import to_csv, write_file
+
+    write_file(folder / "images.csv", to_csv(rows).encode())
+    found.records.save(folder)
+    write_json(folder / "metrics.json", values)

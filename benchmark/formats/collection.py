@@ -1,0 +1,158 @@
+"""A folder or a file of label maps or outlines as images with names, each read when it is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import label_files
+from benchmark.data.archive import Member, Rows
+from benchmark.errors import InputError
+from benchmark.formats import cellpose, matlab, outlines
+from benchmark.formats.labelled import Labelled, from_maps, from_table
+from benchmark.formats.stacks import Stack, members
+from benchmark.formats.type_names import TypeNames
+
+MAPS = (".png", ".tif", ".tiff", ".npy")
+OUTLINES = (".json", ".geojson")
+SUFFIXES = (*MAPS, ".npz", ".mat", *OUTLINES)
+ENDINGS = ("_seg", "_cp_masks")  # what Cellpose appends to the image's name
+FOLDERS = ("labels", "instances")  # where label maps lie when the folder itself holds none
+ARRAYS = ("instances", "types", "coord", "prob", "class_id")  # what is read of an npz of one image
+TYPES = "types"  # where type maps of PNG, TIFF and npy lie
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: `read(shape)` gives its nuclei; outlines need the shape (H, W), maps ignore it."""
+
+    name: str
+    where: str
+    read: Callable[[tuple[int, int] | None], Labelled]
+    tissue: str = ""
+    needs_shape: bool = False
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images in the order of their file; `named` is False where they have only an order. mpp: of the file, or None."""
+
+    path: Path
+    images: list[Image]
+    named: bool = True
+    mpp: float | None = None
+
+
+def collection(path: Path, names: TypeNames, vertices: str | None = None) -> Collection:
+    """Look at a folder or file.
+
+    Args:
+        names: what this side's types are called.
+        vertices: of outlines, see polygons.py; None for what their format usually means.
+
+    Raises:
+        InputError: nothing there, nothing readable in it, or a name that occurs twice.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path, names, vertices)
+    if not path.is_file():
+        raise InputError(f"'{path}' does not exist: expected a folder or file of label maps or outlines.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: expected a file of the kinds {', '.join(SUFFIXES)}, found '{path.suffix}'.")
+    if path.suffix.lower() in (".npz", ".npy") and _dimensions(path) > 2:
+        return _stack(Stack(path), names)
+    return Collection(path, [_image(path, None, names, vertices)])
+
+
+def _stack(stack: Stack, names: TypeNames) -> Collection:
+    def reader(i: int):
+        def read(shape) -> Labelled:
+            where = f"{stack.path} image {title[i]}"
+            instances, types, per_nucleus = stack.read(i)
+            if not per_nucleus:
+                return from_maps(instances, types, names, where)
+            ids = np.unique(instances)
+            return from_table(instances, ids[ids > 0], types, names, where)
+
+        return read
+
+    title = stack.names or [str(i) for i in range(stack.n)]
+    tissues = stack.tissues or [""] * stack.n
+    images = [Image(title[i], f"{stack.path} image {title[i]}", reader(i), tissues[i]) for i in range(stack.n)]
+    if not images:
+        raise InputError(f"{stack.path}: expected at least one image, found none.")
+    twice = next((name for name in title if title.count(name) > 1), None) if len(set(title)) < len(title) else None
+    if twice is not None:
+        raise InputError(f"{stack.path}: expected distinct names, found '{twice}' more than once.")
+    return Collection(stack.path, images, stack.names is not None, stack.mpp)
+
+
+def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
+    files = _files(path)
+    if not files:
+        inner = next((path / word for word in FOLDERS if (path / word).is_dir()), None)
+        files = _files(inner) if inner else []
+    if not files:
+        raise InputError(f"'{path}' holds no {', '.join(SUFFIXES)} files; expected one per image.")
+    types = path / TYPES
+    typed = {_name(file): file for file in _files(types)} if types.is_dir() else {}
+    images: dict[str, Image] = {}
+    for file in files:
+        image = _image(file, typed.pop(_name(file), None), names, vertices)
+        if image.name in images:
+            raise InputError(f"{path}: expected one file per image, found {images[image.name].where} and {file}.")
+        images[image.name] = image
+    if typed:
+        name, file = next(iter(typed.items()))
+        raise InputError(f"{file}: a type map without a label map '{name}' beside it in '{path}'.")
+    return Collection(path, list(images.values()))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+
+
+def _name(path: Path) -> str:
+    """The image's name: the stem without what Cellpose appends."""
+    return next((path.stem.removesuffix(end) for end in ENDINGS if path.stem.endswith(end)), path.stem)
+
+
+def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | None) -> Image:
+    """One file that holds one image."""
+    suffix = path.suffix.lower()
+    polygons = suffix == ".npz" and "coord" in members(path)
+
+    def read(shape) -> Labelled:
+        if suffix in OUTLINES:
+            return outlines.read_json(path, shape, names, vertices)
+        if suffix == ".mat":
+            return matlab.read(path, names)
+        if suffix == ".npz":
+            arrays = {key: rows.whole() for key, rows in members(path).items() if key in ARRAYS}
+            if polygons:
+                return outlines.stardist(arrays, shape, names, str(path), vertices)
+            if "instances" not in arrays:
+                found = ", ".join(members(path)) or "nothing"
+                raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {found}.")
+            return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
+        if suffix == ".npy" and cellpose.is_pickled(path):
+            return cellpose.read(path, names)
+        labels = label_files.array(path)
+        if labels.ndim == 3 and labels.shape[2] == 2 and types is None:  # instances and types side by side
+            return from_maps(labels[..., 0], labels[..., 1], names, str(path))
+        return from_maps(labels, None if types is None else label_files.array(types), names, str(path))
+
+    return Image(_name(path), str(path), read, needs_shape=polygons or suffix in OUTLINES)
+
+
+def _dimensions(path: Path) -> int:
+    """Dimensions of the label array: of an npz its `instances`, 0 when there is none or it is pickled."""
+    if path.suffix.lower() == ".npy":
+        if cellpose.is_pickled(path):
+            return 0
+        shape = Rows(Member(path, "", (path.name,))).shape
+        return 2 if len(shape) == 3 and shape[2] == 2 else len(shape)
+    rows = members(path)
+    return len(rows["instances"].shape) if "instances" in rows else 0

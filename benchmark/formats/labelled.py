@@ -1,0 +1,81 @@
+"""What every reader gives: one image's instance map with its types, checked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.data import checks
+from benchmark.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The nuclei of one image as a file holds them.
+
+    Attributes:
+        instances: int64 (H, W) ids >= 0, 0 = background; gaps allowed.
+        types: uint8 pixel map (H, W), or uint8 (N,) in ascending order of id, or None where the file names no types.
+    """
+
+    instances: np.ndarray
+    types: np.ndarray | None = None
+
+
+def from_maps(instances, types, names, where: str) -> Labelled:
+    """Check an instance map and its type map.
+
+    Args:
+        instances: (H, W) numbers. types: (H, W) numbers, or None.
+        names: the `TypeNames` of this side. where: file and image, for the sentence.
+
+    Raises:
+        InputError: ids or types that are no whole numbers >= 0, shapes that differ, a type outside the instances.
+    """
+    instances = plane(instances, where)
+    if types is None:
+        return Labelled(instances)
+    types = np.asarray(types)
+    if types.shape != instances.shape:
+        raise InputError(
+            f"{where}: expected a type map of the instance map's shape {instances.shape}, found {types.shape}."
+        )
+    types = checks.ids(types, f"{where} types")
+    outside = np.count_nonzero((types > 0) & (instances == 0))
+    if outside:
+        raise InputError(
+            f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
+            "set types to 0 outside the instances."
+        )
+    return Labelled(instances, names.ids(types, where))
+
+
+def from_table(instances, ids, types, names, where: str) -> Labelled:
+    """Check an instance map and a type for each of `ids` (in any order); ids that the map lacks are left out.
+
+    Args:
+        types: one name or number per id, or None.
+
+    Raises:
+        InputError: as `from_maps`; an id of the map without a type, or a wrong number of types.
+    """
+    instances = plane(instances, where)
+    if types is None:
+        return Labelled(instances)
+    ids, types = np.ravel(ids), list(types)
+    if len(ids) != len(types):
+        raise InputError(f"{where}: expected one type for each of {len(ids)} nuclei, found {len(types)}.")
+    of = dict(zip(ids.tolist(), types))
+    present = np.unique(instances)
+    present = present[present > 0].tolist()
+    missing = [k for k in present if k not in of]
+    if missing:
+        raise InputError(f"{where}: instance {missing[0]} of the map has no type; expected one for each instance.")
+    return Labelled(instances, np.array([names.id_of(of[k], where) for k in present], np.uint8))
+
+
+def plane(labels, where: str) -> np.ndarray:
+    """int64 (H, W) ids. Raises InputError for anything but a map of whole numbers >= 0."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or not labels.size:
+        raise InputError(f"{where}: expected a label map (height, width), found shape {labels.shape}.")
+    return checks.ids(labels, where)

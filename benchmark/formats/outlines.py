@@ -1,0 +1,134 @@
+"""Files of outlines: HoVer-Net's JSON, GeoJSON of QuPath and CellViT, StarDist's polygons. They need the image's shape.
+
+Where outlines overlap, the later one takes the pixels (StarDist: the more probable one).
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import archive
+from benchmark.errors import InputError
+from benchmark.formats.labelled import Labelled, from_table
+from benchmark.formats.polygons import paint
+
+Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices
+
+
+def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -> Labelled:
+    """HoVer-Net's JSON (`nuc`: id -> contour, type) or GeoJSON, told apart by their content.
+
+    Args:
+        vertices: "corners" or "centres" (see polygons.py); None: centres for HoVer-Net and for annotations that hold
+            one polygon per nucleus (CellViT), corners for all else (QuPath).
+
+    Raises:
+        InputError: unreadable, neither of the two, or an outline that is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise archive.unreadable(path, error) from error
+    if isinstance(content, dict) and isinstance(content.get("nuc"), dict):
+        outlines = list(_hovernet(content["nuc"], path))
+    else:
+        outlines = list(_geojson(content, path))
+    return painted(outlines, shape, names, str(path), vertices)
+
+
+def painted(outlines: list[Outline], shape: tuple[int, int], names, where: str, vertices: str | None) -> Labelled:
+    """Paint outlines as ids 1, 2, … in their order; those without a pixel in the image are counted on stderr."""
+    labels = np.zeros(shape, np.int64)
+    empty = 0
+    for k, (rings, _, usual) in enumerate(outlines, 1):
+        empty += paint(labels, rings, k, vertices or usual) == 0
+    if empty:
+        print(f"{where}: {empty} of {len(outlines)} outlines hold no pixel of the image {shape}", file=sys.stderr)
+    types = [kind for _, kind, _ in outlines]
+    if all(kind is None for kind in types):
+        return from_table(labels, None, None, names, where) if types else Labelled(labels, np.zeros(0, np.uint8))
+    kinds = ["" if kind is None else kind for kind in types]
+    return from_table(labels, np.arange(1, len(kinds) + 1), kinds, names, where)
+
+
+def stardist(
+    arrays: dict[str, np.ndarray], shape: tuple[int, int], names, where: str, vertices: str | None
+) -> Labelled:
+    """StarDist's `details` as an npz: coord (N, 2, rays) y, x; prob (N,); optional class_id (N,).
+
+    Raises:
+        InputError: arrays of other shapes.
+    """
+    coord = np.asarray(arrays["coord"], np.float64)
+    if coord.ndim != 3 or coord.shape[1] != 2 or not np.isfinite(coord).all():
+        raise InputError(f"{where}: expected coord of shape (nuclei, 2, rays), found {coord.shape} or no numbers.")
+    n = len(coord)
+    prob = np.asarray(arrays.get("prob", np.zeros(n)))
+    classes = arrays.get("class_id")
+    for name, values in (("prob", prob), ("class_id", classes)):
+        if values is not None and np.shape(values) != (n,):
+            raise InputError(
+                f"{where}: expected {name} with one entry for each of {n} nuclei, found {np.shape(values)}."
+            )
+    order = np.argsort(prob, kind="stable")
+    outlines = [([coord[k, ::-1].T], None if classes is None else int(classes[k]), "centres") for k in order]
+    return painted(outlines, shape, names, where, vertices)
+
+
+def _hovernet(nuclei: dict, path: Path) -> Iterator[Outline]:
+    for key, nucleus in nuclei.items():
+        where = f"{path} nucleus {key}"
+        if not isinstance(nucleus, dict) or "contour" not in nucleus:
+            raise InputError(f"{where}: expected a contour, found none.")
+        yield [_ring(nucleus["contour"], where)], nucleus.get("type"), "centres"
+
+
+def _geojson(content, path: Path) -> Iterator[Outline]:
+    features = content
+    if isinstance(content, dict):
+        features = content.get("features", [content] if content.get("type") == "Feature" else None)
+    if not isinstance(features, list):
+        raise InputError(f"{path}: expected GeoJSON features or HoVer-Net's `nuc`, found neither.")
+    for n, feature in enumerate(features):
+        where = f"{path} feature {n}"
+        geometry = feature.get("geometry") if isinstance(feature, dict) else None
+        kind = geometry.get("type") if isinstance(geometry, dict) else None
+        if kind not in ("Polygon", "MultiPolygon"):
+            raise InputError(f"{where}: expected a Polygon or MultiPolygon, found {kind}; export outlines.")
+        properties = feature.get("properties") or {}
+        polygons = geometry.get("coordinates")
+        polygons = [polygons] if kind == "Polygon" else polygons
+        if not isinstance(polygons, list) or not all(isinstance(p, list) for p in polygons):
+            raise InputError(f"{where}: expected lists of coordinates, found {type(polygons).__name__}.")
+        name = _class_of(properties, where)
+        pieces = [[_ring(ring, where) for ring in polygon] for polygon in polygons]
+        if kind == "MultiPolygon" and properties.get("objectType", "annotation") == "annotation":
+            yield from (([*rings], name, "centres") for rings in pieces)  # CellViT: a feature per class
+        else:
+            yield [ring for rings in pieces for ring in rings], name, "corners"
+
+
+def _class_of(properties: dict, where: str) -> str | None:
+    """Class name of a feature; several names (QuPath's derived classes) are joined as QuPath shows them."""
+    found = properties.get("classification")
+    if isinstance(found, dict):
+        found = found.get("name", found.get("names"))
+    if isinstance(found, list):
+        found = ": ".join(map(str, found))
+    if found is not None and not isinstance(found, str):
+        raise InputError(f"{where}: expected a class name in properties.classification, found {found!r}.")
+    return found
+
+
+def _ring(points, where: str) -> np.ndarray:
+    try:
+        ring = np.asarray(points, np.float64)
+        if ring.ndim == 2 and ring.shape[1] >= 2 and np.isfinite(ring).all() and np.abs(ring).max() < 2**31:
+            return ring[:, :2]
+        found = f"shape {ring.shape}" if ring.ndim != 2 or ring.shape[1] < 2 else "values that are no coordinates"
+    except (ValueError, TypeError) as error:
+        found = str(error)
+    raise InputError(f"{where}: expected an outline as a list of x, y pairs, found {found}.")

@@ -1,0 +1,102 @@
+"""Many images in one file: npz with instances (N, H, W), or npy (N, H, W) or (N, H, W, 2) as CoNIC has them."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import archive
+from benchmark.data.archive import Member, Rows
+from benchmark.errors import InputError
+
+KEYS = ("instances", "types", "tissues", "names", "offsets", "mpp")
+
+
+class Stack:
+    """A file of N label maps, read image by image.
+
+    Attributes:
+        n: images. names: list[str], or None. tissues: list[str], or None. mpp: micrometres per pixel, or None.
+
+    Raises:
+        InputError: unreadable, pickled, other arrays than these, or lengths that differ.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        rows = {"instances": _rows(path)} if path.suffix.lower() == ".npy" else members(path)
+        if "instances" not in rows:
+            raise InputError(f"{path}: expected the array instances, found {', '.join(rows) or 'nothing'}.")
+        shape = rows["instances"].shape
+        self.paired = len(shape) == 4 and shape[3] == 2  # instances and types side by side
+        if len(shape) != 3 and not self.paired:
+            raise InputError(f"{path}: expected instances of shape (images, height, width), found {shape}.")
+        self.n = shape[0]
+        self._instances = _Sequence(rows["instances"])
+        self._types = self._offsets = None
+        if "offsets" in rows and "types" in rows:
+            self._types, self._offsets = rows["types"].whole(), rows["offsets"].whole()
+            if self._types.ndim != 1 or len(self._offsets) != self.n + 1 or self._offsets[-1] != len(self._types):
+                raise InputError(
+                    f"{path}: types and offsets disagree; expected one type per nucleus of {self.n} images."
+                )
+        elif "types" in rows:
+            if rows["types"].shape != shape:
+                found = rows["types"].shape
+                raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {found}.")
+            self._types = _Sequence(rows["types"])
+        self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
+        self.mpp = _first(rows["mpp"]) if "mpp" in rows else None
+
+    def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
+        """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
+        instances = self._instances[i]
+        if self.paired:
+            return instances[..., 0], instances[..., 1], False
+        if self._types is None:
+            return instances, None, False
+        if self._offsets is not None:
+            return instances, self._types[self._offsets[i] : self._offsets[i + 1]], True
+        return instances, self._types[i], False
+
+    def _words(self, rows: dict[str, Rows], key: str) -> list[str] | None:
+        if key not in rows:
+            return None
+        found = rows[key]
+        if found.shape != (self.n,) or found.dtype.kind not in "US":
+            raise InputError(f"{self.path}: expected {key} as {self.n} words, found {found.dtype} {found.shape}.")
+        return [str(word) for word in found.whole().astype(str)]
+
+
+class _Sequence:
+    """Rows by number; reading them in ascending order decompresses each once."""
+
+    def __init__(self, rows: Rows):
+        self._rows, self._at, self._next = rows, -1, None
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if self._at != i:
+            self._next = self._rows.rows(i)
+        self._at = i + 1
+        return next(self._next)
+
+
+def members(path: Path) -> dict[str, Rows]:
+    """Name -> array of an npz, none of them read. Raises InputError for no npz or pickled content."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            names = [name for name in opened.namelist() if name.endswith(".npy")]
+    except archive.READ_ERRORS as error:
+        raise archive.unreadable(path, error) from error
+    return {name.removesuffix(".npy"): _rows(path, name) for name in names}
+
+
+def _first(rows: Rows) -> float:
+    """The first number of an array, also of a 0-d one."""
+    with rows.member.open() as stream:
+        stream.read(rows.start)
+        return float(np.frombuffer(stream.read(rows.dtype.itemsize), rows.dtype)[0])
+
+
+def _rows(path: Path, inner: str = "") -> Rows:
+    return Rows(Member(path, inner, (inner or path.name,)))

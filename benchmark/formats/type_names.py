@@ -1,0 +1,134 @@
+"""classes.toml: the classes that are scored, and what each side's files call them.
+
+    classes = ["Neoplastic", "Inflammatory"]   # type k + 1 is classes[k]
+    mpp = 0.25                                  # optional: micrometres per pixel
+    [pred]                                      # optional: names or ids in the predictions -> a class, "" = untyped
+    tumor = "Neoplastic"
+    "7" = "Inflammatory"
+    [true]                                      # optional: the same for the ground truth
+
+A name that no table lists must be a class's own (capitals do not matter). A table that lists ids lists all that occur.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.errors import InputError, near_miss
+
+_KEYS = ("classes", "mpp", "true", "pred")
+UNTYPED = ("", "untyped", "unclassified", "none")
+
+
+@dataclass(frozen=True)
+class TypeNames:
+    """How one side's files name types.
+
+    Attributes:
+        classes: names of types 1..C, or None where nobody named them: ids stand for themselves.
+        table: name or id as text, lower case -> type id.
+    """
+
+    classes: tuple[str, ...] | None = None
+    table: dict[str, int] = field(default_factory=dict)
+
+    def id_of(self, word, where: str) -> int:
+        """Type id of a name (text) or id (number). Raises InputError for an unknown one."""
+        if not isinstance(word, str):
+            return int(self.ids(np.array([_number(word, where)]), where)[0])
+        key = word.strip().lower()
+        if key in self.table:
+            return self.table[key]
+        if key in UNTYPED:
+            return 0
+        if self.classes is None:
+            raise InputError(
+                f"{where}: names the type '{word}'; say with --types classes.toml which classes there are."
+            )
+        known = [name.lower() for name in self.classes]
+        if key not in known:
+            raise InputError(
+                f"{where}: unknown type '{word}'; expected one of {', '.join(self.classes)}, or a line for it in "
+                f"classes.toml.{near_miss(word, self.classes)}"
+            )
+        return known.index(key) + 1
+
+    def ids(self, values: np.ndarray, where: str) -> np.ndarray:
+        """uint8 type ids of an array of numbers >= 0. Raises InputError for one that is no class."""
+        numbers = {int(k): v for k, v in self.table.items() if k.isdigit()}
+        found = np.unique(values)
+        if numbers:
+            numbers.setdefault(0, 0)
+            unknown = [k for k in found.tolist() if k not in numbers]
+            if unknown:
+                raise InputError(
+                    f"{where}: holds the type {unknown[0]}, which classes.toml does not list; add it there."
+                )
+            return np.array([numbers[k] for k in found.tolist()], np.uint8)[np.searchsorted(found, values)]
+        most = 255 if self.classes is None else len(self.classes)
+        if found.size and (found[-1] > most or found[0] < 0):
+            wrong = found[-1] if found[-1] > most else found[0]
+            named = "" if self.classes is None else f" ({', '.join(self.classes) or 'no classes'})"
+            raise InputError(f"{where}: expected types 0..{most}{named}, found {wrong}; check the classes.")
+        return values.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The content of classes.toml; `true` and `pred` name the types of each side."""
+
+    classes: tuple[str, ...] | None = None
+    mpp: float | None = None
+    true: TypeNames = field(default_factory=TypeNames)
+    pred: TypeNames = field(default_factory=TypeNames)
+
+
+def read(path: Path | None, classes: tuple[str, ...] | None = None) -> Settings:
+    """Read classes.toml.
+
+    Args:
+        path: None for no file.
+        classes: names that are given already (a dataset's); the file may then leave them out.
+
+    Raises:
+        InputError: unreadable, unknown keys, wrong kinds, a table that leads to no class, other classes than given.
+    """
+    if path is None:
+        names = TypeNames(classes)
+        return Settings(classes, None, names, names)
+    try:
+        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
+    for key in given:
+        if key not in _KEYS:
+            raise InputError(f"{path}: expected the keys {', '.join(_KEYS)}, found '{key}'.{near_miss(key, _KEYS)}")
+    own = given.get("classes", None if classes is None else list(classes))
+    if not isinstance(own, list) or not all(isinstance(c, str) and c for c in own) or len(set(own)) != len(own):
+        raise InputError(f"{path}: expected classes to be a list of distinct names, found {own!r}; correct it.")
+    if classes is not None and tuple(own) != tuple(classes):
+        raise InputError(
+            f"{path}: its classes are {', '.join(own)}, the dataset's {', '.join(classes)}; leave them out."
+        )
+    mpp = given.get("mpp")
+    if mpp is not None and not (type(mpp) in (int, float) and 0 < mpp < 100):
+        raise InputError(f"{path}: expected mpp to be micrometres per pixel such as 0.25, found {mpp!r}; correct it.")
+    sides = {}
+    for side in ("true", "pred"):
+        table = given.get(side, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{path}: expected [{side}] to be a table of name = class, found {table!r}; correct it.")
+        for name, to in table.items():
+            if to != "" and to not in own:
+                raise InputError(f'{path}: [{side}] {name} = {to!r}; expected one of {", ".join(own)}, or "".')
+        ids = {str(name).strip().lower(): own.index(to) + 1 if to else 0 for name, to in table.items()}
+        sides[side] = TypeNames(tuple(own), ids)
+    return Settings(tuple(own), None if mpp is None else float(mpp), **sides)
+
+
+def _number(value, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or value != int(value) or value < 0:
+        raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {value!r}.")
+    return int(value)

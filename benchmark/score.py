@@ -1,0 +1,184 @@
+"""Anyone's predictions against ground truth: files matched by name, each pair matched once, records as a run's."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.errors import InputError
+from benchmark.formats.collection import Collection, Image
+from benchmark.formats.labelled import Labelled
+from benchmark.metrics.match import Match, match
+from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.metrics.records import Records
+from benchmark.progress import Progress
+
+SHOWN = 5  # names that a sentence lists
+ALL = "all"  # the one tissue of images without any
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Records with what is needed to summarise them."""
+
+    records: Records
+    classes: list[str]
+    tissues: list[str]
+
+    def summaries(self, protocols: list[str]) -> dict[str, dict[str, float]]:
+        """{protocol: {metric: value}}."""
+        return {name: PROTOCOLS[name].summary(self.records, self.classes, self.tissues) for name in protocols}
+
+    def images(self, protocols: list[str]) -> list[dict]:
+        """A row per protocol and image, types by name: protocol, image, tissue, bPQ, …, PQ_<class>, …"""
+        rows = []
+        named = {str(k): name for k, name in enumerate(self.classes, 1)} | {"0": "untyped"}
+        for protocol in protocols:
+            frame = PROTOCOLS[protocol].images(self.records, len(self.classes))
+            titles = {}
+            for column in frame.columns:
+                head, _, tail = str(column).rpartition("_")
+                titles[column] = f"{head}_{named[tail]}" if head and tail in named else str(column)
+            frame = frame.drop(columns=["image"]).rename(columns=titles | {"image_id": "image"})
+            order = ["image", "tissue", *(c for c in frame.columns if c not in ("image", "tissue"))]
+            rows += [{"protocol": protocol} | row for row in frame[order].to_dict("records")]
+        return rows
+
+
+def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[tuple[Image, Image | None]]:
+    """Images of both sides by name, in the order of the truth.
+
+    Two single files are a pair whatever their names, and two files without names are paired in order.
+
+    Args:
+        missing: "refuse", or "empty": a truth without prediction is an image in which nothing was found (None).
+
+    Raises:
+        InputError: truths without prediction (unless "empty"), no common name, names on one side only, counts that
+            differ without names.
+    """
+    if len(true.images) == len(pred.images) == 1 and (true.path.is_file() and pred.path.is_file()):
+        return [(true.images[0], pred.images[0])]
+    if not true.named and not pred.named:
+        if len(true.images) != len(pred.images):
+            raise InputError(
+                f"{pred.path}: expected {len(true.images)} images as in {true.path}, found {len(pred.images)}; "
+                "neither file has names to match by."
+            )
+        return list(zip(true.images, pred.images))
+    for one, other in ((true, pred), (pred, true)):
+        if not one.named:
+            raise InputError(
+                f"{one.path}: has no `names`, while {other.path} names its images; add names (N,) to match by."
+            )
+    of = {image.name: image for image in pred.images}
+    known = {image.name for image in true.images}
+    lacking = [image.name for image in true.images if image.name not in of]
+    extra = [image.name for image in pred.images if image.name not in known]
+    without = f"{len(extra)} predictions have no truth ({listed(extra)})" if extra else ""
+    if len(lacking) == len(known) or (lacking and missing == "refuse"):
+        raise InputError(
+            f"{pred.path}: {len(lacking)} of {len(known)} images of {true.path} have no prediction ({listed(lacking)})"
+            f"{', and ' + without if extra else ''}; name the files alike, or say --missing empty where a tool writes "
+            "none for an image without nuclei."
+        )
+    if lacking:
+        print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
+    if extra:
+        print(f"left out: {without}", file=sys.stderr)
+    return [(image, of.get(image.name)) for image in true.images]
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
+
+
+def score(
+    pairs: Iterable[tuple[Image, Image | None]],
+    mpp: float,
+    classes: tuple[str, ...] | None,
+    shape: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Scored:
+    """Read and match every pair.
+
+    Args:
+        classes: names of types 1..C; None: as many as occur, named by their ids.
+        shape: (H, W) of images of which both sides are outlines.
+
+    Raises:
+        InputError: anything wrong with a file; nothing is returned then.
+    """
+    pairs = list(pairs)
+    matches, meta = [], []
+    types_found = any_types = False
+    if progress:
+        progress(0, len(pairs))
+    for i, (true, pred) in enumerate(pairs):
+        truth, found = read_pair(true, pred, shape)
+        matches.append(matched(truth, found, mpp, pred.where if pred else true.where))
+        meta.append(
+            {
+                "image": i,
+                "image_id": true.name,
+                "tissue": true.tissue,
+                "typed": truth.types is not None,
+                "pred_typed": found.types is not None if pred else None,
+            }
+        )
+        any_types |= truth.types is not None and found.types is not None
+        types_found |= found.types is not None
+        if progress:
+            progress(i + 1, len(pairs))
+    if not any(row["tissue"] for row in meta):
+        meta = [row | {"tissue": ALL} for row in meta]
+    # an image without a prediction holds no types, but its predictor may well name them
+    meta = [row | {"pred_typed": types_found if row["pred_typed"] is None else row["pred_typed"]} for row in meta]
+    records = Records.collect(matches, meta)
+    if classes is None:
+        most = records.nuclei["type"].max() if len(records.nuclei) else 0
+        most = max(int(most), *(int(records.overlaps[f"{side}_type"].max() or 0) for side in ("true", "pred")), 0)
+        classes = tuple(str(k) for k in range(1, most + 1)) if any_types else ()
+    tissues = sorted({row["tissue"] for row in meta} - {""})
+    return Scored(records, list(classes), tissues)
+
+
+def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) -> tuple[Labelled, Labelled]:
+    """Both sides of an image; outlines take the shape of the other side's map.
+
+    Raises:
+        InputError: shapes that differ, or outlines on both sides without a shape.
+    """
+    if not true.needs_shape:
+        truth = true.read(None)
+        found = pred.read(truth.instances.shape) if pred else empty(truth)
+    elif pred and not pred.needs_shape:
+        found = pred.read(None)
+        truth = true.read(found.instances.shape)
+    elif shape is None:
+        raise InputError(f"{true.where}: outlines alone do not say how large the image is; give --shape HEIGHT WIDTH.")
+    else:
+        truth = true.read(shape)
+        found = pred.read(shape) if pred else empty(truth)
+    if truth.instances.shape != found.instances.shape:
+        raise InputError(
+            f"{pred.where}: expected a label map of the truth's shape {truth.instances.shape} ({true.where}), "
+            f"found {found.instances.shape}."
+        )
+    return truth, found
+
+
+def empty(like: Labelled) -> Labelled:
+    """A prediction of no nucleus."""
+    return Labelled(np.zeros(like.instances.shape, np.int64), np.zeros(0, np.uint8))
+
+
+def matched(truth: Labelled, found: Labelled, mpp: float, where: str) -> Match:
+    """The one match of an image. Raises InputError where the maps cannot be matched."""
+    try:
+        return match(truth.instances, truth.types, found.instances, found.types, mpp=mpp)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}.") from error
