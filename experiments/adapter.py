@@ -6,7 +6,8 @@ _base_ = ["_base_/matched.py"]
 methods = [
     "cellvta",
     # what trains
-    "decoder_only", "full_finetune", "cellvta@tune=lora", "cellvta@tune=adapter+full",
+    "decoder_only", "full_finetune", "cellvit@tune=lora", "cellvta@tune=lora",
+    "cellvta@tune=adapter+full",
     # what is there
     "cellvta@injector=false", "cellvta@extractor=false", "cellvta@spatial_prior=false", "cellvta@vit_features=false",
     "cellvta@attention=global",

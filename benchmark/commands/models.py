@@ -1,0 +1,103 @@
+"""`models`: what can be built, how large it is and what it needs."""
+
+HELP = "Every row of every method: parameters, FLOPs, licences, weights needed."
+EXAMPLE = "--experiment adapter --format csv"
+
+NOTES = (
+    "Parameters for the given classes and tissues; trainable in at least one phase of the matched recipe.",
+    "GFLOPs of the forward passes that one 256 x 256 px image takes, and of one pass over one input (side in px); they "
+    "differ where valid convolutions need several inputs an image. A multiply-add counts as 2; counted are "
+    "convolutions, matrix products and attention, the sampling of deformable attention included. –: no network.",
+)
+
+
+def arguments(parser) -> None:
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--methods", nargs="+", help="only these, such as cellvta@paper,points=8 (default: all rows)")
+    chosen.add_argument("--experiment", help="the methods of an experiment, each at the row that --preset gives it")
+    parser.add_argument("--preset", choices=("debug", "small", "paper"), default="paper", help="scale (default paper)")
+    parser.add_argument("--classes", type=int, default=5, help="nucleus types (default 5, PanNuke's)")
+    parser.add_argument("--tissues", type=int, default=19, help="tissues (default 19, PanNuke's)")
+    parser.add_argument("--format", choices=("md", "csv"), default="md", help="Markdown (default) or csv")
+
+
+def run(options) -> int:
+    from benchmark.errors import InputError
+    from benchmark.report.formats import Block, Table, markdown, to_csv
+
+    if options.classes < 0 or options.tissues < 0:
+        raise InputError(f"--classes {options.classes} --tissues {options.tissues}: expected whole numbers from 0 on.")
+    records = [_record(spec, options.classes, options.tissues) for spec in _specs(options)]
+    if options.format == "csv":
+        print(to_csv(records), end="")
+        return 0
+    header = ["method", "reference", "weights", "licence of code", "licence of weights"]
+    cells = [[*header, "params (M)", "trainable (M)", "GFLOPs / image", "GFLOPs / input", "input (px)"]]
+    for r in records:
+        sizes = [f"{r[k] / 1e6:.2f}" for k in ("params", "trainable")]
+        work = ["–" if r[k] is None else f"{r[k]:.1f}" for k in ("gflops", "gflops_input")]
+        texts = [r[k] for k in ("method", "reference", "weights", "licence", "weights_licence")]
+        cells.append([*texts, *sizes, *work, str(r["input"])])
+    caption = f"Methods, {options.classes} types and {options.tissues} tissues"
+    print(markdown(Table("models", caption, list(NOTES), [Block(cells, left=5)])), end="")
+    return 0
+
+
+def _specs(options) -> list:
+    """The parsed names that the options spell, each once."""
+    from pathlib import Path
+
+    from benchmark import registry
+    from benchmark.cell import Setup, row_for
+
+    if options.methods:
+        found = [registry.parse(name, options.preset) for name in options.methods]
+    elif options.experiment:
+        nowhere = Path()
+        setup = Setup("synthetic", None, options.preset, options.experiment, nowhere, nowhere)
+        found = [registry.parse(name, row_for(setup, name)) for name in setup.config.methods]
+    else:
+        names = [(name, row) for name in registry.method_names() for row in registry.method_class(name).presets]
+        found = [registry.parse(f"{name}@{row}") for name, row in names]
+    return list({str(spec): spec for spec in found}.values())
+
+
+def _record(spec, classes: int, tissues: int) -> dict:
+    from benchmark import flops, registry
+    from benchmark.run import trainable
+
+    cls = registry.method_class(spec.name)
+    method = flops.on_meta(spec, classes, tissues)
+    # a method with valid convolutions has an input size of its own, the others take the image as it is
+    side = method.tile if method.margin and method.tile else method.input_side(256)
+    work = [sum(flops.count(method, s, s, tiled=t).values()) / 1e9 for s, t in ((256, True), (side, False))]
+    weights, licence = _weights(cls, spec.arguments)
+    return {
+        "method": str(spec),
+        "reference": cls.reference,
+        "weights": weights,
+        "licence": cls.licence,
+        "weights_licence": licence,
+        "params": sum(p.numel() for p in method.parameters()),
+        "trainable": trainable(method, method.phases(False)) if cls.trainable else 0,
+        "gflops": work[0] or None,
+        "gflops_input": work[1] or None,
+        "input": side,
+    }
+
+
+def _weights(cls, arguments: dict) -> tuple[str, str]:
+    """(pretrained weights that a run needs, their licence)."""
+    import inspect
+
+    from benchmark.layers.backbones import BACKBONES
+    from benchmark.pretrain import BACKBONES as MADE_HERE
+
+    name = cls.backbone_of(arguments)
+    if name is None:
+        return ("none (a file may be given)" if "weights" in inspect.signature(cls).parameters else "none"), "–"
+    if name in MADE_HERE:
+        return f"{name}: made here (synthetic pretext)", "–"
+    row = BACKBONES.get(name, {"hub": name})
+    where = "file or hub" if "hub" in row else "file"
+    return f"{name}: {where}{', gated' if row.get('gated') else ''}", row.get("licence", "see the hub")
