@@ -52,11 +52,12 @@ class Setup:
         return self.source.name if self.dataset.partition("@")[0] == "folder" else self.dataset
 
     @functools.cached_property
-    def protocols(self) -> dict[str, int]:
-        """Protocol name -> version."""
-        from benchmark.metrics.protocols import PROTOCOLS
+    def records(self) -> int:
+        """Version of the stored records. Protocols are not part of a result's identity: all are computed from its
+        records, anew where a stored score is missing or of another version."""
+        from benchmark.metrics.records import VERSION
 
-        return {name: protocol.version for name, protocol in PROTOCOLS.items()}
+        return VERSION
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Cell:
             "data": data_identity(self.setup, self.fold),
             "fold": self.fold,
             "seed": self.seed,
-            "protocols": self.setup.protocols,
+            "records": self.setup.records,
         }
 
     @functools.cached_property

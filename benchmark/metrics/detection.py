@@ -1,9 +1,13 @@
 """Detection and classification of nuclei by their centroids."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 
@@ -18,7 +22,9 @@ class Points:
     def with_dummies(self, n: int) -> "Points":
         """Give every image 0..n-1 without a nucleus one of type 0 at (0, 0), as the published evaluation
         does."""
-        empty = np.setdiff1d(np.arange(n), self.image)
+        empty = np.flatnonzero(np.bincount(self.image, minlength=n) == 0)
+        if not len(empty):
+            return self
         image = np.concatenate([self.image, empty])
         order = np.argsort(image, kind="stable")
         return Points(
@@ -27,27 +33,71 @@ class Points:
             np.concatenate([self.type, np.zeros(len(empty), self.type.dtype)])[order],
         )
 
+    def only(self, kept: np.ndarray) -> "Points":
+        """The points of a mask (bool (N,))."""
+        return Points(self.image[kept], self.xy[kept], self.type[kept])
 
-def pair(true: Points, pred: Points, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (in true, in pred) of one-to-one pairs within each image.
 
-    The Hungarian method minimises the total distance over ALL nuclei of the image, and pairs farther apart
-    than radius (n,) px of the image are dropped afterwards: no gate, as in the published evaluation.
+def assign(true: Points, pred: Points, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(positions in true, in pred, distance px) of one-to-one pairs within each of n images.
+
+    The Hungarian method minimises the total distance over ALL nuclei of the image: no gate, as in the published
+    evaluations, which drop distant pairs afterwards.
     """
-    n = len(radius)
     true_at = np.searchsorted(true.image, np.arange(n + 1))
     pred_at = np.searchsorted(pred.image, np.arange(n + 1))
-    rows, cols = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for k in range(n):
-        a, b = slice(true_at[k], true_at[k + 1]), slice(pred_at[k], pred_at[k + 1])
-        if a.start == a.stop or b.start == b.stop:
+    rows, cols, far = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for (a, a_end), (b, b_end) in zip(pairwise(true_at), pairwise(pred_at), strict=True):
+        if a == a_end or b == b_end:
             continue
-        distance = cdist(true.xy[a], pred.xy[b])
+        distance = cdist(true.xy[a:a_end], pred.xy[b:b_end])
         row, col = linear_sum_assignment(distance)
-        near = distance[row, col] <= radius[k]
-        rows.append(row[near] + a.start)
-        cols.append(col[near] + b.start)
-    return np.concatenate(rows), np.concatenate(cols)
+        rows.append(row + a)
+        cols.append(col + b)
+        far.append(distance[row, col])
+    return np.concatenate(rows), np.concatenate(cols), np.concatenate(far)
+
+
+def gated(true: Points, pred: Points, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (in true, in pred) of one-to-one pairs within radius (n,) px of their image: as many as possible, and
+    among those the smallest total distance."""
+    rows, cols, distance = _candidates(true, pred, radius)
+    alone = (np.bincount(rows, minlength=1)[rows] == 1) & (np.bincount(cols, minlength=1)[cols] == 1)
+    found = [(rows[alone], cols[alone])]
+    rows, cols, distance = rows[~alone], cols[~alone], distance[~alone]
+    size = len(true.image) + len(pred.image)
+    edges = coo_array((np.ones(len(rows), bool), (rows, cols + len(true.image))), shape=(size, size))
+    _, component = connected_components(edges, directed=False)
+    component = component[rows]
+    order = np.argsort(component, kind="stable")
+    ends = np.flatnonzero(np.diff(component[order], prepend=-1, append=-1))
+    for begin, end in pairwise(ends):
+        chosen = order[begin:end]
+        a, row = np.unique(rows[chosen], return_inverse=True)
+        b, col = np.unique(cols[chosen], return_inverse=True)
+        # one more pair outweighs any sum of distances within the component
+        none = 1 + min(len(a), len(b)) * distance[chosen].max()
+        cost = np.full((len(a), len(b)), none)
+        cost[row, col] = distance[chosen]
+        row, col = linear_sum_assignment(cost)
+        near = cost[row, col] < none
+        found.append((a[row[near]], b[col[near]]))
+    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+
+def _candidates(true: Points, pred: Points, radius: np.ndarray):
+    """(rows, cols, distance) of all pairs of one image within its radius."""
+    none = np.zeros(0, np.int64)
+    if not len(true.image) or not len(pred.image):
+        return none, none, np.zeros(0)
+    reach = float(radius.max())
+    # images as floors of one building, farther apart than any pair may be
+    trees = [cKDTree(np.column_stack([p.xy, p.image * (2 * reach + 1)])) for p in (true, pred)]
+    near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
+    rows, cols, distance = near["i"].astype(np.int64), near["j"].astype(np.int64), near["v"]
+    kept = distance <= radius[true.image[rows]]
+    order = np.lexsort((cols[kept], rows[kept]))
+    return rows[kept][order], cols[kept][order], distance[kept][order]
 
 
 def scores(tp, fp, fn) -> tuple[float, float, float]:
@@ -55,19 +105,20 @@ def scores(tp, fp, fn) -> tuple[float, float, float]:
     return _ratio(2 * tp, 2 * tp + fp + fn), _ratio(tp, tp + fp), _ratio(tp, tp + fn)
 
 
-def type_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def type_scores(counts: dict[str, np.ndarray], confused: int = 2) -> dict[str, np.ndarray]:
     """F1, precision and recall of each type with the weights of HoVer-Net (Graham et al. 2019, eq. F_c).
 
     counts (C,) arrays: tp paired, of this type on both sides; fp_t paired, only the prediction has the type;
-    fn_t paired, only the truth has it; fp_d, fn_d unpaired. Confusions count twice: F1 = 2tp / (2tp + 2fp_t
-    + 2fn_t + fp_d + fn_d), precision = tp / (tp + 2fp_t + fp_d), recall = tp / (tp + 2fn_t + fn_d); NaN
-    where 0/0.
+    fn_t paired, only the truth has it; fp_d, fn_d unpaired. With c = `confused` (2 in the publications, so that a
+    confusion counts twice; 1 gives the usual scores):
+    precision = tp / (tp + c fp_t + fp_d), recall = tp / (tp + c fn_t + fn_d),
+    F1 = 2tp / (2tp + c fp_t + c fn_t + fp_d + fn_d); NaN where 0/0.
     """
     tp, fp_t, fn_t, fp_d, fn_d = (counts[k] for k in ("tp", "fp_t", "fn_t", "fp_d", "fn_d"))
     return {
-        "F1": _ratio(2 * tp, 2 * (tp + fp_t + fn_t) + fp_d + fn_d),
-        "precision": _ratio(tp, tp + 2 * fp_t + fp_d),
-        "recall": _ratio(tp, tp + 2 * fn_t + fn_d),
+        "F1": _ratio(2 * tp, 2 * tp + confused * (fp_t + fn_t) + fp_d + fn_d),
+        "precision": _ratio(tp, tp + confused * fp_t + fp_d),
+        "recall": _ratio(tp, tp + confused * fn_t + fn_d),
     }
 
 
@@ -85,6 +136,13 @@ def type_counts(true: Points, pred: Points, rows, cols, n_types: int) -> dict[st
         "fp_d": count(np.delete(pred.type, cols)),
         "fn_d": count(np.delete(true.type, rows)),
     }
+
+
+def in_images(true: Points, pred: Points, rows, cols, chosen: np.ndarray):
+    """The same points and pairs, restricted to the chosen images (bool (n,))."""
+    in_true, in_pred, in_pair = chosen[true.image], chosen[pred.image], chosen[true.image[rows]]
+    to_true, to_pred = np.cumsum(in_true) - 1, np.cumsum(in_pred) - 1
+    return true.only(in_true), pred.only(in_pred), to_true[rows[in_pair]], to_pred[cols[in_pair]]
 
 
 def _ratio(a, b):

@@ -6,9 +6,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .pairs import sum_by_pair
-from .records import Records
+from .records import Records, remembered
 
 
+@remembered
 def dice(records: Records) -> np.ndarray:
     """float64 (n,) 2|T & P| / (|T| + |P|) of the foregrounds per image; NaN when both are empty
     (HoVer-Net)."""
@@ -17,6 +18,7 @@ def dice(records: Records) -> np.ndarray:
         return 2 * both / (true + pred)
 
 
+@remembered
 def jaccard(records: Records) -> np.ndarray:
     """float64 (n,) |T & P| / |T | P| of the foregrounds per image; NaN when both are empty."""
     true, pred, both = _foreground(records)
@@ -24,6 +26,17 @@ def jaccard(records: Records) -> np.ndarray:
         return both / (true + pred - both)
 
 
+@remembered
+def dice2(records: Records) -> np.ndarray:
+    """float64 (n,) 2 sum |t & p| / sum (|t| + |p|) over all overlapping pairs of nuclei (HoVer-Net); NaN without any
+    (the published code fails there)."""
+    image, _, _, shared, union, columns = _pairs(records)
+    inner = np.bincount(image, weights=shared, minlength=columns.n)
+    with np.errstate(invalid="ignore"):
+        return 2 * inner / np.bincount(image, weights=union + shared, minlength=columns.n)
+
+
+@remembered
 def aji(records: Records) -> np.ndarray:
     """float64 (n,) aggregated Jaccard index per image (Kumar et al. 2017, as HoVer-Net evaluates it).
 
@@ -39,6 +52,7 @@ def aji(records: Records) -> np.ndarray:
     return _aggregate(columns, image[chosen], true[chosen], pred[chosen], shared[chosen], union[chosen])
 
 
+@remembered
 def aji_plus(records: Records) -> np.ndarray:
     """float64 (n,) AJI with one-to-one pairs that maximise the total IoU per image (Graham et al. 2019)."""
     image, true, pred, shared, union, columns = _pairs(records)
@@ -72,6 +86,7 @@ def _aggregate(columns, image, true, pred, shared, union) -> np.ndarray:
         return inner / outer
 
 
+@remembered
 def _pairs(records: Records):
     """Overlapping pairs of nuclei by image, whatever their types: image, true, pred (1..), intersection,
     union."""

@@ -21,11 +21,12 @@ class Tally:
     iou: np.ndarray
 
     def quality(self, dq_eps: float = 0.0, sq_eps: float = 1e-6):
-        """(DQ, SQ, PQ): DQ = tp / (tp + fp/2 + fn/2 + dq_eps), SQ = iou / (tp + sq_eps); NaN where 0/0."""
+        """(DQ, SQ, PQ): DQ = tp / (tp + fp/2 + fn/2 + dq_eps), SQ = iou / (tp + sq_eps), PQ = DQ * SQ; NaN where
+        0/0. Without sq_eps SQ is undefined when nothing is paired, and PQ = iou / (tp + fp/2 + fn/2 + dq_eps)."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            dq = self.tp / (self.tp + 0.5 * self.fp + 0.5 * self.fn + dq_eps)
-            sq = self.iou / (self.tp + sq_eps)
-        return dq, sq, dq * sq
+            nuclei = self.tp + 0.5 * self.fp + 0.5 * self.fn + dq_eps
+            dq, sq = self.tp / nuclei, self.iou / (self.tp + sq_eps)
+            return dq, sq, dq * sq if sq_eps else self.iou / nuclei
 
 
 def tally(group: np.ndarray, true: np.ndarray, pred: np.ndarray, pixels: np.ndarray, n: int) -> Tally:

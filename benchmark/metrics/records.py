@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from .match import Match
 
+VERSION = 2  # raised when a stored column changes its meaning or a protocol needs one that older records lack
 TABLES = ("images", "overlaps", "nuclei")
 _SIDES = pd.CategoricalDtype(["true", "pred"])
 
@@ -74,6 +75,26 @@ class Records:
         )
         return cls(images, overlaps, nuclei)
 
+    @classmethod
+    def join(cls, parts: list["Records"]) -> "Records":
+        """Several sets as one, images numbered anew: folds pooled.
+
+        Raises:
+            ValueError: no parts.
+        """
+        if not parts:
+            raise ValueError("no records to join, expected at least one set")
+        tables = {name: [] for name in TABLES}
+        taken = 0
+        for part in parts:
+            number = part.images["image"].to_numpy()
+            for name in TABLES:
+                table = getattr(part, name)
+                place = np.searchsorted(number, table["image"].to_numpy()) + taken
+                tables[name].append(table.assign(image=place.astype(np.int32)))
+            taken += len(number)
+        return cls(*(pd.concat(tables[name], ignore_index=True) for name in TABLES))
+
     def save(self, folder: Path) -> None:
         """Write images.parquet, overlaps.parquet and nuclei.parquet (zstd); each is whole or absent."""
         folder = Path(folder)
@@ -104,6 +125,22 @@ class Records:
     def columns(self) -> "Columns":
         """The tables as arrays with images numbered 0..n-1 (cached)."""
         return Columns(self)
+
+    @cached_property
+    def _known(self) -> dict:
+        return {}
+
+
+def remembered(function):
+    """Decorator for function(records): computed once per Records, since several protocols share it."""
+
+    @wraps(function)
+    def once(records: Records):
+        if function not in records._known:
+            records._known[function] = function(records)
+        return records._known[function]
+
+    return once
 
 
 class Columns:

@@ -1,13 +1,17 @@
-"""What all protocols share: the frame per image, means that skip NaN, means per tissue."""
+"""What all protocols share: the frame of images, and the aggregations over it."""
 
 from abc import ABC, abstractmethod
 
 import numpy as np
 import pandas as pd
 
+from ..aggregate import AGGREGATIONS, Scores, nanmean
 from ..overlap import aji
 from ..panoptic import Tally
 from ..records import Records
+
+COUNTS = ("tp", "fp", "fn", "iou")
+IMAGE_MEANS = ("Dice", "Jaccard", "AJI")
 
 
 class Protocol(ABC):
@@ -16,56 +20,84 @@ class Protocol(ABC):
     Attributes:
         name: key in PROTOCOLS.
         version: raised whenever a score may change for the same records.
+        made_for: the data on which the protocol was published.
+        n_classes: number of classes that the published code assumes; None = any. With another number the same
+            definitions apply, but no published value can be compared.
+        dq_eps, sq_eps: epsilons in the denominators of DQ and SQ.
+        binary, multi: which of `aggregate.AGGREGATIONS` gives the headline bPQ and mPQ.
+        of_class: which gives PQ_<class>: "image_mean" or "class_pooled".
     """
 
     name: str
     version: int
+    made_for: str
+    n_classes: int | None = None
+    dq_eps = 1e-6
+    sq_eps = 1e-6
+    binary = "image_mean"
+    multi = "image_mean"
+    of_class = "image_mean"
 
     @abstractmethod
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
-        """A row per image: image, image_id, tissue, typed, bPQ, bDQ, bSQ, mPQ, mDQ, mSQ, PQ_<type> for each
-        type id, Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of
-        that mean; values that need types are NaN where the truth is untyped or the predictor names no
-        types."""
+        """A row per image: image, image_id, tissue, typed, bDQ, bSQ, bPQ, mDQ, mSQ, mPQ, the counts tp, fp, fn, iou
+        (sum of the pairs' IoU) of all nuclei, DQ_<k>, SQ_<k>, PQ_<k>, tp_<k>, fp_<k>, fn_<k>, iou_<k> of each type id
+        k, Dice, Jaccard, AJI, and what the protocol adds. NaN = the protocol leaves the image out of that mean or
+        sum; values that need types are NaN where the truth is untyped or the predictor names no types."""
 
     @abstractmethod
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
-        """Scores of the whole set as a flat dict.
+        """Scores of the whole set as a flat dict: bPQ, bDQ, bSQ, mPQ, mDQ, mSQ in the published averaging,
+        PQ_<class>, Dice, Jaccard, AJI, tissue/<name>/<score>, <aggregation>/bPQ and /mPQ for each of
+        `aggregate.AGGREGATIONS`, and what the protocol adds.
 
         Args:
             classes: names of types 1..C.
             tissues: tissues of the tissue mean. Others are reported under their own name and left out of it.
         """
 
+    def frame(self, records: Records, n_classes: int, classes: dict, scored: dict, binary: Tally, binary_scored):
+        """The panoptic columns of `images`, Dice and Jaccard left out.
 
-def frame(
-    records: Records,
-    n_classes: int,
-    classes: dict[int, Tally],
-    scored: dict[int, np.ndarray],
-    binary,
-    binary_scored,
-    eps: float,
-):
-    """Panoptic columns of every image.
+        Args:
+            classes, scored: per type id the tally and the images (bool) in which the type counts; where an image holds
+                no object of the type on either side its quality is NaN.
+            binary, binary_scored: the same for all nuclei together.
+        """
+        out = {c: records.images[c].to_numpy() for c in ("image", "image_id", "tissue", "typed")}
+        usable = both_typed(records, n_classes)
+        quality = {}
+        parts = [("", binary, binary_scored)] + [(f"_{k}", classes[k], scored[k] & usable) for k in classes]
+        for suffix, tally, kept in parts:
+            names = [f"{q}{suffix}" if suffix else f"b{q}" for q in ("DQ", "SQ", "PQ")]
+            scored_here = kept & (tally.tp + tally.fp + tally.fn > 0) if suffix else kept
+            values = [np.where(scored_here, v, np.nan) for v in tally.quality(self.dq_eps, self.sq_eps)]
+            out.update(zip(names, values, strict=True))
+            for count in COUNTS:
+                out[f"{count}{suffix}"] = np.where(kept, getattr(tally, count), np.nan)
+            if suffix:
+                quality[suffix] = values
+        for i, name in enumerate(("mDQ", "mSQ", "mPQ")):
+            out[name] = nanmean(np.array([q[i] for q in quality.values()]).reshape(len(quality), len(usable)))
+        out["AJI"] = aji(records)
+        return pd.DataFrame(out)
 
-    Args:
-        classes, scored: per type id the tally and the images (bool) in which the type counts.
-        binary, binary_scored: the same for all nuclei together.
-        eps: epsilon in the denominator of DQ.
-    """
-    out = records.images[["image", "image_id", "tissue", "typed"]].copy()
-    for name, value in zip(("bDQ", "bSQ", "bPQ"), binary.quality(eps), strict=True):
-        out[name] = np.where(binary_scored, value, np.nan)
-    usable = both_typed(records, n_classes)
-    quality = {k: [np.where(scored[k] & usable, v, np.nan) for v in classes[k].quality(eps)] for k in classes}
-    for i, name in enumerate(("mDQ", "mSQ", "mPQ")):
-        out[name] = nanmean(np.array([quality[k][i] for k in quality]).reshape(len(quality), len(out)))
-    for i, name in enumerate(("DQ", "SQ", "PQ")):
-        for k in quality:
-            out[f"{name}_{k}"] = quality[k][i]
-    out["AJI"] = aji(records)
-    return out
+    def means(self, images: pd.DataFrame, classes: list[str], tissues: list[str]) -> dict[str, float]:
+        """The keys of `summary` that every protocol has, from its frame of images."""
+        scores = Scores(images, self.dq_eps, self.sq_eps, tissues)
+        out = {}
+        for what, how in (("b", self.binary), ("m", self.multi)):
+            for q in ("PQ", "DQ", "SQ"):
+                out[f"{what}{q}"] = scores.over_images(f"{what}{q}", how)
+        out |= {c: nanmean(images[c].to_numpy()) for c in IMAGE_MEANS}
+        for k, name in enumerate(classes, start=1):
+            out[f"PQ_{name}"] = scores.of_class(k, self.of_class)
+        for how in AGGREGATIONS:
+            out |= {f"{how}/bPQ": scores.over_images("bPQ", how), f"{how}/mPQ": scores.over_images("mPQ", how)}
+        for column in ("bPQ", "mPQ", *IMAGE_MEANS):
+            for tissue, value in scores.by_tissue(column).items():
+                out[f"tissue/{tissue}/{column}"] = value
+        return out
 
 
 def typed(records: Records, side: str, n_classes: int) -> np.ndarray:
@@ -76,33 +108,3 @@ def typed(records: Records, side: str, n_classes: int) -> np.ndarray:
 def both_typed(records: Records, n_classes: int) -> np.ndarray:
     """bool (n,): images in which classes can be scored."""
     return typed(records, "true", n_classes) & typed(records, "pred", n_classes)
-
-
-def nanmean(values: np.ndarray) -> np.ndarray | float:
-    """Mean over the first axis without NaN; NaN where nothing is left."""
-    values = np.asarray(values, np.float64)
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, values, 0).sum(0) / known.sum(0)
-    return mean if np.ndim(mean) else float(mean)
-
-
-def tissue_names(images: pd.DataFrame, tissues: list[str]) -> list[str]:
-    """The listed tissues, then the unlisted ones that occur, by name; an unnamed tissue is left out."""
-    return [*tissues, *sorted(set(images["tissue"]) - set(tissues) - {""})]
-
-
-def summarise(images: pd.DataFrame, classes: list[str], tissues: list[str], tissue_columns: tuple[str, ...]):
-    """(image means, tissue entries, means over the listed tissues) of a frame of images."""
-    means = {
-        c: nanmean(images[c].to_numpy()) for c in ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ", "Dice", "Jaccard", "AJI")
-    }
-    for k, name in enumerate(classes, start=1):
-        means[f"PQ_{name}"] = nanmean(images[f"PQ_{k}"].to_numpy())
-    of = images["tissue"].to_numpy()
-    table = {
-        c: {t: nanmean(images[c].to_numpy()[of == t]) for t in tissue_names(images, tissues)} for c in tissue_columns
-    }
-    entries = {f"tissue/{t}/{c}": v for c, row in table.items() for t, v in row.items()}
-    over_tissues = {c: nanmean([row[t] for t in tissues]) for c, row in table.items()}
-    return means, entries, over_tissues

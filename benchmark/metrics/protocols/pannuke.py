@@ -1,13 +1,12 @@
 """The official PanNuke metrics (Gamper et al. 2020)."""
 
-import numpy as np
 import pandas as pd
 
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from ..runs import dense
-from .base import Protocol, frame, summarise, typed
+from .base import Protocol, typed
+from .objects import pieces
 
 
 class PanNuke(Protocol):
@@ -23,40 +22,37 @@ class PanNuke(Protocol):
     Where the official code fails (a type or an image without background), the same definition is applied. An
     untyped truth or a predictor without types enters bPQ with whole nuclei. Dice, Jaccard (NaN when both
     foregrounds are empty) and AJI (HoVer-Net's) are not part of the official protocol and are image means.
-    The protocol defines no detection score.
+    The protocol defines no detection score. The official file of class values repeats the connective value in
+    the inflammatory row; the values here are those that the official code prints.
     """
 
     name, version = "pannuke", 1
+    made_for, n_classes = "PanNuke", 5
+    dq_eps = 0.0
+    binary = multi = "tissue_mean"
 
     def images(self, records: Records, n_classes: int) -> pd.DataFrame:
         columns = records.columns
         n, image, pixels = columns.n, columns.image, columns.pixels
-        true = _pieces(columns.true, columns.true_type, typed(records, "true", n_classes)[image], n_classes)
-        pred = _pieces(columns.pred, columns.pred_type, typed(records, "pred", n_classes)[image], n_classes)
-        tallies, scored = {}, {}
-        for k in range(1, n_classes + 1):
-            of_true, of_pred = columns.true_type == k, columns.pred_type == k
-            rows = of_true | of_pred
-            tallies[k] = tally(image[rows], (true * of_true)[rows], (pred * of_pred)[rows], pixels[rows], n)
-            scored[k] = tallies[k].tp + tallies[k].fn > 0
+        true = pieces(columns.true, columns.true_type, typed(records, "true", n_classes)[image], n_classes)
+        pred = pieces(columns.pred, columns.pred_type, typed(records, "pred", n_classes)[image], n_classes)
+        tallies, scored = tally_types(records, n_classes)
         binary = tally(image, true, pred, pixels, n)
-        out = frame(records, n_classes, tallies, scored, binary, binary.tp + binary.fn > 0, eps=0.0)
-        out["Dice"], out["Jaccard"] = dice(records), jaccard(records)
-        return out
+        out = self.frame(records, n_classes, tallies, scored, binary, binary.tp + binary.fn > 0)
+        return out.assign(Dice=dice(records), Jaccard=jaccard(records))
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
-        """bPQ, bDQ, bSQ, mPQ, mDQ, mSQ as means over tissues; image_mean/bPQ, image_mean/mPQ; PQ_<class>;
-        Dice, Jaccard, AJI as image means; tissue/<name>/bPQ and /mPQ."""
-        images = self.images(records, len(classes))
-        panoptic = ("bPQ", "bDQ", "bSQ", "mPQ", "mDQ", "mSQ")
-        means, entries, over_tissues = summarise(images, classes, tissues, panoptic)
-        headline = {f"image_mean/{c}": means[c] for c in ("bPQ", "mPQ")}
-        return {**means, **over_tissues, **headline, **entries}
+        return self.means(self.images(records, len(classes)), classes, tissues)
 
 
-def _pieces(nucleus: np.ndarray, type_: np.ndarray, typed: np.ndarray, n_classes: int) -> np.ndarray:
-    """Object number of each overlap row: (nucleus, type) where typed, the whole nucleus elsewhere; 0 =
-    none."""
-    known = (type_ > 0) & (type_ <= n_classes)
-    key = np.where(typed, np.where(known, nucleus * 256 + type_, 0), nucleus * 256)
-    return dense(np.where(nucleus > 0, key, 0))[1]
+def tally_types(records: Records, n_classes: int) -> tuple[dict, dict]:
+    """Per type 1..C: the tally of (id, type) pieces, and the images (bool) whose truth holds the type."""
+    columns = records.columns
+    tallies, scored = {}, {}
+    for k in range(1, n_classes + 1):
+        of_true, of_pred = columns.true_type == k, columns.pred_type == k
+        at = of_true | of_pred
+        true, pred = (columns.true * of_true)[at], (columns.pred * of_pred)[at]
+        tallies[k] = tally(columns.image[at], true, pred, columns.pixels[at], columns.n)
+        scored[k] = tallies[k].tp + tallies[k].fn > 0
+    return tallies, scored
