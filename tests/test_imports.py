@@ -38,7 +38,14 @@ MAY_IMPORT = {
         "benchmark.postproc",
         "benchmark.data.nuclei",
     },
-    "benchmark.report": {"benchmark.metrics", "benchmark.paths", "benchmark.errors", "benchmark.files"},
+    "benchmark.report": {
+        "benchmark.metrics",
+        "benchmark.paths",
+        "benchmark.errors",
+        "benchmark.files",
+        "benchmark.progress",
+        "benchmark.data.cache",
+    },
 }
 
 

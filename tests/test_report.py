@@ -40,12 +40,14 @@ def test_main_table(tmp_path, stored):
         make_run(tmp_path / "results", stored, "classical@small", fold, 0, 0.3, cost={"params": 0, "trainable": 0})
     expected = ["cellvta@small", "hovernet@small", "classical@small"]
     text = write(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
-    header, cellvta, hovernet, classical = table_rows(text)
-    assert header[:5] == ["method", "backbone (weights)", "bPQ", "mPQ", "detection F1"]
-    assert cellvta[:4] == ["cellvta", "tiny (random)", "0.600 ± 0.100", "0.300 ± 0.050"]
-    assert cellvta[5:] == ["1.50", "0.25", "7.5", "12.0 ± 1.0", "512 ± 0 rss", "3/3"]
-    assert hovernet == ["hovernet", *"–" * 9, "0/3"]
-    assert classical[1:3] == ["–", "0.300 ± 0.000 (2/3)"] and classical[-1] == "2/3"
+    header, cellvta, hovernet, classical, cost_header, *costs = table_rows(text)
+    assert header[:6] == ["method", "backbone (weights)", "bPQ", "95 %", "mPQ", "95 %"]
+    assert header[6:] == ["DQ", "SQ", "detection F1", "F1 Neoplastic", "F1 Inflammatory", "runs"]
+    assert cellvta[:5] == ["cellvta", "tiny (random)", "**0.600 ± 0.100**", "–", "**0.300 ± 0.050**"]
+    assert hovernet == ["hovernet", *"–" * 10, "0/3"]
+    assert classical[1:3] == ["–", "<u>0.300 ± 0.000 (2/3)</u>"] and classical[-1] == "2/3"
+    assert cost_header[2:5] == ["params (M)", "trainable (M)", "GFLOPs"]
+    assert costs[0][2:] == ["1.50", "0.25", "7.5", "12.0 ± 1.0", "3.0 ± 0.0", "512 ± 0 rss", "1.0 ± 0.0", "3/3"]
     version = PROTOCOLS["cellvit"].version
     for told in (
         f"protocol `cellvit` version {version}",
@@ -58,12 +60,14 @@ def test_main_table(tmp_path, stored):
         "synthetic",
     ):
         assert told in text, told
-    assert (tmp_path / "out" / MAIN / "main-cellvit.md").read_text() == text
+    folder = tmp_path / "out" / MAIN
+    assert text == f"{(folder / 'main-cellvit.md').read_text()}\n{(folder / 'cost.md').read_text()}"
     rows = read_csv(tmp_path / "out" / MAIN / "main-cellvit.csv")
     assert [r["method"] for r in rows] == expected
     assert float(rows[0]["bPQ_mean"]) == pytest.approx(0.6) and float(rows[0]["bPQ_sd"]) == pytest.approx(0.1)
     assert (rows[2]["bPQ_n"], rows[2]["expected"], rows[1]["bPQ_mean"]) == ("2", "3", "")
-    assert rows[0]["AJI_mean"] == "" and rows[0]["peak_memory_rss_bytes_mean"] == str(512 * 2**20)
+    assert rows[0]["AJI_mean"] == ""
+    assert read_csv(folder / "cost.csv")[0]["peak_memory_rss_bytes_mean"] == str(512 * 2**20)
 
 
 def test_latex_is_booktabs_and_escaped(tmp_path, stored):

@@ -30,14 +30,22 @@ LATEX = {
     "µ": r"$\mu$",
 }
 
+MARKS = {1: "**{}**", 2: "<u>{}</u>"}
+LATEX_MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+
 
 @dataclass
 class Block:
-    """Cells as text. The first row is the header; the first `left` columns are aligned left."""
+    """Cells as text. The first row is the header; the first `left` columns are aligned left.
+
+    Attributes:
+        ranks: (row, column) -> 1 for the best of its column (printed bold), 2 for the second (underlined).
+    """
 
     cells: list[list[str]]
     left: int = 1
     title: str = ""
+    ranks: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,7 +69,13 @@ def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown, readable as plain text too: columns are padded to equal width."""
     out = [f"**{table.caption}**", ""]
     for block in table.blocks:
-        cells = [[" ".join(c.replace("|", "\\|").split()) for c in row] for row in block.cells]
+        cells = [
+            [
+                _ranked(" ".join(c.replace("|", "\\|").split()), block.ranks.get((i, j)), MARKS)
+                for j, c in enumerate(row)
+            ]
+            for i, row in enumerate(block.cells)
+        ]
         widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
         lines = [
             "| " + " | ".join(_pad(c, w, i < block.left) for i, (c, w) in enumerate(zip(row, widths))) + " |"
@@ -93,7 +107,10 @@ def latex(table: Table) -> str:
         out += [rf"\begin{{tabular}}{{{'l' * block.left}{'r' * (columns - block.left)}}}", r"\toprule"]
         if block.title:
             out += [rf"\multicolumn{{{columns}}}{{l}}{{{escape(block.title)}}} \\", r"\midrule"]
-        rows = [" & ".join(escape(c) for c in row) + r" \\" for row in block.cells]
+        rows = [
+            " & ".join(_ranked(escape(c), block.ranks.get((i, j)), LATEX_MARKS) for j, c in enumerate(row)) + r" \\"
+            for i, row in enumerate(block.cells)
+        ]
         out += [rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", ""]
     out += [r"\par\footnotesize", *(escape(note) for note in table.notes), r"\end{table}"]
     return "\n".join(out) + "\n"
@@ -134,6 +151,23 @@ def escape(text: str) -> str:
         spans = ["".join(spans)]
     plain = ["".join(LATEX.get(character, character) for character in span) for span in spans]
     return "".join(rf"\texttt{{{span}}}" if i % 2 else span for i, span in enumerate(plain))
+
+
+def _ranked(text: str, rank: int | None, marks: dict[int, str]) -> str:
+    return marks[rank].format(text) if rank in marks else text
+
+
+def ranked(block: Block, column: int, values: list[float]) -> None:
+    """Marks the highest and the second highest of a column's values (one per row below the header, NaN: none).
+
+    Equal values share a rank; a column whose values are all the same has no best.
+    """
+    known = sorted({v for v in values if not math.isnan(v)}, reverse=True)
+    if len(known) < 2:
+        return
+    for i, value in enumerate(values, start=1):
+        if value in known[:2]:
+            block.ranks[i, column] = known.index(value) + 1
 
 
 def _pad(text: str, width: int, left: bool) -> str:

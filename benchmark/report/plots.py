@@ -1,28 +1,22 @@
-"""Figures: png, pdf and the csv of what is drawn. matplotlib is imported only when something is drawn."""
+"""Panoptic quality against nucleus size."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.report.formats import to_csv, write_file
 from benchmark.report.groups import Group, Row
 from benchmark.report.sizes import CURVE_EDGES, bounds, scores_of
 from benchmark.report.stats import summarise
+from benchmark.report.style import drawing, look, save
 
-STYLE = Path(__file__).with_name("report.mplstyle")
-# Okabe & Ito (2008), colour-blind safe, without yellow, which is lost on white; markers differ too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-DASHES = ("-", "--", "-.", ":")
 MIN_NUCLEI = 20  # bins with fewer true nuclei are noise: in the csv, not in the figure
 
 
-def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size") -> None:
+def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size") -> bool:
     """PQ against equivalent diameter (µm), one line per method; below it the number of true nuclei per bin.
 
     A point stands at the median diameter of its bin's true nuclei; its bar is the sample standard deviation
-    over runs. Nothing is written when no run has a bin with MIN_NUCLEI nuclei.
+    over runs. False, and nothing written, when no run has a bin with MIN_NUCLEI nuclei.
 
     Args:
         scores: run folder -> SizeScores or None.
@@ -30,11 +24,11 @@ def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size
     lines = [(row, _line(group, row, scores)) for row in group.rows]
     lines = [(row, line) for row, line in lines if any(point["drawn"] for point in line)]
     if not lines:
-        return
+        return False
     by_fold = {run.id.fold: scores[run.folder].curve["n_true"] for run in group.runs if scores.get(run.folder)}
     counts = np.sum([c.to_numpy() for c in by_fold.values()], axis=0)
-    _save(_draw(group, lines, counts), Path(folder) / name)
-    write_file(Path(folder) / f"{name}.csv", to_csv([point for _, line in lines for point in line]).encode())
+    save(_draw(group, lines, counts), Path(folder) / name, [point for _, line in lines for point in line])
+    return True
 
 
 def _line(group: Group, row: Row, scores: dict) -> list[dict]:
@@ -66,15 +60,11 @@ def _line(group: Group, row: Row, scores: dict) -> list[dict]:
 
 
 def _draw(group: Group, lines: list, counts: np.ndarray):
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
     drawn = [[point for point in line if point["drawn"]] for _, line in lines]
     labels = [_label(group, row) for row, _ in lines]
     longest = max(map(len, labels))
     columns = min(len(lines), 3 if longest < 12 else 2 if longest < 26 else 1)
-    with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(3.4, 2.7 + 0.15 * -(-len(lines) // columns)))
+    with drawing(2.7 + 0.15 * -(-len(lines) // columns)) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         for i, points in enumerate(drawn):
             top.errorbar(
@@ -82,9 +72,7 @@ def _draw(group: Group, lines: list, counts: np.ndarray):
                 [p["PQ_mean"] for p in points],
                 yerr=[_sd(p) for p in points],
                 label=labels[i],
-                color=COLOURS[i % len(COLOURS)],
-                marker=MARKERS[i % len(MARKERS)],
-                linestyle=DASHES[i // len(COLOURS) % len(DASHES)],
+                **look(i),
                 zorder=3 + len(lines) - i,
                 elinewidth=0.7,
                 capsize=0,
@@ -120,15 +108,3 @@ def _label(group: Group, row: Row) -> str:
     """The row's label, marked such as (2/3) when runs are missing."""
     done = len(row.runs)
     return row.label if done == group.expected else f"{row.label} ({done}/{group.expected})"
-
-
-def _save(figure, stem: Path) -> None:
-    """Write stem.png and stem.pdf without dates, so that equal results make equal files."""
-    import matplotlib.style
-
-    plain = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
-    with matplotlib.style.context(STYLE):
-        for suffix, metadata in plain.items():
-            content = io.BytesIO()
-            figure.savefig(content, format=suffix, metadata=metadata)
-            write_file(stem.with_name(f"{stem.name}.{suffix}"), content.getvalue())

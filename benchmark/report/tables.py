@@ -1,12 +1,17 @@
-"""`make table`: main, per-tissue, per-type and per-size tables of all complete runs, and the first figure."""
+"""`make table`: the tables of all complete runs, and the size figure."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import InputError, near_miss
-from benchmark.report.breakdown import main_table, run_list, size_table, tissue_table, type_table
+from benchmark.report.breakdown import size_table, tissue_table, type_table
+from benchmark.report.cells import caption, notes, run_list
 from benchmark.report.collect import UNREADABLE, Run, runs, skipped
-from benchmark.report.formats import markdown, save, to_csv, write_file
+from benchmark.report.comparisons import component_table, significance_table, tuning_table
+from benchmark.report.formats import Table, markdown, save, to_csv, write_file
 from benchmark.report.groups import Group, groups
+from benchmark.report.headline import cost_table, main_table
+from benchmark.report.observations import Observed, observe
 from benchmark.report.plots import size_curve
 from benchmark.report.sizes import size_scores
 
@@ -37,7 +42,7 @@ def write(
         remarks: sentences to print below every table, such as which of its cells are stale.
 
     Returns:
-        The main tables as Markdown.
+        The main and cost tables as Markdown.
 
     Raises:
         InputError: unknown protocol, `results` is a file, or `out` cannot be written.
@@ -56,22 +61,43 @@ def write(
     return "\n".join(_write_group(group, Path(out) / group.folder, names) for group in found)
 
 
-def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
-    printed = []
-    for name in protocols:
+@dataclass
+class Tabled:
+    """All tables of one group: the main ones (one per protocol) first, then the rest in reading order."""
+
+    main: list[Table]
+    rest: list[Table]
+    observed: Observed
+    scores: dict
+
+
+def group_tables(group: Group, protocols: list[str]) -> Tabled:
+    """The tables of a group; observed are the per-image scores under the first protocol."""
+    main, rest = [], []
+    observed = {name: observe(group, name) for name in protocols}
+    for name, seen in observed.items():
         values = {run.folder: protocol_values(run, name) for run in group.runs}
-        main = main_table(group, name, values)
-        printed.append(markdown(main))
-        for table in (main, tissue_table(group, name, values), type_table(group, name, values)):
-            if table is not None:
-                save(table, folder)
-    write_file(folder / "runs.csv", to_csv(run_list(group)).encode())
+        main.append(main_table(group, name, values, seen))
+        rest += [tissue_table(group, name, values), type_table(group, name, values)]
+    first = protocols[0]
+    values = {run.folder: protocol_values(run, first) for run in group.runs}
+    told = caption(group, first, values), notes(group)
     scores = {run.folder: size_scores(run) for run in group.runs}
-    sizes = size_table(group, scores)
-    if sizes is not None:
-        save(sizes, folder)
-    size_curve(group, scores, folder)
-    return "\n".join(printed)
+    rest.insert(0, cost_table(group))
+    rest.append(size_table(group, scores))
+    for made in (significance_table, component_table, tuning_table):
+        rest.append(made(group, observed[first], told[0], list(told[1])))
+    return Tabled(main, [t for t in rest if t is not None], observed[first], scores)
+
+
+def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
+    tabled = group_tables(group, protocols)
+    for table in (*tabled.main, *tabled.rest):
+        save(table, folder)
+    write_file(folder / "runs.csv", to_csv(run_list(group)).encode())
+    size_curve(group, tabled.scores, folder)
+    costs = [t for t in tabled.rest if t.name == "cost"]
+    return "\n".join(markdown(t) for t in (*tabled.main, *costs))
 
 
 def protocol_values(run: Run, protocol: str) -> dict:

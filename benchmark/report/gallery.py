@@ -1,0 +1,166 @@
+"""Images to look at, chosen by rule and never by hand, with truth and every method's hits and misses."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmark.data.cache import CachedFold
+from benchmark.report.collect import UNREADABLE, Run, skipped
+from benchmark.report.groups import Group, Row
+from benchmark.report.observations import Observed
+
+HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
+
+
+@dataclass
+class Panel:
+    """One image with what each method made of it.
+
+    Attributes:
+        rule: why it was chosen.
+        run: of the first row that has it; fold and place give the position in the test set.
+        image: uint8 (H, W, 3). truth: int32 (H, W) instance map.
+        outlines: row label -> uint8 (H, W): 0, HIT (outline of a predicted nucleus with a partner), FALSE (one
+            without) or MISSED (outline of a true nucleus without partner).
+        maps: row label -> int32 (H, W) predicted instance map. scores: row label -> bPQ.
+    """
+
+    rule: str
+    image_id: str
+    tissue: str
+    fold: int
+    place: int
+    image: np.ndarray
+    truth: np.ndarray
+    outlines: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) -> list[Panel]:
+    """Panels for the rules of `choose`; images that the cache does not hold are left out.
+
+    Only rows with a run of the group's first fold and seed take part: one panel shows one test set.
+    """
+    of_row = {row.label: run for row in group.rows if (run := _first(observed, row, group))}
+    if not of_row:
+        return []
+    chosen = choose({label: observed.images[run.folder] for label, run in of_row.items()}, of_row, per_rule)
+    folds = [fold for folder in sorted(cache.glob(f"{group.dataset}-fold*")) if (fold := _opened(folder))]
+    records = {label: run.records() for label, run in of_row.items()}
+    panels = []
+    for rule, place in chosen:
+        label, run = next(iter(of_row.items()))
+        row = records[label].images.iloc[place]
+        sample = _sample(folds, str(row["image_id"]), records[label].nuclei, int(row["image"]))
+        if sample is None:
+            continue
+        panel = Panel(
+            rule, str(row["image_id"]), str(row["tissue"]), run.id.fold, place, sample.image, sample.nuclei.instances
+        )
+        for name, other in of_row.items():
+            predicted = _predicted(other, place)
+            if predicted is None:
+                continue
+            panel.maps[name] = predicted
+            panel.outlines[name] = marked(panel.truth, predicted, records[name].nuclei, int(row["image"]))
+            panel.scores[name] = float(observed.images[other.folder]["bPQ"].iloc[place])
+        panels.append(panel)
+    return panels
+
+
+def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int) -> list[tuple[str, int]]:
+    """(rule, position in the test set), each position once.
+
+    Rules, on the image's bPQ: best, median and worst of the mean over methods; the largest difference between
+    two methods; the images whose true nuclei have the smallest median diameter.
+    """
+    scores = pd.DataFrame({label: frame["bPQ"].to_numpy() for label, frame in frames.items()})
+    whole = scores.dropna()
+    if whole.empty:
+        return []
+    mean = whole.mean(axis=1).sort_values(kind="stable")
+    spread = (whole.max(axis=1) - whole.min(axis=1)).sort_values(ascending=False, kind="stable")
+    middle = (mean - mean.median()).abs().sort_values(kind="stable")
+    nuclei = next(iter(runs.values())).records().nuclei
+    true = nuclei[nuclei["side"].astype(str) == "true"]
+    images = next(iter(frames.values()))["image"].to_numpy()
+    small = true.groupby("image")["d_um"].median().sort_values(kind="stable")
+    place = {int(image): i for i, image in enumerate(images)}
+    rules = {
+        "median of the mean over methods": list(middle.index),
+        "best": list(mean.index[::-1]),
+        "worst": list(mean.index),
+        "largest difference between two methods": list(spread.index),
+        "smallest nuclei": [place[int(i)] for i in small.index if place[int(i)] in whole.index],
+    }
+    out, taken = [], set()
+    for rule, order in rules.items():
+        left = [int(i) for i in order if int(i) not in taken][:per_rule]
+        taken |= set(left)
+        out += [(rule, i) for i in left]
+    return out
+
+
+def marked(truth: np.ndarray, predicted: np.ndarray, nuclei: pd.DataFrame, image: int) -> np.ndarray:
+    """uint8 (H, W) of outline codes, from the stored matches: hits over false ones over missed ones."""
+    own = nuclei[nuclei["image"] == image]
+    out = np.zeros(truth.shape, np.uint8)
+    lone = own["match"].to_numpy() == 0
+    pred = (own["side"].astype(str) == "pred").to_numpy()
+    ids = own["id"].to_numpy()
+    for instances, chosen, code in (
+        (truth, ids[~pred & lone], MISSED),
+        (predicted, ids[pred & lone], FALSE),
+        (predicted, ids[pred & ~lone], HIT),
+    ):
+        out[outline(instances) & np.isin(instances, chosen)] = code
+    return out
+
+
+def outline(instances: np.ndarray) -> np.ndarray:
+    """bool (H, W): pixels of a nucleus with a 4-neighbour of another label; the image's edge is no outline."""
+    out = np.zeros(instances.shape, bool)
+    for axis in (0, 1):
+        differ = np.diff(instances, axis=axis) != 0
+        low, high = [slice(None)] * 2, [slice(None)] * 2
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        out[tuple(low)] |= differ
+        out[tuple(high)] |= differ
+    return out & (instances > 0)
+
+
+def _first(observed: Observed, row: Row, group: Group) -> Run | None:
+    return observed.runs(row).get((group.folds[0], group.seeds[0]))
+
+
+def _opened(folder: Path) -> CachedFold | None:
+    try:
+        return CachedFold(folder)
+    except ValueError:  # a conversion under way
+        return None
+
+
+def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image: int):
+    """The prepared image of this id whose nuclei have the recorded areas: other versions of the data may share ids."""
+    own = nuclei[(nuclei["image"] == image) & (nuclei["side"].astype(str) == "true")]
+    recorded = dict(zip(own["id"].tolist(), own["area"].tolist()))
+    for fold in folds:
+        for i in (i for i, name in enumerate(fold.meta["image_ids"]) if name == image_id):
+            sample = fold[i]
+            areas = np.bincount(sample.nuclei.instances.ravel())
+            if {k: int(a) for k, a in enumerate(areas) if k and a} == recorded:
+                return sample
+    return None
+
+
+def _predicted(run: Run, place: int) -> np.ndarray | None:
+    """int32 (H, W): the stored prediction; None when it is absent or damaged, which is said on stderr."""
+    try:
+        with np.load(run.folder / "predictions.npz", allow_pickle=False) as stored:
+            return stored["instances"][place].astype(np.int32)
+    except (*UNREADABLE, IndexError) as error:
+        skipped(run.folder / "predictions.npz", error)
+        return None

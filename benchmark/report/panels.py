@@ -1,0 +1,62 @@
+"""The qualitative figure: a row per chosen image, the image, its truth, and each method's hits and misses."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.report.gallery import FALSE, HIT, MISSED, Panel, outline
+from benchmark.report.style import drawing, save
+
+# light, light and dark in turn: told apart on pink and purple, and without colour by their brightness
+PAINT = {HIT: (0, 245, 212), FALSE: (255, 221, 0), MISSED: (220, 20, 60)}
+NAMES = {HIT: "hit", FALSE: "false positive", MISSED: "missed"}
+TRUTH = (255, 255, 255)
+
+
+def painted(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3): the image with the outlines of `marked` in PAINT."""
+    out = image.copy()
+    for code, colour in PAINT.items():
+        out[codes == code] = colour
+    return out
+
+
+def panels_figure(panels: list[Panel], folder: Path) -> bool:
+    """Write <folder>/examples.png, .pdf and .csv; False without panels."""
+    panels = [p for p in panels if p.outlines]
+    if not panels:
+        return False
+    labels = list(dict.fromkeys(label for p in panels for label in p.outlines))
+    columns, side = 2 + len(labels), 1.1
+    with drawing(0.35 + side * 1.16 * len(panels), side * columns + 0.3) as figure:
+        grid = figure.subplots(len(panels), columns, squeeze=False)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for line, panel in zip(grid, panels):
+            truth = panel.image.copy()
+            truth[outline(panel.truth)] = TRUTH
+            shown = [(panel.image, panel.rule), (truth, f"truth: {panel.tissue or panel.image_id}")]
+            shown += [
+                (painted(panel.image, panel.outlines[k]), _title(k, panel)) for k in labels if k in panel.outlines
+            ]
+            for axes, (picture, title) in zip(line, shown):
+                axes.imshow(picture, interpolation="none")
+                axes.set_title(title, fontsize=4.5, pad=2)
+        from matplotlib.lines import Line2D
+
+        keys = [Line2D([], [], color=np.array(PAINT[c]) / 255, linewidth=3, label=NAMES[c]) for c in PAINT]
+        figure.legend(handles=keys, loc="outside upper center", ncols=3, fontsize=6)
+    records = [
+        {"rule": p.rule, "image_id": p.image_id, "tissue": p.tissue, "fold": p.fold, "place": p.place}
+        | {"method": label, "bPQ": p.scores[label]}
+        for p in panels
+        for label in p.outlines
+    ]
+    save(figure, Path(folder) / "examples", records)
+    return True
+
+
+def _title(label: str, panel: Panel) -> str:
+    score = panel.scores[label]
+    return label if math.isnan(score) else f"{label}: bPQ {score:.2f}"

@@ -1,0 +1,70 @@
+"""The summary in plain sentences, every one generated from the numbers."""
+
+import math
+
+from benchmark.report.bootstrap import compare, interval
+from benchmark.report.comparisons import p_text
+from benchmark.report.groups import Group, Row
+from benchmark.report.observations import Observed
+from benchmark.report.sizes import TABLE_EDGES, bin_names, scores_of
+from benchmark.report.stats import summarise
+
+CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
+
+
+def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictures: bool) -> list[str]:
+    """Sentences on the best rows, the paper's claim, the sizes, and what is missing.
+
+    Args:
+        scores: run folder -> SizeScores or None.
+        pictures: whether the prepared images were found.
+    """
+    rows = [row for row in group.rows if observed.runs(row)]
+    found = {row.label: interval(observed, row, "bPQ") for row in rows}
+    order = sorted((r for r in rows if not math.isnan(found[r.label].value)), key=lambda r: -found[r.label].value)
+    out = []
+    if order:
+        out.append(
+            f"Highest mean bPQ over test images (protocol {protocol}): "
+            + "; ".join(f"{row.label} {found[row.label].text()}" for row in order[:3])
+            + "."
+        )
+    named = {row.method.partition("@")[0]: row for row in reversed(rows) if "," not in row.method}
+    if all(name in named for name in CLAIM):
+        out += _claim(named[CLAIM[0]], named[CLAIM[1]], observed, scores)
+    missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
+    if missing:
+        out.append(f"Incomplete: {', '.join(missing)} runs.")
+    if group.dataset.partition("@")[0] == "synthetic":
+        out.append("The images are drawn, not scanned: this shows that the chain works, not how the methods rank.")
+    if group.scale != "paper":
+        out.append(f"Scale `{group.scale}`: small networks, short training; the published scale is `paper`.")
+    if len(group.folds) * len(group.seeds) == 1:
+        out.append("One fold and one seed: no statement on how results vary between trainings.")
+    if not pictures:
+        out.append(
+            "No pictures: the prepared images of this data set are not in the cache (`make prepare` makes them)."
+        )
+    return out
+
+
+def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list[str]:
+    out = []
+    c = compare(observed, adapter, decoder, "bPQ")
+    if c is not None:
+        verdict = "above" if c.difference.low > 0 else "below" if c.difference.high < 0 else "not told apart from"
+        out.append(
+            f"{adapter.label} is {verdict} {decoder.label} in bPQ: {c.difference.text(sign=True)}, "
+            f"Wilcoxon p {p_text(c.p)} over {c.difference.clusters} "
+            f"{'source images' if observed.sources else 'images'}, better in {c.better:.0%} of them."
+        )
+    gains = []
+    sides = [[s.table["PQ"] for s in scores_of(row, scores)] for row in (adapter, decoder)]
+    for b, name in enumerate(bin_names(TABLE_EDGES)):
+        means = [summarise((t.iloc[b] for t in tables), 1).mean for tables in sides]
+        if not any(math.isnan(m) for m in means):
+            gains.append((means[0] - means[1], name))
+    if len(gains) > 1:
+        told = "; ".join(f"{gain:+.3f} for {name}" for gain, name in gains)
+        out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {told}; largest {max(gains)[1]}.")
+    return out

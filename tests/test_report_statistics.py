@@ -1,0 +1,139 @@
+"""Bootstrap intervals and paired tests: against scipy, against each other, and by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.report import collect
+from benchmark.report.bootstrap import Interval, compare, headline_interval, holm, interval, weights
+from benchmark.report.comparisons import component_table, conclusion, significance_table, tuning_table
+from benchmark.report.formats import markdown
+from benchmark.report.groups import Group, Row, groups
+from benchmark.report.observations import Observed, observe
+from tests.report_runs import CLASSES, TISSUES, make_run, squares
+
+
+class Stub:
+    """A run as far as statistics look at it."""
+
+    def __init__(self, folder, fold=1, seed=0):
+        self.folder, self.config, self.cost = folder, {"classes": CLASSES}, {}
+        self.id = type("Id", (), {"fold": fold, "seed": seed})()
+
+
+def observed(
+    scores: dict[str, np.ndarray], clusters: np.ndarray, sources=True, tissue=None
+) -> tuple[Observed, list[Row]]:
+    """Rows with one run each, whose images have these bPQ values."""
+    frames, rows = {}, []
+    for name, values in scores.items():
+        n = len(values)
+        tissues = np.array(tissue if tissue is not None else [""] * n, object)
+        frames[name] = pd.DataFrame({"bPQ": values, "cluster": clusters, "tissue": tissues})
+        rows.append(Row(f"{name}@small", ("", ""), [Stub(name)], name))
+    return Observed([str(i) for i in range(clusters.max() + 1)], sources, frames), rows
+
+
+def test_interval_of_single_image_clusters_is_scipys_bootstrap():
+    values = np.random.Generator(np.random.PCG64(1)).normal(0.5, 0.1, 60)
+    seen, (row,) = observed({"a": values}, np.arange(60))
+    found = interval(seen, row, "bPQ")
+    assert found.value == pytest.approx(values.mean()) and found.clusters == 60
+    reference = stats.bootstrap(
+        (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(0)
+    )
+    assert found.low == pytest.approx(reference.confidence_interval.low, abs=2e-3)
+    assert found.high == pytest.approx(reference.confidence_interval.high, abs=2e-3)
+    assert interval(seen, row, "bPQ") == found, "the same data give the same interval"
+
+
+def test_patches_of_one_slide_are_not_independent():
+    values = np.repeat(np.random.Generator(np.random.PCG64(2)).normal(0.5, 0.1, 12), 20)
+    single, (row,) = observed({"a": values}, np.arange(240))
+    slides, (same,) = observed({"a": values}, np.repeat(np.arange(12), 20))
+    narrow, wide = interval(single, row, "bPQ"), interval(slides, same, "bPQ")
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)  # sqrt(20) wider
+
+
+def test_resamples_draw_as_many_clusters_as_there_are():
+    drawn = weights(7)
+    assert drawn.shape == (2000, 7) and (drawn.sum(1) == 7).all() and drawn.max() > 1
+    assert abs(drawn.mean() - 1) < 1e-12
+
+
+def test_paired_comparison_by_hand_and_against_scipy():
+    rng = np.random.Generator(np.random.PCG64(3))
+    base, gain = rng.normal(0.5, 0.2, 40), rng.normal(0.02, 0.02, 40)
+    seen, (a, b) = observed({"a": base + gain, "b": base}, np.arange(40))
+    c = compare(seen, a, b, "bPQ")
+    assert c.difference.value == pytest.approx(gain.mean())
+    assert c.difference.low > 0 and c.difference.high < 0.04, "the shared spread of images cancels"
+    assert c.p == pytest.approx(stats.wilcoxon(gain, zero_method="pratt").pvalue)
+    assert c.dz == pytest.approx(gain.mean() / gain.std(ddof=1)) and c.better == pytest.approx((gain > 0).mean())
+    other = compare(seen, b, a, "bPQ")
+    assert other.difference.value == pytest.approx(-gain.mean()) and other.rank_biserial == -c.rank_biserial
+    up, (x, y) = observed({"x": base + 0.1, "y": base}, np.arange(40))
+    assert compare(up, x, y, "bPQ").rank_biserial == 1.0
+    assert compare(up, x, x, "bPQ").p == 1.0
+
+
+def test_too_few_clusters_say_nothing():
+    seen, (a, b) = observed({"a": np.array([0.5, 0.6, 0.7]), "b": np.array([0.4, 0.5, 0.6])}, np.arange(3))
+    assert math.isnan(interval(seen, a, "bPQ").low) and math.isnan(compare(seen, a, b, "bPQ").p)
+    assert conclusion([compare(seen, a, b, "bPQ")], [math.nan]).startswith("Too few")
+    assert compare(seen, a, b, "mPQ") is None
+
+
+def test_tissue_means_get_an_interval_and_unknown_averages_none():
+    values = np.concatenate([np.full(30, 0.2), np.full(10, 0.6)])
+    seen, (row,) = observed({"a": values}, np.arange(40), tissue=["x"] * 30 + ["y"] * 10)
+    assert headline_interval(seen, row, "bPQ", ["x", "y"], 0.4).low == pytest.approx(0.4)
+    assert headline_interval(seen, row, "bPQ", ["x", "y"], 0.3).high > 0.3
+    assert math.isnan(headline_interval(seen, row, "bPQ", ["x", "y"], 0.35).low)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_interval_text():
+    assert Interval(0.5123, 0.4987, 0.5254, 9).text() == "0.512 [0.499, 0.525]"
+    assert (
+        Interval(-0.01, math.nan, math.nan, 2).text(sign=True) == "-0.010" and Interval(math.nan, 0, 0, 0).text() == "–"
+    )
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory) -> Group:
+    results, stored = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("records")
+    squares().save(stored)
+    for method in ("cellvta@small", "cellvta@small,points=8", "decoder_only@small"):
+        tune = "decoder" if method.startswith("decoder") else "adapter"
+        make_run(results, stored, method, arguments={"tune": tune})
+    (found,) = groups(collect.runs(results))
+    return found
+
+
+def test_observed_sums_give_the_protocols_own_scores(group):
+    seen = observe(group, "cellvit")
+    assert seen.sources and seen.clusters == ["s"]
+    scores = PROTOCOLS["cellvit"].summary(squares(), CLASSES, TISSUES)
+    for metric in ("bPQ", "mPQ", "bDQ", "F1"):
+        assert interval(seen, group.rows[0], metric).value == pytest.approx(scores[metric]), metric
+
+
+def test_tables_of_differences(group):
+    seen = observe(group, "cellvit")
+    significance = markdown(significance_table(group, seen, "caption", []))
+    assert "| cellvta " in significance and "nothing may be concluded" in significance, "one source image"
+    components = component_table(group, seen, "caption", [])
+    assert [r["variant"] for r in components.records] == ["points=8", "points=8"]
+    assert components.records[0]["difference"] == 0
+    tuning = tuning_table(group, seen, "caption", [])
+    assert [r["tune"] for r in tuning.records] == ["adapter", "decoder"], "overridden parts are no strategy"
