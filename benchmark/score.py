@@ -15,6 +15,7 @@ from benchmark.metrics.records import Records
 from benchmark.progress import Progress
 
 SHOWN = 5  # names that a sentence lists
+FIRST = ("image", "tissue", "bPQ", "bDQ", "bSQ", "mPQ")  # columns of images.csv; PQ_<class> follow, then the rest
 ALL = "all"  # the one tissue of images without any
 
 
@@ -41,7 +42,9 @@ class Scored:
                 head, _, tail = str(column).rpartition("_")
                 titles[column] = f"{head}_{named[tail]}" if head and tail in named else str(column)
             frame = frame.drop(columns=["image"]).rename(columns=titles | {"image_id": "image"})
-            order = ["image", "tissue", *(c for c in frame.columns if c not in ("image", "tissue"))]
+            first = [c for c in FIRST if c in frame.columns]
+            first += [c for c in frame.columns if c.startswith("PQ_")]
+            order = [*first, *(c for c in frame.columns if c not in first)]
             rows += [{"protocol": protocol} | row for row in frame[order].to_dict("records")]
         return rows
 
@@ -51,12 +54,8 @@ def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[
 
     Two single files are a pair whatever their names, and two files without names are paired in order.
 
-    Args:
-        missing: "refuse", or "empty": a truth without prediction is an image in which nothing was found (None).
-
     Raises:
-        InputError: truths without prediction (unless "empty"), no common name, names on one side only, counts that
-            differ without names.
+        InputError: as `assigned`, names on one side only, or counts that differ without names.
     """
     if len(true.images) == len(pred.images) == 1 and (true.path.is_file() and pred.path.is_file()):
         return [(true.images[0], pred.images[0])]
@@ -72,14 +71,28 @@ def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[
             raise InputError(
                 f"{one.path}: has no `names`, while {other.path} names its images; add names (N,) to match by."
             )
+    found = assigned([image.name for image in true.images], str(true.path), pred, missing)
+    return list(zip(true.images, found))
+
+
+def assigned(names: list[str], whose: str, pred: Collection, missing: str = "refuse") -> list[Image | None]:
+    """The prediction of each named image; predictions of other names are told on stderr and left out.
+
+    Args:
+        whose: where the names come from, for the sentence.
+        missing: "refuse", or "empty": None for an image without prediction, in which nothing was found.
+
+    Raises:
+        InputError: images without prediction (unless "empty"), or no common name at all.
+    """
     of = {image.name: image for image in pred.images}
-    known = {image.name for image in true.images}
-    lacking = [image.name for image in true.images if image.name not in of]
-    extra = [image.name for image in pred.images if image.name not in known]
-    without = f"{len(extra)} predictions have no truth ({listed(extra)})" if extra else ""
-    if len(lacking) == len(known) or (lacking and missing == "refuse"):
+    known = set(names)
+    lacking = [name for name in names if name not in of]
+    extra = [name for name in of if name not in known]
+    without = f"{len(extra)} predictions belong to no image of it ({listed(extra)})" if extra else ""
+    if len(lacking) == len(names) or (lacking and missing == "refuse"):
         raise InputError(
-            f"{pred.path}: {len(lacking)} of {len(known)} images of {true.path} have no prediction ({listed(lacking)})"
+            f"{pred.path}: {len(lacking)} of {len(names)} images of {whose} have no prediction ({listed(lacking)})"
             f"{', and ' + without if extra else ''}; name the files alike, or say --missing empty where a tool writes "
             "none for an image without nuclei."
         )
@@ -87,7 +100,7 @@ def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[
         print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
     if extra:
         print(f"left out: {without}", file=sys.stderr)
-    return [(image, of.get(image.name)) for image in true.images]
+    return [of.get(name) for name in names]
 
 
 def listed(names: list[str]) -> str:

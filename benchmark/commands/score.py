@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from benchmark.errors import InputError, near_miss
-from benchmark.formats.polygons import VERTICES
 
 HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
 EXAMPLE = "--true labels/ --pred predictions/ --mpp 0.25 --types classes.toml --out scores/"
@@ -30,7 +29,7 @@ def reading(parser) -> None:
     )
     parser.add_argument(
         "--vertices",
-        choices=VERTICES,
+        choices=("corners", "centres"),
         help="where outlines' vertices lie (default: what their format usually means)",
     )
     parser.add_argument(

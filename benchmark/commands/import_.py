@@ -1,0 +1,50 @@
+"""`import`: the predictions of a foreign tool as a run of their own, so that `make table` shows them as a row."""
+
+import re
+from pathlib import Path
+
+from benchmark.commands.score import reading
+from benchmark.errors import InputError
+from benchmark.paths import CACHE, RESULTS
+
+HELP = "Score a foreign tool's predictions of a dataset's test fold and store them as a run for `table`."
+EXAMPLE = "--name mytool --pred predictions/ --dataset pannuke --data-root /data/pannuke --fold 1"
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--name", required=True, help="what the tables call the tool: letters, digits, _ . -")
+    parser.add_argument("--pred", type=Path, required=True, metavar="DIR|FILE", help="predictions, named by image id")
+    parser.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic (default)")
+    parser.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
+    parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="for several runs of the same tool (default 0)")
+    parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: what the files call the classes")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
+    reading(parser)
+
+
+def run(options) -> int:
+    from benchmark import imported
+    from benchmark.data.prepare import prepare
+    from benchmark.formats import type_names
+    from benchmark.formats.collection import collection
+    from benchmark.grid import check_results
+    from benchmark.paths import RunId
+    from benchmark.registry import dataset
+
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", options.name):
+        raise InputError(f"--name is '{options.name}'; expected letters, digits, '_', '.' and '-', such as 'mytool'.")
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}; expected a whole number of at least 0.")
+    check_results(options.results)
+    source = dataset(options.dataset, options.data_root)
+    label = source.name if options.dataset.partition("@")[0] == "folder" else options.dataset
+    identity = RunId(label, options.name, options.fold, options.seed, "imported")
+    settings = type_names.read(options.types, tuple(source.classes))
+    pred = collection(options.pred, settings.pred, options.vertices)
+    data = prepare(source, options.cache, options.fold)
+    folder = identity.folder(options.results)
+    scores = imported.store(identity, folder, data, pred, options.missing)
+    print(f"{identity}: bPQ {scores['cellvit']['bPQ']:.4f} (cellvit protocol) -> {folder}")
+    return 0
