@@ -39,7 +39,7 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
         "synthetic/main-debug",
     }
     one = write(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", folds=[1], seeds=[0])
-    assert len(table_rows(one)) == 2 and "0.300" in one
+    assert len(table_rows(one)) == 4 and "0.300" in one
 
 
 def test_notes_tell_what_is_unusual(tmp_path, stored):
