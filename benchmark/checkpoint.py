@@ -7,6 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from benchmark import official, official_fit
 from benchmark.errors import InputError
 from benchmark.files import atomic
 
@@ -44,3 +45,23 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
             f"{path}: the stored weights do not fit this method ({str(error).splitlines()[0][:160]}); "
             f"delete the run folder and run again."
         ) from error
+
+
+def load_official(method, path: str | Path) -> official.Facts:
+    """Fill a method, strictly, from an officially published file or from the weights of a run.
+
+    Args:
+        method: a Method as `registry.build` makes it, on any device.
+        path: see `official_files` for the layouts.
+
+    Returns:
+        what the file says about itself.
+
+    Raises:
+        InputError: a damaged file, one of another method or row, or one with other types, tissues or entries.
+    """
+    state, facts = official.recognise(path)
+    method.load_state_dict(official_fit.fitted(method, state, facts), strict=True)
+    if facts.mean and facts.std:  # as the file's own configuration says
+        method.mean, method.std = facts.mean, facts.std
+    return facts

@@ -10,7 +10,7 @@ from benchmark.paths import RunId
 
 SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-OPTIONAL = {"backbone": dict, "recipe": dict}
+OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict}
 EXPECTED = {
     "dataset": str,
     "method": str,
@@ -119,7 +119,8 @@ def _read(folder: Path, stream) -> Run | None:
     for key, kind in OPTIONAL.items():
         if not isinstance(config.get(key), kind | None):
             raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected an object")
-    told = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"])
+    file = str((config.get("file") or {}).get("tag", ""))
+    told = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
     if told != identity:
         raise ValueError(f"config.json describes {told}, the folder {identity}; a run moved or copied by hand?")
     if not isinstance(metrics.get("protocols"), dict):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from benchmark.report.collect import Run, scale_of
 
-KINDS = {"main": "matched recipe", "published": "each method's published recipe"}
+KINDS = {
+    "main": "matched recipe",
+    "published": "each method's published recipe",
+    "official": "official weights, not trained here",
+    "evaluated": "weights of other runs, not trained here",
+    "imported": "predictions of other tools, scored here",
+}
 
 
 @dataclass
@@ -63,6 +69,11 @@ class Group:
     def notes(self) -> list[str]:
         """Sentences on what a reader must know before comparing the rows; empty when nothing is unusual."""
         out = list(self.remarks)
+        for run in self.runs:
+            if file := run.config.get("file"):
+                said = " ".join(map(str, file.get("remarks") or []))
+                sha = str(file.get("sha256"))[:12]
+                out.append(f"{run.id.method}, fold {run.id.fold}: {file.get('name')}, sha256 {sha}. {said}".strip())
         untyped = {(r.id.fold, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
         for fold, n, total in sorted(u for u in untyped if u[1]):
             out.append(f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types.")

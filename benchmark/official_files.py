@@ -1,0 +1,125 @@
+"""Files with the weights of a whole method, in the layouts in which they are published; nothing in them is executed.
+
+- CellViT and CellVTA: a dict with `arch`, `config` (flattened with ".") and `model_state_dict`; files of a training
+  also hold optimizer, scheduler and scaler states, `wandb_id` and the like.
+- HoVer-Net: `{"desc": state_dict, ...}`; trained with several GPUs, all keys begin with `module.`.
+- A plain state dict, and safetensors, as this benchmark's runs store them.
+"""
+
+import pathlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from benchmark.errors import InputError
+
+ENVELOPES = ("model_state_dict", "desc", "state_dict", "model")
+# harmless objects that published files hold beside their tensors, under the names of several versions: numbers, arrays
+# and paths. The pure path classes stand in for the real ones: they touch no file system.
+_SCALAR, _ARRAY = np._core.multiarray.scalar, np._core.multiarray._reconstruct
+HARMLESS = [
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "u1", "?")},
+    *[(_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")],
+    *[(_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")],
+    *[(pathlib.PurePosixPath, f"pathlib{local}.PosixPath") for local in ("", "._local")],
+    *[(pathlib.PureWindowsPath, f"pathlib{local}.WindowsPath") for local in ("", "._local")],
+]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds. state: name -> tensor; config: dotted name -> value, {} where the file has none."""
+
+    state: dict[str, torch.Tensor]
+    config: dict = field(default_factory=dict)
+    arch: str = ""
+    layout: str = "plain state dict"
+
+    def setting(self, name: str):
+        """The value of the configuration entry whose last part is `name`, or None."""
+        return next((v for k, v in self.config.items() if k == name or k.endswith(f".{name}")), None)
+
+
+def read(path: Path) -> Content:
+    """Read a file of weights onto the CPU; large files are memory-mapped where their layout allows it.
+
+    Raises:
+        InputError: no such file, a damaged one, one that would have to be executed, or one without weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file of weights, found {'a folder' if path.is_dir() else 'nothing'}.")
+    if path.suffix == ".safetensors":
+        return Content(_safetensors(path), layout="safetensors")
+    content = _torch(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: expected a dict with weights, found a {type(content).__name__}.")
+    if "place" in content and "optimiser" in content:
+        raise InputError(
+            f"{path}: is the checkpoint of an unfinished run; continue that run, or give the weights.safetensors that "
+            "lies beside it."
+        )
+    envelope = next((name for name in ENVELOPES if isinstance(content.get(name), Mapping)), None)
+    state = dict(content[envelope] if envelope else content)
+    layout = f"'{envelope}'" if envelope else "plain state dict"
+    if state and all(str(key).startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+        layout += ", keys begin with 'module.'"
+    state = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in state.items()}
+    wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
+    if wrong or not state:
+        found = f"the entry '{wrong[0]}', which is no tensor" if wrong else "no entry"
+        raise InputError(f"{path}: expected weights (a dict of tensors, or one under {_names()}), found {found}.")
+    config = content.get("config") if envelope else None
+    arch = content.get("arch") if envelope else None
+    return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
+
+
+def _torch(path: Path):
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        refused = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", str(error))
+        if refused:
+            raise InputError(
+                f"{path}: holds a Python object of the kind '{refused[1]}', and weights are loaded without executing "
+                "anything; save it again with the state dict and plain values only."
+            ) from None
+        raise InputError(
+            f"{path}: expected a file of weights written by torch.save, found one that does not load "
+            f"({_line(error)}); it is damaged or of another kind, download it again."
+        ) from None
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: expected safetensors, found a file that does not load ({_line(error)}).") from None
+
+
+def _flat(nested: Mapping, path: str = "") -> dict:
+    out = {}
+    for key, value in nested.items():
+        out |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return out
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = next((line for line in lines if line.startswith("WeightsUnpickler error")), lines[0])
+    return "it is no file of tensors" if told.startswith("Weights only load failed") else told[:120]
+
+
+def _names() -> str:
+    return ", ".join(f"'{name}'" for name in ENVELOPES)
