@@ -1,0 +1,91 @@
+"""One GPU as a `plan.Machine`: modules loaded and kernels launched through the CUDA driver, on torch's context, device
+and current stream."""
+
+import ctypes
+import sys
+import threading
+from functools import cache
+
+import torch
+
+from benchmark.ops.cuda import nvrtc, sources
+from benchmark.ops.cuda.layout import Layout
+
+_MAX_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_SHARED_LIMIT = 97  # CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+
+
+@cache
+def _cuda() -> ctypes.CDLL:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def _call(name: str, *arguments) -> None:
+    status = getattr(_cuda(), name)(*arguments)
+    if status:
+        text = ctypes.c_char_p()
+        _cuda().cuGetErrorString(status, ctypes.byref(text))
+        raise RuntimeError(f"{name}: {(text.value or b'unknown error').decode()} (CUDA error {status})")
+
+
+class Gpu:
+    """A device, its context and the kernels loaded there. Made by `gpu(index)`.
+
+    Raises:
+        OSError: no CUDA driver or no NVRTC.
+        RuntimeError: NVRTC does not know the device's compute capability, or a driver call fails.
+    """
+
+    def __init__(self, index: int):
+        properties = torch.cuda.get_device_properties(index)
+        capability = properties.major * 10 + properties.minor
+        self.architecture = nvrtc.architecture(capability)
+        if self.architecture is None:
+            known = ", ".join(map(str, nvrtc.architectures()))
+            raise RuntimeError(f"NVRTC {nvrtc.version()} compiles for {known}, not for this device's {capability}")
+        self.index = index
+        self.multiprocessors = properties.multi_processor_count
+        torch.cuda.synchronize(index)  # once: torch has then made the primary context that is retained here
+        device, self._context, limit = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int()
+        _call("cuDeviceGet", ctypes.byref(device), index)
+        _call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
+        _call("cuDeviceGetAttribute", ctypes.byref(limit), _SHARED_LIMIT, device)
+        self.shared_limit = limit.value
+        self._kernels: dict[tuple[str, Layout], dict[str, ctypes.c_void_p]] = {}
+        self._lock = threading.Lock()
+
+    def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
+        """As `plan.Machine.launch`, on torch's current stream of this device; returns before the kernel runs."""
+        pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
+        # pushed, not assumed: autograd's threads may have no context, or that of another device
+        _call("cuCtxPushCurrent_v2", self._context)
+        try:
+            function = self._load(family, layout)[kernel]
+            one = ctypes.c_uint(1)
+            size = ctypes.c_uint(grid), one, one, ctypes.c_uint(threads), one, one, ctypes.c_uint(shared)
+            _call("cuLaunchKernel", function, *size, stream, pointers, None)
+        finally:
+            _call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def _load(self, family: str, layout: Layout) -> dict[str, ctypes.c_void_p]:
+        if kernels := self._kernels.get((family, layout)):
+            return kernels
+        with self._lock:
+            if (family, layout) in self._kernels:
+                return self._kernels[family, layout]
+            module = ctypes.c_void_p()
+            _call("cuModuleLoadData", ctypes.byref(module), sources.cubin(family, layout, self.architecture))
+            kernels = {}
+            for name in sources.FAMILIES[family]:
+                function = ctypes.c_void_p()
+                _call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+                _call("cuFuncSetAttribute", function, _MAX_SHARED, ctypes.c_int(self.shared_limit))
+                kernels[name] = function
+            self._kernels[family, layout] = kernels
+            return kernels
+
+
+@cache
+def gpu(index: int) -> Gpu:
+    return Gpu(index)

@@ -1,0 +1,143 @@
+"""The operator on any machine that can launch the kernels: a GPU, or the tests' emulation on a CPU.
+
+Chooses kernels and tiles, allocates through torch, launches. Never reads anything back from the device.
+"""
+
+import ctypes
+import math
+from typing import Protocol
+
+import torch
+
+from benchmark.ops.cuda.layout import MAX_LEVELS, Layout, Levels, layout_of
+
+THREADS = 256  # of a block of forward.cu and points.cu
+GRID = 2**31 - 1
+Shapes = list[tuple[int, int]]
+
+
+class Machine(Protocol):
+    multiprocessors: int
+    shared_limit: int  # bytes of shared memory that a block can get
+
+    def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
+        """Start `kernel` of the source file `family`.cu; arguments are ctypes values."""
+
+
+def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, weights) -> torch.Tensor:
+    """As `benchmark.ops.cuda.forward`."""
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    out = value.new_empty(batch, queries, heads * channels)
+    if out.numel() == 0 or weights.numel() == 0:
+        return out.zero_()
+    value, locations, weights = _prepared(value, locations, weights)
+    layout = layout_of(value.dtype, channels, [value.data_ptr(), out.data_ptr()])
+    problem = _Problem(value, shapes, locations)
+    tiled, shared, tile = problem.tiles(machine, layout, layout.pitch)
+    blocks = batch * heads * -(-queries // tile) * layout.slabs
+    arguments = [_pointer(value), _pointer(locations), _pointer(weights), _pointer(out), *problem.arguments()]
+    kernel = "forward_tile" if tiled else "forward_global"
+    arguments.append(ctypes.c_longlong(tile))
+    machine.launch("forward", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
+    return out
+
+
+def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, weights, scatter: bool):
+    """As `benchmark.ops.cuda.backward`; scatter: grad_value by atomics, else by sorting (always the same bits)."""
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    dtypes = locations.dtype, weights.dtype
+    if value.numel() == 0 or weights.numel() == 0:
+        return torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights)
+    value, locations, weights = _prepared(value, locations, weights)
+    grad_output = grad_output.to(value.dtype).contiguous()
+    grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
+    grad_value = torch.zeros_like(value, dtype=locations.dtype) if scatter else torch.empty_like(value)
+    layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
+    problem = _Problem(value, shapes, locations)
+    tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
+    blocks = batch * heads * -(-queries // tile)
+    tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
+    arguments = [*map(_pointer, tensors), *problem.arguments(), ctypes.c_longlong(tile)]
+    kernel = "points_tile" if tiled else "points_global_scatter" if scatter else "points_global"
+    machine.launch("points", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
+    if not scatter:
+        _sorted_values(machine, layout, problem, grad_output, locations, weights, grad_value)
+    return grad_value.to(value.dtype), grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
+
+
+class _Problem:
+    def __init__(self, value: torch.Tensor, shapes: Shapes, locations: torch.Tensor):
+        self.batch, self.pixels, self.heads, _ = value.shape
+        _, self.queries, _, levels, self.points, _ = locations.shape
+        self.samples = levels * self.points
+        for name, number in {"S": self.pixels, "Lq": self.queries, "L * P": self.samples}.items():
+            if number >= 2**31:
+                raise ValueError(f"{name} is {number}, expected less than 2**31 for the backend 'cuda'")
+        if levels > MAX_LEVELS:
+            raise ValueError(
+                f"spatial_shapes has {levels} levels, expected at most {MAX_LEVELS} for the backend 'cuda'"
+            )
+        self.levels = Levels.of(shapes)
+
+    def arguments(self, queries=ctypes.c_longlong) -> list:
+        return [
+            self.levels,
+            ctypes.c_longlong(self.batch),
+            ctypes.c_int(self.heads),
+            queries(self.queries),
+            ctypes.c_int(self.points),
+        ]
+
+    def tiles(self, machine: Machine, layout: Layout, pitch: int, allowed: bool = True) -> tuple[bool, int, int]:
+        """(whether one head's value is copied into shared memory, a block's shared memory, its queries)."""
+        step = layout.step(self.samples, THREADS)
+        stage = layout.stage_bytes(THREADS)
+        shared = stage + layout.tile_bytes(self.pixels, pitch)
+        reads = 4 * self.samples  # of pixels per query
+        if not allowed or shared > machine.shared_limit or self.queries * reads < 8 * self.pixels:
+            return False, stage, step
+        # about two waves of blocks, yet enough queries in each that copying the tile is a small part
+        blocks = 2 * machine.multiprocessors * (machine.shared_limit // shared)
+        share = -(-self.queries * self.batch * self.heads // blocks)
+        tile = max(share, -(-4 * self.pixels // reads))
+        return True, shared, min(-(-tile // step), -(-self.queries // step)) * step
+
+
+def _sorted_values(machine, layout, problem, grad_output, locations, weights, grad_value) -> None:
+    at_once = min(problem.samples, layout.values_threads)
+    rows = layout.values_threads // at_once
+    ranges = -(-problem.pixels // layout.range)
+    # copying rows of grad_output first pays where most of their samples fall into the block's own range
+    fitting = (machine.shared_limit - layout.values_bytes(0)) // (layout.pitch * layout.value_bytes)
+    staged = ranges <= 4 and fitting >= min(rows, 8)
+    rows = min(rows, fitting) if staged else rows
+    blocks = problem.batch * problem.heads * ranges * layout.slabs
+    splits = _splits(blocks, -(-problem.queries // rows), machine.multiprocessors)
+    partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
+    arguments = [*map(_pointer, (grad_output, locations, weights, grad_value, partial))]
+    arguments += [*problem.arguments(ctypes.c_int), ctypes.c_int(splits), ctypes.c_int(rows)]
+    kernel, shared = ("values_staged", rows) if staged else ("values_direct", 0)
+    shared = layout.values_bytes(shared)
+    threads = layout.values_threads
+    machine.launch("values", layout, kernel, min(blocks * splits, GRID), threads, shared, arguments)
+    if splits > 1:
+        size = grad_value.numel()
+        arguments = [_pointer(partial), _pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+        machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
+
+
+def _splits(blocks: int, tiles: int, multiprocessors: int) -> int:
+    """Into how many blocks to split the queries: as few as keep all multiprocessors (one block each) busy."""
+    most = max(1, min(tiles, -(-2 * multiprocessors // blocks), 64))
+    return min(range(1, most + 1), key=lambda s: math.ceil(blocks * s / multiprocessors) / s + 0.01 * s)
+
+
+def _prepared(value, locations, weights):
+    exact = torch.float64 if value.dtype == torch.float64 else torch.float32
+    return value.contiguous(), locations.to(exact).contiguous(), weights.to(exact).contiguous()
+
+
+def _pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
