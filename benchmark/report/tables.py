@@ -1,6 +1,6 @@
 """`make table`: the tables of all complete runs, and the size figure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import InputError, near_miss
@@ -13,6 +13,7 @@ from benchmark.report.groups import Group, groups
 from benchmark.report.headline import cost_table, main_table
 from benchmark.report.observations import Observed, observe
 from benchmark.report.plots import size_curve
+from benchmark.report.published_table import published_table
 from benchmark.report.sizes import size_scores
 
 
@@ -78,6 +79,7 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
     for name, seen in observed.items():
         values = {run.folder: protocol_values(run, name) for run in group.runs}
         main.append(main_table(group, name, values, seen))
+        rest += [published_table(group, name, values)]
         rest += [tissue_table(group, name, values), type_table(group, name, values)]
     first = protocols[0]
     values = {run.folder: protocol_values(run, first) for run in group.runs}
@@ -96,8 +98,10 @@ def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
         save(table, folder)
     write_file(folder / "runs.csv", to_csv(run_list(group)).encode())
     size_curve(group, tabled.scores, folder)
-    costs = [t for t in tabled.rest if t.name == "cost"]
-    return "\n".join(markdown(t) for t in (*tabled.main, *costs))
+    printed = [t for t in tabled.rest if t.name == "cost"]
+    # of the published figures the first averaging only; the file has all
+    printed += [replace(t, blocks=t.blocks[:1]) for t in tabled.rest if t.name.startswith("published")]
+    return "\n".join(markdown(t) for t in (*tabled.main, *printed))
 
 
 def protocol_values(run: Run, protocol: str) -> dict:
