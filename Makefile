@@ -1,6 +1,6 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE PROTOCOL KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) PYTHON PIP_ARGS
-# RESULTS REPORTS CACHE
+# BACKBONE WEIGHTS ANY_FOLD=1 PROTOCOL KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest)
+# PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 python; do \
@@ -32,7 +32,7 @@ MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help ablation table run status test bench report prepare lint clean test-parity
+.PHONY: help ablation evaluate table run status test bench report prepare lint clean test-parity
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke 
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
 	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(OVERRIDES) \
 		$(MAPS)
+
+evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=cellvta] [DATASET=pannuke] DATA_ROOT=... FOLD=1
+	@$(if $(WEIGHTS),,echo "error: WEIGHTS is missing; for example: make evaluate WEIGHTS=model.pth DATA_ROOT=/data/pannuke" >&2; exit 2)
+	@$(RUN) evaluate --weights '$(WEIGHTS)' $(if $(METHOD),--method '$(METHOD)') $(if $(DATASET),--dataset '$(DATASET)') \
+		$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(FOLD),--fold '$(FOLD)') $(if $(DEVICE),--device '$(DEVICE)') \
+		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
 table: $(READY) ## write the tables and the size plot from finished runs, print the main one
 	@$(RUN) table $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol $(PROTOCOL))

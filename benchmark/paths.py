@@ -12,8 +12,8 @@ REPORTS = Path(os.environ.get("BENCHMARK_REPORTS", ROOT / "reports"))
 CACHE = Path(os.environ.get("BENCHMARK_CACHE", ROOT / "cache"))
 
 # kind of run -> what its method's folder ends in: trained here under the matched recipe or the method's own, or
-# evaluated only, with weights that were published ("official") or that another run made ("evaluated"), or another tool's
-# predictions, scored here ("imported")
+# evaluated only, with weights that were published ("official") or that another run made ("evaluated"), or another
+# tool's predictions, scored here ("imported")
 KINDS = {
     "main": "",
     "published": "+published",
