@@ -29,7 +29,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
         f"published-{protocol}",
         f"Published figures, {dataset}, protocol `{protocol}`: not measured here",
         [
-            "Each block has one averaging; figures of different blocks are not comparable. Mean of the published splits,"
+            "Each block has one averaging; figures of different blocks do not compare. Mean of the published splits,"
             " re-averaged from the values of the published test logs; the publications state no interval.",
             "measured: this benchmark's runs of the same method and variant in the table above; difference: measured − "
             "published, only where all published splits are measured.",
