@@ -66,6 +66,7 @@ def test_columns_are_those_promised():
     records = four()
     assert list(records.overlaps) == ["image", "true_id", "true_type", "pred_id", "pred_type", "pixels"]
     expected = ["image", "side", "id", "type", "area", "d_um", "x", "y", "border", "match", "iou", "points"]
+    expected += ["touching", "neighbour_um", "solidity", "eccentricity"]
     assert list(records.nuclei) == expected
     assert records.images["image"].tolist() == [0, 3, 6, 9]
     assert records.images["n_true"].tolist() == [3, 3, 0, 0] and records.images["n_pred"].tolist() == [

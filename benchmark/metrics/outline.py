@@ -11,15 +11,18 @@ import numpy as np
 from .runs import Runs
 
 
-def drawable(runs: Runs, n: int) -> np.ndarray:
+def drawable(runs: Runs, n: int, meeting: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """bool (n,): True for every label whose deciding piece is no straight line.
 
     Args:
         runs: foreground runs of one label map (see runs.merge), labels 1..n-1 in runs.values[0].
         n: number of labels including background; entry 0 is False.
+        meeting: `contacts` of these runs.
     """
     label = runs.values[0]
-    child, parent = _contacts(runs, label)
+    child, parent = meeting
+    same = label[child] == label[parent]
+    child, parent = child[same], parent[same]
     top = np.ones(len(label), bool)
     top[child] = False
     in_piece = _last_piece(label, child, parent, np.bincount(label[top], minlength=n) > 1)
@@ -44,21 +47,33 @@ def _extent(label: np.ndarray, position: np.ndarray, n: int) -> np.ndarray:
     return high - low + 1
 
 
-def _contacts(runs: Runs, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (run, run of the row above) of one label that touch, corners included."""
+def touching(runs: Runs, n: int, meeting: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """bool (n,): labels that touch another one, corners included. Arguments as for `drawable`."""
+    label = runs.values[0]
+    beside = (runs.row[1:] == runs.row[:-1]) & (runs.col[:-1] + runs.length[:-1] == runs.col[1:])
+    left = np.flatnonzero(beside)
+    child, parent = meeting
+    differ = label[child] != label[parent]
+    out = np.zeros(n, bool)
+    for met in (left, left + 1, child[differ], parent[differ]):
+        out[label[met]] = True
+    return out
+
+
+def contacts(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (run, run of the row above) that touch, corners included."""
     stride = runs.shape[1] + 2
     begin = runs.row * stride + runs.col
     end = begin + runs.length - 1
     above = np.searchsorted(end, begin - stride - 1)
     limit = end - stride + 1
     child, parent = [], []
-    active = np.arange(len(label))
+    active = np.arange(len(begin))
     while len(active):
         reach = (above < active) & (begin[np.minimum(above, len(begin) - 1)] <= limit[active])
         active, above = active[reach], above[reach]
-        same = label[above] == label[active]
-        child.append(active[same])
-        parent.append(above[same])
+        child.append(active)
+        parent.append(above)
         above = above + 1
     none = np.zeros(0, np.int64)
     return np.concatenate([none, *child]), np.concatenate([none, *parent])

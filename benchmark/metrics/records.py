@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
 from .match import Match
 
@@ -28,7 +29,9 @@ class Records:
         nuclei: a row per nucleus, by image, side and id: image, side ("true" | "pred"), id, type (by
             majority of pixels), area (px), d_um (equivalent diameter, um), x, y (centroid, px), border,
             match (partner's id with IoU > 0.5, 0 = none), iou (with the partner, else the largest with any
-            nucleus), points (outline of at least three points).
+            nucleus), points (outline of at least three points), touching (another nucleus of its side, corners
+            included), neighbour_um (distance between its centroid and the nearest other one of its side and
+            image, um; NaN when it is alone), solidity, eccentricity (NaN where not computed).
     """
 
     images: pd.DataFrame
@@ -223,8 +226,26 @@ def _nuclei(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
             "match": _ids([s.partner for s in sides]),
             "iou": joined("iou", np.float64),
             "points": joined("points", bool),
+            "touching": joined("touching", bool),
+            "neighbour_um": _nearest(sides, sizes, mpp),
+            "solidity": joined("solidity", np.float32),
+            "eccentricity": joined("eccentricity", np.float32),
         }
     )
+
+
+def _nearest(sides: list, sizes: np.ndarray, mpp: np.ndarray) -> np.ndarray:
+    """float32 (N,) distance of each centroid to the nearest one of its side, um; NaN where it is alone."""
+    if not sizes.sum():
+        return np.zeros(0, np.float32)
+    points = np.array([np.concatenate([getattr(s, c) for s in sides]) for c in ("x", "y")]).T
+    side = np.repeat(np.arange(len(sides)), sizes)
+    # sides as floors of one building, farther apart than any two nuclei of one image
+    floor = 2 * (points.max() + 1)
+    tree = cKDTree(np.column_stack([points, side * floor]))
+    distance, _ = tree.query(tree.data, k=[2], distance_upper_bound=floor)
+    distance = distance[:, 0]
+    return np.where(np.isfinite(distance), distance * mpp, np.nan).astype(np.float32)
 
 
 def _foreground(overlaps: pd.DataFrame, number: np.ndarray) -> dict[str, np.ndarray]:
