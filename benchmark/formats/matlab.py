@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from benchmark.data import archive
 from benchmark.errors import InputError
 from benchmark.formats.labelled import Labelled, from_maps, from_table
 
-_ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, SyntaxError)
+_ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, SyntaxError, MatReadError)
 
 
 def read(path: Path, names) -> Labelled:
