@@ -1,117 +1,133 @@
-"""Multi-scale deformable attention in plain PyTorch: every device, every dtype, gradients by autograd.
+"""Backend "torch": public PyTorch functions only, so it runs on every device; gradients written out, deterministic.
 
-Two forms of the same sum: `gather_sum` reads the four neighbours of every sample by one `embedding_bag`,
-`grid_sample_sum` is the textbook form and the reference that others are tested against. `torch_sum` (backend
-"torch") takes the faster. All expect arguments that `deform_attn.ms_deform_attn` has checked.
+Both passes are weighted sums of table rows (`embedding_bag`): of value's rows for every query and head, and, after
+sorting the samples' corners by the row they touch, of grad_output's rows for every row of value.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+Shapes = tuple[tuple[int, int], ...]
+_CHUNK_CPU, _CHUNK = 1 << 18, 1 << 26  # elements gathered at a time; on a CPU they stay in its cache
 
-def working_dtype(value: torch.Tensor) -> torch.dtype:
+
+def forward(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """As `ms_deform_attn`, arguments checked. Returns (B, Lq, M * D) in value's dtype."""
+    batch, queries, heads = weights.shape[:3]
+    dtype = _exact(value)
+    x, y, rows = _corners(value, shapes, locations.to(dtype))
+    bags = batch * queries * heads
+    down = [y.factors[j] * weights for j in (0, 1)]
+    factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).view(bags, -1)
+    table = value.to(dtype).reshape(-1, value.shape[3])
+    out = F.embedding_bag(rows.view(bags, -1), table, mode="sum", per_sample_weights=factors)
+    return out.view(batch, queries, -1).to(value.dtype)
+
+
+def backward(
+    grad_output: torch.Tensor,
+    value: torch.Tensor,
+    shapes: Shapes,
+    locations: torch.Tensor,
+    weights: torch.Tensor,
+    deterministic: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of value, locations and weights, each in its tensor's dtype; always deterministic."""
+    batch, queries, heads = weights.shape[:3]
+    bags, dtype = batch * queries * heads, _exact(value)
+    x, y, rows = _corners(value, shapes, locations.to(dtype))
+    rows = rows.view(bags, -1)
+    table = value.to(dtype).reshape(-1, value.shape[3])
+    grad = grad_output.to(dtype).reshape(bags, -1)
+    weights_exact = weights.to(dtype)
+
+    d = _dots(table, rows, grad).view(*weights.shape, 2, 2).unbind(-2)
+    d = [row.unbind(-1) for row in d]
+    along = [x.factors[0] * d[j][0] + x.factors[1] * d[j][1] for j in (0, 1)]
+    slope = [x.slopes[0] * d[j][0] + x.slopes[1] * d[j][1] for j in (0, 1)]
+    grad_weights = y.factors[0] * along[0] + y.factors[1] * along[1]
+    grad_x = (y.factors[0] * slope[0] + y.factors[1] * slope[1]) * weights_exact
+    grad_y = (y.slopes[0] * along[0] + y.slopes[1] * along[1]) * weights_exact
+    grad_locations = torch.stack([grad_x, grad_y], -1)
+
+    down = [y.factors[j] * weights_exact for j in (0, 1)]
+    factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).flatten()
+    grad_value = _scatter(rows, factors, grad, len(table))
+    return (
+        grad_value.view(value.shape).to(value.dtype),
+        grad_locations.to(locations.dtype),
+        grad_weights.to(weights.dtype),
+    )
+
+
+def _exact(value: torch.Tensor) -> torch.dtype:
     """float64 for float64, else float32: half precision is for storage, never for locations or sums."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
-def torch_sum(
-    value: torch.Tensor,
-    shapes: list[tuple[int, int]],
-    locations: torch.Tensor,
-    weights: torch.Tensor,
-) -> torch.Tensor:
-    """The faster of the two forms below, by device and channels per head; arguments as `gather_sum`."""
-    # embedding_bag's backward visits every table row alone: on a CPU that pays from about 32 channels on
-    narrow = value.device.type == "cpu" and value.shape[-1] < 32
-    return (grid_sample_sum if narrow else gather_sum)(value, shapes, locations, weights)
+@dataclass
+class _Axis:
+    """Along x or y, of a sample's lower and upper neighbour: index, share of the sample, derivative of that share."""
+
+    indices: tuple[torch.Tensor, torch.Tensor]
+    factors: tuple[torch.Tensor, torch.Tensor]
+    slopes: tuple[torch.Tensor, torch.Tensor]
 
 
-def gather_sum(
-    value: torch.Tensor,
-    shapes: list[tuple[int, int]],
-    locations: torch.Tensor,
-    weights: torch.Tensor,
-) -> torch.Tensor:
-    """Weighted bilinear samples as one weighted sum of table rows per query and head.
+def _axis(location: torch.Tensor, side: torch.Tensor, index: torch.dtype) -> _Axis:
+    pixel = location * side - 0.5
+    # the range is tested in float, before any cast: far or NaN coordinates have no integer
+    inside = (pixel > -1) & (pixel < side)
+    pixel = torch.where(inside, pixel, 0.0)
+    low = pixel.floor()
+    part = pixel - low
+    held = (inside & (low >= 0)).to(pixel.dtype), (inside & (low + 1 < side)).to(pixel.dtype)
+    return _Axis(
+        # a neighbour outside has a share of zero, and the index of one inside
+        indices=(low.clamp(min=0).to(index), torch.minimum(low + 1, side - 1).to(index)),
+        factors=(held[0] * (1 - part), held[1] * part),
+        slopes=(held[0] * -side, held[1] * side),
+    )
 
-    Args:
-        value: (B, S, M, D).
-        shapes: (H, W) of each level, S = sum of H * W.
-        locations: (B, Lq, M, L, P, 2) as (x, y), 0..1 over each level.
-        weights: (B, Lq, M, L, P).
 
-    Returns:
-        (B, Lq, M * D) in value's dtype. A sample counts where -1 < x < W and -1 < y < H in pixels; NaN counts
-        as outside.
-    """
-    batch, length, heads, channels = value.shape
-    queries, levels, points = locations.shape[1], len(shapes), locations.shape[4]
-    dtype, device = working_dtype(value), value.device
-    if value.numel() == 0 or locations.numel() == 0:
-        return _empty(value, locations, weights)
-    table = value.to(dtype).reshape(batch * length * heads, channels)
-    size = torch.tensor([(w, h) for h, w in shapes], dtype=dtype, device=device).view(levels, 1, 2)
-    wide = torch.tensor([w for _, w in shapes], device=device).view(levels, 1)
+def _corners(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor) -> tuple[_Axis, _Axis, torch.Tensor]:
+    """Both axes (B, Lq, M, L, P), and the corners' rows (B, Lq, M, L, P, 4) in value as a table of B * S * M rows."""
+    batch, length, heads, _ = value.shape
+    index = torch.int32 if batch * length * heads < 2**31 else torch.int64
+
+    def per_level(numbers: list[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=dtype, device=value.device).view(-1, 1)
+
+    x = _axis(locations[..., 0], per_level([w for _, w in shapes], locations.dtype), index)
+    y = _axis(locations[..., 1], per_level([h for h, _ in shapes], locations.dtype), index)
     starts = [0]
     for h, w in shapes[:-1]:
         starts.append(starts[-1] + h * w)
-    start = torch.tensor(starts, device=device).view(levels, 1)
-
-    pixel = locations.to(dtype) * size - 0.5
-    inside = ((pixel > -1) & (pixel < size)).all(-1)
-    # the range is tested in float, before any cast: far or NaN coordinates have no integer
-    pixel = torch.where(inside.unsqueeze(-1), pixel, 0.0)
-    low = pixel.detach().floor()
-    part = pixel - low
-    weights = torch.where(inside, weights.to(dtype), 0.0)
-
-    image = torch.arange(batch, device=device).view(batch, 1, 1, 1, 1) * length
-    head = torch.arange(heads, device=device).view(1, 1, heads, 1, 1)
-    rows, factors = [], []
-    for dy in (0, 1):
-        for dx in (0, 1):
-            x, y = low[..., 0] + dx, low[..., 1] + dy
-            held = (x >= 0) & (y >= 0) & (x < size[..., 0]) & (y < size[..., 1])
-            row = torch.where(held, y.long() * wide + x.long(), 0) + start
-            rows.append((image + row) * heads + head)
-            across = part[..., 0] if dx else 1 - part[..., 0]
-            down = part[..., 1] if dy else 1 - part[..., 1]
-            factors.append(torch.where(held, across * down, 0.0) * weights)
-    bags = batch * queries * heads
-    rows = torch.stack(rows, -1).view(bags, levels * points * 4)
-    factors = torch.stack(factors, -1).view(bags, levels * points * 4)
-    out = F.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
-    return out.view(batch, queries, heads * channels).to(value.dtype)
+    image = torch.arange(batch, dtype=index, device=value.device).view(batch, 1, 1, 1, 1) * (length * heads)
+    head = torch.arange(heads, dtype=index, device=value.device).view(1, 1, heads, 1, 1)
+    first = image + head + per_level(starts, index) * heads
+    line = per_level([w for _, w in shapes], index) * heads
+    lines = [y.indices[j] * line + first for j in (0, 1)]
+    places = [x.indices[i] * heads for i in (0, 1)]
+    return x, y, torch.stack([lines[j] + places[i] for j in (0, 1) for i in (0, 1)], -1)
 
 
-def grid_sample_sum(
-    value: torch.Tensor,
-    shapes: list[tuple[int, int]],
-    locations: torch.Tensor,
-    weights: torch.Tensor,
-) -> torch.Tensor:
-    """The same by one `grid_sample` per level; arguments as `gather_sum`.
-
-    At a location exactly 1 pixel outside, its gradient is that of grid_sample, not zero.
-    """
-    batch, _, heads, channels = value.shape
-    queries, points = locations.shape[1], locations.shape[4]
-    if value.numel() == 0 or locations.numel() == 0:
-        return _empty(value, locations, weights)
-    dtype = working_dtype(value)
-    # NaN and far coordinates have no integer: bring them just outside, where every sample is zero
-    grids = torch.where((locations > -2) & (locations < 3), 2 * locations.to(dtype) - 1, -5.0)
-    samples = []
-    for level, part in enumerate(value.to(dtype).split([h * w for h, w in shapes], 1)):
-        maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, *shapes[level])
-        grid = grids[:, :, :, level].transpose(1, 2).reshape(batch * heads, queries, points, 2)
-        samples.append(F.grid_sample(maps, grid, "bilinear", "zeros", align_corners=False))
-    factors = weights.to(dtype).permute(0, 2, 1, 3, 4).reshape(batch * heads, 1, queries, -1)
-    out = (torch.cat(samples, -1) * factors).sum(-1)
-    return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous().to(value.dtype)
+def _dots(table: torch.Tensor, rows: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """(bags, K): of every row that a bag names with the bag's row of grad."""
+    chunk = _CHUNK_CPU if table.device.type == "cpu" else _CHUNK
+    bags = max(1, chunk // max(1, rows.shape[1] * table.shape[1]))
+    out = []
+    for some, right in zip(rows.split(bags), grad.split(bags)):
+        left = table.index_select(0, some.flatten()).view(*some.shape, -1)
+        out.append((left * right.unsqueeze(1)).sum(-1))
+    return torch.cat(out)
 
 
-def _empty(value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Zeros of the result's shape that still depend on every argument, so that backward runs."""
-    out = value.new_zeros(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
-    return out + (value.sum() + locations.sum() + weights.sum()).to(value.dtype) * 0
+def _scatter(rows: torch.Tensor, factors: torch.Tensor, grad: torch.Tensor, length: int) -> torch.Tensor:
+    """(length, D): for every row, the sum of factor x grad of the bags that name it, in the order of the bags."""
+    ordered, order = rows.flatten().sort(stable=True)
+    first = torch.searchsorted(ordered, torch.arange(length, dtype=rows.dtype, device=rows.device))
+    bags = order // rows.shape[1]
+    return F.embedding_bag(bags, grad, first, mode="sum", per_sample_weights=factors[order])

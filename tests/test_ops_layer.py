@@ -1,0 +1,40 @@
+"""The deformable-attention layer, and the choice of the op's backend."""
+
+import pytest
+import torch
+
+from benchmark.ops import MSDeformAttn, ms_deform_attn
+
+S = [(3, 4), (2, 2)]
+
+
+def test_layer():
+    torch.manual_seed(0)
+    layer = MSDeformAttn(16, heads=4, levels=2, points=3, ratio=0.5)
+    assert layer.value_proj.out_features == 8 and layer.output_proj.in_features == 8
+    query, features = torch.randn(2, 6, 16), torch.randn(2, 16, 16)
+    reference = torch.rand(1, 6, 1, 2)
+    out = layer(query, reference, features, S)
+    assert out.shape == query.shape
+    # at the start every head looks along its own direction, whatever the query: point k lies k pixels away
+    offsets = layer.sampling_offsets(query).view(2, 6, 4, 2, 3, 2)
+    assert torch.equal(offsets[0, 0], offsets[1, 5])
+    torch.testing.assert_close(offsets[0, 0].abs().amax(-1), torch.tensor([1.0, 2, 3]).expand(4, 2, 3))
+    assert len({tuple(o.tolist()) for o in offsets[0, 0, :, 0, 0].round(decimals=3)}) == 4
+    with pytest.raises(ValueError, match="heads"):
+        MSDeformAttn(16, heads=3)
+
+
+def test_locations_stay_float32_under_autocast(monkeypatch):
+    seen = {}
+
+    def spy(value, shapes, locations, weights, backend=None):
+        seen.update(value=value.dtype, locations=locations.dtype, weights=weights.dtype)
+        return ms_deform_attn(value, shapes, locations, weights, backend=backend)
+
+    monkeypatch.setattr("benchmark.ops.layer.ms_deform_attn", spy)
+    layer = MSDeformAttn(16, heads=4, levels=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(torch.randn(2, 6, 16), torch.rand(1, 6, 1, 2), torch.randn(2, 16, 16), S)
+    assert out.dtype == torch.bfloat16
+    assert seen == {"value": torch.bfloat16, "locations": torch.float32, "weights": torch.float32}
