@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+
+from .assignment import assign_sparse
 
 
 @dataclass(frozen=True)
@@ -62,27 +62,8 @@ def gated(true: Points, pred: Points, radius: np.ndarray) -> tuple[np.ndarray, n
     """Positions (in true, in pred) of one-to-one pairs within radius (n,) px of their image: as many as possible, and
     among those the smallest total distance."""
     rows, cols, distance = _candidates(true, pred, radius)
-    alone = (np.bincount(rows, minlength=1)[rows] == 1) & (np.bincount(cols, minlength=1)[cols] == 1)
-    found = [(rows[alone], cols[alone])]
-    rows, cols, distance = rows[~alone], cols[~alone], distance[~alone]
-    size = len(true.image) + len(pred.image)
-    edges = coo_array((np.ones(len(rows), bool), (rows, cols + len(true.image))), shape=(size, size))
-    _, component = connected_components(edges, directed=False)
-    component = component[rows]
-    order = np.argsort(component, kind="stable")
-    ends = np.flatnonzero(np.diff(component[order], prepend=-1, append=-1))
-    for begin, end in pairwise(ends):
-        chosen = order[begin:end]
-        a, row = np.unique(rows[chosen], return_inverse=True)
-        b, col = np.unique(cols[chosen], return_inverse=True)
-        # one more pair outweighs any sum of distances within the component
-        none = 1 + min(len(a), len(b)) * distance[chosen].max()
-        cost = np.full((len(a), len(b)), none)
-        cost[row, col] = distance[chosen]
-        row, col = linear_sum_assignment(cost)
-        near = cost[row, col] < none
-        found.append((a[row[near]], b[col[near]]))
-    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+    chosen = assign_sparse(rows, cols, distance, most=True)
+    return rows[chosen], cols[chosen]
 
 
 def _candidates(true: Points, pred: Points, radius: np.ndarray):
@@ -92,7 +73,8 @@ def _candidates(true: Points, pred: Points, radius: np.ndarray):
         return none, none, np.zeros(0)
     reach = float(radius.max())
     # images as floors of one building, farther apart than any pair may be
-    trees = [cKDTree(np.column_stack([p.xy, p.image * (2 * reach + 1)])) for p in (true, pred)]
+    floors = [np.column_stack([p.xy, p.image * (2 * reach + 1)]) for p in (true, pred)]
+    trees = [cKDTree(f, compact_nodes=False, balanced_tree=False) for f in floors]
     near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
     rows, cols, distance = near["i"].astype(np.int64), near["j"].astype(np.int64), near["v"]
     kept = distance <= radius[true.image[rows]]

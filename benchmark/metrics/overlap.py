@@ -1,10 +1,8 @@
 """Overlap of foregrounds: Dice, Jaccard, AJI, AJI+ from records."""
 
-from itertools import pairwise
-
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from .assignment import assign_sparse
 from .pairs import sum_by_pair
 from .records import Records, remembered
 
@@ -56,22 +54,7 @@ def aji(records: Records) -> np.ndarray:
 def aji_plus(records: Records) -> np.ndarray:
     """float64 (n,) AJI with one-to-one pairs that maximise the total IoU per image (Graham et al. 2019)."""
     image, true, pred, shared, union, columns = _pairs(records)
-    # A pair that meets no other nucleus is settled; the rest needs the Hungarian method.
-    alone = (np.bincount(true)[true] == 1) & (np.bincount(pred)[pred] == 1)
-    chosen, rest = [np.flatnonzero(alone)], np.flatnonzero(~alone)
-    for begin, end in pairwise(np.searchsorted(image[rest], np.arange(columns.n + 1))):
-        if begin == end:
-            continue
-        edge = rest[begin:end]
-        _, row = np.unique(true[edge], return_inverse=True)
-        _, col = np.unique(pred[edge], return_inverse=True)
-        iou = np.zeros((row.max() + 1, col.max() + 1))
-        where = np.full(iou.shape, -1)
-        iou[row, col] = shared[edge] / union[edge]
-        where[row, col] = edge
-        found = where[linear_sum_assignment(iou, maximize=True)]
-        chosen.append(found[found >= 0])
-    chosen = np.concatenate(chosen)
+    chosen = assign_sparse(true, pred, -shared / union, most=False)
     return _aggregate(columns, image[chosen], true[chosen], pred[chosen], shared[chosen], union[chosen])
 
 

@@ -242,7 +242,7 @@ def _nearest(sides: list, sizes: np.ndarray, mpp: np.ndarray) -> np.ndarray:
     side = np.repeat(np.arange(len(sides)), sizes)
     # sides as floors of one building, farther apart than any two nuclei of one image
     floor = 2 * (points.max() + 1)
-    tree = cKDTree(np.column_stack([points, side * floor]))
+    tree = cKDTree(np.column_stack([points, side * floor]), compact_nodes=False, balanced_tree=False)
     distance, _ = tree.query(tree.data, k=[2], distance_upper_bound=floor)
     distance = distance[:, 0]
     return np.where(np.isfinite(distance), distance * mpp, np.nan).astype(np.float32)
