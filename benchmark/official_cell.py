@@ -73,9 +73,10 @@ class OfficialCell(Cell):
         }
 
     def heads(self, data) -> tuple[int, int]:
-        """Tissues as in the file: the tissue head is not scored."""
-        tissues = self.facts.tissues
-        return len(data.classes), len(data.tissues) if tissues is None else tissues
+        """No types where the file has none, tissues as in the file: the tissue head is not scored."""
+        facts = self.facts
+        classes = 0 if facts.classes == 0 else len(data.classes)
+        return classes, len(data.tissues) if facts.tissues is None else facts.tissues
 
     def check(self) -> None:
         """Raises InputError when the file is not the one asked for; prepares and writes nothing."""
@@ -87,7 +88,7 @@ class OfficialCell(Cell):
             # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
             ("tissues", facts.tissues if self.setup.dataset in ("pannuke", "conic") else None, len(source.tissues)),
         ):
-            if found is not None and found != expected and (found or what == "types"):
+            if found and found != expected:
                 raise InputError(
                     f"{facts.path}: is {facts.title}, the dataset {self.setup.label} has {expected} {what}; give "
                     f"weights with {expected} {what}, or the dataset that these were trained on."

@@ -91,6 +91,8 @@ def other_fold(facts: Facts, dataset: str, fold: int) -> str:
 def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
     """What a reader of the measured values must know; sentences without the file's name."""
     out = []
+    if facts.classes == 0:
+        out.append("The weights name no types: there is no mPQ.")
     if dataset == "pannuke" and not facts.own and not facts.trained:
         out.append("The file does not say which folds it was trained on: it may have seen the test images.")
     if facts.dataset and facts.dataset != dataset:

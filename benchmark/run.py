@@ -148,7 +148,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
     if not world.first:
         world.barrier()
         return {}
-    found = evaluate.collect(shares, subset, has_types=method.has_types and bool(data.classes))
+    found = evaluate.collect(shares, subset, has_types=method.has_types and bool(cell.heads(data)[0]))
     stored_maps.drop(folder, world.size if keep_maps else 0)
     found.records.save(folder)
     predictions.write(folder / "predictions.npz", found.predictions)

@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.data.pannuke import CLASSES
+from benchmark.metrics.records import Records
 from benchmark.paths import RunId, file_tag
 from benchmark.report import beside, collect, published
 from benchmark.report.tables import write
@@ -71,8 +72,8 @@ def test_splits_of_one_model_are_one_row(call, tmp_path):
         path = cellvta_file(tmp_path / f"CellVTA_UNI_pannuke_split{fold}.pth", config(train, val))
         assert call(path, "--method", METHOD, "--fold", str(fold))[0] == 0
     table = write(tmp_path / "results", tmp_path / "reports")
-    rows = [line for line in table.splitlines() if line.startswith("| cellvta")]
-    assert len(rows) == table.count("| method ") and all(row.rstrip(" |").endswith("2/2") for row in rows)
+    rows = [line for line in table.splitlines() if line.startswith("| cellvta") and "CellVTA_UNI" in line]
+    assert rows and all("split*.pth" in row and row.rstrip(" |").endswith("2/2") for row in rows)
 
 
 def test_file_of_another_fold(call, tmp_path):
@@ -119,6 +120,18 @@ def test_hovernet_file_without_a_fold(call, tmp_path):
     assert "may have seen the test images" in out and "sha256" in out
     (folder,) = (tmp_path / "results/pannuke/hovernet@debug,dense=8+official").iterdir()
     assert folder.name.startswith("fold1-net_epoch=50-")
+
+
+def test_weights_without_types(call, tmp_path):
+    """They find nuclei all the same; what needs types has no value."""
+    spec = "hovernet@debug,dense=8"
+    path = save_hovernet(tmp_path / "notype_pytorch.tar", published_state(built(spec, classes=0, seed=1)))
+    code, out, err = call(path, "--method", spec)
+    assert code == 0, err
+    (metrics,) = (tmp_path / "results").rglob("metrics.json")
+    scores = json.loads(metrics.read_text())["protocols"]["cellvit"]
+    assert scores["mPQ"] is None and scores["bPQ"] is not None and "name no types" in out
+    assert not Records.load(metrics.parent).images["pred_typed"].any(), "else nuclei without a type would not count"
 
 
 def test_weights_of_a_run_give_its_values_again(call, benchmark_command, tmp_path):
