@@ -48,7 +48,8 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     if not of_row:
         return []
     chosen = choose({label: observed.images[run.folder] for label, run in of_row.items()}, of_row, per_rule)
-    folds = [fold for folder in sorted(cache.glob(f"{group.dataset}-fold*")) if (fold := _opened(folder))]
+    name = group.dataset.partition("@")[0]
+    folds = [fold for folder in sorted(cache.glob(f"{name}-fold*")) if (fold := _opened(folder))]
     records = {label: run.records() for label, run in of_row.items()}
     panels = []
     for rule, place in chosen:
@@ -96,12 +97,14 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
         "largest difference between two methods": list(spread.index),
         "smallest nuclei": [place[int(i)] for i in small.index if place[int(i)] in whole.index],
     }
-    out, taken = [], set()
-    for rule, order in rules.items():
-        left = [int(i) for i in order if int(i) not in taken][:per_rule]
-        taken |= set(left)
-        out += [(rule, i) for i in left]
-    return out
+    chosen, taken = {rule: [] for rule in rules}, set()
+    for _ in range(per_rule):  # in turns, so that no rule takes another's first choice but where both want the same
+        for rule, order in rules.items():
+            left = next((int(i) for i in order if int(i) not in taken), None)
+            if left is not None:
+                taken.add(left)
+                chosen[rule].append(left)
+    return [(rule, i) for rule, places in chosen.items() for i in places]
 
 
 def marked(truth: np.ndarray, predicted: np.ndarray, nuclei: pd.DataFrame, image: int) -> np.ndarray:

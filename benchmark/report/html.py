@@ -73,9 +73,7 @@ def _section(section: Section) -> str:
 
 def _table(table: Table, section: Section) -> str:
     anchor = f"{section.anchor}-{table.name}"
-    links = " · ".join(
-        f'<a href="{escape(section.folder)}/{table.name}{s}">{s[1:]}</a>' for s in (".csv", ".md", ".tex")
-    )
+    links = _links(section.folder, table.name, (".csv",) if table.name == "runs" else (".csv", ".md", ".tex"))
     out = [
         f'<div id="{anchor}"><h3>{_code(table.caption)}</h3><div class="tools"><label>filter rows '
         f'<input class="filter" type="search" data-of="{anchor}"></label><span>{links}</span></div>'
