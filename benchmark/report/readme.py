@@ -1,0 +1,130 @@
+"""The README's results: a committed reference run on the embedded data, rebuilt from its records."""
+
+import re
+import shutil
+from pathlib import Path
+
+from benchmark.errors import InputError
+from benchmark.files import atomic
+from benchmark.report.cells import words
+from benchmark.report.collect import Run, runs
+from benchmark.report.formats import Block, Table, markdown, write_file
+from benchmark.report.groups import Group, groups
+from benchmark.report.tables import group_tables
+
+FILES = ("config.json", "metrics.json", "cost.json", "provenance.json", "log.jsonl")
+RECORDS = ("images.parquet", "overlaps.parquet", "nuclei.parquet")
+MARKS = ("<!-- results -->", "<!-- /results -->")
+SHOWN = ("method", "bPQ", "95 %", "mPQ", "DQ", "SQ", "detection F1")
+COSTS = ("params (M)", "trainable (M)", "GFLOPs", "images/s", "peak memory (MiB)", "training (min)")
+FIGURES = {
+    "pq_by_size": "PQ against nucleus diameter, per method",
+    "examples": "Images chosen by rule: the image, its truth, each method's hits, false positives and misses",
+}
+SHOWN_AS = {"pq_by_size": "pq_by_size.png", "examples": "examples.jpg"}
+WIDE = 1500  # px; the examples in the README
+
+
+def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", preset: str = "small") -> list[Run]:
+    """Copy the complete `main` runs of a dataset and preset, with their tables and two figures, to `out`.
+
+    Raises:
+        InputError: no such runs, runs of several commits or of uncommitted code, or no report of them.
+    """
+    found = [r for r in runs(results) if (r.id.dataset, r.id.kind, r.scale) == (dataset, "main", preset)]
+    found = [r for r in found if "," not in r.id.method]
+    if not found:
+        raise InputError(f"{results} holds no complete run of {dataset} at {preset}; `make ablation` makes them.")
+    commits = {str(r.provenance.get("commit")) for r in found}
+    if len(commits) > 1 or any(r.provenance.get("dirty") for r in found):
+        raise InputError(
+            f"The runs in {results} are of {len(commits)} commits or of uncommitted code; expected one commit. "
+            "Commit, delete them and run `make ablation` again."
+        )
+    made = reports / dataset / f"main-{preset}"
+    missing = [name for name in FIGURES if not (made / f"{name}.png").is_file()]
+    if missing:
+        raise InputError(f"{made} lacks {missing[0]}.png; `make report` makes it.")
+    shutil.rmtree(out, ignore_errors=True)
+    for run in found:
+        folder = run.id.folder(out / "runs")
+        folder.mkdir(parents=True)
+        for name in (*FILES, *RECORDS):
+            if (run.folder / name).is_file():
+                shutil.copyfile(run.folder / name, folder / name)
+    for path in sorted(made.glob("*.csv")):
+        shutil.copyfile(path, out / path.name)
+    shutil.copyfile(made / "pq_by_size.png", out / "pq_by_size.png")
+    _smaller(made / "examples.png", out / "examples.jpg")
+    return found
+
+
+def section(out: Path, methods: list[str], link: str) -> str:
+    """Markdown between the README's marks, from what `keep` stored.
+
+    Args:
+        methods: canonical names in the order of the experiment.
+        link: path of `out` relative to the README.
+    """
+    (group,) = groups(runs(out / "runs"), methods=methods)
+    tabled = group_tables(group, ["cellvit"])
+    cost = next(t for t in tabled.rest if t.name == "cost")
+    joined = _joined(tabled.main[0], cost)
+    lines = [_told(group), "", markdown(joined).split("\n\n", 1)[1].rstrip(), ""]
+    for stem, caption in FIGURES.items():
+        lines += [f"![{caption}]({link}/{SHOWN_AS[stem]})", ""]
+    lines.append(f"Records, every table as csv and the figures' csv: [{link}]({link}); `make reference` renews them.")
+    return "\n".join(lines)
+
+
+def put(readme: Path, text: str) -> None:
+    """Replace what stands between the marks. Raises InputError when they are missing."""
+    content = readme.read_text(encoding="utf-8")
+    if not all(mark in content for mark in MARKS):
+        raise InputError(f"{readme} lacks the marks {' and '.join(MARKS)}; put them where the results should stand.")
+    with atomic(readme, "w") as handle:
+        handle.write(
+            re.sub(f"{MARKS[0]}.*?{MARKS[1]}", lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", content, flags=re.S)
+        )
+
+
+def between(readme: Path) -> str:
+    """What stands between the marks."""
+    return readme.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0].strip("\n")
+
+
+def _joined(main: Table, cost: Table) -> Table:
+    (left,), (right,) = main.blocks, cost.blocks
+    head, other = left.cells[0], right.cells[0]
+    # "95 %" stands twice in the header; the first is of bPQ
+    at = [head.index(name) for name in SHOWN]
+    beside = [other.index(name) for name in COSTS]
+    cells = [[a[i] for i in at] + [b[i] for i in beside] for a, b in zip(left.cells, right.cells)]
+    ranks = {(i, at.index(j)): rank for (i, j), rank in left.ranks.items() if j in at}
+    return Table("readme", "", [], [Block(cells, ranks=ranks)])
+
+
+def _told(group: Group) -> str:
+    first = group.runs[0]
+    finished = max(str(r.provenance.get("finished"))[:10] for r in group.runs)
+    minutes = sum(r.cost.get("train_seconds", 0) for r in group.runs) / 60
+    version = first.metrics["protocols"]["cellvit"].get("version")
+    return (
+        f"`make ablation` at commit {str(first.provenance.get('commit'))[:10]}, {finished}, on "
+        f"{words(first.provenance.get('hardware'))}: split {group.folds[0]}, seed {group.seeds[0]}, "
+        f"{first.metrics['n_images']} test images; {minutes:.1f} minutes of training for the {len(group.rows)} rows. "
+        f"Protocol `cellvit` version {version}, matched recipe, preset `{group.scale}`."
+    )
+
+
+def _smaller(source: Path, target: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    with Image.open(source) as image:
+        picture = image.convert("RGB")
+    picture = picture.resize((WIDE, round(WIDE * picture.height / picture.width)), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=88)
+    write_file(target, content.getvalue())
