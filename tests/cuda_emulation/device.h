@@ -126,34 +126,38 @@ inline bool run_block(bool ordered) {
         fiber.stack_pointer = top;
     }
     for (Warp& warp : warps) warp.arrived = 0;
-    std::vector<unsigned> runnable(threads), waiting;
-    for (unsigned t = 0; t < threads; ++t) runnable[t] = t;
+    std::vector<unsigned> runnable(threads);
+    for (unsigned t = 0; t < threads; ++t) runnable[t] = threads - 1 - t;
+    if (!ordered) shuffle(runnable);
     unsigned at_barrier = 0, finished = 0;
     while (!runnable.empty()) {
-        if (!ordered) shuffle(runnable);
-        waiting.clear();
-        for (unsigned t : runnable) {
-            current = &fibers[t];
-            current->wait = READY;
-            emulation_switch(&scheduler, current->stack_pointer);
-            if (message[0]) return false;
-            if (current->wait == BLOCK_BARRIER) ++at_barrier;
-            else if (current->wait == FINISHED) ++finished;
-            else if (++warps[t / 32].arrived == 32) {  // the whole warp is here
-                warps[t / 32].arrived = 0;
-                for (unsigned lane = t / 32 * 32; lane < t / 32 * 32 + 32; ++lane) {
-                    if (fibers[lane].wait != current->wait) {
-                        std::snprintf(message, sizeof message, "warp %u: lanes wait for different things", t / 32);
-                        return false;
-                    }
-                    waiting.push_back(lane);
+        // mostly who was released last: one warp runs far ahead of the others, as far as the barriers let it
+        if (!ordered && draw() % 8 == 0) std::swap(runnable.back(), runnable[draw() % runnable.size()]);
+        const unsigned t = runnable.back(), first = t / 32 * 32;
+        runnable.pop_back();
+        current = &fibers[t];
+        current->wait = READY;
+        emulation_switch(&scheduler, current->stack_pointer);
+        if (message[0]) return false;
+        if (current->wait == FINISHED) {
+            ++finished;
+        } else if (current->wait == BLOCK_BARRIER) {
+            if (++at_barrier < threads) continue;
+            at_barrier = 0;
+            for (unsigned i = 0; i < threads; ++i) runnable.push_back(threads - 1 - i);
+            if (!ordered) shuffle(runnable);
+        } else if (++warps[t / 32].arrived == 32) {  // the whole warp is here
+            warps[t / 32].arrived = 0;
+            for (unsigned lane = first; lane < first + 32; ++lane) {
+                if (fibers[lane].wait != current->wait) {
+                    std::snprintf(message, sizeof message, "warp %u: lanes wait for different things", t / 32);
+                    return false;
                 }
             }
-        }
-        runnable.swap(waiting);
-        if (runnable.empty() && at_barrier == threads) {
-            at_barrier = 0;
-            for (unsigned t = 0; t < threads; ++t) runnable.push_back(t);
+            for (unsigned lane = 0; lane < 32; ++lane) {
+                runnable.push_back(first + 31 - lane);
+                if (!ordered) std::swap(runnable.back(), runnable[runnable.size() - 1 - draw() % (lane + 1)]);
+            }
         }
     }
     if (finished != threads) {

@@ -16,18 +16,28 @@ CONSTANTS = ["LANES", "ITEMS", "SLABS", "PITCH", "RANGE", "THREADS", "sizeof(Lev
 
 
 @cache
-def library(family: str, layout: Layout, sanitize: bool = False) -> ctypes.CDLL:
-    """The kernels of one variant as host functions `launch_<kernel>`."""
+def library(layout: Layout, sanitize: bool = False, change: tuple[str, str, int] | None = None) -> ctypes.CDLL:
+    """All kernels of one variant as host functions `launch_<kernel>`.
+
+    Args:
+        sanitize: with address sanitizer; the process must have been started with its library.
+        change: (text, replacement, n): replaces the n-th occurrence in the source, to see whether tests notice.
+    """
+    parts = [sources.shared_source(), *map(sources.own_source, sources.FAMILIES)]
+    text = "\n".join(parts)
+    if change:
+        old, new, index = change
+        pieces = text.split(old)
+        text = old.join(pieces[: index + 1]) + new + old.join(pieces[index + 1 :])
     launchers = [
         f'extern "C" const char* launch_{kernel}(unsigned grid, unsigned threads, unsigned shared, void** arguments,'
         f" unsigned seed) {{ return emulation::launch({kernel}, grid, threads, shared, arguments, seed); }}"
-        for kernel in sources.FAMILIES[family]
+        for kernels in sources.FAMILIES.values()
+        for kernel in kernels
     ]
-    if family == "values":
-        table = ", ".join(f"static_cast<int>({name})" for name in CONSTANTS)
-        launchers.append(f'extern "C" const int constants[] = {{{table}}};')
-    text = "\n".join(['#include "device.h"', sources.source(family), *launchers])
-    build = Path(_folder().name) / f"{family}-{abs(hash((layout, sanitize)))}.so"
+    table = ", ".join(f"static_cast<int>({name})" for name in CONSTANTS)
+    text = "\n".join(['#include "device.h"', text, *launchers, f'extern "C" const int constants[] = {{{table}}};'])
+    build = Path(_folder().name) / f"{abs(hash((layout, sanitize, change)))}.so"
     options = [f"-D{name}={number}" for name, number in layout.definitions.items()]
     options += ["-fsanitize=address", "-g1", "-O1"] if sanitize else ["-O1"]
     command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", f"-I{FOLDER}", *options, "-x", "c++", "-", "-o", build]
@@ -36,24 +46,38 @@ def library(family: str, layout: Layout, sanitize: bool = False) -> ctypes.CDLL:
     return ctypes.CDLL(str(build))
 
 
+def constants(layout: Layout) -> dict[str, int]:
+    """What the compiler made of the source's constants."""
+    return dict(zip(CONSTANTS, (ctypes.c_int * len(CONSTANTS)).in_dll(library(layout), "constants")))
+
+
+def address_sanitizer() -> str | None:
+    """The sanitizer's library, to be preloaded."""
+    if COMPILER is None:
+        return None
+    path = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    return path if Path(path).is_absolute() else None
+
+
 @cache
 def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="cuda-emulation-")
 
 
 class Emulated:
-    """A small device; `seed` draws the order of blocks and threads (0: in order)."""
+    """A small device; `seed` draws the order of blocks and threads (0: in order), `grid` limits blocks per launch."""
 
-    def __init__(self, shared_limit=227 * 1024, multiprocessors=3, grid=2**31, seed=0, sanitize=False):
-        self.shared_limit, self.multiprocessors, self.grid = shared_limit, multiprocessors, grid
-        self.seed, self.sanitize = seed, sanitize
+    def __init__(self, shared_limit=227 * 1024, multiprocessors=3, grid=2**31, seed=0, sanitize=False, change=None):
+        self.shared_limit, self.multiprocessors, self.grid, self.seed = shared_limit, multiprocessors, grid, seed
+        self.variant = sanitize, change
         self.launched: list[str] = []
 
     def launch(self, family, layout, kernel, grid, threads, shared, arguments):
-        assert shared <= self.shared_limit
-        function = getattr(library(family, layout, self.sanitize), f"launch_{kernel}")
+        assert kernel in sources.FAMILIES[family] and shared <= self.shared_limit
+        function = getattr(library(layout, *self.variant), f"launch_{kernel}")
         function.restype = ctypes.c_char_p
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         failure = function(min(grid, self.grid), threads, shared, pointers, self.seed)
-        assert failure is None, f"{kernel}: {failure.decode()}"
+        if failure is not None:
+            raise RuntimeError(f"{kernel}: {failure.decode()}")
         self.launched.append(kernel)

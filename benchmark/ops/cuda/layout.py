@@ -61,12 +61,16 @@ class Layout:
         return _lanes(self.row)
 
     @property
+    def all_items(self) -> int:
+        return -(-self.row // self.lanes)
+
+    @property
     def items(self) -> int:
-        return min(-(-self.row // self.lanes), 4)
+        return min(self.all_items, 4)
 
     @property
     def slabs(self) -> int:
-        return -(-(-(-self.row // self.lanes)) // self.items)
+        return -(-self.all_items // self.items)
 
     @property
     def pitch(self) -> int:
@@ -116,7 +120,13 @@ def _lanes(row: int) -> int:
 
 
 def layout_of(dtype: torch.dtype, channels: int, pointers: list[int]) -> Layout:
-    """The variant for these tensors: 16 bytes per access where every row of every tensor starts at such a border."""
+    """The variant for these tensors: 16 bytes per access where every row of every tensor starts at such a border.
+
+    Raises:
+        TypeError: dtype is none of the four.
+    """
+    if dtype not in SOURCE_VALUE:
+        raise TypeError(f"value has dtype {dtype}, expected one of {', '.join(map(str, SOURCE_VALUE))}")
     vector = 16 // dtype.itemsize
     aligned = channels % vector == 0 and all(pointer % 16 == 0 for pointer in pointers)
     return Layout(dtype, channels, vector if aligned else 1)

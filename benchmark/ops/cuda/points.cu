@@ -132,7 +132,7 @@ __device__ __forceinline__ void points_gradient(
                         reduce_corners(part, lane, staged[s].of);
                     }
                 }
-                __syncwarp();
+                __syncwarp();  // from here on each lane looks at its own place only
                 if (staging) {
                     const Factors found = staged[lane];
                     Sum dot[4];
@@ -152,7 +152,6 @@ __device__ __forceinline__ void points_gradient(
                     grad_locations[2 * at] = of_x;
                     grad_locations[2 * at + 1] = of_y;
                 }
-                __syncwarp();  // before the places are written again
             }
         }
     }

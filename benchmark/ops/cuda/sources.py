@@ -15,11 +15,18 @@ FAMILIES = {
 
 
 @cache
-def source(family: str) -> str:
-    """Text of `family`.cu behind the parts that all share."""
-    folder = Path(__file__).parent
-    parts = [(name, (folder / name).read_text()) for name in ("types.cu", "samples.cu", f"{family}.cu")]
-    return "".join(f'#line 1 "{name}"\n{text}\n' for name, text in parts)
+def _text(name: str) -> str:
+    return f'#line 1 "{name}"\n{(Path(__file__).parent / name).read_text()}\n'
+
+
+def shared_source() -> str:
+    """What every kernel file is compiled behind."""
+    return _text("types.cu") + _text("samples.cu")
+
+
+def own_source(family: str) -> str:
+    """The kernels of `family` alone."""
+    return _text(f"{family}.cu")
 
 
 def options(layout: Layout, architecture: int) -> list[str]:
@@ -29,7 +36,7 @@ def options(layout: Layout, architecture: int) -> list[str]:
 
 def cubin(family: str, layout: Layout, architecture: int) -> bytes:
     """Machine code for sm_`architecture`, compiled at most once per machine (see kernel_cache)."""
-    text, chosen = source(family), options(layout, architecture)
+    text, chosen = shared_source() + own_source(family), options(layout, architecture)
     key = "\n".join([text, " ".join(chosen), f"NVRTC {nvrtc.version()}"])
     path = cached(f"{family}.cubin", key, lambda: nvrtc.compile_source(text, f"{family}.cu", chosen)[0])
     return path.read_bytes()
