@@ -250,7 +250,7 @@ def test_by_size():
     assert np.isnan(table.loc["<2", "recall"]) and table.loc["<2", "DQ"] == 0
     assert table.loc["<2", "PQ"] == 0 and np.isnan(table.loc["<2", "SQ"])  # false positives only
     assert np.isnan(by_size(records)["PQ"].iloc[3])  # nothing there at all
-    assert by_size(records)["tp"].tolist() == [5, 0, 0, 0]
+    assert by_size(records)["tp"].tolist() == [3, 2, 0, 0] and by_size(records)["bin"].iloc[0] == "<4"
     with pytest.raises(ValueError, match="expected ascending"):
         by_size(records, edges=(9, 6))
 

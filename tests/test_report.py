@@ -114,14 +114,14 @@ def test_size_table_by_hand(tmp_path, stored):
         make_run(tmp_path, stored, fold=fold)
     write(tmp_path, tmp_path / "out")
     rows = {(r["metric"], r["d_from_um"]): r for r in read_csv(tmp_path / "out" / MAIN / "sizes.csv")}
-    assert rows["recall", ""]["d_to_um"] == "6" and float(rows["recall", ""]["mean"]) == pytest.approx(0.5)
+    assert rows["recall", ""]["d_to_um"] == "4" and float(rows["recall", ""]["mean"]) == pytest.approx(0.5)
     assert float(rows["PQ", ""]["mean"]) == pytest.approx(11 / 13 * 24 / (24 + 12), abs=1e-6)
     assert float(rows["PQ", "6"]["mean"]) == pytest.approx(27 / 29, abs=1e-6)
-    assert float(rows["PQ", "12"]["mean"]) == pytest.approx(55 / 57, abs=1e-6)
-    assert rows["PQ", "12"]["n_true"] == "64" and rows["PQ", "9"]["n_true"] == "0"  # 2 folds x 2 images x 16
+    assert float(rows["PQ", "8"]["mean"]) == pytest.approx(55 / 57, abs=1e-6)
+    assert rows["PQ", "8"]["n_true"] == "64" and rows["PQ", "4"]["n_true"] == "0"  # 2 folds x 2 images x 16
     assert rows["PQ", "6"]["sd"] == "0" and rows["PQ", "6"]["n"] == "2"
     text = (tmp_path / "out" / MAIN / "sizes.md").read_text()
-    assert "< 6 µm" in text and "6–9 µm" in text and "≥ 12 µm" in text
+    assert "< 4 µm" in text and "4–6 µm" in text and "≥ 8 µm" in text
 
 
 def test_figure(tmp_path, stored):

@@ -1,5 +1,7 @@
 """One-to-one pairs over few candidate pairs: the Hungarian method on each connected component by itself."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
@@ -29,7 +31,7 @@ def assign_sparse(rows: np.ndarray, cols: np.ndarray, cost: np.ndarray, most: bo
     chosen = [first[star[first]]]
     rest = order[~star[order]]
     ends = np.flatnonzero(np.diff(of[rest], prepend=-1, append=-1))
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in pairwise(ends):
         edge = rest[begin:end]
         shape = row_count[of[edge[0]]], col_count[of[edge[0]]]
         # with `most`, one more pair outweighs any sum of costs within the component

@@ -104,4 +104,6 @@ def _ceiling(run) -> list:
     """PQ of each size bin as stored by the run, [] when it stored none."""
     stored = run.metrics.get("ceiling")
     lines = stored.get("sizes") if isinstance(stored, dict) else None
-    return [line.get("PQ") if isinstance(line, dict) else None for line in lines] if isinstance(lines, list) else []
+    lines = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
+    same = lines and lines[0].get("bin") == f"<{TABLE_EDGES[0]:g}"  # older runs had other bins
+    return [line.get("PQ") for line in lines] if same else []
