@@ -16,6 +16,9 @@ def arguments(parser) -> None:
     parser.add_argument("--mpp", type=float, help="micrometres per pixel; needed unless a file says it")
     parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: the classes and what files call them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json, images.csv and the records there")
+    parser.add_argument(
+        "--shape", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels where both sides are outlines"
+    )
     reading(parser)
 
 
@@ -31,9 +34,6 @@ def reading(parser) -> None:
         "--vertices",
         choices=("corners", "centres"),
         help="where outlines' vertices lie (default: what their format usually means)",
-    )
-    parser.add_argument(
-        "--shape", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels where both sides are outlines"
     )
 
 
