@@ -37,17 +37,23 @@ class OfficialCell(Cell):
     @property
     def run(self) -> RunId:
         facts = self.facts
-        tag = file_tag(facts.name, facts.sha256, known=bool(facts.split) and not self.misfit)
+        tag = file_tag(facts.name, facts.sha256, known=self._pattern != facts.name)
         return RunId(self.setup.label, str(self.spec), self.fold, 0, self.kind, tag)
+
+    @property
+    def _pattern(self) -> str:
+        """The file's name with a star for the split that it was made for; its name where that shows no such split."""
+        name = self.facts.name
+        if self.misfit or not self.facts.split:
+            return name
+        place = r"(fold)\d(?=-seed)" if self.facts.own else r"(split[ _-]?)\d"
+        return re.sub(place, r"\1*", name, flags=re.IGNORECASE)
 
     @property
     def weights(self) -> tuple[None, str]:
         """(None, what the tables call the weights): one row for the files of a method's splits."""
-        name = self.facts.name
-        if self.misfit or not self.facts.split:
-            return None, f"{name}, sha256 {self.facts.sha256[:8]}"
-        pattern = r"(fold)\d(?=-seed)" if self.facts.own else r"(split[ _-]?)\d"
-        return None, re.sub(pattern, r"\1*", name, flags=re.IGNORECASE)
+        name, pattern = self.facts.name, self._pattern
+        return None, f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern
 
     @functools.cached_property
     def recipe(self) -> dict:
