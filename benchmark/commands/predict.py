@@ -1,0 +1,70 @@
+"""`predict`: nuclei in images of one's own."""
+
+from pathlib import Path
+
+from benchmark.errors import InputError
+
+HELP = "Label maps, GeoJSON for QuPath and overlays of images of one's own."
+EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0/weights.safetensors --images tiles/ --out found/"
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--weights", type=Path, help="a published file or the weights of a run (not for classical)")
+    parser.add_argument("--method", help="method, or method@row,key=value (default: what the file says)")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR|FILE", help="RGB: PNG, TIFF, JPEG or npy")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--mpp", type=float, default=0.25, help="micrometres per pixel of the images (default 0.25)")
+    parser.add_argument("--window", type=int, default=256, help="px that the network sees at once (default 256)")
+    parser.add_argument("--margin", type=int, default=32, help="px of a window that only give context (default 32)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
+
+
+def run(options) -> int:
+    from benchmark import checkpoint, distributed, registry
+    from benchmark.official import recognise
+    from benchmark.predict import images_in, predict
+    from benchmark.progress import Progress
+
+    if not 0.02 <= options.mpp <= 5:
+        raise InputError(f"--mpp is {options.mpp}; expected micrometres per pixel between 0.02 and 5.")
+    if options.window < 32 or options.window % 16 or not 0 <= options.margin < options.window // 2:
+        raise InputError(
+            f"--window is {options.window} and --margin {options.margin}; expected a multiple of 16 of at least 32 and "
+            "a margin below half of it."
+        )
+    paths = images_in(options.images)
+    facts = recognise(options.weights)[1] if options.weights else None
+    if facts is None and options.method is None:
+        raise InputError("--weights is missing; expected a file of weights, or --method classical, which needs none.")
+    if facts and facts.method is None and options.method is None:
+        raise InputError(f"{options.weights} does not say its method; give --method method@row.")
+    name = options.method or (f"{facts.method}@{facts.row}" if facts.row else facts.method)
+    spec = registry.parse(name, "paper")
+    cls = registry.method_class(spec.name)
+    if cls.trainable and facts is None:
+        raise InputError(f"{spec} is a network; give its weights with --weights.")
+    types, tissues = (facts.classes or 0, facts.tissues or 0) if facts else (0, 0)
+    method = registry.build(spec, types, tissues)
+    if facts:
+        checkpoint.load_official(method, options.weights)
+    names = class_names(options.weights, facts, types)
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = distributed.resolve(options.device)
+    show = Progress("predicted", "images")
+    found = predict(
+        method, paths, options.out, names, options.mpp, device, show, window=options.window, margin=options.margin
+    )
+    print(f"{found} nuclei in {len(paths)} images -> {options.out}")
+    return 0
+
+
+def class_names(weights: Path | None, facts, types: int) -> list[str]:
+    """Names of types 1..C: of the run that made the weights, of the data set that they are of, else numbers."""
+    from benchmark import registry
+    from benchmark.files import read_json
+
+    if facts and facts.own and facts.told:
+        return [str(c) for c in read_json(weights.resolve().parent / "config.json")["classes"]]
+    known = registry.DATASETS.get(facts.dataset) if facts and facts.dataset in registry.dataset_names() else None
+    named = list(getattr(known, "classes", ()) or ())
+    return named if len(named) == types else [f"type {k}" for k in range(1, types + 1)]
