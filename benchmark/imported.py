@@ -10,6 +10,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.errors import InputError
 from benchmark.files import write_json
 from benchmark.formats.collection import Collection, Image
+from benchmark.formats.labelled import told
 from benchmark.metrics.records import Records
 from benchmark.progress import Progress
 from benchmark.scoring import image_meta, match_nuclei, protocol_scores
@@ -43,8 +44,8 @@ def store(identity, folder: Path, data, pred: Collection, missing: str = "refuse
         packed.append(predictions.Packed.of(found))
         typed.append(has_types)
         show(i + 1, len(images))
-    told = any(t for t in typed if t is not None)
-    meta = [image_meta(i, subset[i].nuclei, told if t is None else t) for i, t in enumerate(typed)]
+    some = any(one.types.any() for one in packed)
+    meta = [image_meta(i, subset[i].nuclei, t) for i, t in enumerate(told(typed, some))]
     records = Records.collect(matches, meta)
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     (folder / "metrics.json").unlink(missing_ok=True)
@@ -92,7 +93,7 @@ def assigned(pred: Collection, ids: list[str], missing: str) -> list[Image | Non
 
 
 def predicted(image: Image | None, truth: Nuclei) -> tuple[Nuclei, bool | None]:
-    """(nuclei, whether the file names types; None without a file) in the shape of the truth.
+    """(nuclei, `Labelled.typed`) in the shape of the truth.
 
     Raises:
         InputError: another shape.
@@ -103,4 +104,4 @@ def predicted(image: Image | None, truth: Nuclei) -> tuple[Nuclei, bool | None]:
     found = image.read(shape)
     if found.instances.shape != shape:
         raise InputError(f"{image.where}: expected the image's shape {shape}, found {found.instances.shape}.")
-    return Nuclei.from_labels(found.instances, found.types, truth.mpp), found.types is not None
+    return Nuclei.from_labels(found.instances, found.types, truth.mpp), found.typed

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.errors import InputError
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import Labelled
+from benchmark.formats.labelled import Labelled, told
 from benchmark.metrics.match import Match, match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
@@ -126,35 +126,28 @@ def score(
         InputError: anything wrong with a file; nothing is returned then.
     """
     pairs = list(pairs)
-    matches, meta = [], []
-    types_found = any_types = False
+    matches, flags, some = [], {"typed": [], "pred_typed": []}, {"typed": False, "pred_typed": False}
     if progress:
         progress(0, len(pairs))
     for i, (true, pred) in enumerate(pairs):
         truth, found = read_pair(true, pred, shape)
         matches.append(matched(truth, found, mpp, pred.where if pred else true.where))
-        meta.append(
-            {
-                "image": i,
-                "image_id": true.name,
-                "tissue": true.tissue,
-                "typed": truth.types is not None,
-                "pred_typed": found.types is not None if pred else None,
-            }
-        )
-        any_types |= truth.types is not None and found.types is not None
-        types_found |= found.types is not None
+        for side, one in (("typed", truth), ("pred_typed", found)):
+            flags[side].append(one.typed)
+            some[side] |= one.types is not None and bool(one.types.any())
         if progress:
             progress(i + 1, len(pairs))
-    if not any(row["tissue"] for row in meta):
-        meta = [row | {"tissue": ALL} for row in meta]
-    # an image without a prediction holds no types, but its predictor may well name them
-    meta = [row | {"pred_typed": types_found if row["pred_typed"] is None else row["pred_typed"]} for row in meta]
+    resolved = {side: told(flags[side], some[side]) for side in flags}
+    whole = "" if any(true.tissue for true, _ in pairs) else ALL
+    meta = [
+        {"image": i, "image_id": true.name, "tissue": true.tissue or whole} | {s: resolved[s][i] for s in resolved}
+        for i, (true, _) in enumerate(pairs)
+    ]
     records = Records.collect(matches, meta)
     if classes is None:
-        most = records.nuclei["type"].max() if len(records.nuclei) else 0
-        most = max(int(most), *(int(records.overlaps[f"{side}_type"].max() or 0) for side in ("true", "pred")), 0)
-        classes = tuple(str(k) for k in range(1, most + 1)) if any_types else ()
+        both = any(row["typed"] and row["pred_typed"] for row in meta)
+        most = int(records.overlaps[["true_type", "pred_type"]].to_numpy().max(initial=0)) if both else 0
+        classes = tuple(str(k) for k in range(1, most + 1))
     tissues = sorted({row["tissue"] for row in meta} - {""})
     return Scored(records, list(classes), tissues)
 

@@ -145,7 +145,9 @@ def test_qupath_geojson_with_a_hole_and_with_pieces(tmp_path):
     piece = [[2, 35], [6, 35], [6, 38], [2, 38]]
     features = [
         feature([[corners(labels()[0], 2)], [piece]], "neoplastic", "MultiPolygon"),
-        feature([corners(instances, 7)], "Dead", what="cell"),
+        feature([[[8, 18], [22, 18], [22, 35], [8, 35]]], "Dead", what="cell")
+        | {"nucleusGeometry": {"type": "Polygon", "coordinates": [corners(instances, 7)]}},
+        feature([[[0, 0], [50, 0], [50, 40], [0, 40]]], "Region", what="annotation"),
         feature([corners(labels()[0], 300), hole], "Inflammatory"),
     ]
     (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
@@ -254,7 +256,7 @@ def test_names_of_types(tmp_path):
     assert settings.pred.ids(np.array([[0, 7], [9, 7]]), "f").tolist() == [[0, 2], [0, 2]]
     with pytest.raises(InputError, match=r"f: unknown type 'tumour'; expected one of A, B"):
         settings.pred.id_of("tumour", "f")
-    with pytest.raises(InputError, match="holds the type 1, which does not list"):
+    with pytest.raises(InputError, match=r"holds the type 1, which classes\.toml does not list"):
         settings.pred.id_of(1, "f")
     with pytest.raises(InputError, match=r"expected types 0..2 \(A, B\), found 3"):
         settings.true.id_of(3, "f")

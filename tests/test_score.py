@@ -173,6 +173,21 @@ def test_whole_numbers_as_floats_and_large_ids_are_accepted(tmp_path):
     assert json.loads((tmp_path / "out/metrics.json").read_text())["pannuke"]["bPQ"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("zeros", [True, False])
+def test_a_tool_without_types_has_no_type_scores_also_where_it_finds_nothing(tmp_path, zeros):
+    true = stack(tmp_path / "t.npz", (1, 2))
+    instances = np.stack([draw(1)[0], draw(2)[0] * 0])
+    np.savez(tmp_path / "p.npz", instances=instances, **({"types": instances * 0} if zeros else {}))
+    words = ("--mpp", 0.25, "--protocol", "cellvit", "--out", tmp_path / "out")
+    assert score(tmp_path, true, tmp_path / "p.npz", *words) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["cellvit"]["mPQ"] is None
+    types = np.stack([draw(1)[1], draw(2)[1] * 0])
+    np.savez(tmp_path / "p.npz", instances=instances, types=types)
+    assert score(tmp_path, true, tmp_path / "p.npz", *words) == 0  # typed, and found nothing in the second image
+    stored = json.loads((tmp_path / "out/metrics.json").read_text())["cellvit"]
+    assert stored["mPQ"] == pytest.approx(0.5, abs=1e-5) and stored["bPQ"] == pytest.approx(0.5, abs=1e-5)
+
+
 def test_mpp_is_compulsory_and_must_agree(tmp_path, capsys):
     true, pred = stack(tmp_path / "t.npz", (1,)), stack(tmp_path / "p.npz", (1,), mpp=np.array(0.5))
     assert score(tmp_path, true, true) == 2 and "--mpp is missing" in capsys.readouterr().err

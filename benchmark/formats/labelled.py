@@ -20,6 +20,27 @@ class Labelled:
     instances: np.ndarray
     types: np.ndarray | None = None
 
+    @property
+    def typed(self) -> bool | None:
+        """Whether its nuclei have types; None for a file without nuclei, which does not tell."""
+        if not self.instances.any():
+            return None
+        return self.types is not None
+
+
+def told(flags: list[bool | None], some: bool) -> list[bool]:
+    """Flags of a whole collection with None resolved.
+
+    Args:
+        flags: `Labelled.typed` of each image. some: whether any nucleus of them all has a type above 0.
+
+    Where nuclei exist and none has a type, nothing is typed, whatever the files declare; an image without nuclei is as
+    typed as the others.
+    """
+    if not some and any(flag is not None for flag in flags):
+        return [False] * len(flags)
+    return [True if flag is None else flag for flag in flags]
+
 
 def from_maps(instances, types, names, where: str) -> Labelled:
     """Check an instance map and its type map.

@@ -15,6 +15,7 @@ from benchmark.errors import InputError
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
 
+DETECTED = ("detection", "cell")  # QuPath's kinds of object; its annotations are regions where these exist
 Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices
 
 
@@ -92,13 +93,20 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
         features = content.get("features", [content] if content.get("type") == "Feature" else None)
     if not isinstance(features, list):
         raise InputError(f"{path}: expected GeoJSON features or HoVer-Net's `nuc`, found neither.")
+    kinds = [_properties(feature).get("objectType") for feature in features]
+    detected = any(kind in DETECTED for kind in kinds)
+    regions = sum(kind == "annotation" for kind in kinds) if detected else 0
+    if regions:
+        print(f"{path}: {regions} annotations are left out, since it holds detections", file=sys.stderr)
     for n, feature in enumerate(features):
+        if detected and kinds[n] == "annotation":
+            continue
         where = f"{path} feature {n}"
-        geometry = feature.get("geometry") if isinstance(feature, dict) else None
+        geometry = (feature.get("nucleusGeometry") or feature.get("geometry")) if isinstance(feature, dict) else None
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if kind not in ("Polygon", "MultiPolygon"):
             raise InputError(f"{where}: expected a Polygon or MultiPolygon, found {kind}; export outlines.")
-        properties = feature.get("properties") or {}
+        properties = _properties(feature)
         polygons = geometry.get("coordinates")
         polygons = [polygons] if kind == "Polygon" else polygons
         if not isinstance(polygons, list) or not all(isinstance(p, list) for p in polygons):
@@ -109,6 +117,11 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
             yield from (([*rings], name, "centres") for rings in pieces)  # CellViT: a feature per class
         else:
             yield [ring for rings in pieces for ring in rings], name, "corners"
+
+
+def _properties(feature) -> dict:
+    found = feature.get("properties") if isinstance(feature, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _class_of(properties: dict, where: str) -> str | None:
