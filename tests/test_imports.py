@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "benchmark.data.nuclei": set(),
     "benchmark.data": {"benchmark.registry", "benchmark.errors", "benchmark.files", "benchmark.progress"},
     "benchmark.postproc": {"benchmark.data.nuclei"},
+    "benchmark.formats": {"benchmark.data", "benchmark.errors", "benchmark.files"},
     "benchmark.layers": {"benchmark.ops", "benchmark.errors"},
     "benchmark.methods": {
         "benchmark.registry",
