@@ -52,37 +52,19 @@ def curve(
     Raises:
         ValueError: unknown `by`, bandwidth not positive, level outside (0, 1), records of an older version.
     """
-    if by not in ("d_um", "neighbour_um"):
-        raise ValueError(f"by is '{by}', expected 'd_um' or 'neighbour_um'")
-    if not bandwidth > 0 or not 0 < level < 1:
-        raise ValueError(
-            f"bandwidth {bandwidth} um and level {level}, expected a positive number and one inside (0, 1)"
-        )
-    nuclei = records.nuclei
-    value = column(nuclei, by).astype(np.float64)
-    true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
-    kept = np.isfinite(value) & (true | ~paired) & (border | ~nuclei["border"].to_numpy())
-    value, true, paired = value[kept], true[kept], paired[kept]
-    iou = nuclei["iou"].to_numpy()[kept]
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, expected a number inside (0, 1)")
     if grid is None:
-        ends = np.quantile(value[true], [0.02, 0.98]) if true.any() else (0, 0)
-        grid = np.linspace(*ends, 40) if true.any() else []
+        grid = default_grid([records], by)
     grid = np.asarray(grid, np.float64)
-    cluster, n_clusters = _clusters(records)
-    cluster = cluster[np.searchsorted(records.images["image"], nuclei["image"].to_numpy()[kept])]
-    counts = np.stack([true & paired, ~true, true & ~paired]).astype(np.float64)
-    parts = np.concatenate([counts, (iou * counts[0])[None]])  # tp, fp, fn, sum of IoU
-    sums = np.zeros((n_clusters, 4, len(grid)))
-    for i, x in enumerate(grid):
-        weight = parts * np.exp(-0.5 * ((value - x) / bandwidth) ** 2)
-        for k in range(4):
-            sums[:, k, i] = np.bincount(cluster, weights=weight[k], minlength=n_clusters)
-    out = _scores(sums.sum(0))
+    names, sums = cluster_sums(records, by, grid, bandwidth=bandwidth, border=border)
+    n_clusters = len(names)
+    out = curve_scores(sums.sum(0))
     drawn = {}
     if resamples and n_clusters:
         random = np.random.default_rng(seed)
         draws = random.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), resamples)
-        drawn = _scores(np.tensordot(draws, sums, 1).transpose(1, 0, 2))
+        drawn = curve_scores(np.tensordot(draws, sums, 1).transpose(1, 0, 2))
     tails = [(1 - level) / 2, (1 + level) / 2]
     for name in ("PQ", "recall"):
         low, high = _quantiles(drawn[name], tails) if drawn else np.full((2, len(grid)), np.nan)
@@ -90,7 +72,44 @@ def curve(
     return pd.DataFrame({"x": grid, **out})
 
 
-def _scores(sums: np.ndarray) -> dict[str, np.ndarray]:
+def default_grid(many: list[Records], by: str, points: int = 40) -> np.ndarray:
+    """Points from the 2 % to the 98 % quantile of the true nuclei of all records; empty without any."""
+    true = [r.nuclei.loc[(r.nuclei["side"] == "true").to_numpy()] for r in many]
+    values = np.concatenate([np.zeros(0), *(column(nuclei, by).astype(np.float64) for nuclei in true)])
+    values = values[np.isfinite(values)]
+    return np.linspace(*np.quantile(values, [0.02, 0.98]), points) if len(values) else np.zeros(0)
+
+
+def cluster_sums(
+    records: Records, by: str, grid: np.ndarray, *, bandwidth: float = BANDWIDTH, border: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(names of the clusters, float64 (clusters, 4, len(grid)): weighted sums of tp, fp, fn and IoU); see `curve`.
+
+    Sums of several runs may be added cluster by cluster; the same draws for two methods make their difference paired.
+    """
+    if by not in ("d_um", "neighbour_um"):
+        raise ValueError(f"by is '{by}', expected 'd_um' or 'neighbour_um'")
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth is {bandwidth} um, expected a positive number")
+    nuclei = records.nuclei
+    value = column(nuclei, by).astype(np.float64)
+    true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
+    kept = np.isfinite(value) & (true | ~paired) & (border | ~nuclei["border"].to_numpy())
+    value, true, paired = value[kept], true[kept], paired[kept]
+    iou = nuclei["iou"].to_numpy()[kept]
+    names, cluster = _clusters(records)
+    cluster = cluster[np.searchsorted(records.images["image"], nuclei["image"].to_numpy()[kept])]
+    counts = np.stack([true & paired, ~true, true & ~paired]).astype(np.float64)
+    parts = np.concatenate([counts, (iou * counts[0])[None]])  # tp, fp, fn, sum of IoU
+    sums = np.zeros((len(names), 4, len(grid)))
+    for i, x in enumerate(grid):
+        weight = parts * np.exp(-0.5 * ((value - x) / bandwidth) ** 2)
+        for k in range(4):
+            sums[:, k, i] = np.bincount(cluster, weights=weight[k], minlength=len(names))
+    return names, sums
+
+
+def curve_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
     """From (4, ...) sums of tp, fp, fn, IoU."""
     tp, fp, fn, iou = sums
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -108,9 +127,9 @@ def _quantiles(values: np.ndarray, at: list[float]) -> np.ndarray:
     return out
 
 
-def _clusters(records: Records) -> tuple[np.ndarray, int]:
-    """(cluster of each image, number of clusters): its source, or the image itself where the source is not known."""
+def _clusters(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """(names, cluster of each image): its source, or the image itself where the source is not known."""
     source = records.images["source"].astype(str).to_numpy()
     name = np.where(source != "", "s" + source, "i" + records.images["image"].astype(str).to_numpy())
     names, cluster = np.unique(name.astype(str), return_inverse=True)
-    return cluster, len(names)
+    return names, cluster
