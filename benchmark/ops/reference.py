@@ -15,7 +15,8 @@ def forward(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weight
     queries, points = locations.shape[1], locations.shape[4]
     dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
     # NaN and far coordinates have no integer: bring them just outside, where every sample is zero
-    grids = torch.where((locations > -2) & (locations < 3), 2 * locations.to(dtype) - 1, -5.0)
+    near = (locations > -2) & (locations < 3)
+    grids = (2 * locations.to(dtype) - 1).masked_fill(~near, -5.0)
     samples = []
     for level, part in enumerate(value.to(dtype).split([h * w for h, w in shapes], 1)):
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, *shapes[level])

@@ -5,10 +5,12 @@
    sums inside it is fixed, so the bits do not depend on the number of threads. Vectors are 64 bytes everywhere;
    the compiler splits them where registers are shorter. */
 
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #ifdef DOUBLE
 #define REAL double
@@ -281,9 +283,23 @@ static void part(void *job) { work(job); }
 /* GOMP_parallel of the OpenMP runtime that PyTorch itself uses, or NULL. */
 typedef void (*Team)(void (*)(void *), void *, unsigned, unsigned);
 
+/* Ask for large pages under what is written for the first time: faulting in small ones can cost more than the sums. */
+static void prepare(void *memory, int64_t reals) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 65536, begin = ((uintptr_t)memory + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)memory + sizeof(REAL) * (uintptr_t)reals) & ~(page - 1);
+    if (memory && end > begin && end - begin >= 4 << 20) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)reals;
+#endif
+}
+
 /* Returns 0, or 1 when memory ran out. */
 int ms_deform_attn(const Problem *problem, int is_backward, int threads, Team team) {
     const int64_t runs = is_backward ? 1 : (problem->queries + problem->run - 1) / problem->run;
+    const int64_t bags = problem->batch * problem->queries * problem->heads;
+    prepare(problem->output, bags * problem->channels);
+    prepare(problem->grad_table, problem->batch * problem->length * problem->heads * problem->channels);
     Job job = {problem, problem->batch * problem->heads * runs, 0, is_backward};
     if (threads > job.units) threads = (int)job.units;
     if (threads <= 1) {
