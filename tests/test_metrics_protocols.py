@@ -7,6 +7,8 @@ from benchmark.metrics.aggregate import AGGREGATIONS, Scores, over_folds
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.report.tables import write
+from tests.report_runs import MAIN, make_run, read_csv
 from tests.test_metrics_records import CLASSES, EMPTY, HALF, TRUE, four, squares
 
 IOU = 240 / 256
@@ -167,3 +169,25 @@ def test_folds_averaged_and_pooled():
     assert pooled["pooled/bPQ"] == pytest.approx((6 + 1 + IOU) / (8 + 1 / 2 + 4 / 2))
     with pytest.raises(ValueError, match="no records"):
         Records.join([])
+
+
+def test_table_of_all_protocols_and_averagings(tmp_path):
+    four(tissue=["Breast", "Breast", "Colon_x", "Colon_x"]).save(tmp_path / "stored")
+    for fold in (1, 2):
+        make_run(tmp_path / "results", tmp_path / "stored", fold=fold)
+    text = write(tmp_path / "results", tmp_path / "out", protocol="all")
+    blocks = text[text.index("every protocol and averaging") :].split("**")
+    assert "bPQ, folds averaged" in text and "mPQ, folds pooled" in text and len(blocks) > 4
+    rows = read_csv(tmp_path / "out" / MAIN / "averagings.csv")
+    value = {(r["protocol"], r["metric"], r["folds"], r["averaging"]): r["value"] for r in rows}
+    assert {p for p, *_ in value} == set(PROTOCOLS)
+    half = (1 + IOU) / 3
+    for join in ("averaged", "pooled"):
+        assert float(value["clean", "bPQ", join, "image_mean"]) == pytest.approx((1 + half + 0) / 3)
+        assert float(value["cellvit", "bPQ", join, "image_mean"]) == pytest.approx((1 + half) / 2, abs=2e-6)
+        assert float(value["clean", "bPQ", join, "tissue_mean"]) == pytest.approx(((1 + half) / 2 + 0) / 2)
+        assert float(value["clean", "mPQ", join, "class_pooled"]) == pytest.approx((2 / 4.5 + (1 + IOU) / 3) / 2)
+    assert value["hovernet", "mPQ", "pooled", "image_mean"] == ""
+    # one protocol: no such table
+    write(tmp_path / "results", tmp_path / "one")
+    assert not (tmp_path / "one" / MAIN / "averagings.csv").exists()

@@ -52,8 +52,8 @@ def evaluate(
         names, tissues, sources: of each image; sources are slides or patients, which the bootstrap draws as one.
 
     Raises:
-        ValueError: nothing to score, an unknown protocol, lists of different lengths, duplicate names, missing mpp, maps
-            of which `match` or `check_agreement` says what is wrong with which image. Nothing is scored then.
+        ValueError: nothing to score, an unknown protocol, lists of different lengths, duplicate names, missing mpp,
+            maps of which `match` or `check_agreement` says what is wrong, with the image. Nothing is scored then.
     """
     true, pred = list(true), list(pred)
     if protocol != "all" and protocol not in PROTOCOLS:
@@ -67,7 +67,7 @@ def evaluate(
         if values is not None and len(values) != len(true):
             raise ValueError(f"{len(values)} values of {key} for {len(true)} images, expected one per image")
     matches, meta = [], []
-    for i, (one, other) in enumerate(zip(true, pred, strict=True)):
+    for i, one in enumerate(true):
         row = {"image": i, "typed": bool(getattr(one, "typed", True)) and _maps(one)[1] is not None}
         row |= {k: str(getattr(one, k, "") if v is None else v[i]) for k, v in columns.items()}
         meta.append(row)

@@ -1,10 +1,12 @@
-"""`make table`: the tables of all complete runs, and the size figure."""
+"""`make table`: the tables of all complete runs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.errors import InputError, near_miss
-from benchmark.report.breakdown import size_table, tissue_table, type_table
+from benchmark.report.averaging import averaging_table
+from benchmark.report.bins import crowding_table, size_table
+from benchmark.report.breakdown import tissue_table, type_table
 from benchmark.report.cells import caption, notes, run_list
 from benchmark.report.collect import UNREADABLE, Run, runs, skipped
 from benchmark.report.comparisons import component_table, significance_table, tuning_table
@@ -12,7 +14,6 @@ from benchmark.report.formats import Table, markdown, save, to_csv, write_file
 from benchmark.report.groups import Group, groups
 from benchmark.report.headline import cost_table, main_table
 from benchmark.report.observations import Observed, observe
-from benchmark.report.plots import size_curve
 from benchmark.report.published_table import published_table
 from benchmark.report.sizes import size_scores
 
@@ -29,7 +30,7 @@ def write(
     seeds: list[int] | None = None,
     remarks: list[str] | None = None,
 ) -> str:
-    """Write the tables (md, tex, csv) and the figure (png, pdf, csv) of every group of runs below `out`.
+    """Write the tables (md, tex, csv) of every group of runs below `out`.
 
     A group is what may be compared: one dataset, one kind of experiment, one preset; it has its own tables in
     `<out>/<dataset>/<kind>-<preset>/`. Incomplete rows carry a mark such as (2/3), missing cells are –.
@@ -37,7 +38,7 @@ def write(
     Args:
         results: folder of runs; what is damaged or foreign in it is named on stderr and left out.
         dataset, kind: only these; None takes all that are found.
-        protocol: "pannuke", "cellvit" or "all" (each in tables of its own).
+        protocol: name of a protocol, or "all": each in tables of its own, and one table of all with all averagings.
         experiment_methods: canonical names of methods that get a row even when they have no run.
         folds, seeds: those that each row should have; None expects what is found in the group.
         remarks: sentences to print below every table, such as which of its cells are stale.
@@ -86,7 +87,9 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
     told = caption(group, first, values), notes(group)
     scores = {run.folder: size_scores(run) for run in group.runs}
     rest.insert(0, cost_table(group))
-    rest.append(size_table(group, scores))
+    rest += [size_table(group, scores), crowding_table(group, scores)]
+    if len(protocols) > 1:
+        rest.append(averaging_table(group, protocols))
     for made in (significance_table, component_table, tuning_table):
         rest.append(made(group, observed[first], told[0], list(told[1])))
     return Tabled(main, [t for t in rest if t is not None], observed[first], scores)
@@ -97,8 +100,7 @@ def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
     for table in (*tabled.main, *tabled.rest):
         save(table, folder)
     write_file(folder / "runs.csv", to_csv(run_list(group)).encode())
-    size_curve(group, tabled.scores, folder)
-    printed = [t for t in tabled.rest if t.name == "cost"]
+    printed = [t for t in tabled.rest if t.name in ("cost", "averagings")]
     # of the published figures the first averaging only; the file has all
     printed += [replace(t, blocks=t.blocks[:1]) for t in tabled.rest if t.name.startswith("published")]
     return "\n".join(markdown(t) for t in (*tabled.main, *printed))
