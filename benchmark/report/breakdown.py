@@ -1,10 +1,8 @@
-"""Tables per tissue, per type and per nucleus size: a group of runs and their scores in, cells out."""
+"""Tables per tissue and per type: a group of runs and their scores in, cells out."""
 
-from benchmark.report.cells import caption, columns, extent, notes, record, score_of
+from benchmark.report.cells import caption, columns, notes, record, score_of
 from benchmark.report.formats import Block, Table
 from benchmark.report.groups import Group
-from benchmark.report.sizes import TABLE_EDGES, bin_names, bounds, scores_of
-from benchmark.report.stats import summarise
 
 
 def tissue_table(group: Group, protocol: str, values: dict) -> Table | None:
@@ -47,63 +45,3 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
             table.blocks.append(Block(cells, title=metric))
             table.records += records
     return table
-
-
-def size_table(group: Group, scores: dict) -> Table | None:
-    """PQ and recall, size bins × methods, pooled over each run's images; None when no run has records."""
-    per_row = {id(row): [s.table for s in scores_of(row, scores)] for row in group.rows}
-    if not any(per_row.values()):
-        return None
-    title = f"Per nucleus size (equivalent diameter; binary PQ, IoU > 0.5). {group.title}: {extent(group)}"
-    table = Table("sizes", title, notes(group))
-    table.notes.insert(
-        1,
-        "Nuclei are matched once on the whole image and pooled over the images of a run; hits "
-        "and misses stand in the bin of the true nucleus, false positives in that of the predicted one.",
-    )
-    by_fold = {run.id.fold: scores[run.folder].table["n_true"] for run in group.runs if scores.get(run.folder)}
-    for metric in ("PQ", "recall"):
-        cells = [["size", "true nuclei", *(row.label for row in group.rows)]]
-        for b, (name, (low, high)) in enumerate(zip(bin_names(TABLE_EDGES), bounds(TABLE_EDGES))):
-            n_true = int(sum(counts.iloc[b] for counts in by_fold.values()))
-            line = [name, str(n_true)]
-            for row in group.rows:
-                summary = summarise((t[metric].iloc[b] for t in per_row[id(row)]), group.expected)
-                line.append(summary.text())
-                told = record(group, row) | {"d_from_um": low, "d_to_um": high, "n_true": n_true}
-                table.records.append(told | {"metric": metric} | columns(summary))
-            cells.append(line)
-        table.blocks.append(Block(cells, title=metric))
-    _ceilings(table, group, by_fold)
-    return table
-
-
-def _ceilings(table: Table, group: Group, by_fold: dict) -> None:
-    """Adds the block of what each method's decoding reaches on perfect maps; nothing when no run stored it."""
-    bins = bin_names(TABLE_EDGES)
-    stored = {id(row): [c for run in row.runs if len(c := _ceiling(run)) == len(bins)] for row in group.rows}
-    if not any(stored.values()):
-        return
-    cells = [["size", "true nuclei", *(row.label for row in group.rows)]]
-    for b, (name, (low, high)) in enumerate(zip(bins, bounds(TABLE_EDGES))):
-        n_true = int(sum(counts.iloc[b] for counts in by_fold.values()))
-        line = [name, str(n_true)]
-        for row in group.rows:
-            summary = summarise((ceiling[b] for ceiling in stored[id(row)]), group.expected)
-            line.append(summary.text())
-            told = record(group, row) | {"d_from_um": low, "d_to_um": high, "n_true": n_true}
-            table.records.append(told | {"metric": "PQ ceiling"} | columns(summary))
-        cells.append(line)
-    table.blocks.append(Block(cells, title="PQ ceiling"))
-    table.notes.insert(
-        2, "PQ ceiling: the method's decoding of perfect maps, made from the truth; no network is involved."
-    )
-
-
-def _ceiling(run) -> list:
-    """PQ of each size bin as stored by the run, [] when it stored none."""
-    stored = run.metrics.get("ceiling")
-    lines = stored.get("sizes") if isinstance(stored, dict) else None
-    lines = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
-    same = lines and lines[0].get("bin") == f"<{TABLE_EDGES[0]:g}"  # older runs had other bins
-    return [line.get("PQ") for line in lines] if same else []

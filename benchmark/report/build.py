@@ -7,16 +7,21 @@ from benchmark.progress import Progress
 from benchmark.report import figures
 from benchmark.report.cells import run_list
 from benchmark.report.collect import runs
+from benchmark.report.curves import curves
 from benchmark.report.formats import Block, Table, save, to_csv, write_file
 from benchmark.report.gallery import gallery
 from benchmark.report.groups import Group, groups
 from benchmark.report.html import Section, write_page
 from benchmark.report.panels import panels_figure
-from benchmark.report.plots import size_curve
+from benchmark.report.plots import curves_figure, gain_figure
 from benchmark.report.sentences import summary
 from benchmark.report.tables import group_tables
 
 TITLE = "Nuclei segmentation with foundation models, measured fairly"
+CURVES = {
+    "d_um": ("pq_by_size", "PQ and recall against nucleus diameter, with 95 % bands"),
+    "neighbour_um": ("pq_by_crowding", "PQ and recall against crowding, with 95 % bands"),
+}
 BROWSED = 4  # images per rule in the page; the figure has one
 RUN_COLUMNS = ("method", "fold", "seed", "commit", "hardware", "op_backend", "finished", "command")
 
@@ -68,8 +73,10 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str]) -> Sect
     lines = run_list(group)
     write_file(folder / "runs.csv", to_csv(lines).encode())
     observed = tabled.observed
-    drawn = [
-        (size_curve(group, tabled.scores, folder), "pq_by_size", "PQ against nucleus diameter", False),
+    by = {name: found for name in ("d_um", "neighbour_um") if (found := curves(group, name))}
+    drawn = [(curves_figure(group, found, folder, CURVES[name][0]), *CURVES[name], False) for name, found in by.items()]
+    drawn += [
+        (gain_figure(group, list(by.values()), folder), "gain", "Gain of the adapter by size and by crowding", False),
         (figures.tissue_dots(group, observed, folder), "tissues", "bPQ per tissue with 95 % intervals", False),
         (figures.pareto(group, observed, folder), "accuracy_cost", "Accuracy against cost, with the front", False),
         (

@@ -1,110 +1,83 @@
-"""Panoptic quality against nucleus size."""
+"""Figures of PQ and recall against nucleus size and crowding, and of the adapter's gain."""
 
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.report.curves import BY, FEW, Curves, gain, lines
 from benchmark.report.groups import Group, Row
-from benchmark.report.sizes import CURVE_EDGES, bounds, scores_of
-from benchmark.report.stats import summarise
-from benchmark.report.style import drawing, look, save
+from benchmark.report.style import COLOURS, drawing, look, save
 
-MIN_NUCLEI = 20  # bins with fewer true nuclei are noise: in the csv, not in the figure
+CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
+EVERY = 8  # grid points between two markers
 
 
-def size_curve(group: Group, scores: dict, folder: Path, name: str = "pq_by_size") -> bool:
-    """PQ against equivalent diameter (µm), one line per method; below it the number of true nuclei per bin.
+def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
+    """PQ and recall per method with bootstrap bands, and below the weight of true nuclei; False when nothing can be drawn.
 
-    A point stands at the median diameter of its bin's true nuclei; its bar is the sample standard deviation
-    over runs. False, and nothing written, when no run has a bin with MIN_NUCLEI nuclei.
-
-    Args:
-        scores: run folder -> SizeScores or None.
+    A method's runs are pooled; where the weighted number of true nuclei of a run is below FEW nothing is drawn.
     """
-    lines = [(row, _line(group, row, scores)) for row in group.rows]
-    lines = [(row, line) for row, line in lines if any(point["drawn"] for point in line)]
-    if not lines:
+    drawn = [(row, v) for row, v in lines(group, found) if (v["n"] >= FEW).sum() > 1]
+    if not drawn:
         return False
-    by_fold = {run.id.fold: scores[run.folder].curve["n_true"] for run in group.runs if scores.get(run.folder)}
-    counts = np.sum([c.to_numpy() for c in by_fold.values()], axis=0)
-    save(_draw(group, lines, counts), Path(folder) / name, [point for _, line in lines for point in line])
+    with drawing(3.9 + 0.15 * -(-len(drawn) // 3)) as figure:
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1])
+        for i, (row, values) in enumerate(drawn):
+            shown = values["n"] >= FEW
+            style = look(i) | {"markevery": (i, EVERY)}
+            for axes, metric in ((top, "PQ"), (middle, "recall")):
+                line = np.where(shown, values[metric], np.nan)
+                axes.plot(found.grid, line, label=label(group, row) if axes is top else None, **style)
+                low, high = (np.where(shown, values[f"{metric}_{end}"], np.nan) for end in ("low", "high"))
+                axes.fill_between(found.grid, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        for axes, metric in ((top, "PQ"), (middle, "recall")):
+            axes.set_ylabel(metric)
+            axes.set_ylim(bottom=0)
+        bottom.fill_between(found.grid, drawn[0][1]["n"], color="#BBBBBB", linewidth=0)
+        bottom.set_ylabel("weight")
+        bottom.set_ylim(bottom=0)
+        bottom.locator_params(axis="y", nbins=2)
+        bottom.set_xlabel(BY[found.by])
+        figure.align_ylabels([top, middle, bottom])
+        figure.legend(loc="outside upper center", ncols=min(3, len(drawn)))
+    save(figure, Path(folder) / name, [r for row, v in drawn for r in records(group, row, found, v)])
     return True
 
 
-def _line(group: Group, row: Row, scores: dict) -> list[dict]:
-    curves = [s.curve for s in scores_of(row, scores)]
-    line = []
-    for b, (low, high) in enumerate(bounds(CURVE_EDGES)):
-        pq = summarise((c["PQ"].iloc[b] for c in curves), group.expected)
-        n_true = int(sum(c["n_true"].iloc[b] for c in curves))
-        line.append(
-            {
-                "dataset": group.dataset,
-                "kind": group.kind,
-                "preset": group.scale,
-                "method": row.method,
-                "backbone": row.backbone[0],
-                "weights": row.backbone[1],
-                "d_from_um": low,
-                "d_to_um": high,
-                "d_um": summarise((c["d_um"].iloc[b] for c in curves), group.expected).mean,
-                "PQ_mean": pq.mean,
-                "PQ_sd": pq.sd,
-                "runs": pq.n,
-                "expected": pq.expected,
-                "n_true_all_runs": n_true,
-                "drawn": int(pq.n > 0 and n_true >= MIN_NUCLEI),
-            }
-        )
-    return line
+def gain_figure(group: Group, found: list[Curves], folder: Path) -> bool:
+    """PQ of the adapter minus PQ of the decoder-only arm, a panel per property; False when one is missing."""
+    named = {row.method.partition("@")[0]: row for row in reversed(group.rows) if row.runs and "," not in row.method}
+    if not all(name in named for name in CLAIM):
+        return False
+    a, b = (named[name] for name in CLAIM)
+    panels = [(curves, values) for curves in found if (values := gain(curves, a, b)) is not None]
+    panels = [(c, v) for c, v in panels if (v["n"] >= FEW).sum() > 1]
+    if not panels:
+        return False
+    with drawing(2.2) as figure:
+        grid = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        for axes, (curves, values) in zip(grid, panels):
+            line, low, high = (np.where(values["n"] >= FEW, values[k], np.nan) for k in ("PQ", "PQ_low", "PQ_high"))
+            axes.axhline(0, color="#888888", linewidth=0.8)
+            axes.plot(curves.grid, line, color=COLOURS[0])
+            axes.fill_between(curves.grid, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+            axes.set_xlabel(BY[curves.by].replace("distance to the ", ""))
+        grid[0].set_ylabel(f"Δ PQ, {a.label} − {b.label}", fontsize=6.5)
+    save(figure, Path(folder) / "gain", [r for c, v in panels for r in records(group, a, c, v, minus=b.method)])
+    return True
 
 
-def _draw(group: Group, lines: list, counts: np.ndarray):
-    drawn = [[point for point in line if point["drawn"]] for _, line in lines]
-    labels = [_label(group, row) for row, _ in lines]
-    longest = max(map(len, labels))
-    columns = min(len(lines), 3 if longest < 12 else 2 if longest < 26 else 1)
-    with drawing(2.7 + 0.15 * -(-len(lines) // columns)) as figure:
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        for i, points in enumerate(drawn):
-            top.errorbar(
-                [p["d_um"] for p in points],
-                [p["PQ_mean"] for p in points],
-                yerr=[_sd(p) for p in points],
-                label=labels[i],
-                **look(i),
-                zorder=3 + len(lines) - i,
-                elinewidth=0.7,
-                capsize=0,
-            )
-        everything = [p for points in drawn for p in points]
-        top.set_ylim(0, min(1.02, max(0.1, 1.08 * max(p["PQ_mean"] + _sd(p) for p in everything))))
-        top.set_ylabel("PQ (mean ± sd)" if any(_sd(p) for p in everything) else "PQ")
-        _bars(bottom, counts, [p["d_um"] for p in everything])
-        bottom.set_xlabel("equivalent diameter (µm)")
-        figure.align_ylabels([top, bottom])
-        figure.legend(loc="outside upper center", ncols=columns)
-    return figure
+def records(group: Group, row: Row, found: Curves, values: dict[str, np.ndarray], **extra) -> list[dict]:
+    """Csv lines: one per grid point."""
+    head = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale, "method": row.method}
+    head |= {"weights": row.backbone[1], "by": found.by, "runs": len(found.runs(row)), "expected": group.expected}
+    return [
+        head | extra | {"x_um": float(x)} | {k: float(v[i]) for k, v in values.items()} | {"drawn": int(n >= FEW)}
+        for i, (x, n) in enumerate(zip(found.grid, values["n"]))
+    ]
 
 
-def _bars(axes, counts: np.ndarray, diameters: list[float]) -> None:
-    """True nuclei per bin; the open bins end where the axis ends, beyond every drawn point."""
-    left = min(min(diameters) - 0.8, CURVE_EDGES[0] - 1.5)
-    right = max(max(diameters) + 0.8, CURVE_EDGES[-1] + 1.5)
-    edges = np.array([left, *CURVE_EDGES, right])
-    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color="#BBBBBB", edgecolor="white", linewidth=0.6)
-    axes.set_xlim(left, right)
-    axes.set_ylim(0, max(1, counts.max()) * 1.1)
-    axes.set_ylabel("nuclei")
-    axes.locator_params(axis="y", nbins=2, integer=True)
-
-
-def _sd(point: dict) -> float:
-    """Half length of the point's error bar: 0 where one run gives no spread."""
-    return point["PQ_sd"] if np.isfinite(point["PQ_sd"]) else 0.0
-
-
-def _label(group: Group, row: Row) -> str:
+def label(group: Group, row: Row) -> str:
     """The row's label, marked such as (2/3) when runs are missing."""
     done = len(row.runs)
     return row.label if done == group.expected else f"{row.label} ({done}/{group.expected})"

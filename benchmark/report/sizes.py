@@ -1,48 +1,46 @@
-"""Scores against nucleus size: each run's records in the bins of the table and of the figure."""
+"""Scores by nucleus size and by crowding: each run's records in the bins of the tables."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 
 from benchmark.report.collect import UNREADABLE, Run, skipped
 from benchmark.report.groups import Row
 
 TABLE_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.EDGES, which is imported only when records are read
-CURVE_EDGES = (4.5, 6.0, 7.5, 9.0, 10.5, 12.0, 13.5, 15.0)
+CROWDING_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.NEIGHBOUR_EDGES
 
 
 @dataclass(frozen=True)
 class SizeScores:
-    """One run's scores per size bin, pooled over its images; bins in ascending order.
+    """One run's scores per bin, pooled over its images; bins in ascending order.
 
     Attributes:
         table: `metrics.sizes.by_size` in the bins of TABLE_EDGES.
-        curve: the same in the bins of CURVE_EDGES, with d_um, the median equivalent diameter in µm of the
-            true nuclei of the bin (NaN in a bin without).
+        inner: the same without nuclei that touch the image's edge.
+        crowding: `metrics.sizes.by_crowding` in the bins of CROWDING_EDGES; None for records without distances.
     """
 
     table: pd.DataFrame
-    curve: pd.DataFrame
+    inner: pd.DataFrame
+    crowding: pd.DataFrame | None
 
 
 def size_scores(run: Run) -> SizeScores | None:
     """Scores of one run; None when its records are damaged, which is said on stderr."""
-    from benchmark.metrics.sizes import by_size
+    from benchmark.metrics.sizes import by_crowding, by_size
 
     try:
         records = run.records()
         table = by_size(records, edges=TABLE_EDGES).reset_index(drop=True)
-        curve = by_size(records, edges=CURVE_EDGES).reset_index(drop=True)
-        nuclei = records.nuclei
-        diameters = nuclei.loc[nuclei["side"].astype(str) == "true", "d_um"].to_numpy(float)
+        inner = by_size(records, edges=TABLE_EDGES, border=False).reset_index(drop=True)
+        known = "neighbour_um" in records.nuclei
+        crowding = by_crowding(records, edges=CROWDING_EDGES).reset_index(drop=True) if known else None
     except UNREADABLE as error:
         skipped(run.folder, f"its records cannot be read ({type(error).__name__}: {error})")
         return None
-    of_bin = np.digitize(diameters, CURVE_EDGES)
-    medians = [np.median(diameters[of_bin == b]) if (of_bin == b).any() else np.nan for b in range(len(curve))]
-    return SizeScores(table, curve.assign(d_um=medians))
+    return SizeScores(table, inner, crowding)
 
 
 def scores_of(row: Row, scores: dict) -> list[SizeScores]:
