@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmark.paths import REPORTS, RESULTS
 
-HELP = "Tables and the size plot from finished runs."
+HELP = "Tables from finished runs."
 EXAMPLE = "--protocol pannuke"
 
 
