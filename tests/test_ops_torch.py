@@ -100,7 +100,8 @@ def test_compiles_once_for_any_batch_and_number_of_queries():
         return ms_deform_attn(value, S, locations, weights).square().sum() / 2
 
     compiled = torch.compile(loss, fullgraph=True, backend=counter, dynamic=True)
-    for batch, queries in ((2, 5), (3, 7), (4, 11), (9, 6)):
+    # the first sizes differ from all others: equal ones are taken for the same unknown
+    for batch, queries in ((3, 5), (7, 8), (4, 11), (9, 6)):
         value, _, locations, weights = arguments(batch=batch, queries=queries, dtype=torch.float32)
         inputs = [t.requires_grad_() for t in (value, locations, weights)]
         compiled(*inputs).backward()

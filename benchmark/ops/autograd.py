@@ -7,7 +7,7 @@ The Function is kept because a call of it costs half the time of a registered op
 
 import torch
 
-from benchmark.ops.backends import default_backend, implementation
+from benchmark.ops.selection import default_backend, implementation
 
 Shapes = tuple[tuple[int, int], ...]
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmark.ops.autograd import attend
-from benchmark.ops.backends import check_backend
+from benchmark.ops.selection import check_backend
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

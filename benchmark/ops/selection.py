@@ -39,7 +39,7 @@ def default_backend(device: torch.device | str = "cpu") -> str:
     best = {"cuda": "cuda", "cpu": "cpu"}.get(device.type, "torch")
     works, why = _works(best, device)
     if not works:
-        _warn(best, why)
+        warn_once(best, why)
     return best if works else "torch"
 
 
@@ -80,7 +80,7 @@ def _cuda_usable(device: torch.device | None) -> tuple[bool, str]:
 
 
 @functools.cache
-def _warn(name: str, why: str) -> None:
+def warn_once(name: str, why: str) -> None:
     warnings.warn(
         f"deformable attention: the '{name}' backend cannot run here, the slower 'torch' backend takes over. {why}",
         RuntimeWarning,
