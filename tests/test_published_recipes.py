@@ -109,6 +109,48 @@ def test_random_sampling_is_a_shuffle():
     assert sorted(twice) == sorted([*range(10), *range(10)]), "all images once before any comes again"
 
 
+def test_augmentation_lists():
+    """Order, probabilities and strengths of the published lists; targets are made after them."""
+
+    def listed(name):
+        return [tuple(step.values()) for step in loader.augmentations(name)]
+
+    common = [
+        ("color_jitter", 0.2, 0.25, 0.25, 0.1, 0.05),
+        ("superpixels", 0.1, 0.1, 200, 128),
+        ("zoom_blur", 0.1, 1.05),
+    ]
+    elastic = ("elastic", 0.2, 25, 0.5, 15)
+    turns = ("rot90", "hflip", "vflip")
+    assert listed("cellvta") == [
+        *((name, 0.2) for name in turns),
+        ("blur", 0.2, 10),
+        ("gauss_noise", 0.5, 10),
+        *common,
+        ("random_sized_crop", 0.2, 0.5, 1.0),
+        elastic,
+    ]
+    assert listed("cellvit") == [
+        *((name, 0.5) for name in turns),
+        ("downscale", 0.15, 0.5),
+        ("blur", 0.2, 10),
+        ("gauss_noise", 0.25, 50),
+        *common,
+        ("random_sized_crop", 0.1, 0.5, 1.0),
+        elastic,
+    ]
+    *shape, (_, blurs), (_, colours) = listed("hovernet")
+    assert shape == [("affine", 0.2, 0.01, 5, 179, 0), ("hflip", 0.5), ("vflip", 0.5)]
+    assert [b["name"] for b in blurs] == ["gaussian_blur", "median_blur", "additive_noise"]
+    assert blurs[2]["deviation"] == pytest.approx(0.05 * 255)
+    assert [tuple(c.values()) for c in colours] == [
+        ("shift_hue", 8 / 180),
+        ("scale_saturation", 0.2),
+        ("shift_brightness", 26),
+        ("scale_contrast", 0.75, 1.25),
+    ]
+
+
 class Probe(Method):
     """One weight in the place of a network: notes what the loop does to it. `plan` is the method it stands for."""
 
