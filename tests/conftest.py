@@ -1,4 +1,4 @@
-"""Shared fixtures: one prepared tiny synthetic dataset and one pretrained debug backbone for the whole session."""
+"""Shared fixtures (one prepared tiny synthetic dataset for the whole session) and the report on parity at the end."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmark.paths import ROOT
+from tests import parity
 
 TINY = "synthetic@patches=6"
 
@@ -36,3 +37,11 @@ def benchmark_command(cache):
         return subprocess.CompletedProcess(line, process.returncode, out, err)
 
     return call
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line per golden of a published model that was held against ours."""
+    if parity.LINES:
+        terminalreporter.section("parity with the official implementations")
+        for line in parity.LINES:
+            terminalreporter.write_line(str(line))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import timm
 import torch.nn.functional as F
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
@@ -62,6 +63,8 @@ def build_encoder(
         raise InputError(
             f"Backbone '{name}' is a {type(vit).__name__}; expected a plain ViT (timm's VisionTransformer)."
         )
+    if type(vit.patch_embed) is not PatchEmbed or vit.pos_embed is None:
+        raise InputError(f"Backbone '{name}' has no plain patch and position embedding; expected a plain ViT.")
     if weights not in (None, "random"):
         state = _from_hub(name, row) if str(weights) == "hub" else read_file(Path(weights))
         load_weights(vit, sam.timm_keys(state) if is_sam(name) else state, f"{weights}", name)
