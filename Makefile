@@ -32,10 +32,10 @@ MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help ablation evaluate table run status test bench report prepare lint clean test-parity
+.PHONY: help ablation evaluate table run status test bench bench-metrics report prepare lint clean test-parity
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "  example: make ablation FOLDS=all SEEDS='0 1 2'"
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
@@ -70,6 +70,9 @@ test: $(READY) ## the tests (no network, no GPU)
 
 test-parity: $(READY) ## full-size models against the golden figures of the reference data
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+bench-metrics: $(READY) ## speed of the metrics as ratios, beside cellpose, stardist and torchmetrics when installed
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/metrics_speed.py $(ARGS)
 
 bench: $(READY) ## speed scripts, ratios printed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

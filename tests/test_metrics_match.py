@@ -1,5 +1,7 @@
 """The match: hand-computed images, brute force on random maps, invariants, bad input."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -224,3 +226,31 @@ def test_bad_maps(name):
 def test_bad_mpp(mpp):
     with pytest.raises(ValueError, match="expected a positive number of micrometres per pixel"):
         match(SQUARE, None, SQUARE, None, mpp=mpp)
+
+
+@pytest.mark.slow
+def test_a_slide_of_ten_thousand_pixels_in_bounded_memory():
+    """10^4 x 10^4 px, 111 000 nuclei, ids up to 2^32: measured 0.4 GiB beside the maps themselves."""
+    side, step = 10_000, 30
+    tile = blobs(0, step, 1) | blobs(1, step, 1)
+    per_row = side // step
+    ids = np.arange(1, per_row**2 + 1, dtype=np.uint32).reshape(per_row, per_row)
+    true, pred = np.zeros((side, side), np.uint32), np.zeros((side, side), np.uint32)
+    cut = per_row * step
+    true[:cut, :cut] = np.kron(ids, np.ones((step, step), np.uint32)) * np.tile(tile > 0, (per_row, per_row))
+    pred[:, 1:] = np.where(true[:, :-1] > 0, 2**32 - true[:, :-1].astype(np.int64), 0)
+    types = (true % 5 + 1).astype(np.uint8) * (true > 0)
+    tracemalloc.start()
+    found = match(true, types, pred, None, mpp=0.25)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.true) == len(found.pred) == per_row**2 and found.pred.id.max() == 2**32 - 1
+    assert found.pixels.sum() == side**2
+    assert found.true.iou[0] == pytest.approx(iou_of_shift(tile > 0))
+    assert peak < 2**30, f"{peak / 2**30:.2f} GiB"
+
+
+def iou_of_shift(mask) -> float:
+    wide = np.pad(mask, ((0, 0), (0, 1)))
+    moved = np.roll(wide, 1, axis=1)
+    return (wide & moved).sum() / (wide | moved).sum()
