@@ -138,12 +138,17 @@ class Tiles:
     @cached_property
     def counts(self) -> np.ndarray:
         table = np.zeros((len(self), self._classes), np.int64)
+        seen = None
         for i in range(len(self)):
             part, image, tile = self._place(i)
-            nuclei = self._subsets[part][image].nuclei
-            tiling = Tiling.of(*nuclei.instances.shape)
-            types = tiling.nuclei(nuclei, tiling.corners[tile]).types
-            table[i] = np.bincount(types, minlength=self._classes + 1)[1:]
+            if seen != (part, image):
+                seen, nuclei = (part, image), self._subsets[part][image].nuclei
+                tiling = Tiling.of(*nuclei.instances.shape)
+            # every pixel of the patch under a tile is hit by at least one pixel of the tile
+            ends = [tiling.source(start)[[0, -1]] for start in tiling.corners[tile]]
+            under = nuclei.instances[tuple(slice(first, last + 1) for first, last in ends)]
+            there = np.bincount(under.ravel(), minlength=len(nuclei) + 1)[1:] > 0
+            table[i] = np.bincount(nuclei.types[there], minlength=self._classes + 1)[1:]
         return table
 
 
