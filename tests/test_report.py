@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.report.build import build
 from benchmark.report.formats import Block, Table, escape, latex, markdown, to_csv
 from benchmark.report.stats import summarise
 from benchmark.report.tables import write
@@ -124,23 +125,29 @@ def test_size_table_by_hand(tmp_path, stored):
     assert "< 4 µm" in text and "4–6 µm" in text and "≥ 8 µm" in text
 
 
-def test_figure(tmp_path, stored):
-    for method in ("cellvta@small", "cellvit@small,width=64", "classical@small"):
+def test_figures(tmp_path, stored):
+    for method in ("cellvta@small", "decoder_only@small", "cellvta@small,points=8"):
         for fold in (1, 2):
-            make_run(tmp_path, stored, method, fold)
+            make_run(tmp_path / "results", stored, method, fold)
     before = {}
     for _ in range(2):
-        write(tmp_path, tmp_path / "out")
+        build(tmp_path / "results", tmp_path / "out", tmp_path / "no cache")
         files = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
         assert not before or files == before, "the same results give the same files"
         before = files
     folder = tmp_path / "out" / MAIN
-    assert (folder / "pq_by_size.png").read_bytes()[:4] == b"\x89PNG"
-    assert (folder / "pq_by_size.pdf").read_bytes()[:4] == b"%PDF"
-    rows = read_csv(folder / "pq_by_size.csv")
-    drawn = [r for r in rows if r["drawn"] == "1" and r["method"] == "cellvta@small"]
-    assert [round(float(r["d_um"]), 2) for r in drawn] == [3.39, 7.9, 15.8]
-    assert float(drawn[1]["PQ_mean"]) == pytest.approx(27 / 29, abs=1e-6)
+    figures = {p.stem for p in folder.glob("*.png")}
+    assert figures == {"pq_by_size", "pq_by_crowding", "gain", "tissues", "accuracy_cost", "components", "confusion"}
+    for stem in figures:
+        assert (folder / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (folder / f"{stem}.pdf").read_bytes()[:4] == b"%PDF"
+    rows = [r for r in read_csv(folder / "pq_by_size.csv") if r["method"] == "cellvta@small"]
+    near = min(rows, key=lambda r: abs(float(r["x_um"]) - 7.9))
+    assert float(near["PQ"]) == pytest.approx(27 / 29, abs=1e-3) and near["drawn"] == "1"
+    assert float(rows[0]["recall"]) == pytest.approx(0.5, abs=1e-3), "half of the small squares are missed"
+    assert {float(r["PQ"]) for r in read_csv(folder / "gain.csv") if r["drawn"] == "1"} == {0.0}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "No pictures" in page and "One fold and one seed" not in page
 
 
 def test_csv_and_markdown_hold_awkward_text():

@@ -27,8 +27,11 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
     make_run(tmp_path, stored, "cellvta@debug", bpq=0.4)
     make_run(tmp_path, stored, fold=2, bpq=0.9, weights="uni.bin")
     text = write(tmp_path, tmp_path / "out")
-    text = text.replace("**0.900 (1/2)**", "0.900 (1/2)").replace("<u>0.100 (1/2)</u>", "0.100 (1/2)")  # best and second
-    cells = [row[:3] for row in table_rows(text) if row[0] != "method" and " rss" not in " ".join(row)]
+    text = text.replace("**0.900 (1/2)**", "0.900 (1/2)").replace(
+        "<u>0.100 (1/2)</u>", "0.100 (1/2)"
+    )  # best and second
+    measured = "".join(part for part in text.split("\n**") if "Published figures" not in part and "Cost." not in part)
+    cells = [row[:3] for row in table_rows(measured) if row[0] != "method"]
     assert sorted(row[2] for row in cells) == ["0.100 (1/2)", "0.200", "0.300", "0.400", "0.900 (1/2)"]
     assert ["cellvta (uni.bin)", "tiny (uni.bin)", "0.900 (1/2)"] in cells
     folders = {str(p.parent.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("main-*.md")}
@@ -39,7 +42,7 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
         "synthetic/main-debug",
     }
     one = write(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", folds=[1], seeds=[0])
-    assert len(table_rows(one)) == 4 and "0.300" in one
+    assert len(table_rows(one.split("**Cost")[0])) == 2 and "0.300" in one
 
 
 def test_notes_tell_what_is_unusual(tmp_path, stored):
@@ -124,7 +127,7 @@ def test_no_value_of_a_damaged_file_is_fatal(tmp_path, stored):
 def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys):
     folder = make_run(tmp_path, stored, bpq=0.123, version=-1)
     text = write(tmp_path, tmp_path / "out", protocol="all")
-    assert "0.123" not in text and text.count("| cellvta") == len(PROTOCOLS) + 1  # and the costs
+    assert "0.123" not in text and text.count("\n| cellvta | tiny (random)") == len(PROTOCOLS) + 1  # and the costs
     expected = PROTOCOLS["pannuke"].summary(squares(), CLASSES, TISSUES)["bPQ"]
     assert read_csv(tmp_path / "out" / MAIN / "main-pannuke.csv")[0]["bPQ_mean"] == f"{expected:.10g}"
     (folder / "overlaps.parquet").unlink()
@@ -162,7 +165,7 @@ def test_no_types_and_no_tissues(tmp_path, stored):
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write(tmp_path, tmp_path / "out")
     names = {p.stem for p in (tmp_path / "out" / MAIN).iterdir()}
-    assert names == {"main-cellvit", "cost", "sizes", "runs", "pq_by_size"}
+    assert names == {"main-cellvit", "cost", "sizes", "crowding", "runs"}
 
 
 def test_groups_keep_the_experiments_order(tmp_path, stored):

@@ -13,7 +13,7 @@ EVERY = 8  # grid points between two markers
 
 
 def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
-    """PQ and recall per method with bootstrap bands, and below the weight of true nuclei; False when nothing can be drawn.
+    """PQ and recall per method with bootstrap bands, below it the weight of true nuclei; False when nothing is drawn.
 
     A method's runs are pooled; where the weighted number of true nuclei of a run is below FEW nothing is drawn.
     """
