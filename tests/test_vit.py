@@ -1,5 +1,7 @@
 """Backbones: the architecture that is asked for, weights that fit or one clear sentence."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmark.errors import InputError
-from benchmark.layers.vit import BACKBONES, GATED, available, build_backbone, features, quarters
+from benchmark.layers.vit import BACKBONES, GATED, available, build_backbone, build_encoder, features, quarters
 from tests.shared import shared
 
 
@@ -116,3 +118,29 @@ def test_gated_backbones_are_not_run_at_random(tmp_path):
     assert available("uni", tmp_path / "absent.bin")[0] is False
     (tmp_path / "uni.bin").touch()
     assert available("uni", tmp_path / "uni.bin")[0]
+
+
+def test_published_files_of_the_encoders_load(tmp_path):
+    """Segment Anything's whole model, and DINO's teacher beside its options, as HIPT published it."""
+    source = build_encoder("sam_nano").state_dict()
+    published = {f"image_encoder.{k.replace('.mlp.fc', '.mlp.lin')}": v for k, v in source.items()}
+    torch.save(published | {"mask_decoder.iou_token.weight": torch.zeros(1, 4)}, tmp_path / "sam.pth")
+    loaded = build_encoder("sam_nano", tmp_path / "sam.pth").state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in source.items())
+
+    source = build_backbone("nano").state_dict()
+    teacher = {f"module.backbone.{k}": v for k, v in source.items()} | {"module.head.mlp.0.weight": torch.zeros(2, 32)}
+    state = {"student": {}, "teacher": teacher, "epoch": 3, "args": argparse.Namespace(arch="vit_small")}
+    torch.save(state, tmp_path / "dino.pth")
+    loaded = build_backbone("nano", tmp_path / "dino.pth").state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in source.items())
+
+
+def test_depth_in_quarters():
+    vit = build_backbone("nano")
+    assert quarters(vit) == [1, 2, 3, 4]
+    vit.blocks = nn.Sequential(*[nn.Identity()] * 27)
+    assert quarters(vit) == [7, 14, 21, 27], "blocks with which each quarter is reached"
+    vit.blocks = vit.blocks[:3]
+    with pytest.raises(InputError, match="depth of the backbone is 3 blocks; expected at least 4"):
+        quarters(vit)
