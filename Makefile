@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 PROTOCOL KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest)
+# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -32,7 +32,11 @@ MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help ablation evaluate table run status test bench bench-metrics report prepare lint clean test-parity
+SHOWN = $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') \
+	$(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
+
+.PHONY: help ablation evaluate table run status test bench bench-metrics report predict reference prepare lint clean \
+	test-parity
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,10 +58,20 @@ evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=ce
 		$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(FOLD),--fold '$(FOLD)') $(if $(DEVICE),--device '$(DEVICE)') \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
-table: $(READY) ## write the tables and the size plot from finished runs, print the main one
-	@$(RUN) table $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol $(PROTOCOL))
+table: $(READY) ## write the tables from finished runs, print the main ones [FORMAT=csv] [PROTOCOL=all]
+	@$(RUN) table $(SHOWN) $(if $(FORMAT),--format '$(FORMAT)')
 
-report: table ## the same as table
+report: $(READY) ## tables, figures and a self-contained page reports/index.html from finished runs
+	@$(RUN) report $(SHOWN)
+
+predict: $(READY) ## nuclei in images of your own: WEIGHTS=model.pth IMAGES=tiles/ OUT=found/ [METHOD=...] [MPP=0.25]
+	@$(if $(and $(IMAGES),$(OUT)),,echo "error: IMAGES or OUT is missing; for example: make predict WEIGHTS=model.pth IMAGES=tiles OUT=found" >&2; exit 2)
+	@$(RUN) predict $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(METHOD),--method '$(METHOD)') --images '$(IMAGES)' \
+		--out '$(OUT)' $(if $(MPP),--mpp '$(MPP)') $(if $(DEVICE),--device '$(DEVICE)')
+
+reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results
+	@$(RUN) report --dataset synthetic
+	@$(RUN) reference
 
 status: $(READY) ## the state of every cell, and why
 	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)

@@ -99,3 +99,21 @@ def written_tables(options, made) -> str:
         seeds=sorted({c.seed for c in made}),
         remarks=stale,
     )
+
+
+def expected_methods(experiment: str) -> list[str]:
+    """Canonical names at `small` of an experiment's methods, which get a row in tables even without a run.
+
+    The names at full scale depend on the method, so they are left to what ran.
+    """
+    from benchmark.config import load
+
+    return [_canonical(m) for m in load(experiment).methods]
+
+
+def _canonical(method: str) -> str:
+    if "=" not in method:
+        return method if "@" in method else f"{method}@small"
+    from benchmark.registry import parse  # imports the methods, and torch with them
+
+    return str(parse(method, "small"))

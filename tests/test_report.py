@@ -1,5 +1,7 @@
 """Tables and the first figure, from run folders made here: arithmetic and file contents."""
 
+import csv
+import io
 import math
 import os
 import re
@@ -148,6 +150,15 @@ def test_figures(tmp_path, stored):
     assert {float(r["PQ"]) for r in read_csv(folder / "gain.csv") if r["drawn"] == "1"} == {0.0}
     page = (tmp_path / "out" / "index.html").read_text()
     assert "No pictures" in page and "One fold and one seed" not in page
+
+
+def test_csv_for_pipes(tmp_path, stored):
+    for dataset in ("synthetic", "pannuke"):
+        make_run(tmp_path, stored, dataset=dataset, bpq=0.25)
+    text = write(tmp_path, tmp_path / "out", form="csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(r["dataset"], r["bPQ_mean"]) for r in rows] == [("pannuke", "0.25"), ("synthetic", "0.25")]
+    assert r"\begin{table}" in write(tmp_path, tmp_path / "out", form="tex")
 
 
 def test_csv_and_markdown_hold_awkward_text():

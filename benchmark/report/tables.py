@@ -10,7 +10,7 @@ from benchmark.report.breakdown import tissue_table, type_table
 from benchmark.report.cells import caption, notes, run_list
 from benchmark.report.collect import UNREADABLE, Run, runs, skipped
 from benchmark.report.comparisons import component_table, significance_table, tuning_table
-from benchmark.report.formats import Table, markdown, save, to_csv, write_file
+from benchmark.report.formats import Table, latex, markdown, save, to_csv, write_file
 from benchmark.report.groups import Group, groups
 from benchmark.report.headline import cost_table, main_table
 from benchmark.report.observations import Observed, observe
@@ -29,6 +29,7 @@ def write(
     folds: list[int] | None = None,
     seeds: list[int] | None = None,
     remarks: list[str] | None = None,
+    form: str = "md",
 ) -> str:
     """Write the tables (md, tex, csv) of every group of runs below `out`.
 
@@ -42,9 +43,10 @@ def write(
         experiment_methods: canonical names of methods that get a row even when they have no run.
         folds, seeds: those that each row should have; None expects what is found in the group.
         remarks: sentences to print below every table, such as which of its cells are stale.
+        form: "md", "tex" or "csv": of what is returned; the files are written in all three.
 
     Returns:
-        The main and cost tables as Markdown.
+        The main and cost tables; as csv the lines of the main tables alone, one header above all.
 
     Raises:
         InputError: unknown protocol, `results` is a file, or `out` cannot be written.
@@ -60,7 +62,10 @@ def write(
         group.remarks = list(remarks or [])
     if not found:
         return f"No complete runs in {results}; `make ablation` makes some.\n"
-    return "\n".join(_write_group(group, Path(out) / group.folder, names) for group in found)
+    printed = [_write_group(group, Path(out) / group.folder, names) for group in found]
+    if form == "csv":
+        return to_csv([r for tables in printed for t in tables if t.name.startswith("main-") for r in t.records])
+    return "\n".join({"md": markdown, "tex": latex}[form](t) for tables in printed for t in tables)
 
 
 @dataclass
@@ -95,7 +100,8 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
     return Tabled(main, [t for t in rest if t is not None], observed[first], scores)
 
 
-def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
+def _write_group(group: Group, folder: Path, protocols: list[str]) -> list[Table]:
+    """Write the tables of a group and return those to print."""
     tabled = group_tables(group, protocols)
     for table in (*tabled.main, *tabled.rest):
         save(table, folder)
@@ -103,7 +109,7 @@ def _write_group(group: Group, folder: Path, protocols: list[str]) -> str:
     printed = [t for t in tabled.rest if t.name in ("cost", "averagings")]
     # of the published figures the first averaging only; the file has all
     printed += [replace(t, blocks=t.blocks[:1]) for t in tabled.rest if t.name.startswith("published")]
-    return "\n".join(markdown(t) for t in (*tabled.main, *printed))
+    return [*tabled.main, *printed]
 
 
 def protocol_values(run: Run, protocol: str) -> dict:
