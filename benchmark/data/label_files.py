@@ -8,6 +8,7 @@ import numpy as np
 import scipy.io
 import tifffile
 from PIL import Image
+from scipy.io.matlab import MatReadError
 
 from benchmark.data import archive, checks
 from benchmark.data.archive import Member, Rows
@@ -25,7 +26,7 @@ _ERRORS = (
     MemoryError,
     struct.error,
 )
-_ERRORS += (tifffile.TiffFileError, Image.DecompressionBombError)
+_ERRORS += (tifffile.TiffFileError, Image.DecompressionBombError, MatReadError)
 
 
 @dataclass(frozen=True)
