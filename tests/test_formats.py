@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 from skimage.measure import find_contours
 
+from benchmark.data import label_files
 from benchmark.errors import InputError
 from benchmark.formats.collection import collection
 from benchmark.formats.polygons import paint
@@ -108,6 +109,13 @@ def test_hovernet_mat_with_types_in_any_order(tmp_path):
     same(only(tmp_path / "b.mat"), instances, types)
     scipy.io.savemat(tmp_path / "c.mat", {"inst_map": instances, "type_map": types.astype(float)})
     same(only(tmp_path / "c.mat"), instances, types)
+
+
+def test_a_truncated_mat_is_named_by_both_readers(tmp_path):
+    (tmp_path / "a.mat").write_bytes(b"no")
+    for read_it in (lambda: only(tmp_path / "a.mat"), lambda: label_files.labels(tmp_path / "a.mat", SHAPE, CLASSES)):
+        with pytest.raises(InputError, match=r"a\.mat cannot be read"):
+            read_it()
 
 
 def corners(instances, k) -> list:

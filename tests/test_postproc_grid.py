@@ -2,16 +2,22 @@
 
 import json
 import pickle
+import re
+import shlex
+import subprocess
+import sys
 import zipfile
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from benchmark import decode_grid, predictions, registry
-from benchmark.cli import main
+from benchmark.cli import main, parser
 from benchmark.commands.postprocess import settings
 from benchmark.data.nuclei import Nuclei
 from benchmark.errors import InputError
+from benchmark.paths import ROOT
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
 from benchmark.stored_maps import StoredMaps, drop, writing
 
@@ -86,6 +92,12 @@ def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
         assert records.images["image_id"].tolist() == [f"i{i}" for i in range(5)]
     small = [int((r.nuclei.query("side == 'true'")["match"] > 0).sum()) for r in found]
     assert small[2] > small[0]  # with less opening and a wider edge the discs of 2 px radius are found
+
+
+def test_workers_do_not_import_torch():
+    code = "import sys, benchmark.decode_grid, benchmark.data.subset; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_maps_of_other_images_or_methods_are_refused(tmp_path):
@@ -173,3 +185,15 @@ def test_predictions_are_written_whole_and_small(tmp_path):
     with pytest.raises(ValueError, match="expected one shape"):
         predictions.write(tmp_path / "q.npz", [packed[0], predictions.Packed.of(truths[0].crop(0, 0, 9, 9))])
     assert {p.name for p in tmp_path.iterdir()} == {"p.npz", "none.npz"}
+
+
+def test_the_page_lists_every_setting():
+    text = (ROOT / "docs/postprocess.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert listed and set(listed) == {f.name for f in fields(HVSettings)}
+    (command,) = re.findall(r"^python -m benchmark (.*)$", text, re.MULTILINE)
+    assert parser().parse_args(shlex.split(command)).command == "postprocess"
+    truth, maps = image(0)
+    found = {"np_map": maps["np"], "hv": maps["hv"], "tp": maps["tp"]}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], found)
+    assert len(found["nuclei"]) == len(found["shapes"].area) <= len(truth)
