@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmark.errors import InputError
 from benchmark.layers.vit import BACKBONES, GATED, available, build_backbone, build_encoder, features, quarters
+from benchmark.paths import ROOT
 from tests.shared import shared
 
 
@@ -110,11 +111,14 @@ def test_unknown_names():
         build_backbone("resnet18")
 
 
-def test_gated_backbones_are_not_run_at_random(tmp_path):
-    assert "uni" in GATED and set(GATED) <= set(BACKBONES)
-    usable, reason = available("uni", None)
-    assert not usable and "gated" in reason
-    assert available("tiny", None) == (True, "")
+def test_backbones_with_published_weights_are_not_run_at_random_unasked(tmp_path):
+    assert {"uni", "virchow2"} <= GATED <= set(BACKBONES)
+    for name, row in BACKBONES.items():
+        usable, reason = available(name, None)
+        assert usable is ("licence" not in row) and ("gated" in reason) is (name in GATED)
+        assert ("'hub'" in reason) is ("hub" in row)
+        assert available(name, "random") == (True, "")
+    assert "local file" in available("vit256", None)[1]
     assert available("uni", tmp_path / "absent.bin")[0] is False
     (tmp_path / "uni.bin").touch()
     assert available("uni", tmp_path / "uni.bin")[0]
@@ -144,3 +148,12 @@ def test_depth_in_quarters():
     vit.blocks = vit.blocks[:3]
     with pytest.raises(InputError, match="depth of the backbone is 3 blocks; expected at least 4"):
         quarters(vit)
+
+
+def test_the_page_on_backbones_names_all_of_them():
+    rows = [line for line in (ROOT / "docs" / "backbones.md").read_text().splitlines() if line.startswith("| `")]
+    for name, row in BACKBONES.items():
+        (line,) = (text for text in rows if f"`{name}`" in text.split("|")[1])
+        assert row.get("licence", "").removesuffix(", gated") in line and ("gated" in line) is (name in GATED)
+        half = "mean" not in row
+        assert ("0.5 / 0.5" in line) is half, "normalisation"

@@ -72,9 +72,15 @@ def build_encoder(
 
 
 def available(name: str, weights: str | Path | None) -> tuple[bool, str]:
-    """(whether this backbone can be had with these weights, why not); gated ones are not run at random."""
+    """(whether this backbone can be had with these weights, why not).
+
+    Where weights are published, none given is no choice: such a backbone is run at random only when asked to.
+    """
     if weights is None and name in GATED:
         return False, f"the weights of '{name}' are gated: pass a local file, or 'hub' with granted access"
+    if weights is None and "licence" in BACKBONES.get(name, {}):
+        hub = " 'hub'," if "hub" in BACKBONES[name] else ""
+        return False, f"no weights given for '{name}': pass{hub} a local file, or 'random'"
     if weights in (None, "random"):
         return True, ""
     if str(weights) == "hub":
