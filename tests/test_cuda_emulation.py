@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 1e-3}
 COMMITTED = sorted({k.split("/")[0] for k in np.load(GOLDEN / "op_cases.npz").files})
-ALL = sorted(p.stem for p in (SHARED / "golden/op").glob("*.npz"))
+OTHERS = sorted({p.stem for p in (SHARED / "golden/op").glob("*.npz")} - set(COMMITTED))
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +62,11 @@ def test_equals_official_op(name, dtype):
     check_golden(case, dtype, Emulated(seed=7))
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_equals_official_op_in_all_cases(name):
+@pytest.mark.parametrize("name", OTHERS)
+def test_equals_official_op_in_other_cases(name):
     case = dict(np.load(shared(f"golden/op/{name}.npz")))
-    wide = case["value"].shape[3] in (8, 64)  # the other widths in two dtypes only: each is a compilation
-    for dtype in TOLERANCE if wide else (torch.float32, torch.bfloat16):
+    # a width is a compilation for each dtype: all four for the common one only
+    for dtype in TOLERANCE if case["value"].shape[3] == 8 else (torch.float32, torch.bfloat16):
         check_golden(case, dtype, Emulated(seed=7))
 
 
@@ -99,7 +99,7 @@ def check_reference(machines: list[Emulated], grad_output, value, shapes, locati
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other))
 
 
-@pytest.mark.parametrize("channels", [7, 33, 96, 256, 1025])
+@pytest.mark.parametrize("channels", [7, 96, 1025])
 def test_widths(channels):
     """Idle lanes, several items per lane, several slabs."""
     check_reference([Emulated(), Emulated(seed=1)], *problem(channels, queries=9))
@@ -183,9 +183,8 @@ def test_not_numbers_stay_where_they_are():
 
 
 def test_host_knows_the_source_constants():
-    rng = np.random.default_rng(0)
-    layouts = [Layout(torch.float32, 64, 4), Layout(torch.bfloat16, 64, 8), Layout(torch.float64, 64, 2)]
-    layouts += [Layout(torch.float32, 1025, 1), Layout(torch.float32, int(rng.integers(1, 300)), 1)]
+    layouts = [Layout(torch.float32, 64, 4), Layout(torch.bfloat16, 64, 8), Layout(torch.float64, 8, 2)]
+    layouts += [Layout(torch.float32, channels, 1) for channels in (7, 1025)]
     for layout in layouts:
         expected = [layout.lanes, layout.items, layout.slabs, layout.pitch, layout.range, layout.values_threads]
         assert list(constants(layout).values()) == [*expected, ctypes.sizeof(Levels)]
@@ -196,7 +195,7 @@ def test_host_knows_the_source_constants():
     [
         ("__syncwarp();", "", 0),
         ("__syncthreads();", "", 1),
-        ("place.held >> c & 1 && ", "", 0),
+        ("sample.held >> c & 1 ? across", "true ? across", 0),
         ("warps * PLACES)", "warps * PLACES + 4)", 0),
     ],
 )

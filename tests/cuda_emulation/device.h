@@ -25,8 +25,6 @@
 
 struct double2 { alignas(16) double x; double y; };
 struct float4 { alignas(16) float x; float y, z, w; };
-inline double2 make_double2(double x, double y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 using std::floor;
 using std::fma;
 
@@ -263,6 +261,12 @@ inline unsigned short float_to_half(float f) {
     unsigned short bits;
     std::memcpy(&bits, &h, 2);
     return bits;
+}
+
+template <typename Words>
+void store_global(void* to, const Words& words) {
+    if (reinterpret_cast<uintptr_t>(to) % 16) emulation::fail("16 bytes at an address that is no multiple of 16");
+    std::memcpy(to, &words, 16);
 }
 
 template <typename T>

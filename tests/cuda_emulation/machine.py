@@ -16,7 +16,7 @@ CONSTANTS = ["LANES", "ITEMS", "SLABS", "PITCH", "RANGE", "THREADS", "sizeof(Lev
 
 
 @cache
-def library(layout: Layout, sanitize: bool = False, change: tuple[str, str, int] | None = None) -> ctypes.CDLL:
+def library(layout: Layout, sanitize: bool, change: tuple[str, str, int] | None) -> ctypes.CDLL:
     """All kernels of one variant as host functions `launch_<kernel>`.
 
     Args:
@@ -39,7 +39,7 @@ def library(layout: Layout, sanitize: bool = False, change: tuple[str, str, int]
     text = "\n".join(['#include "device.h"', text, *launchers, f'extern "C" const int constants[] = {{{table}}};'])
     build = Path(_folder().name) / f"{abs(hash((layout, sanitize, change)))}.so"
     options = [f"-D{name}={number}" for name, number in layout.definitions.items()]
-    options += ["-fsanitize=address", "-g1", "-O1"] if sanitize else ["-O1"]
+    options += ["-fsanitize=address", "-O0"] if sanitize else ["-O0"]
     command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", f"-I{FOLDER}", *options, "-x", "c++", "-", "-o", build]
     done = subprocess.run(command, input=text, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[:4000]
@@ -48,7 +48,7 @@ def library(layout: Layout, sanitize: bool = False, change: tuple[str, str, int]
 
 def constants(layout: Layout) -> dict[str, int]:
     """What the compiler made of the source's constants."""
-    return dict(zip(CONSTANTS, (ctypes.c_int * len(CONSTANTS)).in_dll(library(layout), "constants")))
+    return dict(zip(CONSTANTS, (ctypes.c_int * len(CONSTANTS)).in_dll(library(layout, False, None), "constants")))
 
 
 def address_sanitizer() -> str | None:

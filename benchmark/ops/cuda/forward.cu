@@ -100,10 +100,10 @@ __device__ __forceinline__ void forward(const Value* __restrict__ value, const S
         Value *__restrict__ out, const __grid_constant__ Levels levels, i64 batch, int heads, i64 queries, int points, \
         i64 tile_queries
 
-extern "C" __global__ void __launch_bounds__(256, 3) forward_global(ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(256, ITEMS > 1 ? 2 : 3) forward_global(ARGUMENTS) {
     forward<false>(value, locations, weights, out, levels, batch, heads, queries, points, tile_queries);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3) forward_tile(ARGUMENTS) {
+extern "C" __global__ void __launch_bounds__(256, ITEMS > 1 ? 2 : 3) forward_tile(ARGUMENTS) {
     forward<true>(value, locations, weights, out, levels, batch, heads, queries, points, tile_queries);
 }

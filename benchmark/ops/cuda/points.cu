@@ -157,16 +157,18 @@ __device__ __forceinline__ void points_gradient(
     }
 }
 
-#define POINTS_KERNEL(name, tile, scatter, resident)                                                                          \
-    extern "C" __global__ void __launch_bounds__(256, resident)                                                          \
+// `resident`: blocks per multiprocessor that the compiler plans registers for, as many as it can without spilling
+#define POINTS_KERNEL(name, tile, scatter, resident)                                                                \
+    extern "C" __global__ void __launch_bounds__(256, resident)                                                     \
         name(const Value* __restrict__ grad_output, const Value* __restrict__ value,                                \
              const Sum* __restrict__ locations, const Sum* __restrict__ weights, Sum* __restrict__ grad_value,      \
-             Sum* __restrict__ grad_locations, Sum* __restrict__ grad_weights, const __grid_constant__ Levels levels, \
-             i64 batch, int heads, i64 queries, int points, i64 tile_queries) {                                     \
+             Sum* __restrict__ grad_locations, Sum* __restrict__ grad_weights,                                      \
+             const __grid_constant__ Levels levels, i64 batch, int heads, i64 queries, int points,                  \
+             i64 tile_queries) {                                                                                    \
         points_gradient<tile, scatter>(grad_output, value, locations, weights, grad_value, grad_locations,          \
                                        grad_weights, levels, batch, heads, queries, points, tile_queries);          \
     }
 
-POINTS_KERNEL(points_global, false, false, 3)
+POINTS_KERNEL(points_global, false, false, ITEMS > 1 ? 2 : 3)
 POINTS_KERNEL(points_global_scatter, false, true, 2)
-POINTS_KERNEL(points_tile, true, false, 3)
+POINTS_KERNEL(points_tile, true, false, ITEMS > 1 ? 2 : 3)

@@ -23,6 +23,11 @@ typedef float Sum;
 #define WARP 32
 #define FULL 0xffffffffu
 
+// 16 bytes in one access: 32-bit words, for the compiler splits an array of 16-bit ones into several
+struct __align__(16) Words {
+    unsigned word[4];
+};
+
 #ifndef EMULATED  // the tests run the same source on a CPU and bring these themselves
 #define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
 
@@ -44,6 +49,13 @@ __device__ __forceinline__ unsigned short float_to_half(float number) {
     unsigned short bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(number));
     return bits;
+}
+
+// One store: the compiler makes four of the same in C++.
+__device__ __forceinline__ void store_global(void* to, const Words& words) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
+                 "r"(words.word[2]), "r"(words.word[3])
+                 : "memory");
 }
 
 // Adds without returning the old value; four at once halve the atomic units' work from compute capability 9.0 on.
@@ -82,11 +94,6 @@ __device__ __forceinline__ Value narrow(Sum sum) {
 #endif
 }
 
-// 16 bytes in one access: 32-bit words, for the compiler splits an array of 16-bit ones into several
-struct __align__(16) Words {
-    unsigned word[4];
-};
-
 __device__ __forceinline__ void load(const Value* from, Sum (&to)[VECTOR]) {
 #if VECTOR == 1
     to[0] = widen(from[0]);
@@ -106,19 +113,37 @@ __device__ __forceinline__ void load(const Value* from, Sum (&to)[VECTOR]) {
 #endif
 }
 
+// VECTOR sums as they are, to global memory.
+__device__ __forceinline__ void store_sums(Sum* to, const Sum (&from)[VECTOR]) {
+#if VECTOR == 1
+    to[0] = from[0];
+#else
+    constexpr int PER = 16 / sizeof(Sum);
+#pragma unroll
+    for (int i = 0; i < VECTOR; i += PER) {
+        union {
+            Sum sums[PER];
+            Words words;
+        } pack;
+#pragma unroll
+        for (int v = 0; v < PER; ++v) pack.sums[v] = from[i + v];
+        store_global(to + i, pack.words);
+    }
+#endif
+}
+
+// VECTOR sums rounded to Value, to global memory.
 __device__ __forceinline__ void store(Value* to, const Sum (&from)[VECTOR]) {
 #if VECTOR == 1
     to[0] = narrow(from[0]);
-#elif VALUE == 64
-    *reinterpret_cast<double2*>(to) = make_double2(from[0], from[1]);
-#elif VALUE == 32
-    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+#elif VALUE == 64 || VALUE == 32
+    store_sums(to, from);
 #else
     Words pack;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
         pack.word[i] = narrow(from[2 * i]) | static_cast<unsigned>(narrow(from[2 * i + 1])) << 16;
-    *reinterpret_cast<Words*>(to) = pack;
+    store_global(to, pack);
 #endif
 }
 

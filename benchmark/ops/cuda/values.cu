@@ -204,9 +204,7 @@ __device__ __forceinline__ void value_gradient(const Value* __restrict__ grad_ou
                 if (splits == 1) {
                     store(grad_value + to + channel, sums[k][i]);
                 } else {
-                    const i64 size = batch * pixels * stride;
-#pragma unroll
-                    for (int v = 0; v < VECTOR; ++v) partial[split * size + to + channel + v] = sums[k][i][v];
+                    store_sums(partial + split * batch * pixels * stride + to + channel, sums[k][i]);
                 }
             }
         }
