@@ -5,8 +5,10 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
 from benchmark.metrics import panoptic
+from benchmark.metrics.assignment import assign_sparse
 from benchmark.metrics.match import match
 from benchmark.metrics.overlap import aji, aji_plus, dice
 from benchmark.metrics.protocols import PROTOCOLS
@@ -222,7 +224,7 @@ def test_bad_maps(name):
         match(*maps, mpp=0.25)
 
 
-@pytest.mark.parametrize("mpp", [0, -1, float("nan"), None])
+@pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf"), None, "0.25"])
 def test_bad_mpp(mpp):
     with pytest.raises(ValueError, match="expected a positive number of micrometres per pixel"):
         match(SQUARE, None, SQUARE, None, mpp=mpp)
@@ -254,3 +256,21 @@ def iou_of_shift(mask) -> float:
     wide = np.pad(mask, ((0, 0), (0, 1)))
     moved = np.roll(wide, 1, axis=1)
     return (wide & moved).sum() / (wide | moved).sum()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sparse_pairs_equal_the_hungarian_method(seed):
+    rng = np.random.default_rng(seed)
+    rows, cols = np.nonzero(rng.random((9, 11)) < (0.12, 0.3)[seed % 2])
+    cost = rng.random(len(rows)) * 5
+    table = np.full((9, 11), 1000.0)
+    table[rows, cols] = cost
+    a, b = linear_sum_assignment(table)
+    near = table[a, b] < 1000
+    chosen = assign_sparse(rows, cols, cost, most=True)
+    assert set(zip(rows[chosen], cols[chosen])) == set(zip(a[near], b[near]))
+    table[table == 1000], table[rows, cols] = 0, -cost
+    a, b = linear_sum_assignment(table)
+    chosen = assign_sparse(rows, cols, -cost, most=False)
+    assert len(set(rows[chosen])) == len(set(cols[chosen])) == len(chosen)
+    assert -cost[chosen].sum() == pytest.approx(table[a, b].sum())

@@ -127,6 +127,6 @@ def test_bad_options_and_old_records():
     assert len(size_curve(old)) == 40
     with pytest.raises(ValueError, match="expected 'd_um' or 'neighbour_um'"):
         curve(records, "area")
-    with pytest.raises(ValueError, match="bandwidth 0 um"):
+    with pytest.raises(ValueError, match="bandwidth is 0 um"):
         size_curve(records, bandwidth=0)
     assert len(size_curve(Records.collect([], []))) == 0

@@ -131,7 +131,7 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float,
     Raises:
         ValueError: shapes that differ, negative or fractional ids, a wrong number of types, mpp not positive.
     """
-    if not (np.isscalar(mpp) and mpp > 0):
+    if not (isinstance(mpp, int | float | np.number) and 0 < mpp < np.inf):
         raise ValueError(f"mpp is {mpp!r}, expected a positive number of micrometres per pixel")
     found = overlaps(true_instances, true_types, pred_instances, pred_types)
     runs, true, pred = found.runs, found.true, found.pred

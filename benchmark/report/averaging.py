@@ -21,9 +21,11 @@ def averaging_table(group: Group, protocols: list[str]) -> Table | None:
     title = f"bPQ and mPQ under every protocol and averaging. {group.title}: {extent(group)}"
     table = Table("averagings", title, notes(group))
     own = ", ".join(f"{p} {PROTOCOLS[p].binary} / {PROTOCOLS[p].multi}" for p in protocols)
+    made_for = ", ".join(f"{p} {PROTOCOLS[p].made_for}" for p in protocols)
     table.notes[1:1] = [
         "Numbers of different columns, and of different protocols, are not comparable (docs/metrics.md).",
         f"The averaging that each protocol was published with, bPQ / mPQ: {own}.",
+        f"Published for: {made_for}; elsewhere the same rules apply, but there is no published value to compare with.",
         *(f"{name}: {text}." for name, text in AGGREGATIONS.items()),
     ]
     joins = ["averaged", "pooled"] if len(group.folds) > 1 else ["averaged"]
