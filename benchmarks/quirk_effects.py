@@ -106,8 +106,8 @@ def learning_rate() -> Rows:
     return [
         row(
             "decay",
-            f"learning rate after {e} epochs, 3e-4 at the start",
-            *(3e-4 * optim.lr_factor(p, e, 100, 0, 1) for p in (ran, meant)),
+            f"learning rate after {e} epochs, millionths (300 at the start)",
+            *(300 * optim.lr_factor(p, e, 100, 0, 1) for p in (ran, meant)),
         )
         for e in (10, 50)
     ]
@@ -137,7 +137,7 @@ def sampling_factors() -> Rows:
     return [
         row(
             "factors",
-            "share of draws of the image that moves most, 24 golden images",
+            "share of draws of the image that moves most, %, 24 golden images",
             *(100 * s[largest] for s in shares),
         )
     ]
