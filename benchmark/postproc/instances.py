@@ -23,10 +23,11 @@ class Shapes:
 
 def renumber(labels: np.ndarray) -> tuple[np.ndarray, int]:
     """(instances int32 (H, W) with ids 1..N in the order of the old ones, N). labels: integers >= 0, gaps allowed."""
-    used = np.bincount(labels.ravel()) > 0
+    used = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    used[labels.ravel()] = True
     used[0] = False
-    lookup = np.cumsum(used, dtype=np.int32) * used
-    return lookup.astype(np.int32)[labels], int(used.sum())
+    lookup = (np.cumsum(used, dtype=np.int32) * used).astype(np.int32)
+    return lookup.take(labels), int(used.sum())
 
 
 def vote(instances: np.ndarray, type_map: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,9 +43,10 @@ def vote(instances: np.ndarray, type_map: np.ndarray, n: int) -> tuple[np.ndarra
         float32 (n,) scores: its pixels / (area + 1e-6).
     """
     width = int(type_map.max(initial=0)) + 1
-    joint = np.multiply(instances, width, dtype=np.int64)
-    joint += type_map
-    counts = np.bincount(joint.ravel(), minlength=(n + 1) * width).reshape(n + 1, width)[1:]
+    inside = np.flatnonzero(instances != 0)
+    joint = np.multiply(instances.ravel().take(inside), width, dtype=np.intp)
+    joint += type_map.ravel().take(inside).astype(np.intp, copy=False)
+    counts = np.bincount(joint, minlength=(n + 1) * width).reshape(n + 1, width)[1:]
     area = counts.sum(1)
     others = counts.copy()
     others[:, 0] = 0
@@ -60,8 +62,8 @@ def measure(instances: np.ndarray, n: int) -> Shapes:
         instances: (H, W) ids 0..n.
         n: number of instances.
     """
-    at = np.flatnonzero(instances)
-    of = instances.ravel()[at]
+    at = np.flatnonzero(instances != 0)
+    of = instances.ravel().take(at).astype(np.intp)
     rows, columns = np.divmod(at.astype(np.int32 if instances.size < 2**31 else np.int64), instances.shape[1])
     area = np.bincount(of, minlength=n + 1)[1:]
     with np.errstate(invalid="ignore"):
