@@ -47,7 +47,7 @@ def test_ablation_runs_every_cell_and_prints_the_table(first, results):
         assert "checkpoint.pt" not in names and "owner.txt" not in names
         story = json.loads((folder / "provenance.json").read_text())
         assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
-    assert list(reports.rglob("*.csv")) and list(reports.rglob("*.tex")) and list(reports.rglob("*.png"))
+    assert all(list(reports.rglob(f"*.{suffix}")) for suffix in ("csv", "tex", "md"))
 
 
 def test_second_ablation_does_nothing(first, benchmark_command, results):
