@@ -35,7 +35,7 @@ PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),-
 SHOWN = $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') \
 	$(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
 
-.PHONY: help ablation evaluate table run status test bench bench-metrics report predict reference prepare lint clean \
+.PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference prepare lint clean \
 	test-parity
 
 help: ## this list
@@ -87,6 +87,10 @@ test-parity: $(READY) ## full-size models against the golden figures of the refe
 
 bench-metrics: $(READY) ## speed of the metrics as ratios, beside cellpose, stardist and torchmetrics when installed
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/metrics_speed.py $(ARGS)
+
+bench-ops: $(READY) ## deformable attention: backends side by side at CellVTA's shapes, and its share of a training step
+	@$(VENV)/bin/python benchmarks/bench_ops.py --dtype fp32 bf16 fp16 $(ARGS)
+	@$(VENV)/bin/python benchmarks/bench_ops.py --step $(ARGS)
 
 bench: $(READY) ## speed scripts, ratios printed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

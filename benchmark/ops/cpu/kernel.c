@@ -65,7 +65,7 @@ typedef struct {
 typedef struct {
     REAL *x, *y, *wide, *high, *attention; /* wide, high: W and H of the sample's level */
     REAL *corner[4];                       /* bilinear factors of (y0,x0) (y0,x1) (y1,x0) (y1,x1) */
-    REAL *dots;                            /* per sample, of the four corners with grad_output */
+    REAL *dots[4];                      /* of the corners' rows with grad_output */
     REAL *across, *down;                   /* fractional parts of x and y */
     INT *pixel[4];                      /* of the corner, -1 outside */
     INT *width, *first;                 /* W and first pixel of the sample's level */
@@ -85,7 +85,8 @@ static int open_block(Block *k, const Problem *p) {
     REAL **arrays[] = {&k->wide, &k->high, &k->attention, &k->across, &k->down, &k->corner[0], &k->corner[1],
                        &k->corner[2], &k->corner[3]};
     for (int i = 0; i < 9; i++, real += n) *arrays[i] = real;
-    k->x = real, k->y = real + n, k->dots = real + 2 * n, k->zeros = real + 6 * n, k->bin = k->zeros + rows;
+    k->x = real, k->y = real + n, k->zeros = real + 6 * n, k->bin = k->zeros + rows;
+    for (int c = 0; c < 4; c++) k->dots[c] = real + (2 + c) * n;
     INT *whole = (INT *)(k->bin + rows);
     for (int c = 0; c < 4; c++, whole += n) k->pixel[c] = whole;
     k->width = whole, k->first = whole + n;
@@ -206,7 +207,41 @@ INLINE void scatter(Block *k, const REAL *base, REAL *grads, int64_t row, int64_
             out[0] += factor * g[0];
             for (int v = 1; v < vectors; v++) dots[c] += g[v] * r[v], out[v] += factor * g[v];
         }
-        *(four *)(k->dots + 4 * i) += sums(dots);
+        const four total = sums(dots);
+        for (int c = 0; c < 4; c++) k->dots[c][i] += total[c];
+    }
+}
+
+/* Gradients of the block's locations and weights, in place of both. */
+static void differentiate(Block *k, int64_t count) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const vec d0 = *(vec *)(k->dots[0] + i), d1 = *(vec *)(k->dots[1] + i);
+        const vec d2 = *(vec *)(k->dots[2] + i), d3 = *(vec *)(k->dots[3] + i);
+        const vec dx = *(vec *)(k->across + i), dy = *(vec *)(k->down + i), a = *(vec *)(k->attention + i);
+        const ivec inside = (*(ivec *)(k->pixel[0] + i) & *(ivec *)(k->pixel[1] + i) & *(ivec *)(k->pixel[2] + i) &
+                             *(ivec *)(k->pixel[3] + i)) >= 0;
+        const vec top = (1 - dx) * d0 + dx * d1, bottom = (1 - dx) * d2 + dx * d3;
+        const vec along_x = (1 - dy) * (d1 - d0) + dy * (d3 - d2);
+        *(vec *)(k->x + i) = (vec)((ivec)(a * *(vec *)(k->wide + i) * along_x) & inside);
+        *(vec *)(k->y + i) = (vec)((ivec)(a * *(vec *)(k->high + i) * (bottom - top)) & inside);
+        *(vec *)(k->attention + i) = (vec)((ivec)((1 - dy) * top + dy * bottom) & inside);
+    }
+}
+
+/* The reverse of collect. */
+static void hand_out(const Block *k, const Problem *p, int64_t b, int64_t m, int64_t q, int64_t n) {
+    const int64_t each = k->each, step = p->heads * each, at = ((b * p->queries + q) * p->heads + m) * each;
+    REAL *xy = p->grad_locations + 2 * at, *a = p->grad_weights + at;
+    const REAL *x = k->x, *y = k->y, *attention = k->attention;
+    for (; n > 0; n--, xy += 2 * step, a += step, x += each, y += each, attention += each) {
+        int64_t j = 0;
+        for (; j + 4 <= each; j += 4) {
+            const four xs = *(const four *)(x + j), ys = *(const four *)(y + j);
+            *(four *)(xy + 2 * j) = (four){xs[0], ys[0], xs[1], ys[1]};
+            *(four *)(xy + 2 * j + 4) = (four){xs[2], ys[2], xs[3], ys[3]};
+            *(four *)(a + j) = *(const four *)(attention + j);
+        }
+        for (; j < each; j++) xy[2 * j] = x[j], xy[2 * j + 1] = y[j], a[j] = attention[j];
     }
 }
 
@@ -240,7 +275,7 @@ static void backward(Block *k, const Problem *p, int64_t unit) {
         const int64_t n = q + k->queries < p->queries ? k->queries : p->queries - q;
         collect(k, p, b, m, q, n);
         locate(k, n * k->each);
-        memset(k->dots, 0, sizeof(REAL) * (size_t)(4 * n * k->each));
+        for (int c = 0; c < 4; c++) memset(k->dots[c], 0, sizeof(REAL) * (size_t)(n * k->each));
         for (int64_t i = 0; i < n; i++) {
             const REAL *grad = p->grad_output + ((b * p->queries + q + i) * p->heads + m) * p->channels;
             const REAL *later = grad + AHEAD * p->heads * p->channels; /* may lie behind the end: never read */
@@ -253,18 +288,8 @@ static void backward(Block *k, const Problem *p, int64_t unit) {
             for (; c + 2 * LANES <= p->channels; c += 2 * LANES) scatter(k, base + c, grads + c, p->row, i * k->each, grad + c, 2);
             for (; c < p->channels; c += LANES) scatter(k, base + c, grads + c, p->row, i * k->each, grad + c, 1);
         }
-        for (int64_t i = 0; i < n; i++) {
-            const int64_t at = ((b * p->queries + q + i) * p->heads + m) * k->each;
-            for (int64_t j = 0, s = i * k->each; j < k->each; j++, s++) {
-                const REAL *d = k->dots + 4 * s, dx = k->across[s], dy = k->down[s], a = k->attention[s];
-                const int outside = (k->pixel[0][s] & k->pixel[1][s] & k->pixel[2][s] & k->pixel[3][s]) < 0;
-                const REAL top = (1 - dx) * d[0] + dx * d[1], bottom = (1 - dx) * d[2] + dx * d[3];
-                const REAL along_x = (1 - dy) * (d[1] - d[0]) + dy * (d[3] - d[2]);
-                p->grad_weights[at + j] = outside ? 0 : (1 - dy) * top + dy * bottom;
-                p->grad_locations[2 * (at + j)] = outside ? 0 : a * k->wide[s] * along_x;
-                p->grad_locations[2 * (at + j) + 1] = outside ? 0 : a * k->high[s] * (bottom - top);
-            }
-        }
+        differentiate(k, n * k->each);
+        hand_out(k, p, b, m, q, n);
     }
 }
 
