@@ -4,6 +4,8 @@ and current stream."""
 import ctypes
 import sys
 import threading
+from collections.abc import Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -56,34 +58,45 @@ class Gpu:
 
     def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
         """As `plan.Machine.launch`, on torch's current stream of this device; returns before the kernel runs."""
+        self.start(self._kernels_of(family, layout)[kernel], grid, threads, shared, arguments)
+
+    def start(self, function: ctypes.c_void_p, grid: int, threads: int, shared: int, arguments: list) -> None:
+        """Launch a function of `load`; arguments are ctypes values."""
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
-        # pushed, not assumed: autograd's threads may have no context, or that of another device
-        _call("cuCtxPushCurrent_v2", self._context)
-        try:
-            function = self._load(family, layout)[kernel]
-            one = ctypes.c_uint(1)
-            size = ctypes.c_uint(grid), one, one, ctypes.c_uint(threads), one, one, ctypes.c_uint(shared)
+        one = ctypes.c_uint(1)
+        size = ctypes.c_uint(grid), one, one, ctypes.c_uint(threads), one, one, ctypes.c_uint(shared)
+        with self._current():
             _call("cuLaunchKernel", function, *size, stream, pointers, None)
-        finally:
-            _call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
-    def _load(self, family: str, layout: Layout) -> dict[str, ctypes.c_void_p]:
-        if kernels := self._kernels.get((family, layout)):
-            return kernels
-        with self._lock:
-            if (family, layout) in self._kernels:
-                return self._kernels[family, layout]
-            module = ctypes.c_void_p()
-            _call("cuModuleLoadData", ctypes.byref(module), sources.cubin(family, layout, self.architecture))
-            kernels = {}
-            for name in sources.FAMILIES[family]:
-                function = ctypes.c_void_p()
+    def load(self, cubin: bytes, names: Sequence[str]) -> dict[str, ctypes.c_void_p]:
+        """The kernels `names` of a module, each allowed all the shared memory there is."""
+        module, kernels = ctypes.c_void_p(), {}
+        with self._current():
+            _call("cuModuleLoadData", ctypes.byref(module), cubin)
+            for name in names:
+                function = kernels[name] = ctypes.c_void_p()
                 _call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
                 _call("cuFuncSetAttribute", function, _MAX_SHARED, ctypes.c_int(self.shared_limit))
-                kernels[name] = function
-            self._kernels[family, layout] = kernels
-            return kernels
+        return kernels
+
+    def _kernels_of(self, family: str, layout: Layout) -> dict[str, ctypes.c_void_p]:
+        key = family, layout
+        if key not in self._kernels:
+            with self._lock:  # autograd's threads may come at the same time
+                if key not in self._kernels:
+                    cubin = sources.cubin(family, layout, self.architecture)
+                    self._kernels[key] = self.load(cubin, sources.FAMILIES[family])
+        return self._kernels[key]
+
+    @contextmanager
+    def _current(self):
+        # pushed, not assumed: a thread may have no context, or that of another device
+        _call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            _call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
 
 @cache

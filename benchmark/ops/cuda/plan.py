@@ -36,7 +36,7 @@ def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, we
     problem = _Problem(value, shapes, locations)
     tiled, shared, tile = problem.tiles(machine, layout, layout.pitch)
     blocks = batch * heads * -(-queries // tile) * layout.slabs
-    arguments = [_pointer(value), _pointer(locations), _pointer(weights), _pointer(out), *problem.arguments()]
+    arguments = [pointer(value), pointer(locations), pointer(weights), pointer(out), *problem.arguments()]
     kernel = "forward_tile" if tiled else "forward_global"
     arguments.append(ctypes.c_longlong(tile))
     machine.launch("forward", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
@@ -59,7 +59,7 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
     blocks = batch * heads * -(-queries // tile)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
-    arguments = [*map(_pointer, tensors), *problem.arguments(), ctypes.c_longlong(tile)]
+    arguments = [*map(pointer, tensors), *problem.arguments(), ctypes.c_longlong(tile)]
     kernel = "points_tile" if tiled else "points_global_scatter" if scatter else "points_global"
     machine.launch("points", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
     if not scatter:
@@ -116,7 +116,7 @@ def _sorted_values(machine, layout, problem, grad_output, locations, weights, gr
     blocks = problem.batch * problem.heads * ranges * layout.slabs
     splits = _splits(blocks, -(-problem.queries // rows), machine.multiprocessors)
     partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
-    arguments = [*map(_pointer, (grad_output, locations, weights, grad_value, partial))]
+    arguments = [*map(pointer, (grad_output, locations, weights, grad_value, partial))]
     arguments += [*problem.arguments(ctypes.c_int), ctypes.c_int(splits), ctypes.c_int(rows)]
     kernel, shared = ("values_staged", rows) if staged else ("values_direct", 0)
     shared = layout.values_bytes(shared)
@@ -124,7 +124,7 @@ def _sorted_values(machine, layout, problem, grad_output, locations, weights, gr
     machine.launch("values", layout, kernel, min(blocks * splits, GRID), threads, shared, arguments)
     if splits > 1:
         size = grad_value.numel()
-        arguments = [_pointer(partial), _pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+        arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
         machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
 
 
@@ -139,5 +139,6 @@ def _prepared(value, locations, weights):
     return value.contiguous(), locations.to(exact).contiguous(), weights.to(exact).contiguous()
 
 
-def _pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+def pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    """Address of the first element, null for None."""
     return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
