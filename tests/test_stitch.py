@@ -132,6 +132,28 @@ def test_a_nucleus_in_the_overlap_is_found_once():
             assert len(join(how, canvas([(12, 16, 12, 16), inside]))) == n, (how, inside)
 
 
+def seen(tile: int, rows: slice, cols: slice) -> Nuclei:
+    """What a tile shows of one nucleus, given by its place on the canvas."""
+    top, left = GRID.corners[tile]
+    labels = np.zeros((GRID.whole, GRID.whole), np.int32)
+    labels[rows, cols] = 1
+    return Nuclei(labels, np.ones(1, np.uint8), 0.25).crop(top, left, GRID.side, GRID.side)
+
+
+def test_two_views_of_one_nucleus_that_differ_and_two_nuclei_that_meet():
+    none = seen(2, slice(0, 0), slice(0, 0))
+    first = np.zeros((64, 64), np.int32)
+    first[2:8, 2:8] = 1  # the one that the published way loses
+    first[20:30, 57:63] = 2
+    views = [Nuclei(first, np.ones(2, np.uint8), 0.25), seen(1, slice(21, 29), slice(58, 62)), none, none]
+    for how, n in (("conic40", 1), ("conic40_corrected", 2)):
+        assert len(stitch.STITCHED[how](views, GRID.corners, True, 0.5)) == n, how
+    # a quarter of either in common
+    pair = [seen(0, slice(20, 30), slice(57, 61)), seen(1, slice(20, 30), slice(60, 64)), none, none]
+    assert len(stitch.corrected(pair, GRID.corners, True, 0.5)) == 2
+    assert len(stitch.corrected([pair[0], none, none, none], GRID.corners, True, 0.5)) == 1
+
+
 def test_a_cut_nucleus_stays_where_the_neighbour_has_no_margin_cell():
     """The published rule asks whether the tile beyond the border has margin cells, not whether it has this one."""
     labels = canvas([(12, 20, 12, 20), (20, 32, 44, 64)])
