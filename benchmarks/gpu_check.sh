@@ -1,0 +1,57 @@
+#!/bin/sh
+# Builds, checks and times the deformable-attention op on one GPU in less than 8 minutes.
+#
+#     sh benchmarks/gpu_check.sh            from the repository's root; PYTHON=… OUT=… (default reports/gpu)
+#
+# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ops/ (csv and plot), ways.csv,
+# memcheck.txt and racecheck.txt, and summary.txt with one line per part. Exits with 1 if a part failed.
+cd "$(dirname "$0")/.." || exit 1
+OUT=${OUT:-reports/gpu}
+if [ -z "$PYTHON" ]; then
+    PYTHON=python3
+    [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
+fi
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$OUT" || exit 1
+: > "$OUT/summary.txt"
+failed=0
+
+# part NAME SECONDS COMMAND…: runs the command, its output in $OUT/NAME.txt
+part() {
+    name=$1 limit=$2
+    shift 2
+    echo "== $name"
+    start=$(date +%s)
+    timeout "$limit" "$@" > "$OUT/$name.txt" 2>&1
+    code=$?
+    seconds=$(($(date +%s) - start))
+    case $code in
+        0) verdict=passed ;;
+        124) verdict="FAILED: more than $limit s" failed=1 ;;
+        *) verdict="FAILED with $code" failed=1 ;;
+    esac
+    echo "$name: $verdict ($seconds s)" | tee -a "$OUT/summary.txt"
+    [ "$code" = 0 ] || tail -n 15 "$OUT/$name.txt"
+}
+
+if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.usable(); sys.exit(None if ok else why)'; then
+    echo "the backend 'cuda' cannot run here (see above); nothing was checked" | tee -a "$OUT/summary.txt" >&2
+    exit 1
+fi
+part environment 30 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
+part compile 60 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
+part tests 200 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
+part ways 40 "$PYTHON" benchmarks/gpu_ways.py --csv "$OUT/ways.csv"
+if [ -f benchmarks/bench_ops.py ]; then
+    part bench 70 "$PYTHON" benchmarks/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
+fi
+# every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+if command -v compute-sanitizer > /dev/null 2>&1; then
+    for tool in memcheck racecheck; do
+        part $tool 40 compute-sanitizer --tool $tool --error-exitcode 9 "$PYTHON" benchmarks/gpu_every_kernel.py
+    done
+else
+    echo "memcheck, racecheck: not run, compute-sanitizer is not on the PATH" | tee -a "$OUT/summary.txt"
+fi
+exit $failed
