@@ -2,8 +2,7 @@
 
    Rows of a table hold the channels of one pixel and head, padded to whole vectors. A unit of work is one image
    and head (backward) or a run of its queries (forward). One unit writes what no other writes, and the order of
-   sums inside it is fixed, so the bits do not depend on the number of threads. Vectors are 64 bytes everywhere;
-   the compiler splits them where registers are shorter. */
+   sums inside it is fixed, so the bits do not depend on the number of threads. */
 
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -12,33 +11,38 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Bytes of a vector: those of a register, because GCC splits longer ones through memory. */
+#if defined __AVX512F__
+#define VECTOR 64
+#elif defined __AVX__
+#define VECTOR 32
+#else
+#define VECTOR 16
+#endif
+
 #ifdef DOUBLE
 #define REAL double
 #define INT int64_t /* as wide as REAL, so that both fill the same vectors */
+#define LANES (VECTOR / 8)
 #else
 #define REAL float
 #define INT int32_t
+#define LANES (VECTOR / 4)
 #endif
-#ifndef AHEAD
-#define AHEAD 8 /* queries between the prefetch of a row of grad_output and its use */
-#endif
+
 #define HALF ((REAL)0.5)
+#define WIDEST 4 /* vectors of one row that registers hold at once */
+#define AHEAD 8  /* queries between the prefetch of a row of grad_output and its use */
+#define INLINE static inline __attribute__((always_inline))
 #ifdef __has_builtin
 #if __has_builtin(__builtin_shufflevector)
 #define SHUFFLE __builtin_shufflevector
 #endif
 #endif
-#define LANES ((int64_t)(64 / sizeof(REAL)))
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __AVX512F__
-#define WIDEST 4 /* vectors of one row that registers can hold at once */
-#else
-#define WIDEST 2
-#endif
 
-typedef REAL vec __attribute__((vector_size(64), may_alias));
-typedef INT ivec __attribute__((vector_size(64), may_alias));
-typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* at any address */
+typedef REAL vec __attribute__((vector_size(VECTOR), may_alias));
+typedef INT ivec __attribute__((vector_size(VECTOR), may_alias));
+typedef REAL loose __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias)); /* at any address */
 typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
 typedef struct {
@@ -65,10 +69,10 @@ typedef struct {
 typedef struct {
     REAL *x, *y, *wide, *high, *attention; /* wide, high: W and H of the sample's level */
     REAL *corner[4];                       /* bilinear factors of (y0,x0) (y0,x1) (y1,x0) (y1,x1) */
-    REAL *dots[4];                      /* of the corners' rows with grad_output */
+    REAL *dots[4];                         /* products of the corners' rows with grad_output */
     REAL *across, *down;                   /* fractional parts of x and y */
-    INT *pixel[4];                      /* of the corner, -1 outside */
-    INT *width, *first;                 /* W and first pixel of the sample's level */
+    INT *pixel[4];                         /* of the corner, -1 outside */
+    INT *width, *first;                    /* W and first pixel of the sample's level */
     REAL *zeros, *bin;                     /* rows read and written in place of those outside */
     int64_t queries, each;                 /* queries of a block, samples of a query */
     char *memory;
@@ -168,9 +172,9 @@ INLINE void gather(const Block *k, const REAL *base, int64_t row, int64_t from, 
     for (int v = 0; v < vectors; v++) ((loose *)out)[v] = even[v] + odd[v];
 }
 
-/* Sums of the lanes of four vectors, always in the same order. */
+/* Sums of the lanes of four vectors, always in the same order: halves are added until one lane of each is left. */
 INLINE four sums(const vec *d) {
-#if !defined DOUBLE && defined SHUFFLE
+#if defined SHUFFLE && LANES == 16
     const vec ab = SHUFFLE(d[0], d[1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
                    SHUFFLE(d[0], d[1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
     const vec cd = SHUFFLE(d[2], d[3], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
@@ -180,12 +184,22 @@ INLINE four sums(const vec *d) {
     s += SHUFFLE(s, s, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
     s += SHUFFLE(s, s, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
     return (four){s[0], s[4], s[8], s[12]};
+#elif defined SHUFFLE && LANES == 8
+    const vec ab = SHUFFLE(d[0], d[1], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(d[0], d[1], 4, 5, 6, 7, 12, 13, 14, 15);
+    const vec cd = SHUFFLE(d[2], d[3], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(d[2], d[3], 4, 5, 6, 7, 12, 13, 14, 15);
+    vec s = SHUFFLE(ab, cd, 0, 1, 4, 5, 8, 9, 12, 13) + SHUFFLE(ab, cd, 2, 3, 6, 7, 10, 11, 14, 15);
+    s += SHUFFLE(s, s, 1, 0, 3, 2, 5, 4, 7, 6);
+    return (four){s[0], s[2], s[4], s[6]};
+#elif defined SHUFFLE && LANES == 4
+    const vec ab = SHUFFLE(d[0], d[1], 0, 1, 4, 5) + SHUFFLE(d[0], d[1], 2, 3, 6, 7);
+    const vec cd = SHUFFLE(d[2], d[3], 0, 1, 4, 5) + SHUFFLE(d[2], d[3], 2, 3, 6, 7);
+    return (four)(SHUFFLE(ab, cd, 0, 2, 4, 6) + SHUFFLE(ab, cd, 1, 3, 5, 7));
 #else
     four out;
     for (int c = 0; c < 4; c++) {
         vec part = d[c];
-        for (int64_t half = LANES / 2; half > 0; half /= 2)
-            for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
+        for (int half = LANES / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; i++) part[i] += part[i + half];
         out[c] = part[0];
     }
     return out;
@@ -257,9 +271,7 @@ static void forward(Block *k, const Problem *p, int64_t unit) {
         for (int64_t i = 0; i < n; i++) {
             REAL *out = p->output + ((b * p->queries + q + i) * p->heads + m) * p->channels;
             int64_t c = 0;
-#if WIDEST == 4
             for (; c + 4 * LANES <= p->channels; c += 4 * LANES) gather(k, base + c, p->row, i * k->each, out + c, 4);
-#endif
             for (; c + 2 * LANES <= p->channels; c += 2 * LANES) gather(k, base + c, p->row, i * k->each, out + c, 2);
             for (; c < p->channels; c += LANES) gather(k, base + c, p->row, i * k->each, out + c, 1);
         }
@@ -279,14 +291,14 @@ static void backward(Block *k, const Problem *p, int64_t unit) {
         for (int64_t i = 0; i < n; i++) {
             const REAL *grad = p->grad_output + ((b * p->queries + q + i) * p->heads + m) * p->channels;
             const REAL *later = grad + AHEAD * p->heads * p->channels; /* may lie behind the end: never read */
+            const int64_t from = i * k->each;
             int64_t c = 0;
-            for (; c < p->channels; c += LANES) __builtin_prefetch(later + c);
-            c = 0;
-#if WIDEST == 4
-            for (; c + 4 * LANES <= p->channels; c += 4 * LANES) scatter(k, base + c, grads + c, p->row, i * k->each, grad + c, 4);
-#endif
-            for (; c + 2 * LANES <= p->channels; c += 2 * LANES) scatter(k, base + c, grads + c, p->row, i * k->each, grad + c, 2);
-            for (; c < p->channels; c += LANES) scatter(k, base + c, grads + c, p->row, i * k->each, grad + c, 1);
+            for (; c < p->channels; c += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(later + c);
+            for (c = 0; c + 4 * LANES <= p->channels; c += 4 * LANES)
+                scatter(k, base + c, grads + c, p->row, from, grad + c, 4);
+            for (; c + 2 * LANES <= p->channels; c += 2 * LANES)
+                scatter(k, base + c, grads + c, p->row, from, grad + c, 2);
+            for (; c < p->channels; c += LANES) scatter(k, base + c, grads + c, p->row, from, grad + c, 1);
         }
         differentiate(k, n * k->each);
         hand_out(k, p, b, m, q, n);
