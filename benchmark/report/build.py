@@ -73,7 +73,7 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str]) -> Sect
     lines = run_list(group)
     write_file(folder / "runs.csv", to_csv(lines).encode())
     observed = tabled.observed
-    by = {name: found for name in ("d_um", "neighbour_um") if (found := curves(group, name))}
+    by = curves(group)
     drawn = [(curves_figure(group, found, folder, CURVES[name][0]), *CURVES[name], False) for name, found in by.items()]
     drawn += [
         (gain_figure(group, list(by.values()), folder), "gain", "Gain of the adapter by size and by crowding", False),

@@ -19,8 +19,11 @@ def comparisons(group: Group, observed: Observed, pairs: list[tuple[Row, Row]]) 
 
 
 def significance_table(group: Group, observed: Observed, caption: str, notes: list[str]) -> Table | None:
-    """Every pair of rows in bPQ and mPQ: difference, interval, Wilcoxon with Holm's correction, effect sizes."""
-    rows = [row for row in group.rows if observed.runs(row)]
+    """Every pair of rows in bPQ and mPQ: difference, interval, Wilcoxon with Holm's correction, effect sizes.
+
+    Variants (rows with overrides) stand in `component_table` instead: each pair more weakens all tests.
+    """
+    rows = [row for row in group.rows if observed.runs(row) and not overrides(row)]
     found = comparisons(group, observed, [(a, b) for i, a in enumerate(rows) for b in rows[i + 1 :]])
     if not found:
         return None

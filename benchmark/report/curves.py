@@ -18,8 +18,8 @@ class Curves:
 
     Attributes:
         by: key of BY. grid: (X,) um.
-        clusters: names of the sources (or images) over all runs; first axis of the sums.
-        sums: run folder -> float64 (clusters, 4, X) of tp, fp, fn and IoU.
+        clusters: names of the sources (or images) over all runs.
+        sums: run folder -> (positions in clusters of the run's own, float32 (own, 4, X) of tp, fp, fn and IoU).
     """
 
     by: str
@@ -35,38 +35,50 @@ class Curves:
         """PQ, recall and n against the grid, runs pooled: (X,), or (resamples, X) with draws (resamples, clusters)."""
         from benchmark.metrics.curves import curve_scores
 
-        total = sum(self.sums[run.folder] for run in runs)
+        total = np.zeros((len(self.clusters), 4, len(self.grid)))
+        for run in runs:
+            place, sums = self.sums[run.folder]
+            total[place] += sums
         return curve_scores(total.sum(0) if draws is None else np.tensordot(draws, total, 1).transpose(1, 0, 2))
 
 
-def curves(group: Group, by: str) -> Curves | None:
-    """The curves of a group; None when no run has records that hold the property."""
+def curves(group: Group) -> dict[str, Curves]:
+    """The curves of a group, by property; properties that no run has recorded are left out.
+
+    The grid follows from the first run of each fold: the truth is the same for all.
+    """
     from benchmark.metrics.curves import cluster_sums, default_grid
 
-    records = {}
+    first = {run.id.fold: run for run in reversed(group.runs)}
+    some = [found for run in first.values() if (found := _records(run)) is not None]
+    grids = {by: default_grid([r for r in some if by in r.nuclei], by) for by in BY}
+    parts: dict[str, dict] = {by: {} for by in BY}
     for run in group.runs:
-        try:
-            found = run.records()
-            if by not in found.nuclei:
-                continue  # written before the property was recorded
-            records[run.folder] = (run, found)
-        except UNREADABLE as error:
-            skipped(run.folder, error)
-    grid = default_grid([found for _, found in records.values()], by)
-    if not len(grid):
+        found = _records(run)
+        if found is None:
+            continue
+        for by, grid in grids.items():
+            if len(grid) and by in found.nuclei:  # records of older runs have no distances
+                names, sums = cluster_sums(found, by, grid)
+                # an image without a source is another one in another fold
+                own = [n if n.startswith("s") else f"{run.id.fold}{n}" for n in names.tolist()]
+                parts[by][run.folder] = own, sums.astype(np.float32)
+    out = {}
+    for by, of_run in parts.items():
+        clusters = sorted({name for names, _ in of_run.values() for name in names})
+        place = {name: i for i, name in enumerate(clusters)}
+        placed = {folder: (np.array([place[n] for n in names]), sums) for folder, (names, sums) in of_run.items()}
+        if placed:
+            out[by] = Curves(by, grids[by], clusters, placed)
+    return out
+
+
+def _records(run: Run):
+    try:
+        return run.records()
+    except UNREADABLE as error:
+        skipped(run.folder, error)
         return None
-    parts = {}
-    for folder, (run, found) in records.items():
-        names, sums = cluster_sums(found, by, grid)
-        # an image without a source is another one in another fold
-        parts[folder] = [n if n.startswith("s") else f"{run.id.fold}{n}" for n in names.tolist()], sums
-    clusters = sorted({name for names, _ in parts.values() for name in names})
-    place = {name: i for i, name in enumerate(clusters)}
-    placed = {}
-    for folder, (names, sums) in parts.items():
-        placed[folder] = np.zeros((len(clusters), *sums.shape[1:]))
-        placed[folder][[place[n] for n in names]] = sums
-    return Curves(by, grid, clusters, placed)
 
 
 def lines(group: Group, found: Curves) -> list[tuple[Row, dict[str, np.ndarray]]]:
