@@ -3,6 +3,6 @@
 _base_ = ["_base_/matched.py"]
 
 kind = "published"
-methods = ["cellvta", "cellvit", "hovernet"]
+methods = ["cellvta", "cellvit@vit256", "cellvit@sam_b", "cellvit@sam_l", "cellvit@sam_h", "hovernet"]
 folds = [1]
 seeds = [0]
