@@ -38,7 +38,7 @@ if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.us
     echo "the backend 'cuda' cannot run here (see above); nothing was checked" | tee -a "$OUT/summary.txt" >&2
     exit 1
 fi
-part environment 30 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
+part environment 20 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
 part compile 60 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
 part tests 200 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
 part ways 40 "$PYTHON" benchmarks/gpu_ways.py --csv "$OUT/ways.csv"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+ALWAYS = ("--std=c++17", "--ptxas-options=-v")  # options of every compilation
+
 
 class CompileError(RuntimeError):
     """NVRTC refused the source; the message holds its log."""
@@ -80,7 +82,7 @@ def compile_source(source: str, name: str, options: list[str]) -> tuple[bytes, s
     nvrtc, program = library(), ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), name.encode(), 0, None, None))
     try:
-        options = [*options, "--std=c++17", "--ptxas-options=-v"]
+        options = [*options, *ALWAYS]
         array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         status = nvrtc.nvrtcCompileProgram(program, len(options), array)
         log = _bytes(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")

@@ -2,8 +2,8 @@
 // grad_output with its four neighbours, d[c], say all:
 //   d/d weight = sum of corner weight * d[c];   d/d location = weight * (width, height) * differences of d.
 //
-// TILE as in forward.cu. SCATTER also adds weight * corner weight * grad_output to grad_value by atomics, whose order is
-// open; values.cu is the way without.
+// TILE as in forward.cu. SCATTER also adds weight * corner weight * grad_output to grad_value by atomics, whose order
+// is open; values.cu is the way without.
 
 // Sums part[c] over the group's lanes; lane c (c < 4; with fewer lanes, lane c % LANES) writes the sum of corner c.
 // Halving what each lane holds at each of the first two steps takes 5 shuffles for 16 lanes where 4 sums would take 16.

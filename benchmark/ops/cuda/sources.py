@@ -37,6 +37,6 @@ def options(layout: Layout, architecture: int) -> list[str]:
 def cubin(family: str, layout: Layout, architecture: int) -> bytes:
     """Machine code for sm_`architecture`, compiled at most once per machine (see kernel_cache)."""
     text, chosen = shared_source() + own_source(family), options(layout, architecture)
-    key = "\n".join([text, " ".join(chosen), f"NVRTC {nvrtc.version()}"])
+    key = "\n".join([text, " ".join([*chosen, *nvrtc.ALWAYS]), f"NVRTC {nvrtc.version()}"])
     path = cached(f"{family}.cubin", key, lambda: nvrtc.compile_source(text, f"{family}.cu", chosen)[0])
     return path.read_bytes()
