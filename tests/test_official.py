@@ -108,6 +108,17 @@ def test_remarks_on_other_data(tmp_path):
     assert "trained on pannuke" in said and "0.5 µm/px (x20)" in said and "19 tissues" in said
 
 
+def test_a_conic_file_may_have_seen_the_test_images(tmp_path):
+    """Its folds 0 and 1 are those of a split that is not public, and none of PanNuke's."""
+    settings = config(0, 1) | {"data.dataset": "conic", "data.num_nuclei_classes": 7, "data.num_tissue_classes": 1}
+    state = published_state(built("cellvta@debug", 6, 1))
+    _, facts = recognise(save_cellvit(tmp_path / "a.pth", state, "CellViTUNIAdapter", settings))
+    assert (facts.dataset, facts.classes, facts.split) == ("conic", 6, None)
+    assert "may have seen the test images" in " ".join(remarks(facts, "conic", 0.5, 1))
+    for other in ("synthetic", "synthetic@patches=4", "pannuke"):
+        assert "may have seen" not in " ".join(remarks(facts, other, 0.5, 1))
+
+
 def test_harmless_objects_load(tmp_path):
     """Numbers and arrays of numpy, under the names of old and new versions, and paths."""
     path = tmp_path / "a.pth"
