@@ -7,7 +7,7 @@ from pathlib import Path
 
 import filelock
 
-from benchmark import config, registry
+from benchmark import backbone_files, config, registry
 from benchmark.errors import InputError
 from benchmark.files import read_json
 from benchmark.paths import RunId
@@ -22,7 +22,8 @@ class Setup:
 
     Attributes:
         preset: scale of methods whose name gives no row.
-        backbone: weights for published backbones: a local file, "hub", "random" or None (not given).
+        backbone: weights for published encoders: a local file, "hub", "random", several of these by the encoders'
+            names (see `backbone_files`), or None (not given).
         overrides: dotted recipe keys.
     """
 
@@ -99,11 +100,18 @@ class Cell:
         name = self.setup.dataset.partition("@")[0]
         return config.recipe_for(self.setup.config, self.spec, dict(self.setup.overrides), name)
 
+    @property
+    def given(self) -> str | None:
+        """What the setup gives for this method's encoder: a file, "hub", "random" or None."""
+        cls, arguments = registry.method_class(self.spec.name), self.spec.arguments
+        is_vit = cls.backbone_of(arguments) is not None
+        return backbone_files.given(self.setup.backbone, cls.encoder_of(arguments), is_vit)
+
     @functools.cached_property
     def weights(self) -> tuple[str | None, str]:
-        """(what fills the backbone: "pretext", a file, "hub" or None; what the tables call it)."""
-        name = registry.method_class(self.spec.name).backbone_of(self.spec.arguments)
-        given = self.setup.backbone
+        """(what fills the encoder: "pretext", a file, "hub" or None; what the tables call it)."""
+        name = registry.method_class(self.spec.name).encoder_of(self.spec.arguments)
+        given = self.given
         if name is None or given == "random":
             return None, "random"
         if given == "hub":
@@ -119,7 +127,7 @@ class Cell:
     def supports(self) -> tuple[bool, str]:
         """(runnable here, reason when not)."""
         cls = registry.method_class(self.spec.name)
-        given = self.setup.backbone or ("random" if self.weights[0] == "pretext" else None)
+        given = self.given or ("random" if self.weights[0] == "pretext" else None)
         return cls.supports(self.spec.arguments | {"weights": given})
 
     def parts(self) -> dict:
@@ -209,6 +217,7 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
         InputError: unknown method, fold that the dataset does not have, negative seed.
     """
     chosen = setup.config
+    backbone_files.check(setup.backbone)
     methods = list(methods or chosen.methods)
     # a grid may name a row's own value (points=4): that is the row itself, once
     specs = list({str(s): s for m in methods for s in [registry.parse(m, row_for(setup, m))]}.values())

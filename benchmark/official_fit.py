@@ -96,7 +96,7 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
     folds_known = dataset == "pannuke" and facts.trained
     drawn = dataset.partition("@")[0] == "synthetic"
     if not (facts.own or folds_known or drawn) and facts.dataset in (None, dataset):
-        out.append("On which of these images the weights were trained is not known: they may have seen the test images.")
+        out.append("Which images the weights were trained on is not known: they may have seen the test images.")
     if facts.dataset and facts.dataset != dataset:
         out.append(f"The weights were trained on {facts.dataset}, these are images of {dataset}.")
     scale = {20: 0.5, 40: 0.25}.get(facts.magnification)

@@ -17,7 +17,10 @@ def grid(to: argparse.ArgumentParser) -> None:
         choices=("debug", "small", "paper"),
         help="scale (default: small on synthetic, else paper)",
     )
-    to.add_argument("--backbone", help="weights of published backbones: a local file, hub, or random")
+    to.add_argument(
+        "--backbone",
+        help="weights of published encoders: a local file, hub or random; or by name: 'uni=FILE resnet50=FILE'",
+    )
     to.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
     to.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")

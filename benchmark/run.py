@@ -227,7 +227,9 @@ def _pretext(backbone: str, cache, updates: int | None):
 
 def describe(cell: Cell, data, label: str, mark: str) -> dict:
     """The contents of config.json."""
-    cls = registry.method_class(cell.spec.name)
+    cls, arguments = registry.method_class(cell.spec.name), cell.spec.arguments
+    # an encoder that is no ViT is named where it was given weights
+    encoder = cls.backbone_of(arguments) or (cls.encoder_of(arguments) if cell.weights[0] else None)
     return {
         "key": cell.key,
         "dataset": cell.setup.label,
@@ -243,7 +245,7 @@ def describe(cell: Cell, data, label: str, mark: str) -> dict:
         "tissues": list(data.tissues),
         "mpp": data.mpp,
         "recipe": cell.recipe if cls.trainable else {},
-        "backbone": {"name": cls.backbone_of(cell.spec.arguments), "weights": label, "file": mark},
+        "backbone": {"name": encoder, "weights": label, "file": mark},
     } | cell.told()
 
 

@@ -160,12 +160,25 @@ def test_every_nucleus_has_distances_and_pieces_have_their_own():
 def test_encoder_weights_from_a_file(tmp_path):
     donor = registry.build("hovernet@debug", classes=0, tissues=0)
     path = tmp_path / "encoder.tar"
-    torch.save({"desc": {k: v for k, v in donor.state_dict().items() if k.startswith("encoder.")}}, path)
+    state = {k: v for k, v in donor.state_dict().items() if k.startswith("encoder.")}
+    torch.save({"desc": state}, path)
     taker = registry.build("hovernet@debug", classes=2, tissues=0, weights=path)
     assert torch.equal(taker.encoder.bottleneck.weight, donor.encoder.bottleneck.weight)
     with pytest.raises(InputError, match="not the encoder"):
         registry.build("hovernet@small", classes=2, tissues=0, weights=path)
-    with pytest.raises(InputError, match="no file"):
+    state.pop("encoder.bottleneck.weight")  # a classifier has none
+    torch.save({"desc": state}, path)
+    taker = registry.build("hovernet@debug", classes=2, tissues=0, weights=path)
+    assert torch.equal(taker.encoder.stem.weight, donor.encoder.stem.weight)
+    assert not torch.equal(taker.encoder.bottleneck.weight, donor.encoder.bottleneck.weight)
+    state.pop("encoder.stem.weight")
+    torch.save({"desc": state}, path)
+    with pytest.raises(InputError, match=r"not the encoder.*encoder\.stem\.weight"):
+        registry.build("hovernet@debug", classes=2, tissues=0, weights=path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match="cannot be read as tensors"):
+        registry.build("hovernet@debug", classes=2, tissues=0, weights=path)
+    with pytest.raises(InputError, match="does not exist"):
         registry.build("hovernet@debug", classes=2, tissues=0, weights=tmp_path / "absent.tar")
 
 

@@ -37,7 +37,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
         InputError: no such file, or one that holds no state dict.
     """
     if not path.is_file():
-        raise InputError(f"Weights file {path} does not exist; expected a .safetensors, .bin or .pth file.")
+        raise InputError(f"Weights file {path} does not exist; expected a .safetensors, .bin, .pth or .tar file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -48,7 +48,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # pickle, zip and safetensors each have their own classes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"Weights file {path} cannot be read as tensors: {reason}") from None
-    for wrapper in ("teacher", "state_dict", "model_state_dict", "model"):
+    for wrapper in ("teacher", "state_dict", "model_state_dict", "model", "desc"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

@@ -73,6 +73,11 @@ class Method(nn.Module):
         """Name of the ViT whose weights `weights=` can fill (`layers.vit.BACKBONES`), or None when there is none."""
         return arguments.get("backbone")
 
+    @classmethod
+    def encoder_of(cls, arguments: dict) -> str | None:
+        """Name of the encoder whose weights `weights=` can fill, a ViT or not, or None when there is none."""
+        return cls.backbone_of(arguments)
+
     @staticmethod
     def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
         """Training targets of one crop, numpy: runs in the loader's worker after augmentation.

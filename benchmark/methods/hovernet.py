@@ -24,6 +24,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.errors import InputError, near_miss
 from benchmark.layers import losses
 from benchmark.layers.dense import Branch, crops
+from benchmark.layers.encoder_weights import read_file
 from benchmark.layers.hovernet_keys import adapt
 from benchmark.layers.preact import Encoder
 from benchmark.methods.base import Method, Phase, centre
@@ -141,6 +142,11 @@ class HoVerNet(Method):
         """None: the encoder is not a ViT."""
         return None
 
+    @classmethod
+    def encoder_of(cls, arguments: dict) -> str | None:
+        """Name of the convolutional encoder."""
+        return arguments["encoder"]
+
     def input_side(self, side: int) -> int:
         """Smallest input side whose output covers `side` pixels: sides after the stem are multiples of 8."""
         return -(-(side + 2 * self.margin - self.stem_loss) // self.multiple) * self.multiple + self.stem_loss
@@ -231,11 +237,12 @@ class HoVerNet(Method):
             nn.init.zeros_(branch.head.bias)
 
     def _load(self, path: Path) -> None:
-        if not path.is_file():
-            raise InputError(f"hovernet's weights: expected a local file, found no file '{path}'.")
-        state = adapt(torch.load(path, map_location="cpu", weights_only=True))
+        """The bottleneck may be absent: it is no part of the classifier that the published weights come from."""
+        state = adapt(read_file(path))
         own = self.state_dict()
-        wrong = [k for k in own if k.startswith("encoder.") and (k not in state or state[k].shape != own[k].shape)]
+        optional = ("encoder.bottleneck.weight", *(k for k in own if k.endswith("num_batches_tracked")))
+        needed = [k for k in own if k.startswith("encoder.") and (k in state or k not in optional)]
+        wrong = [k for k in needed if k not in state or state[k].shape != own[k].shape]
         if wrong:
             raise InputError(
                 f"{path}: not the encoder that hovernet was built with ('{wrong[0]}' is absent or differs)."
