@@ -99,7 +99,7 @@ lint: $(READY) ## ruff
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 clean: ## remove the virtual environment, caches and reports (never results)
-	rm -rf $(VENV) cache reports/*/ .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) cache reports/*/ reports/index.html .pytest_cache .ruff_cache *.egg-info
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module was not found; install it (for example: apt-get install python3 python3-venv) or name it with PYTHON=/path/to/python3." >&2; exit 2; }
