@@ -223,6 +223,19 @@ def test_even_odd_of_a_star_and_of_what_leaves_the_image():
     assert paint(half, [box - 100], 2, "centres") == 0 and paint(half, [], 2, "corners") == 0
 
 
+def test_a_far_vertex_costs_no_memory_and_changes_no_pixel():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        ring = np.rint(rng.uniform(-30, 50, (rng.integers(1, 6), 2)))
+        near, wide = np.zeros((20, 20), int), np.zeros((100, 100), int)
+        paint(near, [ring], 1, "centres")
+        paint(wide, [ring + 40], 1, "centres")
+        assert np.array_equal(near, wide[40:60, 40:60])
+    far = np.zeros((20, 20), int)
+    assert paint(far, [np.array([[2.0, 2], [1.0e9, 2], [1.0e9, 5], [2, 5]])], 1, "centres") == 18 * 4
+    assert far[2:6, 2:].all()
+
+
 def test_neighbours_that_share_an_edge_share_no_pixel():
     rng = np.random.default_rng(0)
     x = rng.uniform(5, 15, 6)

@@ -164,6 +164,24 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(tmp_path, capsys, chan
     assert captured.out == "" and not (tmp_path / "out").exists()
 
 
+def test_types_of_every_pixel_are_read_when_asked_for(tmp_path):
+    true = stack(tmp_path / "t.npz", (1, 2), names=np.array(["a", "b"]))
+    bad_stack(tmp_path, lambda i, t: {"types": np.where(i > 0, t, 1)})
+    out = ("--mpp", 0.25, "--protocol", "clean", "--out", tmp_path / "out")
+    assert score(tmp_path, true, tmp_path / "p.npz", *out) == 2 and not (tmp_path / "out").exists()
+    assert score(tmp_path, true, tmp_path / "p.npz", *out, "--types-outside", "ignore") == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["clean"]["mPQ"] == 1
+    assert score(tmp_path, tmp_path / "p.npz", true, *out, "--types-outside", "ignore") == 0
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, -3), (10**6, 10**6)])
+def test_an_impossible_shape_is_refused(tmp_path, capsys, shape):
+    (tmp_path / "a.json").write_text('{"nuc": {"1": {"contour": [[1, 1], [3, 1], [2, 4]]}}}')
+    words = ("--mpp", 0.25, "--shape", *shape)
+    assert score(tmp_path, tmp_path / "a.json", tmp_path / "a.json", *words) == 2
+    assert f"--shape is {shape[0]} {shape[1]}; expected" in capsys.readouterr().err
+
+
 def test_whole_numbers_as_floats_and_large_ids_are_accepted(tmp_path):
     true = stack(tmp_path / "t.npz", (1, 2))
     instances = np.stack([draw(s)[0] for s in (1, 2)]).astype(np.float64) * 10**9
@@ -207,6 +225,8 @@ def test_mpp_is_compulsory_and_must_agree(tmp_path, capsys):
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"x": 1}', "found neither"),
         ("a.json", '{"nuc": {"1": {"contour": [[1, 2], [3]]}}}', "list of x, y pairs"),
+        ("a.json", '{"nuc": {"1": {"contour": [[1, 2], [3, 4]], "type": NaN}}}', "at least 0, found nan"),
+        ("a.json", '{"nuc": {"1": {"contour": [[1, 2], [3, 4]], "type": -1}}}', "whole number of at least 0, found -1"),
         ("a.geojson", '[{"geometry": {"type": "Point", "coordinates": [1, 2]}}]', "found Point"),
         ("a.mat", "no", "cannot be read"),
         ("a.png", "no", "cannot be read"),

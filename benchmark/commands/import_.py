@@ -41,7 +41,7 @@ def run(options) -> int:
     source = dataset(options.dataset, options.data_root)
     label = source.name if options.dataset.partition("@")[0] == "folder" else options.dataset
     identity = RunId(label, options.name, options.fold, options.seed, "imported")
-    settings = type_names.read(options.types, tuple(source.classes))
+    settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
     pred = collection(options.pred, settings.pred, options.vertices)
     data = prepare(source, options.cache, options.fold)
     folder = identity.folder(options.results)

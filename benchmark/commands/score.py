@@ -7,6 +7,7 @@ from benchmark.errors import InputError, near_miss
 
 HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
 EXAMPLE = "--true labels/ --pred predictions/ --mpp 0.25 --types classes.toml --out scores/"
+LARGEST = 20_000  # pixels a side of --shape
 
 
 def arguments(parser) -> None:
@@ -35,6 +36,12 @@ def reading(parser) -> None:
         choices=("corners", "centres"),
         help="where outlines' vertices lie (default: what their format usually means)",
     )
+    parser.add_argument(
+        "--types-outside",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="type maps that name types where there is no instance: refuse (default), or ignore these pixels",
+    )
 
 
 def run(options) -> int:
@@ -50,7 +57,11 @@ def run(options) -> int:
         hint = near_miss(options.protocol, PROTOCOLS)
         raise InputError(f"Unknown protocol '{options.protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
     chosen = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
-    settings = type_names.read(options.types)
+    if options.shape and not all(0 < side <= LARGEST for side in options.shape):
+        raise InputError(
+            f"--shape is {options.shape[0]} {options.shape[1]}; expected two sides of 1..{LARGEST} pixels."
+        )
+    settings = type_names.read(options.types, outside=options.types_outside == "ignore")
     true = collection(options.true, settings.true, options.vertices)
     pred = collection(options.pred, settings.pred, options.vertices)
     mpp = resolution(options.mpp, {options.types: settings.mpp, options.true: true.mpp, options.pred: pred.mpp})

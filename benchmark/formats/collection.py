@@ -122,7 +122,11 @@ def _name(path: Path) -> str:
 def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | None) -> Image:
     """One file that holds one image."""
     suffix = path.suffix.lower()
-    polygons = suffix == ".npz" and "coord" in members(path)
+    held = members(path) if suffix == ".npz" else {}
+    polygons = "coord" in held
+    if suffix == ".npz" and not polygons and "instances" not in held:
+        found = ", ".join(held) or "nothing"
+        raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {found}.")
 
     def read(shape) -> Labelled:
         if suffix in OUTLINES:
@@ -133,9 +137,6 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             arrays = {key: rows.whole() for key, rows in members(path).items() if key in ARRAYS}
             if polygons:
                 return outlines.stardist(arrays, shape, names, str(path), vertices)
-            if "instances" not in arrays:
-                found = ", ".join(members(path)) or "nothing"
-                raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {found}.")
             return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)

@@ -61,11 +61,13 @@ def from_maps(instances, types, names, where: str) -> Labelled:
             f"{where}: expected a type map of the instance map's shape {instances.shape}, found {types.shape}."
         )
     types = checks.ids(types, f"{where} types")
+    if names.outside:
+        types = np.where(instances > 0, types, 0)
     outside = np.count_nonzero((types > 0) & (instances == 0))
     if outside:
         raise InputError(
             f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
-            "set types to 0 outside the instances."
+            "set types to 0 there, or say --types-outside ignore where a tool writes the type of every pixel."
         )
     return Labelled(instances, names.ids(types, where))
 

@@ -35,7 +35,7 @@ def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str
     inside = _even_odd(rings, np.arange(top, bottom) + shift, left + shift, right - left)
     if vertices == "centres":
         for ring in rings:
-            rows, columns = _outline(ring)
+            rows, columns = _outline(ring, (left, top), (right, bottom))
             seen = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
             inside[rows[seen] - top, columns[seen] - left] = True
     labels[top:bottom, left:right][inside] = value
@@ -56,12 +56,21 @@ def _even_odd(rings: list[np.ndarray], y: np.ndarray, x: float, width: int) -> n
     return (np.cumsum(flips[:, :width], 1) & 1).astype(bool)
 
 
-def _outline(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels under the ring's edges."""
+def _outline(ring: np.ndarray, low: tuple[int, int], high: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels under the ring's edges; of what lies beyond x, y low..high little is given."""
     begin, step = ring, np.roll(ring, -1, 0) - ring
     steps = np.ceil(np.abs(step).max(1)).astype(np.int64)
-    edge = np.repeat(np.arange(len(ring)), steps + 1)
-    first = np.repeat(np.concatenate([[0], np.cumsum(steps + 1)[:-1]]), steps + 1)
-    share = (np.arange(len(edge)) - first) / np.maximum(steps[edge], 1)
+    # an edge may leave the image by any length: only its steps near the window are taken
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.sort([(np.array(low) - 1 - begin) / step, (np.array(high) + 1 - begin) / step], 0)
+    outside = (step == 0) & ((begin < np.array(low) - 1) | (begin > np.array(high) + 1))
+    ends[:, step == 0] = np.array([[0.0], [1.0]])
+    enter, leave = np.clip(ends[0].max(1), 0, 1), np.clip(ends[1].min(1), 0, 1)
+    first = np.floor(enter * steps).astype(np.int64)
+    count = np.ceil(leave * steps).astype(np.int64) - first + 1
+    count[(leave < enter) | outside.any(1)] = 0
+    edge = np.repeat(np.arange(len(ring)), count)
+    number = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+    share = number / np.maximum(steps[edge], 1)
     at = np.rint(begin[edge] + share[:, None] * step[edge]).astype(np.int64)
     return at[:, 1], at[:, 0]

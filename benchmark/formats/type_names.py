@@ -29,10 +29,12 @@ class TypeNames:
     Attributes:
         classes: names of types 1..C, or None where nobody named them: ids stand for themselves.
         table: name or id as text, lower case -> type id.
+        outside: type maps may name types where there is no instance (an argmax over all pixels); they count nothing.
     """
 
     classes: tuple[str, ...] | None = None
     table: dict[str, int] = field(default_factory=dict)
+    outside: bool = False
 
     def id_of(self, word, where: str) -> int:
         """Type id of a name (text) or id (number). Raises InputError for an unknown one."""
@@ -85,18 +87,19 @@ class Settings:
     pred: TypeNames = field(default_factory=TypeNames)
 
 
-def read(path: Path | None, classes: tuple[str, ...] | None = None) -> Settings:
+def read(path: Path | None, classes: tuple[str, ...] | None = None, outside: bool = False) -> Settings:
     """Read classes.toml.
 
     Args:
         path: None for no file.
         classes: names that are given already (a dataset's); the file may then leave them out.
+        outside: as in TypeNames.
 
     Raises:
         InputError: unreadable, unknown keys, wrong kinds, a table that leads to no class, other classes than given.
     """
     if path is None:
-        names = TypeNames(classes)
+        names = TypeNames(classes, outside=outside)
         return Settings(classes, None, names, names)
     try:
         given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -124,11 +127,12 @@ def read(path: Path | None, classes: tuple[str, ...] | None = None) -> Settings:
             if to != "" and to not in own:
                 raise InputError(f'{path}: [{side}] {name} = {to!r}; expected one of {", ".join(own)}, or "".')
         ids = {str(name).strip().lower(): own.index(to) + 1 if to else 0 for name, to in table.items()}
-        sides[side] = TypeNames(tuple(own), ids)
+        sides[side] = TypeNames(tuple(own), ids, outside)
     return Settings(tuple(own), None if mpp is None else float(mpp), **sides)
 
 
 def _number(value, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or value != int(value) or value < 0:
+    whole = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
+    if not whole or value < 0 or value != int(value):
         raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {value!r}.")
     return int(value)
