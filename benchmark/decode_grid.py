@@ -8,10 +8,15 @@ import concurrent.futures
 import multiprocessing
 import os
 
+import numpy as np
+
+from benchmark.data.nuclei import Nuclei
+from benchmark.data.tiles import Tiling
 from benchmark.errors import InputError
 from benchmark.metrics.match import Match
 from benchmark.metrics.records import Records
 from benchmark.postproc.hv import HVSettings, decode_hv
+from benchmark.postproc.stitch import STITCHED
 from benchmark.scoring import image_meta, match_nuclei
 from benchmark.stored_maps import StoredMaps
 
@@ -19,7 +24,14 @@ CHUNK = 16  # images a task
 POOL_FROM = 64  # decodings (images times settings) from which processes pay
 
 
-def decode(maps: StoredMaps, truths, settings: list[HVSettings], workers: int | None = None, progress=None):
+def decode(
+    maps: StoredMaps,
+    truths,
+    settings: list[HVSettings],
+    workers: int | None = None,
+    progress=None,
+    tiling: str = "none",
+):
     """Records of every setting.
 
     Args:
@@ -27,6 +39,7 @@ def decode(maps: StoredMaps, truths, settings: list[HVSettings], workers: int | 
         settings: what to decode with.
         workers: processes; None: the cores this process may use, none for little work.
         progress: called with (images done, images in all).
+        tiling: the run's `recipe.tiling`: how the nuclei of the tiles are joined.
 
     Returns:
         list of Records, one for each setting, images in ascending order.
@@ -43,7 +56,7 @@ def decode(maps: StoredMaps, truths, settings: list[HVSettings], workers: int | 
     chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     matches: list[list[Match]] = [[] for _ in settings]
     meta = []
-    for rows in _in_order(chunks, (maps, truths, settings), workers):
+    for rows in _in_order(chunks, (maps, truths, settings, tiling), workers):
         for found, about in rows:
             meta.append(about)
             for k, one in enumerate(found):
@@ -73,25 +86,42 @@ def _in_order(chunks: list, state: tuple, workers: int):
 _state: tuple = ()
 
 
-def _start(maps: StoredMaps, truths, settings: list[HVSettings]) -> None:
+def _start(*state) -> None:
     global _state
-    _state = (maps, truths, settings)
+    _state = state
 
 
 def _decode_chunk(images: list[int]) -> list[tuple[list[Match], dict]]:
-    maps, truths, settings = _state
+    maps, truths, settings, tiling = _state
     out = []
     for i in images:
         stored, truth = maps.read(i), truths[i]
-        if stored["np"].shape[1:] != truth.instances.shape:
+        if stored["np"].shape[-2:] != truth.instances.shape:
             raise InputError(
-                f"image {i}: the kept maps have shape {stored['np'].shape[1:]}, the truth {truth.instances.shape}; "
+                f"image {i}: the kept maps have shape {stored['np'].shape[-2:]}, the truth {truth.instances.shape}; "
                 "they belong to other data."
             )
-        types = stored["tp"].argmax(0) if "tp" in stored else None
-        found = [decode_hv(stored["np"], stored["hv"], types, one, truth.mpp) for one in settings]
-        out.append(([match_nuclei(truth, nuclei) for nuclei in found], image_meta(i, truth, types is not None)))
+        if stored["np"].ndim != (3 if tiling == "none" else 4):
+            raise InputError(
+                f"image {i}: the kept maps have shape {stored['np'].shape}, which the run's tiling '{tiling}' "
+                "does not give; run the cell again with KEEP_MAPS=1."
+            )
+        found = [_nuclei(stored, one, truth.mpp, tiling) for one in settings]
+        out.append(([match_nuclei(truth, nuclei) for nuclei in found], image_meta(i, truth, "tp" in stored)))
     return out
+
+
+def _nuclei(stored: dict[str, np.ndarray], settings: HVSettings, mpp: float, tiling: str) -> Nuclei:
+    """Nuclei of one image's maps; with a tiling of each tile's, stitched as the run did."""
+    types = stored["tp"].argmax(-3) if "tp" in stored else None
+    if tiling == "none":
+        return decode_hv(stored["np"], stored["hv"], types, settings, mpp)
+    grid = Tiling.of(*stored["np"].shape[-2:])
+    tiles = [
+        decode_hv(np_map, hv, None if types is None else types[t], settings, grid.enlarged_mpp(mpp))
+        for t, (np_map, hv) in enumerate(zip(stored["np"], stored["hv"]))
+    ]
+    return STITCHED[tiling](tiles, grid.corners, types is not None, mpp)
 
 
 class Truths:

@@ -1,7 +1,8 @@
 """Raw maps of a test fold on disk (KEEP_MAPS=1), from which post-processing can be done again without a network.
 
 `maps-<rank>.npz` in the run's folder holds `<name>/<image>` for each image and map: np (2, H, W) and tp (C + 1, H, W)
-logits, hv (2, H, W), as float16. Each is a member of its own, written as soon as it is predicted and read alone.
+logits, hv (2, H, W), as float16; of an image that was predicted in tiles (4, C, S, S). Each is a member of its own,
+written as soon as it is predicted and read alone.
 """
 
 import zipfile
@@ -21,7 +22,7 @@ _LEVEL = 1  # of deflate: half precision maps hardly shrink further
 
 @contextmanager
 def writing(folder: Path, rank: int = 0) -> Iterator:
-    """Yields put(image, maps), which appends an image's maps (name -> (C, H, W) floats) to this rank's file.
+    """Yields put(image, maps), which appends an image's maps (name -> (..., C, H, W) floats) to this rank's file.
 
     The file appears when all is written; an exception leaves none. Values are rounded to half precision.
     """
@@ -30,7 +31,7 @@ def writing(folder: Path, rank: int = 0) -> Iterator:
 
         def put(image: int, maps: dict[str, np.ndarray]) -> None:
             for name, values in maps.items():
-                if values.ndim == 3:  # the tissue logits are no map
+                if values.ndim >= 3:  # the tissue logits are no map
                     with archive.open(f"{name}/{image}.npy", "w") as member:
                         half = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
                         np.lib.format.write_array(member, half, allow_pickle=False)
@@ -78,7 +79,7 @@ class StoredMaps:
         return self.__dict__ | {"_open": {}}
 
     def read(self, image: int) -> dict[str, np.ndarray]:
-        """name -> float32 (C, H, W). Raises InputError when the file is damaged."""
+        """name -> float32 (..., C, H, W). Raises InputError when the file is damaged."""
         path = self._of[image]
         try:
             if path not in self._open:

@@ -12,7 +12,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from benchmark import decode_grid, predictions, registry
+from benchmark import decode_grid, predictions, registry, tiled
 from benchmark.cli import main, parser
 from benchmark.commands.postprocess import settings
 from benchmark.data.nuclei import Nuclei
@@ -110,6 +110,27 @@ def test_maps_of_other_images_or_methods_are_refused(tmp_path):
         put(0, {"rgb": np.zeros((3, 8, 8))})
     with pytest.raises(InputError, match="the kept maps are rgb"):
         decode_grid.decode(StoredMaps(tmp_path), truths, [HVSettings()], workers=0)
+
+
+@pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])
+def test_maps_of_a_tiled_run_decode_as_the_run_did(tmp_path, tiling):
+    cls = registry.method_class("cellvta")
+    truths = [image(i)[0] for i in range(2)]
+    with writing(tmp_path) as put:
+        for i, truth in enumerate(truths):
+            put(i, tiled.ideal(cls, truth, 2, tiling) | {"tissue": np.zeros((4, 3))})
+    maps = StoredMaps(tmp_path)
+    settings = [HVSettings.cellvit40(), HVSettings(object_size=10**4)]
+    found, none = decode_grid.decode(maps, truths, settings, workers=0, tiling=tiling)
+    for i, truth in enumerate(truths):
+        expected = tiled.decode(cls, maps.read(i), truth.mpp, tiling)
+        areas = np.bincount(expected.instances.ravel())[1:]
+        nuclei = found.nuclei.query(f"side == 'pred' and image == {i}")
+        assert len(expected) and nuclei["area"].tolist() == areas[areas > 0].tolist()
+        assert nuclei["type"].tolist() == expected.types[areas > 0].tolist()
+    assert none.images["n_pred"].tolist() == [0, 0]
+    with pytest.raises(InputError, match="which the run's tiling 'none' does not"):
+        decode_grid.decode(maps, truths, settings, workers=0)
 
 
 @pytest.mark.parametrize("name", [n for n in registry.method_names() if n != "classical"])

@@ -23,6 +23,7 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     from benchmark import decode_grid
+    from benchmark.data.tiles import DOWN, UP
     from benchmark.metrics.protocols import PROTOCOLS
     from benchmark.progress import Progress
     from benchmark.report import postprocessing
@@ -39,10 +40,13 @@ def run(options) -> int:
             f"{options.run}: its maps are of {len(maps.images)} images, the test set has {len(subset)}; "
             "run the cell again with KEEP_MAPS=1."
         )
-    grid = settings(options.grid, made.config["name"], made.config["mpp"])
+    tiling = made.config.get("recipe", {}).get("tiling", "none")
+    mpp = made.config["mpp"] if tiling == "none" else made.config["mpp"] * DOWN / UP
+    grid = settings(options.grid, made.config["name"], mpp)
     show = Progress(f"{len(grid)} settings:", "images")
     show(0, len(subset))
-    records = decode_grid.decode(maps, decode_grid.Truths(subset), list(grid.values()), progress=show)
+    truths = decode_grid.Truths(subset)
+    records = decode_grid.decode(maps, truths, list(grid.values()), progress=show, tiling=tiling)
     folder = (
         options.reports / "postprocess" / f"{made.id.dataset}-{made.id.method}-fold{made.id.fold}-seed{made.id.seed}"
     )
