@@ -136,7 +136,7 @@ def ceiling(method, subset, classes: int, tiling: str = "none") -> dict:
 def perfect(cls, truth: Nuclei, classes: int, tiling: str = "none"):
     """Match of the truth with what decoding makes of its own targets; runs in a worker process."""
     decoded = tiled.decode(cls, tiled.ideal(cls, truth, classes, tiling), truth.mpp, tiling)
-    return match(truth.instances, truth.types, decoded.instances, decoded.types, mpp=truth.mpp)
+    return match(truth.instances, truth.types, decoded.instances, decoded.types, mpp=truth.mpp, shapes=False)
 
 
 @contextlib.contextmanager

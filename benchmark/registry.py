@@ -18,14 +18,19 @@ from benchmark.errors import InputError, near_miss
 
 METHODS = Registry("method")
 DATASETS = Registry("dataset")
-_IMPORTED: set[str] = set()
+_IMPORTED: dict[str, Exception | None] = {}
 
 
 def _import(package: str) -> None:
     if package not in _IMPORTED:
-        _IMPORTED.add(package)
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            importlib.import_module(f"{package}.{module.name}")
+        _IMPORTED[package] = None
+        try:
+            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                importlib.import_module(f"{package}.{module.name}")
+        except Exception as error:
+            _IMPORTED[package] = error
+    if (error := _IMPORTED[package]) is not None:
+        raise error  # each time: a later call must not miss the names of a file that is broken
 
 
 def method_names() -> list[str]:
