@@ -45,9 +45,9 @@ def test_main_table(tmp_path, stored):
     text = write(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
     header, cellvta, hovernet, classical, cost_header, *costs = table_rows(text)
     assert header[:6] == ["method", "backbone (weights)", "bPQ", "95 %", "mPQ", "95 %"]
-    assert header[6:] == ["DQ", "SQ", "detection F1", "F1 Neoplastic", "F1 Inflammatory", "runs"]
+    assert header[6:] == ["DQ", "SQ", "detection F1", "95 %", "F1 Neoplastic", "F1 Inflammatory", "runs"]
     assert cellvta[:5] == ["cellvta", "tiny (random)", "**0.600 ± 0.100**", "–", "**0.300 ± 0.050**"]
-    assert hovernet == ["hovernet", *"–" * 10, "0/3"]
+    assert hovernet == ["hovernet", *"–" * 11, "0/3"]
     assert classical[1:3] == ["–", "<u>0.300 ± 0.000 (2/3)</u>"] and classical[-1] == "2/3"
     assert cost_header[2:5] == ["params (M)", "trainable (M)", "GFLOPs"]
     assert costs[0][2:] == ["1.50", "0.25", "7.5", "12.0 ± 1.0", "3.0 ± 0.0", "512 ± 0 rss", "1.0 ± 0.0", "3/3"]
@@ -81,6 +81,7 @@ def test_latex_is_booktabs_and_escaped(tmp_path, stored):
         tex = (tmp_path / "out" / MAIN / f"{name}.tex").read_text()
         assert r"\toprule" in tex and r"\bottomrule" in tex and r"decoder\_only" in tex
         for line in tex.splitlines()[1:]:
+            line = line.removesuffix("{!}{%")  # a line end that is no space
             assert not re.search(r"(?<!\\)[%#]", line), line
             assert not re.search(r"(?<!\\)_", line), line
             assert not set(line) & set("±–×µ≥−`"), line

@@ -145,7 +145,7 @@ def test_empty_results_and_bad_arguments(tmp_path, stored):
         folds=[1, 2],
         seeds=[0],
     )
-    assert table_rows(missing)[1] == ["cellvta", *"–" * 8, "0/2"]
+    assert table_rows(missing)[1] == ["cellvta", *"–" * 9, "0/2"]
     assert not list((tmp_path / "out").rglob("*.png")), "no empty figure"
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file; expected the results folder"):

@@ -85,7 +85,7 @@ def test_paired_comparison_by_hand_and_against_scipy():
 def test_too_few_clusters_say_nothing():
     seen, (a, b) = observed({"a": np.array([0.5, 0.6, 0.7]), "b": np.array([0.4, 0.5, 0.6])}, np.arange(3))
     assert math.isnan(interval(seen, a, "bPQ").low) and math.isnan(compare(seen, a, b, "bPQ").p)
-    assert conclusion([compare(seen, a, b, "bPQ")], [math.nan]).startswith("Too few")
+    assert conclusion([compare(seen, a, b, "bPQ")], [math.nan], True).startswith("Too few")
     assert compare(seen, a, b, "mPQ") is None
 
 

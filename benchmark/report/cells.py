@@ -93,5 +93,5 @@ def extent(group: Group) -> str:
 
 def words(value) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {value[key]}" for key in sorted(value))
+        return ", ".join(f"{key} {value[key]}" for key in sorted(value) if value[key] is not None)
     return " ".join(str(value).split())

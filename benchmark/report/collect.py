@@ -129,6 +129,8 @@ def _read(folder: Path, stream) -> Run | None:
         if not isinstance(metrics.get(key), int | None):
             raise ValueError(f"metrics.json: '{key}' is {metrics[key]!r}; expected a whole number")
     for name, values in metrics["protocols"].items():
+        if not isinstance(values, dict):
+            raise ValueError(f"metrics.json: '{name}' holds a {type(values).__name__}; expected its scores by name")
         wrong = [k for k, v in values.items() if not isinstance(v, int | float | None)]
         if wrong:
             raise ValueError(f"metrics.json: {name}/{wrong[0]} is not a number")

@@ -9,6 +9,7 @@ from benchmark.report.observations import Observed
 from benchmark.report.stats import summarise
 
 TESTED = ("bPQ", "mPQ")
+NAMED = 6  # differences that the conclusion spells out
 TUNED = ("decoder_only", "full_finetune", "cellvit", "cellvta")
 
 
@@ -39,7 +40,7 @@ def significance_table(group: Group, observed: Observed, caption: str, notes: li
                 table.records.append(record(group, c) | {"p_holm": p})
         if len(cells) > 1:
             table.blocks.append(Block(cells, left=2, title=metric))
-    table.notes.insert(0, conclusion(found, adjusted))
+    table.says = conclusion(found, adjusted, observed.sources)
     return table
 
 
@@ -63,7 +64,8 @@ def component_table(group: Group, observed: Observed, caption: str, notes: list[
             table.blocks.append(Block(cells, title=full.label))
     if not table.records:
         return None
-    table.notes = [reading(observed, 0)[0], *table.notes]
+    counted = "The intervals of this table are not corrected for their number: with many variants some miss by chance."
+    table.notes = [reading(observed, 0)[0], counted, *table.notes]
     return table
 
 
@@ -83,9 +85,14 @@ def tuning_table(group: Group, observed: Observed, caption: str, notes: list[str
         records.append({"method": row.method, "tune": tune, **values, "params": params, "trainable": trainable})
     if len({r["tune"] for r in records}) < 2:
         return None
-    return Table("tuning", f"Tuning strategies. {caption}", notes, [Block(cells, left=2)], records)
+    told = [reading(observed, 0)[0], STRATEGIES, *notes]
+    return Table("tuning", f"Tuning strategies. {caption}", told, [Block(cells, left=2)], records)
 
 
+STRATEGIES = (
+    "Strategies: decoder trains the decoder alone, adapter the adapter and the decoder, lora low-rank updates of the "
+    "ViT and the decoder, full everything, staged the decoder first and then everything. `of params`: share trained."
+)
 PARTS = {"": "value", "_low": "low", "_high": "high"}
 
 
@@ -110,15 +117,28 @@ def reading(observed: Observed, tests: int) -> list[str]:
     return out
 
 
-def conclusion(found: list[Comparison], adjusted: list[float]) -> str:
-    """What the tests allow to say, in a sentence."""
+def conclusion(found: list[Comparison], adjusted: list[float], sources: bool) -> str:
+    """What the tests allow to say, in sentences: how many differences hold, and the larger ones in bPQ by name.
+
+    Args:
+        sources: whether the tests' units are source images.
+    """
     known = [(c, p) for c, p in zip(found, adjusted) if not math.isnan(p)]
     if not known:
         return "Too few independent units for any test: nothing may be concluded from these differences."
     firm = [c for c, p in known if p < 0.05 and (c.difference.low > 0 or c.difference.high < 0)]
     said = f"{len(firm)} of {len(known)} differences hold at the 5 % level after correction, with an interval off zero."
-    seeds = "These units are test images: what another seed or another training set would give is not tested."
-    return f"{said} {seeds}"
+    named = sorted((c for c in firm if c.metric == TESTED[0]), key=lambda c: -abs(c.difference.value))
+    pairs = [(c.a, c.b) if c.difference.value > 0 else (c.b, c.a) for c in named]
+    told = [f"{a} above {b} ({abs(c.difference.value):.3f})" for c, (a, b) in zip(named, pairs)]
+    if told:
+        more = f", and {len(told) - NAMED} more" if len(told) > NAMED else ""
+        said += f" In {TESTED[0]}, largest first: {', '.join(told[:NAMED])}{more}."
+    units = "source images" if sources else "test images"
+    return (
+        f"{said} This holds for other {units} like these, given these trained networks; what another seed or another "
+        "training set would give is not tested."
+    )
 
 
 def record(group: Group, c: Comparison) -> dict:

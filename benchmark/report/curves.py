@@ -60,8 +60,7 @@ def curves(group: Group) -> dict[str, Curves]:
         for by, grid in grids.items():
             if len(grid) and by in found.nuclei:  # records of older runs have no distances
                 names, sums = cluster_sums(found, by, grid)
-                # an image without a source is another one in another fold
-                own = [n if n.startswith("s") else f"{run.id.fold}{n}" for n in names.tolist()]
+                own = _named(names.tolist(), found, run.id.fold)
                 parts[by][run.folder] = own, sums.astype(np.float32)
     out = {}
     for by, of_run in parts.items():
@@ -71,6 +70,16 @@ def curves(group: Group) -> dict[str, Curves]:
         if placed:
             out[by] = Curves(by, grids[by], clusters, placed)
     return out
+
+
+def _named(names: list[str], records, fold: int) -> list[str]:
+    """Names of one run's clusters that hold in all runs.
+
+    A source keeps its own. An image without one is known by its id, so that a test set that two splits share counts
+    once, as in `observations`; without an id it is another image in another fold.
+    """
+    identity = dict(zip(records.images["image"].astype(str), records.images["image_id"].astype(str)))
+    return [n if n[0] == "s" else f"i{identity[n[1:]]}" if identity[n[1:]] else f"{fold}{n}" for n in names]
 
 
 def _records(run: Run):

@@ -56,6 +56,7 @@ class Table:
         name: stem of the files.
         caption: what is shown, in one sentence.
         notes: sentences below the table.
+        says: what may be concluded, above the notes; empty for most tables.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     records: list[dict] = field(default_factory=list)
+    says: str = ""
 
 
 def markdown(table: Table) -> str:
@@ -88,15 +90,19 @@ def markdown(table: Table) -> str:
         )
         out += [block.title, ""] if block.title else []
         out += [lines[0], rule, *lines[1:], ""]
+    out += [table.says, ""] if table.says else []
     out += [f"- {note}" for note in table.notes]
     return "\n".join(out) + "\n"
 
 
 def latex(table: Table) -> str:
-    """A table environment for \\usepackage{booktabs}; notes stand below in footnotesize."""
+    """A table environment for \\usepackage{booktabs,graphicx}; notes stand below in footnotesize.
+
+    A block that is wider than the line is scaled down to it, others keep their size.
+    """
     label = escape(table.name).replace(r"\_", "-")
     out = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(table.caption)}}}",
@@ -104,6 +110,7 @@ def latex(table: Table) -> str:
     ]
     for block in table.blocks:
         columns = len(block.cells[0])
+        out += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
         out += [rf"\begin{{tabular}}{{{'l' * block.left}{'r' * (columns - block.left)}}}", r"\toprule"]
         if block.title:
             out += [rf"\multicolumn{{{columns}}}{{l}}{{{escape(block.title)}}} \\", r"\midrule"]
@@ -111,8 +118,9 @@ def latex(table: Table) -> str:
             " & ".join(_ranked(escape(c), block.ranks.get((i, j)), LATEX_MARKS) for j, c in enumerate(row)) + r" \\"
             for i, row in enumerate(block.cells)
         ]
-        out += [rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", ""]
-    out += [r"\par\footnotesize", *(escape(note) for note in table.notes), r"\end{table}"]
+        out += [rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}}", ""]
+    told = [table.says, *table.notes] if table.says else table.notes
+    out += [r"\par\footnotesize\raggedright", *(escape(note) for note in told), r"\end{table}"]
     return "\n".join(out) + "\n"
 
 

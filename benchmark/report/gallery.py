@@ -1,5 +1,7 @@
 """Images to look at, chosen by rule and never by hand, with truth and every method's hits and misses."""
 
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +53,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     name = group.dataset.partition("@")[0]
     folds = [fold for folder in sorted(cache.glob(f"{name}-fold*")) if (fold := _opened(folder))]
     records = {label: run.records() for label, run in of_row.items()}
+    predicted = {label: _predictions(run, [place for _, place in chosen]) for label, run in of_row.items()}
     panels = []
     for rule, place in chosen:
         label, run = next(iter(of_row.items()))
@@ -62,11 +65,16 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
             rule, str(row["image_id"]), str(row["tissue"]), run.id.fold, place, sample.image, sample.nuclei.instances
         )
         for name, other in of_row.items():
-            predicted = _predicted(other, place)
-            if predicted is None:
+            found = predicted[name].get(place)
+            if found is None:
                 continue
-            panel.maps[name] = predicted
-            panel.outlines[name] = marked(panel.truth, predicted, records[name].nuclei, int(row["image"]))
+            if found.shape != panel.truth.shape:
+                why = f"its images are {found.shape}, the truth {panel.truth.shape}; no pictures of this run"
+                skipped(other.folder / "predictions.npz", why)
+                predicted[name] = {}
+                continue
+            panel.maps[name] = found
+            panel.outlines[name] = marked(panel.truth, found, records[name].nuclei, int(row["image"]))
             panel.scores[name] = float(observed.images[other.folder]["bPQ"].iloc[place])
         panels.append(panel)
     return panels
@@ -159,11 +167,13 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
     return None
 
 
-def _predicted(run: Run, place: int) -> np.ndarray | None:
-    """int32 (H, W): the stored prediction; None when it is absent or damaged, which is said on stderr."""
+def _predictions(run: Run, places: list[int]) -> dict[int, np.ndarray]:
+    """position in the test set -> int32 (H, W) stored prediction; {} when they are damaged, said once on stderr."""
+    path = run.folder / "predictions.npz"
     try:
-        with np.load(run.folder / "predictions.npz", allow_pickle=False) as stored:
-            return stored["instances"][place].astype(np.int32)
-    except (*UNREADABLE, IndexError) as error:
-        skipped(run.folder / "predictions.npz", error)
-        return None
+        with np.load(path, allow_pickle=False) as stored:
+            instances = stored["instances"]
+        return {place: instances[place].astype(np.int32) for place in places}
+    except (*UNREADABLE, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        skipped(path, f"no pictures of this run ({type(error).__name__}: {error})")
+        return {}

@@ -1,5 +1,6 @@
 """Which runs may stand in one table: same dataset, kind of experiment and preset; a row per method."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ KINDS = {
 }
 
 
+MOST = 12  # rows that a figure can tell apart
+
+
 @dataclass
 class Row:
     """One line of a table: a method with one backbone and one set of weights."""
@@ -27,7 +31,7 @@ class Row:
     @property
     def backbone_text(self) -> str:
         """Such as "tiny (random)"."""
-        return f"{self.backbone[0]} ({self.backbone[1]})" if self.backbone[0] else "–"
+        return f"{self.backbone[0]} ({shown_weights(self.backbone[1])})" if self.backbone[0] else "–"
 
 
 @dataclass
@@ -53,9 +57,16 @@ class Group:
         return [run for row in self.rows for run in row.runs]
 
     @property
+    def drawn(self) -> list[Row]:
+        """Rows that figures of all rows show: with more than MOST of them, those that override no argument."""
+        whole = [row for row in self.rows if "," not in row.method]
+        return whole if whole and len(self.rows) > MOST else self.rows
+
+    @property
     def title(self) -> str:
-        """Dataset, kind of experiment and preset in words."""
-        return f"{self.dataset}, {KINDS.get(self.kind, 'experiment')} (`{self.kind}`), preset `{self.scale}`"
+        """Dataset, kind of experiment and preset in words; nothing was trained by a preset where others predicted."""
+        preset = "" if self.kind == "imported" else f", preset `{self.scale}`"
+        return f"{self.dataset}, {KINDS.get(self.kind, 'experiment')} (`{self.kind}`){preset}"
 
     @property
     def folder(self) -> Path:
@@ -130,16 +141,22 @@ def groups(
     out = []
     for key in sorted(keys):
         members = [r for r in keep if (r.id.dataset, r.id.kind, r.scale) == key]
-        rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]])
+        rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]], methods or [])
         all_folds = sorted(folds if folds is not None else {r.id.fold for r in members}) or [1]
         all_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
         out.append(Group(*key, all_folds, all_seeds, rows))
     return out
 
 
-def _rows(members: list[Run], expected: list[str]) -> list[Row]:
-    """Expected methods in their order, then others by name; one row per method and set of weights."""
-    names = list(dict.fromkeys([*expected, *sorted({r.id.method for r in members})]))
+def _rows(members: list[Run], expected: list[str], known: list[str]) -> list[Row]:
+    """Expected methods in their order, then others; one row per method and set of weights.
+
+    Args:
+        known: the experiment's methods at any preset; others stand in the order of these, then by name.
+    """
+    order = {m: i for i, m in reversed(list(enumerate(k.partition("@")[0] for k in known)))}
+    others = sorted({r.id.method for r in members}, key=lambda m: (order.get(m.partition("@")[0], len(known)), m))
+    names = list(dict.fromkeys([*expected, *others]))
     rows = []
     for name in names:
         own = [r for r in members if r.id.method == name]
@@ -149,8 +166,14 @@ def _rows(members: list[Run], expected: list[str]) -> list[Row]:
     for row in rows:
         row.label = row.method.replace(f"@{scale_of(row.method)}", "", 1)
         if often[row.method] > 1:
-            row.label += f" ({row.backbone[1] or 'no backbone'})"
+            row.label += f" ({shown_weights(row.backbone[1]) or 'no backbone'})"
     return rows
+
+
+def shown_weights(weights: str) -> str:
+    """Weights as tables name them: "synthetic pretext:bef3f60687d861b7" -> "synthetic pretext:bef3f6"."""
+    name, mark, digest = weights.rpartition(":")
+    return f"{name}:{digest[:6]}" if mark and re.fullmatch(r"[0-9a-f]{12,}", digest) else weights
 
 
 def _flat(nested: dict, path: str = "") -> dict:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -59,16 +60,26 @@ def write_page(path: Path, sections: list[Section], title: str, subtitle: str, f
 
 def _section(section: Section) -> str:
     out = [f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>']
+    out.append(_contents(section))
     out.append('<ul class="summary">' + "".join(f"<li>{_code(s)}</li>" for s in section.sentences) + "</ul>")
     for table in section.tables:
         out.append(_table(table, section))
     if section.figures:
-        out.append('<h3>Figures</h3><div class="figures">')
+        out.append(f'<h3 id="{section.anchor}-figures">Figures</h3><div class="figures">')
         out += [_figure(stem, caption, full, section.folder) for stem, caption, full in section.figures]
         out.append("</div>")
     if section.panels:
         out.append(_browser(section))
     return "\n".join([*out, "</section>"])
+
+
+def _contents(section: Section) -> str:
+    """Links to the section's tables, figures and images."""
+    links = [(t.name, t.name.replace("-", " ")) for t in section.tables]
+    links += [("figures", "figures")] if section.figures else []
+    links += [("images", "images")] if section.panels else []
+    told = "".join(f'<a href="#{section.anchor}-{end}">{escape(text)}</a>' for end, text in links)
+    return f'<nav class="contents" aria-label="{escape(section.title)}">{told}</nav>'
 
 
 def _table(table: Table, section: Section) -> str:
@@ -96,9 +107,12 @@ def _table(table: Table, section: Section) -> str:
                 )
             rows.append(f"<tr>{''.join(line)}</tr>")
         out.append(
-            f'<div class="wide"><table class="sortable">{caption}<thead><tr>{cells}</tr></thead>'
+            f'<div class="wide" tabindex="0" role="region" aria-label="{escape(block.title or table.name)}">'
+            f'<table class="sortable">{caption}<thead><tr>{cells}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )
+    if table.says:
+        out.append(f'<p class="says">{_code(table.says)}</p>')
     if table.notes:
         items = "".join(f"<li>{_code(n)}</li>" for n in table.notes)
         out.append(
@@ -109,7 +123,8 @@ def _table(table: Table, section: Section) -> str:
 
 
 def _links(folder: str, name: str, suffixes: tuple[str, ...]) -> str:
-    return " · ".join(f'<a href="{escape(folder)}/{name}{s}">{s[1:]}</a>' for s in suffixes)
+    where = escape(quote(f"{folder}/{name}"))
+    return " · ".join(f'<a href="{where}{s}">{s[1:]}</a>' for s in suffixes)
 
 
 def _figure(stem: Path, caption: str, full: bool, folder: str) -> str:
@@ -137,7 +152,8 @@ def _browser(section: Section) -> str:
         for bit, (name, colour, on) in keys.items()
     )
     return (
-        f'<div class="gallery" id="{anchor}"><h3>Images</h3><p class="notes">Chosen by rule. Arrow keys step, + and − '
+        f'<div class="gallery" id="{anchor}"><h3>Images</h3><p class="notes">Chosen by rule. Arrow keys step, Shift '
+        "and an arrow move what is zoomed, + and − "
         "zoom, a click on an image zooms there.</p>"
         '<div class="tools"><button type="button" data-previous>previous</button><button type="button" data-next>next'
         '</button><label>image <select data-image></select></label><label>zoom <input type="range" data-zoom min="1" '

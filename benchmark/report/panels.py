@@ -1,16 +1,18 @@
 """The qualitative figure: a row per chosen image, the image, its truth, and each method's hits and misses."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.report.gallery import FALSE, HIT, MISSED, Panel, outline
-from benchmark.report.style import drawing, save
+from benchmark.report.style import drawing, save, shorten
 
 # light, light and dark in turn: told apart on pink and purple, and without colour by their brightness
 PAINT = {HIT: (0, 245, 212), FALSE: (255, 221, 0), MISSED: (220, 20, 60)}
 NAMES = {HIT: "hit", FALSE: "false positive", MISSED: "missed"}
+SIDE, WIDEST, TEXT = 0.86, 8, 5  # inch of a picture, pictures side by side (the width of a page), points
 TRUTH = (255, 255, 255)
 
 
@@ -28,21 +30,23 @@ def panels_figure(panels: list[Panel], folder: Path) -> bool:
     if not panels:
         return False
     labels = list(dict.fromkeys(label for p in panels for label in p.outlines))
-    columns, side = 2 + len(labels), 1.1
-    with drawing(0.35 + side * 1.16 * len(panels), side * columns + 0.3) as figure:
-        grid = figure.subplots(len(panels), columns, squeeze=False)
+    columns = min(WIDEST, 2 + len(labels))
+    lines = -(-(2 + len(labels)) // columns)  # of one panel; with many methods it goes on below
+    with drawing(0.35 + (SIDE + 0.27) * lines * len(panels), (SIDE + 0.04) * columns) as figure:
+        grid = figure.subplots(lines * len(panels), columns, squeeze=False)
         for axes in grid.ravel():
             axes.set_axis_off()
-        for line, panel in zip(grid, panels):
+        for line, panel in zip(grid.reshape(len(panels), lines * columns), panels):
             truth = panel.image.copy()
             truth[outline(panel.truth)] = TRUTH
-            shown = [(panel.image, panel.rule), (truth, f"truth: {panel.tissue or panel.image_id}")]
+            named = shorten(panel.tissue.replace("_", " ") or panel.image_id, 24)
+            shown = [(panel.image, textwrap.fill(panel.rule, 22)), (truth, f"truth\n{named}")]
             shown += [
                 (painted(panel.image, panel.outlines[k]), _title(k, panel)) for k in labels if k in panel.outlines
             ]
             for axes, (picture, title) in zip(line, shown):
                 axes.imshow(picture, interpolation="none")
-                axes.set_title(title, fontsize=4.5, pad=2)
+                axes.set_title(title, fontsize=TEXT, pad=2)
         from matplotlib.lines import Line2D
 
         keys = [Line2D([], [], color=np.array(PAINT[c]) / 255, linewidth=3, label=NAMES[c]) for c in PAINT]
@@ -59,4 +63,4 @@ def panels_figure(panels: list[Panel], folder: Path) -> bool:
 
 def _title(label: str, panel: Panel) -> str:
     score = panel.scores[label]
-    return label if math.isnan(score) else f"{label}: bPQ {score:.2f}"
+    return f"{shorten(label, 24)}\n{'no bPQ' if math.isnan(score) else f'bPQ {score:.2f}'}"

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmark.report.curves import BY, FEW, Curves, gain, lines
 from benchmark.report.groups import Group, Row
-from benchmark.report.style import COLOURS, drawing, look, save
+from benchmark.report.style import COLOURS, drawing, legend, legend_height, look, save
 
 CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
 EVERY = 8  # grid points between two markers
@@ -17,10 +17,11 @@ def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
 
     A method's runs are pooled; where the weighted number of true nuclei of a run is below FEW nothing is drawn.
     """
-    drawn = [(row, v) for row, v in lines(group, found) if (v["n"] >= FEW).sum() > 1]
+    rows = group.drawn
+    drawn = [(row, v) for row, v in lines(group, found) if row in rows and (v["n"] >= FEW).sum() > 1]
     if not drawn:
         return False
-    with drawing(3.9 + 0.15 * -(-len(drawn) // 3)) as figure:
+    with drawing(3.85 + legend_height([label(group, row) for row, _ in drawn])) as figure:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1])
         for i, (row, values) in enumerate(drawn):
             shown = values["n"] >= FEW
@@ -34,12 +35,12 @@ def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
             axes.set_ylabel(metric)
             axes.set_ylim(bottom=0)
         bottom.fill_between(found.grid, drawn[0][1]["n"], color="#BBBBBB", linewidth=0)
-        bottom.set_ylabel("weight")
+        bottom.set_ylabel("true nuclei\n(weight)", fontsize=6)
         bottom.set_ylim(bottom=0)
         bottom.locator_params(axis="y", nbins=2)
         bottom.set_xlabel(BY[found.by])
         figure.align_ylabels([top, middle, bottom])
-        figure.legend(loc="outside upper center", ncols=min(3, len(drawn)))
+        legend(figure, {name: line for line, name in zip(*top.get_legend_handles_labels())})
     save(figure, Path(folder) / name, [r for row, v in drawn for r in records(group, row, found, v)])
     return True
 

@@ -51,11 +51,11 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
 def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list[str]:
     out = []
     c = compare(observed, adapter, decoder, "bPQ")
-    if c is not None:
+    if c is not None and not math.isnan(c.better):
         verdict = "above" if c.difference.low > 0 else "below" if c.difference.high < 0 else "not told apart from"
         out.append(
             f"{adapter.label} is {verdict} {decoder.label} in bPQ: {c.difference.text(sign=True)}, "
-            f"Wilcoxon p {p_text(c.p)} over {c.difference.clusters} "
+            f"Wilcoxon p {p_text(c.p)} (one planned comparison, uncorrected) over {c.difference.clusters} "
             f"{'source images' if observed.sources else 'images'}, better in {c.better:.0%} of them."
         )
     gains = []

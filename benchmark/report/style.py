@@ -1,12 +1,14 @@
 """One look for all figures; matplotlib is imported only when something is drawn."""
 
 import io
+import math
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.report.formats import to_csv, write_file
 
 STYLE = Path(__file__).with_name("report.mplstyle")
+LONGEST = 44  # characters of a label in a legend
 WIDTH = 3.4  # inch, one column of a two-column paper
 # Okabe & Ito (2008), colour-blind safe, without yellow, which is lost on white; markers differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,6 +24,49 @@ def look(i: int) -> dict:
         "marker": MARKERS[i % len(MARKERS)],
         "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
     }
+
+
+def shorten(label: str, longest: int) -> str:
+    """The label with its middle left out where it is longer: long names differ at their ends."""
+    if len(label) <= longest:
+        return label
+    head = (longest - 1) // 2
+    return f"{label[:head]}…{label[len(label) - (longest - 1 - head) :]}"
+
+
+def columns(labels: list[str], width: float = WIDTH) -> int:
+    """How many of these labels stand beside each other in a legend, 1 to 3."""
+    longest = max((min(len(name), LONGEST) for name in labels), default=1)
+    return max(1, min(3, len(labels), int(width / (0.052 * longest + 0.43))))
+
+
+def legend_height(labels: list[str], width: float = WIDTH) -> float:
+    """Inch that `legend` takes."""
+    return 0.155 * -(-len(labels) // columns(labels, width)) + 0.05
+
+
+def legend(figure, named: dict) -> None:
+    """The figure's legend above its panels. `named`: label -> handle."""
+    labels = [shorten(name, LONGEST) for name in named]
+    figure.legend(named.values(), labels, loc="outside upper center", ncols=columns(labels, figure.get_figwidth()))
+
+
+def log_scale(axis, values: list[float]) -> None:
+    """Logarithmic axis with plain numbers; linear where the values span less than a factor of 3.
+
+    Args:
+        axis: xaxis or yaxis of matplotlib axes.
+    """
+    from matplotlib.ticker import LogLocator
+
+    known = [v for v in values if v > 0 and math.isfinite(v)]
+    ratio = max(known) / min(known) if known else 1.0
+    if ratio < 3:
+        return
+    (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 40 else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(lambda value, place: "")
 
 
 @contextmanager

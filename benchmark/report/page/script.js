@@ -61,7 +61,7 @@ function startGallery(root, panels) {
   let index = 0, zoom = 1, centre = [0.5, 0.5], drawn = 0;
   const select = pick("image");
   panels.forEach((panel, i) => select.append(new Option(panel.title, i)));
-  const chosen = (name) => [...root.querySelectorAll(`input[name=${name}]:checked`)].map((box) => box.value);
+  const chosen = (name) => [...root.querySelectorAll(`input[name="${CSS.escape(name)}"]:checked`)].map((box) => box.value);
   async function draw() {
     const turn = ++drawn;
     const panel = panels[index];
@@ -73,6 +73,8 @@ function startGallery(root, panels) {
     const codes = await Promise.all(methods.map(async (name) => pixels(await loaded(panel.codes[name]))));
     if (turn !== drawn) return; // a later choice overtook this one
     const views = pick("views");
+    // new canvases replace the old ones: the focus stays where it was, or the next key would be lost
+    const focused = [...views.querySelectorAll("canvas")].indexOf(document.activeElement);
     views.replaceChildren();
     (methods.length ? methods : [""]).forEach((name, k) => {
       const canvas = document.createElement("canvas");
@@ -105,6 +107,8 @@ function startGallery(root, panels) {
       figure.append(canvas, caption);
       views.append(figure);
     });
+    const canvases = views.querySelectorAll("canvas");
+    if (focused >= 0) canvases[Math.min(focused, canvases.length - 1)].focus({ preventScroll: true });
     root.dataset.shown = index;
   }
   function setZoom(value) {
@@ -124,6 +128,14 @@ function startGallery(root, panels) {
   root.addEventListener("change", (event) => { if (event.target.type === "checkbox") draw(); });
   root.addEventListener("keydown", (event) => {
     if (["INPUT", "SELECT"].includes(event.target.tagName)) return;
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (move && event.shiftKey) {
+      event.preventDefault();
+      const margin = 0.5 / zoom; // the centre stays where a whole view fits around it
+      centre = centre.map((c, a) => Math.min(1 - margin, Math.max(margin, c + (0.25 * move[a]) / zoom)));
+      draw();
+      return;
+    }
     if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
       event.preventDefault();
       step(event.key === "ArrowLeft" ? -1 : 1);
