@@ -290,6 +290,31 @@ def share_of_step(device: torch.device, preset: str, rounds: int) -> None:
         autograd._forward, autograd._backward = plain
         share, took = min(zip(shares, whole), key=lambda pair: pair[1])
         print(f"  backend {name}: step {1e3 * took:.0f} ms, of which the op {100 * share:.1f} %")
+    alone = min(around_the_op(method, images, device) for _ in range(1 + rounds))
+    print(f"  softmax and sampling locations by themselves, forward+backward: {100 * alone / took:.1f} % of that step")
+
+
+def around_the_op(method, images: int, device: torch.device) -> float:
+    """Seconds that one step spends on what a fused operator would take over: softmax, reference points plus offsets."""
+    parts = []
+    queries = [sum(h * w for h, w in grids) for grids in (GRIDS[-1:], GRIDS)]
+    for module in method.modules():
+        if hasattr(module, "sampling_offsets"):
+            grids = GRIDS if module.levels > 1 else GRIDS[-1:]
+            asking = queries[0] if module.levels > 1 else queries[1]
+            size = (images, asking, module.heads, module.levels, module.points)
+            logits = torch.randn(*size[:3], size[3] * size[4], device=device, requires_grad=True)
+            offsets = torch.randn(*size, 2, device=device, requires_grad=True)
+            sides = torch.tensor([(w, h) for h, w in grids], dtype=torch.float32, device=device)[:, None]
+            points = torch.rand(1, asking, 1, 1, 1, 2, device=device)
+            parts.append((logits, offsets, sides, points))
+
+    def run(_):
+        for logits, offsets, sides, points in parts:
+            weights, locations = logits.softmax(-1), points + offsets / sides
+            torch.autograd.backward([weights, locations], [weights.detach(), locations.detach()])
+
+    return seconds(run, None, device)
 
 
 if __name__ == "__main__":
