@@ -77,6 +77,10 @@ BAD = {
     "zero mpp": (dict(mpp=0), "image 0: mpp is 0, expected a positive number"),
     "shape": (dict(pairs=[(TRUE, HALF[:5])], names=["x"]), r"image 0 \('x'\): pred_instances has shape \(5, 40\)"),
     "negative": (dict(pairs=[(TRUE - 1, HALF)]), "true_instances holds the id -1"),
+    "huge": (
+        dict(pairs=[(TRUE, HALF.astype(np.uint64) << 63)]),
+        r"pred_instances holds the id \d+, expected ids below",
+    ),
     "fraction": (dict(pairs=[(TRUE, HALF * 0.5)]), "pred_instances is float64 and holds values that are no whole"),
     "type map": (dict(pairs=[(TRUE, (HALF, OUTSIDE))]), r"image 0: pred_types: the type map names types on \d+ pixels"),
     "type count": (dict(pairs=[((TRUE, [1]), HALF)]), "true_types has 1 entries, expected 3"),

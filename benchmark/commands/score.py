@@ -95,10 +95,12 @@ def resolution(given: float | None, told: dict) -> float:
 
 
 def write(folder: Path, found, values: dict, rows: list[dict]) -> None:
-    """records, images.csv and, last, metrics.json."""
+    """Records, images.csv and, last, metrics.json: where it lies, the files beside it are whole and belong to it."""
     from benchmark.files import write_json
     from benchmark.report.formats import to_csv, write_file
 
+    if folder.is_dir():
+        (folder / "metrics.json").unlink(missing_ok=True)
     write_file(folder / "images.csv", to_csv(rows).encode())
     found.records.save(folder)
     write_json(folder / "metrics.json", values)

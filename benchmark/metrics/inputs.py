@@ -12,14 +12,14 @@ def label_map(labels, name: str) -> np.ndarray:
         raise ValueError(f"{name} has shape {labels.shape}, expected a label map (H, W)")
     if labels.dtype == bool:
         return labels.view(np.uint8)
-    if labels.dtype.kind == "f":
-        if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
-            raise ValueError(
-                f"{name} is {labels.dtype} and holds values that are no whole numbers; expected instance ids"
-            )
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
+        raise ValueError(f"{name} is {labels.dtype} and holds values that are no whole numbers; expected instance ids")
+    if labels.dtype.kind not in "iuf":
         raise ValueError(f"{name} has dtype {labels.dtype}, expected integers")
+    if labels.dtype.kind == "f" or labels.dtype == np.uint64:
+        if labels.max(initial=0) >= 2**63:
+            raise ValueError(f"{name} holds the id {labels.max():.0f}, expected ids below 2^63")
+        labels = labels.astype(np.int64)
     return labels
 
 
@@ -58,5 +58,5 @@ def check_agreement(instances: np.ndarray, types: np.ndarray, name: str) -> None
         if outside:
             raise ValueError(
                 f"{name}: the type map names types on {outside} pixels where the instance map has no nucleus; "
-                "expected type 0 there (do both maps belong to the same image?)"
+                "expected type 0 there; take np.where(instances > 0, types, 0) if it holds a type for every pixel"
             )
