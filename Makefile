@@ -85,8 +85,9 @@ test: $(READY) ## the tests (no network, no GPU)
 test-parity: $(READY) ## full-size models against the golden figures of the reference data
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
-bench-metrics: $(READY) ## speed of the metrics as ratios, beside cellpose, stardist and torchmetrics when installed
+bench-metrics: $(READY) ## speed of metrics and post-processing, beside cellpose, stardist and torchmetrics when installed
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/metrics_speed.py $(ARGS)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/postproc_speed.py
 
 bench-ops: $(READY) ## deformable attention: backends side by side at CellVTA's shapes, and its share of a training step
 	@$(VENV)/bin/python benchmarks/bench_ops.py --dtype fp32 bf16 fp16 $(ARGS)

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/postproc_speed.py [--maps FILE.npz ...]
 
-Without --maps, seeded discs with noisy maps are drawn. A file holds prob_q256, h_q256, v_q256 (divided by 256: the
+Without --maps, the reference inputs are used where they are present (../shared/golden/metrics/speed), else seeded
+discs with noisy maps are drawn. A file holds prob_q256, h_q256, v_q256 (divided by 256: the
 probability and the distance maps) and type_map. The baseline is the plain way, as published decoders go: for each
 instance a mask of the whole image, its box, its centre of mass and its most frequent type; their tracing of contours is
 left out. Seconds are of processor time, the least of several calls.
@@ -18,11 +19,15 @@ from scipy import ndimage
 from benchmark.postproc.hv import decode_hv, hv_targets, measure, vote, watershed
 from benchmark.postproc.instances import renumber
 
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "golden" / "metrics" / "speed"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", nargs="*", type=Path, default=[])
-    cases = {path.stem: load(path) for path in parser.parse_args().maps}
+    parser.add_argument("--maps", nargs="*", type=Path)
+    given = parser.parse_args().maps
+    paths = sorted(REFERENCE.glob("input_*.npz")) if given is None else given
+    cases = {path.stem: load(path) for path in paths}
     for side, n in ((256, 30), (256, 150), (1000, 1500)) if not cases else ():
         cases[f"{side} px, {n} nuclei drawn"] = draw(side, n)
     for name, maps in cases.items():
