@@ -3,7 +3,7 @@
 #
 #     sh benchmarks/gpu_check.sh            from the repository's root; PYTHON=… OUT=… (default reports/gpu)
 #
-# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ops/ (csv and plot), ways.csv,
+# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ops/ (csv and plot), step.txt (share of a training step), ways.csv,
 # memcheck.txt and racecheck.txt, and summary.txt with one line per part. Exits with 1 if a part failed.
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-reports/gpu}
@@ -40,11 +40,10 @@ if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.us
 fi
 part environment 20 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
 part compile 60 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
-part tests 200 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
+part tests 160 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
 part ways 40 "$PYTHON" benchmarks/gpu_ways.py --csv "$OUT/ways.csv"
-if [ -f benchmarks/bench_ops.py ]; then
-    part bench 70 "$PYTHON" benchmarks/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
-fi
+part bench 60 "$PYTHON" benchmarks/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
+part step 50 "$PYTHON" benchmarks/bench_ops.py --step
 # every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 if command -v compute-sanitizer > /dev/null 2>&1; then
