@@ -8,9 +8,9 @@ import torch
 from benchmark.errors import InputError
 
 
-def optimiser(method, plan: dict, scale: float = 1.0) -> torch.optim.Optimizer:
+def optimiser(method, plan: dict) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the method's parameter groups. plan: {"name", "lr", "betas", "weight_decay"}."""
-    groups = method.groups(plan["lr"] * scale, plan["weight_decay"])
+    groups = method.groups(plan["lr"], plan["weight_decay"])
     name = plan["name"]
     if name == "adamw":
         made = torch.optim.AdamW(groups, betas=tuple(plan["betas"]))

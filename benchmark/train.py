@@ -106,7 +106,7 @@ def train(
             method.set_tune(phase.tune)
             feed = loader.training_loader(training, method, recipe, data, seed, world, batch_of(phase, recipe))
             fresh = optimiser is None or phase.reset
-            optimiser = optim.optimiser(method, recipe["optimiser"], phase.lr_scale) if fresh else optimiser
+            optimiser = optim.optimiser(method, recipe["optimiser"]) if fresh else optimiser
             if state is not None:
                 if state["phase"] == phases.index(phase) or not phase.reset:
                     optimiser.load_state_dict(state["optimiser"])

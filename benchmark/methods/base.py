@@ -23,7 +23,6 @@ class Phase:
     start: float
     tune: str
     reset: bool = False  # a fresh optimiser and schedule, as HoVer-Net's second phase has
-    lr_scale: float = 1.0
     batch_scale: float = 1.0
 
 
