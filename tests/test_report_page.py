@@ -173,3 +173,18 @@ def test_screenshot_shows_something(browser, tmp_path):
     browser.save_screenshot(str(tmp_path / "page.png"))
     picture = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
     assert picture.std() > 10 and len(np.unique(picture)) > 30
+
+
+def test_focus_stays_on_the_image_that_steps(browser):
+    root = browser.find_element("css selector", ".gallery")
+    canvas = root.find_element("css selector", "canvas")
+    start, n = int(root.get_attribute("data-shown")), len(root.find_elements("css selector", "option"))
+    for step in (1, 2):  # the second key reaches a canvas that was drawn anew
+        browser.execute_script("arguments[0].focus()", canvas) if step == 1 else None
+        browser.switch_to.active_element.send_keys("\ue014")  # arrow right
+        for _ in range(100):
+            if root.get_attribute("data-shown") == str((start + step) % n):
+                break
+            browser.execute_async_script("setTimeout(arguments[0], 50)")
+        assert root.get_attribute("data-shown") == str((start + step) % n), f"key {step}"
+        assert browser.execute_script("return document.activeElement.tagName") == "CANVAS"

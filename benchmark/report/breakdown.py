@@ -29,6 +29,7 @@ def type_table(group: Group, protocol: str, values: dict) -> Table | None:
 def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
     """One block per metric: rows are parts, columns methods; `overall` adds the main table's value."""
     table = Table(f"{name}-{protocol}", f"Per {what}. {caption(group, protocol, values)}", notes(group))
+    empty = []  # tissues without a test image
     for metric in next(iter(keys.values())):
         cells, records = [[what, *(row.label for row in group.rows)]], []
         parts = [(part, k[metric]) for part, k in keys.items()]
@@ -36,7 +37,10 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
             parts.append((f"overall {overall[metric]}", overall[metric]))
         for part, key in parts:
             scores = [score_of(group, row, key, values) for row in group.rows]
-            cells.append([part, *(s.text() for s in scores)])
+            if any(s.n for s in scores) or what != "tissue":
+                cells.append([part, *(s.text() for s in scores)])
+            else:
+                empty.append(part)
             records += [
                 record(group, row, protocol, values) | {what: part, "metric": metric} | columns(s)
                 for row, s in zip(group.rows, scores)
@@ -44,4 +48,6 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
         if not table.blocks or any(r["n"] for r in records):  # a metric that the protocol does not have
             table.blocks.append(Block(cells, title=metric))
             table.records += records
+    if empty := [name for name in dict.fromkeys(empty) if not name.startswith("overall")]:
+        table.notes.insert(1, f"No value, hence no line: {', '.join(empty)}.")
     return table

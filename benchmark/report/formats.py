@@ -168,13 +168,13 @@ def _ranked(text: str, rank: int | None, marks: dict[int, str]) -> str:
 def ranked(block: Block, column: int, values: list[float]) -> None:
     """Marks the highest and the second highest of a column's values (one per row below the header, NaN: none).
 
-    Equal values share a rank; a column whose values are all the same has no best.
+    Equal values share a rank; a column whose values are all the same has no best, and 0 is never marked.
     """
     known = sorted({v for v in values if not math.isnan(v)}, reverse=True)
     if len(known) < 2:
         return
     for i, value in enumerate(values, start=1):
-        if value in known[:2]:
+        if value in known[:2] and value > 0:
             block.ranks[i, column] = known.index(value) + 1
 
 

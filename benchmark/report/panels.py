@@ -9,16 +9,20 @@ import numpy as np
 from benchmark.report.gallery import FALSE, HIT, MISSED, Panel, outline
 from benchmark.report.style import drawing, save, shorten
 
-# light, light and dark in turn: told apart on pink and purple, and without colour by their brightness
-PAINT = {HIT: (0, 245, 212), FALSE: (255, 221, 0), MISSED: (220, 20, 60)}
+# light, light and darker in turn: seen on pink and on purple, and told apart without red and green by brightness
+PAINT = {HIT: (0, 245, 212), FALSE: (255, 221, 0), MISSED: (255, 40, 0)}
 NAMES = {HIT: "hit", FALSE: "false positive", MISSED: "missed"}
 SIDE, WIDEST, TEXT = 0.86, 8, 5  # inch of a picture, pictures side by side (the width of a page), points
 TRUTH = (255, 255, 255)
 
 
 def painted(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3): the image with the outlines of `marked` in PAINT."""
-    out = image.copy()
+    """uint8 (H, W, 3): the image with the outlines of `marked` in PAINT, two pixels wide."""
+    out, codes = image.copy(), codes.copy()
+    for axis in (0, 1):
+        beside = np.roll(codes, 1, axis)
+        beside[(slice(None),) * axis + (0,)] = 0  # what left the image at its end
+        codes = np.where(codes == 0, beside, codes)
     for code, colour in PAINT.items():
         out[codes == code] = colour
     return out

@@ -33,6 +33,8 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             " re-averaged from the values of the published test logs; the publications state no interval.",
             "measured: this benchmark's runs of the same method and variant in the table above; difference: measured − "
             "published, only where all published splits are measured.",
+            "Table: `make table`; the csv names the source of each figure; commits and commands of measured runs stand "
+            "below the main table.",
         ],
     )
     for average, (text, metrics, ours) in AVERAGES.items():

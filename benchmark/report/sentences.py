@@ -65,6 +65,7 @@ def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list
         if not any(math.isnan(m) for m in means):
             gains.append((means[0] - means[1], name))
     if len(gains) > 1:
+        most = f"; largest {max(gains)[1]}" if max(gains)[0] > 0 else ""
         told = "; ".join(f"{gain:+.3f} for {name}" for gain, name in gains)
-        out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {told}; largest {max(gains)[1]}.")
+        out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {told}{most}.")
     return out

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark.report.formats import to_csv, write_file
 
 STYLE = Path(__file__).with_name("report.mplstyle")
+HANDLE = 0.44  # inch that a legend's column takes beside its text
 LONGEST = 44  # characters of a label in a legend
 WIDTH = 3.4  # inch, one column of a two-column paper
 # Okabe & Ito (2008), colour-blind safe, without yellow, which is lost on white; markers differ too.
@@ -36,8 +37,10 @@ def shorten(label: str, longest: int) -> str:
 
 def columns(labels: list[str], width: float = WIDTH) -> int:
     """How many of these labels stand beside each other in a legend, 1 to 3."""
-    longest = max((min(len(name), LONGEST) for name in labels), default=1)
-    return max(1, min(3, len(labels), int(width / (0.052 * longest + 0.43))))
+    from matplotlib.textpath import TextPath
+
+    points = [TextPath((0, 0), shorten(name, LONGEST), size=7).get_extents().width for name in labels if name.strip()]
+    return max(1, min(3, len(labels), int(width / (max(points, default=1) / 72 + HANDLE))))
 
 
 def legend_height(labels: list[str], width: float = WIDTH) -> float:

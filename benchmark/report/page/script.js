@@ -39,7 +39,7 @@ for (const box of document.querySelectorAll("input.filter")) {
 }
 
 // Images: one canvas per chosen method; the bits of a code image say hit 1, false positive 2, missed 4, truth 8.
-const COLOURS = { 1: [0, 245, 212], 2: [255, 221, 0], 4: [220, 20, 60], 8: [255, 255, 255] };
+const COLOURS = { 1: [0, 245, 212], 2: [255, 221, 0], 4: [255, 40, 0], 8: [255, 255, 255] };
 function loaded(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
