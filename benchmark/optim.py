@@ -48,11 +48,14 @@ def lr_factor(plan: dict, epoch: int, epochs: int, step: int, steps: int) -> flo
 
 
 def precision(name: str, device: torch.device) -> str:
-    """ "auto" becomes bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU."""
+    """ "auto" becomes bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU.
+
+    fp16 becomes fp32 on a CPU, where half-precision convolutions take minutes an image; `run` says so.
+    """
+    if device.type != "cuda" and name in ("auto", "fp16"):
+        return "fp32"
     if name != "auto":
         return name
-    if device.type != "cuda":
-        return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 

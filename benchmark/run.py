@@ -117,6 +117,9 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
     if world.first:
         write_json(folder / "config.json", describe(cell, data, label, mark))
     say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
+    precision = optim.precision(recipe["precision"], world.device)
+    if recipe["precision"] not in ("auto", precision):
+        say(f"recipe.precision={recipe['precision']} is for GPUs; {world.device.type} computes in {precision}")
 
     if cell.trains:
         trained = train.train(
@@ -170,7 +173,7 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
             "peak_memory_bytes": peak,
             "peak_memory_kind": kind,
             "pretrain_seconds": round(pretraining, 2),
-            "precision": optim.precision(recipe["precision"], world.device),
+            "precision": precision,
             "processes": world.size,
         },
     )

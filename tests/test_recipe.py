@@ -42,6 +42,11 @@ def test_unknown_schedule_and_optimiser_are_refused():
 
 def test_automatic_precision_is_fp32_on_a_cpu():
     assert optim.precision("auto", torch.device("cpu")) == "fp32"
+    assert optim.precision("fp16", torch.device("cpu")) == "fp32", "where half precision takes minutes an image"
+    assert (
+        optim.precision("bf16", torch.device("cpu")) == "bf16"
+        and optim.precision("fp16", torch.device("cuda")) == "fp16"
+    )
     assert optim.precision("bf16", torch.device("cpu")) == "bf16"
 
 
