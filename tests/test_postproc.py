@@ -248,8 +248,8 @@ def test_settings():
     assert HVSettings.cellvit40().updated({"opening": 1}).opening == 1
     with pytest.raises(ValueError, match=r"unknown post-processing setting 'kszie'.*ksize"):
         HVSettings.cellvit40().updated({"kszie": 3})
-    for wrong in ({"ksize": 4}, {"opening": 0}, {"opening": True}):
-        with pytest.raises(ValueError, match="odd"):
+    for wrong in ({"ksize": 4}, {"opening": 0}, {"opening": True}, {"edge": "x"}, {"edge": 2}, {"object_size": -1}):
+        with pytest.raises(ValueError, match="expected a"):
             HVSettings(**wrong)
     with pytest.raises(ValueError, match="argmax"):
         HVSettings(threshold="0.5")

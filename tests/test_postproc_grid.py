@@ -153,6 +153,19 @@ def test_the_grid_that_we_declare():
         settings("main", "cellvta", 0.25)
 
 
+@pytest.mark.parametrize("entry", ["3", "dict(edge='x')", "dict(kszie=5)"])
+def test_a_wrong_setting_is_named(tmp_path, entry):
+    path = tmp_path / "grid.py"
+    path.write_text(f"_base_ = [{str(ROOT / 'experiments/main.py')!r}]\npostprocess = {{'a': {entry}}}\n")
+    with pytest.raises(InputError, match=r"grid\.py"):
+        settings(str(path), "cellvta", 0.25)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+    assert main(["postprocess", "--run", str(tmp_path)]) == 2
+    assert f"{tmp_path}: expected the folder of a finished run (no metrics.json there)" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def run_with_maps(benchmark_command, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")

@@ -65,7 +65,9 @@ def finished(folder: Path):
 
     said = io.StringIO()
     folder = folder.resolve()
-    for one in runs(folder.parents[2], said) if len(folder.parents) > 2 else []:
+    # only what looks like a run may name the folder of results above it, which is searched as a whole
+    known = len(folder.parents) > 2 and (folder / "metrics.json").is_file()
+    for one in runs(folder.parents[2], said) if known else []:
         if one.folder == folder:
             return one
     why = next((line for line in said.getvalue().splitlines() if str(folder) in line), "no metrics.json there")
@@ -94,6 +96,6 @@ def settings(experiment: str, method: str, mpp: float) -> dict:
         raise InputError(f"experiment '{experiment}' has no `postprocess` grid; see experiments/postprocess.py.")
     base = HVSettings.published(method, mpp)
     try:
-        return {name: base.updated(dict(changes)) for name, changes in grid.items()}
-    except ValueError as error:
+        return {name: base.updated(dict(changes)) for name, changes in dict(grid).items()}
+    except (ValueError, TypeError) as error:
         raise InputError(f"experiment '{experiment}': {error}.") from error

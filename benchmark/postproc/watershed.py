@@ -41,6 +41,11 @@ class HVSettings:
             value = getattr(self, name)
             if type(value) is not int or value < least or value % 2 == 0:
                 raise ValueError(f"{name} is {value}, expected an odd number >= {least}")
+        for name in ("object_size", "component_size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a number of pixels >= 0")
+        if type(self.edge) not in (int, float) or not 0 <= self.edge <= 1:
+            raise ValueError(f"edge is {self.edge!r}, expected a number in 0..1")
 
     @classmethod
     def cellvit40(cls) -> "HVSettings":
