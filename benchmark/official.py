@@ -159,19 +159,20 @@ FAMILIES: tuple[tuple[Callable, Callable], ...] = (
 def _facts(path: Path, content: Content, method: str, row: str | None, types: int, tissue: str) -> Facts:
     folds = tuple(_whole(content.setting(name)) for name in ("train_folds", "val_folds"))
     train, val = (tuple(k + 1 for k in side) for side in folds)  # published configurations count from 0
-    told = "its configuration" if train else ""
     stem = path.name.lower()
     dataset = str(content.setting("dataset") or "").lower()
     dataset = next((name for name in DATASETS if name in dataset), None) or next(
         (n for n in DATASETS if n in stem), None
     )
-    split = None
-    if dataset in (None, "pannuke"):  # other datasets' folds are not those of PanNuke's published splits
+    split, told = None, ""
+    if dataset not in (None, "pannuke"):  # folds of others are not raw folds of PanNuke
+        train = val = ()
+    elif train:
         split = next((k for k, (a, b, _) in SPLITS.items() if (train, val) == ((a,), (b,))), None)
-        named = re.search(r"split[ _-]?([123])(?!\d)", stem)
-        if named and not train:
-            split, told = int(named[1]), "its name"
-            train, val = SPLITS[split][:1], SPLITS[split][1:2]
+        told = "its configuration"
+    elif named := re.search(r"split[ _-]?([123])(?!\d)", stem):
+        split, told = int(named[1]), "its name"
+        train, val = SPLITS[split][:1], SPLITS[split][1:2]
     at = re.search(r"(?<![a-z0-9])x(20|40)(?!\d)", stem)
     magnification = _whole(content.setting("magnification")) or ((int(at[1]),) if at else ())
     return Facts(

@@ -113,8 +113,9 @@ def test_a_conic_file_may_have_seen_the_test_images(tmp_path):
     settings = config(0, 1) | {"data.dataset": "conic", "data.num_nuclei_classes": 7, "data.num_tissue_classes": 1}
     state = published_state(built("cellvta@debug", 6, 1))
     _, facts = recognise(save_cellvit(tmp_path / "a.pth", state, "CellViTUNIAdapter", settings))
-    assert (facts.dataset, facts.classes, facts.split) == ("conic", 6, None)
+    assert (facts.dataset, facts.classes, facts.split, facts.trained) == ("conic", 6, None, ())
     assert "may have seen the test images" in " ".join(remarks(facts, "conic", 0.5, 1))
+    assert other_fold(facts, "pannuke", 1) == "", "its types, not its folds, speak against it"
     for other in ("synthetic", "synthetic@patches=4", "pannuke"):
         assert "may have seen" not in " ".join(remarks(facts, other, 0.5, 1))
 
