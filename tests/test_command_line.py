@@ -100,7 +100,7 @@ def test_a_write_that_fails_midway(tmp_path, capsys, monkeypatch, cache):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device", str(tmp_path / "predictions.npz"))
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)  # of predictions.npz
     words = ["run", "--method", "classical", "--preset", "debug", "--dataset", "synthetic@patches=6"]
     assert main([*words, "--results", str(tmp_path), "--cache", str(cache), "--device", "cpu"]) == 2
     assert "No space left" in capsys.readouterr().err
