@@ -114,3 +114,8 @@ def test_pieces_of_a_ring_come_back():
         "corners",
     )
     assert labels.sum() == 49 - 9
+
+
+def test_images_are_never_overwritten(images, capsys):
+    assert main(["predict", "--method", "classical", "--images", str(images), "--out", str(images)]) == 2
+    assert "would overwrite" in capsys.readouterr().err and len(list(images.iterdir())) == 2

@@ -33,6 +33,11 @@ def run(options) -> int:
             "a margin below half of it."
         )
     paths = images_in(options.images)
+    if options.out.resolve() in {path.resolve().parent for path in paths}:
+        raise InputError(
+            f"--out {options.out} is the folder of the images: overlays and label maps would overwrite them; "
+            "name another folder."
+        )
     facts = recognise(options.weights)[1] if options.weights else None
     if facts is None and options.method is None:
         raise InputError("--weights is missing; expected a file of weights, or --method classical, which needs none.")

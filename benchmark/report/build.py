@@ -88,7 +88,7 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
         (figures.pareto(group, observed, folder), "accuracy_cost", "Accuracy against cost, with the front", False),
         (
             figures.forest(group, observed, folder),
-            "components",
+            "forest",
             "Adapter components: difference to the full model",
             False,
         ),

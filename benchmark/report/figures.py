@@ -74,7 +74,7 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
         axes.set_ylim(-0.7, len(points) - 0.3)
         of = "the full model" if several else points[0]["full"]
         figure.supxlabel(shorten(f"Δ {metric} to {of} (95 % interval)", 60), fontsize=8)
-    save(figure, Path(folder) / "components", points)
+    save(figure, Path(folder) / "forest", points)  # components.csv is the table
     return True
 
 

@@ -18,6 +18,7 @@ from benchmark.report.panels import NAMES, PAINT, TRUTH
 PAGE = Path(__file__).with_name("page")
 BITS = {HIT: 1, FALSE: 2, MISSED: 4}
 TRUTH_BIT = 8
+SHORT = 24  # rows of a table that is kept on one page in print
 
 
 @dataclass
@@ -106,8 +107,9 @@ def _table(table: Table, section: Section) -> str:
                     f'<td class="{" ".join(names)}">{escape(cell)}</td>' if names else f"<td>{escape(cell)}</td>"
                 )
             rows.append(f"<tr>{''.join(line)}</tr>")
+        kind, name = "wide short" if len(body) <= SHORT else "wide", escape(block.title or table.name)
         out.append(
-            f'<div class="wide" tabindex="0" role="region" aria-label="{escape(block.title or table.name)}">'
+            f'<div class="{kind}" tabindex="0" role="region" aria-label="{name}">'
             f'<table class="sortable">{caption}<thead><tr>{cells}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )
