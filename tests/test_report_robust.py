@@ -91,6 +91,18 @@ def test_many_variants_stand_in_the_forest_only(tmp_path, stored):
     assert "leave out 13 variants" in page.read_text()
 
 
+def test_runs_of_different_images_are_no_reason_to_fail(tmp_path, stored, capsys):
+    records = squares()
+    for part in ("images", "nuclei", "overlaps"):
+        frame = getattr(records, part)
+        object.__setattr__(records, part, frame[frame["image"] == 0].reset_index(drop=True))
+    records.save(tmp_path / "fewer")
+    make_run(tmp_path / "results", stored, "cellvta@small")
+    make_run(tmp_path / "results", tmp_path / "fewer", "decoder_only@small")
+    build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
+    assert "its test images are others" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("labels", [["a", "b", "c"], ["m" * 13] * 6, [f"{k}" + "long_" * 12 for k in range(5)]])
 def test_legends_are_not_cut(labels):
     with drawing(4.0) as figure:

@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -46,21 +47,24 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
 
     Only rows with a run of the group's first fold and seed take part: one panel shows one test set.
     """
-    of_row = {row.label: run for row in group.rows if (run := _first(observed, row, group))}
+    of_row = _of_one_test_set({row.label: run for row in group.rows if (run := _first(observed, row, group))}, observed)
     if not of_row:
         return []
     chosen = choose({label: observed.images[run.folder] for label, run in of_row.items()}, of_row, per_rule)
-    name = group.dataset.partition("@")[0]
+    name = escape(group.dataset.partition("@")[0])
     folds = [fold for folder in sorted(cache.glob(f"{name}-fold*")) if (fold := _opened(folder))]
     records = {label: run.records() for label, run in of_row.items()}
+    label, run = next(iter(of_row.items()))
+    rows = records[label].images
+    told = {place: (str(rows["image_id"].iloc[place]), int(rows["image"].iloc[place])) for _, place in chosen}
+    samples = {place: _sample(folds, known, records[label].nuclei, image) for place, (known, image) in told.items()}
+    chosen = [(rule, place) for rule, place in chosen if samples[place] is not None]
+    if not chosen:
+        return []
     predicted = {label: _predictions(run, [place for _, place in chosen]) for label, run in of_row.items()}
     panels = []
     for rule, place in chosen:
-        label, run = next(iter(of_row.items()))
-        row = records[label].images.iloc[place]
-        sample = _sample(folds, str(row["image_id"]), records[label].nuclei, int(row["image"]))
-        if sample is None:
-            continue
+        row, sample = rows.iloc[place], samples[place]
         panel = Panel(
             rule, str(row["image_id"]), str(row["tissue"]), run.id.fold, place, sample.image, sample.nuclei.instances
         )
@@ -145,6 +149,19 @@ def outline(instances: np.ndarray) -> np.ndarray:
 
 def _first(observed: Observed, row: Row, group: Group) -> Run | None:
     return observed.runs(row).get((group.folds[0], group.seeds[0]))
+
+
+def _of_one_test_set(of_row: dict[str, Run], observed: Observed) -> dict[str, Run]:
+    """The runs whose test images are those of the first, in its order; others are named on stderr."""
+    out, first = {}, None
+    for label, run in of_row.items():
+        names = observed.images[run.folder]["name"].tolist()
+        first = first or names
+        if names == first:
+            out[label] = run
+        else:
+            skipped(run.folder, "no pictures of this run, its test images are others than those of the first run")
+    return out
 
 
 def _opened(folder: Path) -> CachedFold | None:
