@@ -9,6 +9,7 @@ from benchmark.config import load
 from benchmark.errors import InputError
 from benchmark.paths import ROOT
 from benchmark.report import readme
+from benchmark.report.build import build
 from benchmark.report.tables import write
 from tests.report_runs import make_run, squares
 
@@ -34,7 +35,7 @@ def test_committed_tables_follow_from_the_committed_records(tmp_path):
 def made(tmp_path):
     squares().save(tmp_path / "records")
     folder = make_run(tmp_path / "results", tmp_path / "records", "cellvta@small")
-    write(tmp_path / "results", tmp_path / "reports")
+    build(tmp_path / "results", tmp_path / "reports", tmp_path / "no cache")
     out = tmp_path / "reports/synthetic/main-small"
     shutil.copyfile(out / "pq_by_size.png", out / "examples.png")
     return tmp_path, folder

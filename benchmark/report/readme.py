@@ -111,10 +111,18 @@ def _told(group: Group) -> str:
     version = first.metrics["protocols"]["cellvit"].get("version")
     return (
         f"`make ablation` at commit {str(first.provenance.get('commit'))[:10]}, {finished}, on "
-        f"{words(first.provenance.get('hardware'))}: split {group.folds[0]}, seed {group.seeds[0]}, "
+        f"{_machine(first.provenance.get('hardware'))}: split {group.folds[0]}, seed {group.seeds[0]}, "
         f"{first.metrics['n_images']} test images; {minutes:.1f} minutes of training for the {len(group.rows)} rows. "
         f"Protocol `cellvit` version {version}, matched recipe, preset `{group.scale}`."
     )
+
+
+def _machine(hardware) -> str:
+    """Such as "2 cores of an AMD EPYC with 23.5 GB, no GPU"."""
+    if not isinstance(hardware, dict):
+        return words(hardware)
+    gpu = hardware.get("gpu") or "no GPU"
+    return f"{hardware.get('cores')} cores of an {hardware.get('cpu')} with {hardware.get('memory_gb')} GB, {gpu}"
 
 
 def _smaller(source: Path, target: Path) -> None:
