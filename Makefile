@@ -91,7 +91,7 @@ bench-metrics: $(READY) ## speed of metrics and post-processing, beside cellpose
 
 bench-ops: $(READY) ## deformable attention: backends side by side at CellVTA's shapes, and its share of a training step
 	@$(VENV)/bin/python benchmarks/bench_ops.py --dtype fp32 bf16 fp16 $(ARGS)
-	@$(VENV)/bin/python benchmarks/bench_ops.py --step $(ARGS)
+	@$(VENV)/bin/python benchmarks/op_share.py
 
 bench: $(READY) ## speed scripts, ratios printed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

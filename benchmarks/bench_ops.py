@@ -1,10 +1,9 @@
 """Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and mmcv, in one run.
 
     python benchmarks/bench_ops.py                    # CPU, one thread, B = 1 and 4; or a GPU, B = 16
-    python benchmarks/bench_ops.py --step             # and the op's share of a CellVTA training step
 
 Implementations take turns of several calls; the best call counts, in process time on a CPU (other programs do not
-count) and between events on a GPU.
+count) and in the GPU's own time on a GPU (launches do not count, the L2 cache is cold).
 Writes <out>/<hardware>.csv, .png and .pdf; prints ratios to the grid_sample formulation (> 1 is faster).
 """
 
@@ -15,6 +14,7 @@ import re
 import time
 from pathlib import Path
 
+import gpu_time
 import torch
 import torch.nn.functional as F
 
@@ -26,13 +26,6 @@ HEADS, CHANNELS, POINTS = 8, 64, 4  # ViT-L
 SHAPES = {"injector": (GRIDS[-1:], GRIDS), "extractor": (GRIDS, GRIDS[-1:])}  # grids of the queries, of the values
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 BASE = "grid_sample"
-# estimated lower bounds on an H200 at B = 16, microseconds: (forward, backward), the memory's or the L1 cache's
-FLOORS = {
-    ("injector", "fp32"): (44, 86),
-    ("injector", "bf16"): (22, 44),
-    ("extractor", "fp32"): (95, 60),
-    ("extractor", "bf16"): (48, 35),
-}
 COLUMNS = ("shape", "batch", "dtype", "pass", "implementation", "ms", "ratio", "bytes_per_s", "of_floor")
 
 
@@ -44,14 +37,9 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"])
     parser.add_argument("--rounds", type=int, default=3, help="turns of every implementation (default 3)")
     parser.add_argument("--out", type=Path, default=Path("reports/ops"))
-    parser.add_argument("--step", action="store_true", help="profile a CellVTA training step instead")
-    parser.add_argument("--preset", help="of --step; default: debug on a CPU, paper on a GPU")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
-    if chosen.step:
-        share_of_step(device, chosen.preset or ("paper" if device.type == "cuda" else "debug"), chosen.rounds)
-        return
     print(f"{hardware(device)}; torch {torch.__version__}; {chosen.threads} CPU thread(s)")
     for name, (works, why) in backends().items():
         print(f"  {name}: {'works' if works else why}")
@@ -161,8 +149,8 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
                 # the first of each turn warms up
                 times = [seconds(work, call, device) for _ in range(20 if device.type == "cuda" else 3)]
                 best[label] = min(best[label], *times[1:])
-        floor = FLOORS.get((shape, dtype)) if "H200" in hardware(device) and batch == 16 else None
-        least = floor and 1e-6 * (floor[0] if name == "forward" else sum(floor))
+        floor = gpu_time.floor(shape, batch, dtype, hardware(device))
+        least = floor and (floor[0] if name == "forward" else sum(floor))
         for label, took in best.items():
             row = (shape, batch, dtype, name, label, 1e3 * took, best[BASE] / took, moved / took)
             rows.append(dict(zip(COLUMNS, (*row, least / took if least else ""))))
@@ -174,12 +162,7 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
 def seconds(work, argument, device: torch.device) -> float:
     """Time of work(argument)."""
     if device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        work(argument)
-        end.record()
-        torch.cuda.synchronize(device)
-        return begin.elapsed_time(end) / 1e3
+        return gpu_time.seconds(lambda: work(argument), device)
     began = time.process_time()
     work(argument)
     return time.process_time() - began
@@ -233,88 +216,6 @@ def write(rows: list[dict], folder: Path, machine: str) -> None:
     for suffix in ("png", "pdf"):
         figure.savefig(f"{stem}.{suffix}", dpi=150)
     print(f"wrote {stem}.csv, .png, .pdf")
-
-
-def share_of_step(device: torch.device, preset: str, rounds: int) -> None:
-    """Time of the op within a CellVTA training step (forward, loss, backward, AdamW), for each backend that runs."""
-    from benchmark import registry
-    from benchmark.data.synthetic import CLASSES, TISSUES, draw
-    from benchmark.ops import autograd
-
-    torch.manual_seed(0)
-    extra = {"weights": "random"} if preset == "paper" else {}
-    method = registry.build(f"cellvta@{preset}", len(CLASSES), len(TISSUES), **extra).to(device).train()
-    images = 16 if device.type == "cuda" else 4
-    samples = [draw(TISSUES[k % len(TISSUES)], k, 0) for k in range(images)]
-    targets = [type(method).targets(s.nuclei) for s in samples]
-    batch = {k: torch.stack([torch.as_tensor(t[k]) for t in targets]).to(device) for k in targets[0]}
-    batch |= {"typed": torch.ones(images, dtype=torch.bool, device=device)}
-    batch |= {"tissue": torch.arange(images, device=device) % len(TISSUES)}
-    pictures = torch.stack([torch.as_tensor(s.image).permute(2, 0, 1) for s in samples]).to(device) / 255
-    optimiser = torch.optim.AdamW((p for p in method.parameters() if p.requires_grad), 1e-4, fused=True)
-    spent, plain = [], (autograd._forward, autograd._backward)
-
-    def timed(call):
-        def run(*given):
-            out = []
-            spent.append(seconds(lambda given: out.append(call(*given)), given, device))
-            return out[0]
-
-        return run
-
-    def step(_):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            outputs = method(pictures)
-            loss = sum(method.loss(outputs, batch).values())
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    print(
-        f"{hardware(device)}: cellvta@{preset}, {images} images of 256 x 256, {torch.get_num_threads()} CPU thread(s)"
-    )
-    for name in ("torch", device.type):
-        if not backends()[name][0]:
-            continue
-        for module in method.modules():
-            if hasattr(module, "sampling_offsets"):
-                module.backend = name
-        shares, whole = [], []
-        for k in range(1 + rounds):
-            spent.clear()
-            autograd._forward, autograd._backward = (timed(call) for call in plain)
-            took = seconds(step, None, device)
-            if k:
-                shares.append(sum(spent) / took)
-                whole.append(took)
-        autograd._forward, autograd._backward = plain
-        share, took = min(zip(shares, whole), key=lambda pair: pair[1])
-        print(f"  backend {name}: step {1e3 * took:.0f} ms, of which the op {100 * share:.1f} %")
-    alone = min(around_the_op(method, images, device) for _ in range(1 + rounds))
-    print(f"  softmax and sampling locations by themselves, forward+backward: {100 * alone / took:.1f} % of that step")
-
-
-def around_the_op(method, images: int, device: torch.device) -> float:
-    """Seconds that one step spends on what a fused operator would take over: softmax, reference points plus offsets."""
-    parts = []
-    queries = [sum(h * w for h, w in grids) for grids in (GRIDS[-1:], GRIDS)]
-    for module in method.modules():
-        if hasattr(module, "sampling_offsets"):
-            grids = GRIDS if module.levels > 1 else GRIDS[-1:]
-            asking = queries[0] if module.levels > 1 else queries[1]
-            size = (images, asking, module.heads, module.levels, module.points)
-            logits = torch.randn(*size[:3], size[3] * size[4], device=device, requires_grad=True)
-            offsets = torch.randn(*size, 2, device=device, requires_grad=True)
-            sides = torch.tensor([(w, h) for h, w in grids], dtype=torch.float32, device=device)[:, None]
-            points = torch.rand(1, asking, 1, 1, 1, 2, device=device)
-            parts.append((logits, offsets, sides, points))
-
-    def run(_):
-        for logits, offsets, sides, points in parts:
-            weights, locations = logits.softmax(-1), points + offsets / sides
-            torch.autograd.backward([weights, locations], [weights.detach(), locations.detach()])
-
-    return seconds(run, None, device)
 
 
 if __name__ == "__main__":

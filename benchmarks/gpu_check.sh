@@ -3,8 +3,9 @@
 #
 #     sh benchmarks/gpu_check.sh            from the repository's root; PYTHON=… OUT=… (default reports/gpu)
 #
-# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ops/ (csv and plot), step.txt (share of a training step), ways.csv,
-# memcheck.txt and racecheck.txt, and summary.txt with one line per part. Exits with 1 if a part failed.
+# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ways.csv, ops/ (csv and plot),
+# step.txt (share of a training step), memcheck.txt, racecheck.txt, and summary.txt with one line per part.
+# Exits with 1 if a part failed.
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-reports/gpu}
 if [ -z "$PYTHON" ]; then
@@ -43,7 +44,7 @@ part compile 60 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
 part tests 160 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
 part ways 40 "$PYTHON" benchmarks/gpu_ways.py --csv "$OUT/ways.csv"
 part bench 60 "$PYTHON" benchmarks/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
-part step 50 "$PYTHON" benchmarks/bench_ops.py --step
+part step 50 "$PYTHON" benchmarks/op_share.py
 # every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 if command -v compute-sanitizer > /dev/null 2>&1; then

@@ -1,5 +1,6 @@
 """The GPU backend's ways of the backward pass beside a plain kernel (one thread per channel, fp32 atomicAdd), on
-CellVTA's shapes: milliseconds, ratios, and the largest relative distance between results. Needs a GPU.
+CellVTA's shapes: milliseconds, ratios, the fraction of the estimated floor on an H200 at B = 16, and the largest
+relative distance between results. Needs a GPU.
 
     python benchmarks/gpu_ways.py [--batch 16] [--csv reports/gpu/ways.csv]
 """
@@ -10,6 +11,7 @@ import ctypes
 import sys
 from pathlib import Path
 
+import gpu_time
 import torch
 
 from benchmark.ops import cuda
@@ -21,6 +23,8 @@ SHAPES = {
     "extractor": ([(16, 16)], 5376),
 }
 HEADS, CHANNELS, POINTS = 8, 64, 4
+COLUMNS = ("call", "batch", "dtype", "part", "way", "ms", "plain fp32 ms / ms", "distance", "of_floor")
+SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 def problem(name: str, batch: int, dtype: torch.dtype):
@@ -68,20 +72,11 @@ class Plain:
         return grads
 
 
-def milliseconds(function, repeats: int = 20) -> float:
-    """Median of 5 runs of `repeats` calls, after warming up."""
-    for _ in range(3):
-        function()
-    times = []
-    for _ in range(5):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        for _ in range(repeats):
-            function()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / repeats)
-    return sorted(times)[2]
+def milliseconds(function, repeats: int = 15) -> float:
+    """Median of the GPU's own time for a call, after warming up."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    times = [gpu_time.seconds(function, device) for _ in range(2 + repeats)][2:]
+    return 1e3 * sorted(times)[repeats // 2]
 
 
 def distance(found, expected) -> float:
@@ -109,7 +104,7 @@ def main() -> int:
         }
         results = {part: run() for part, run in baseline.items()}
         plain_ms = {part: milliseconds(run) for part, run in baseline.items()}
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in SHORT:
             arguments = [t.to(dtype) if i < 2 else t for i, t in enumerate(exact)]
             ways = {
                 ("forward", "ours"): lambda a=arguments: [cuda.forward(*a[1:])],
@@ -119,16 +114,21 @@ def main() -> int:
             }
             for (part, way), run in ways.items():
                 ms, error = milliseconds(run), distance(run(), results[part])
-                row = [name, options.batch, str(dtype).split(".")[1], part, way, ms, plain_ms[part] / ms, error]
+                floor = gpu_time.floor(name, options.batch, SHORT[dtype], torch.cuda.get_device_name())
+                of_floor = 1e3 * floor[part == "backward"] / ms if floor else ""
+                row = [name, options.batch, SHORT[dtype], part, way, ms, plain_ms[part] / ms, error, of_floor]
                 rows.append(row)
-                print(f"{name:9} B={options.batch} {row[2]:8} {part:8} {way:22} {ms:8.3f} ms", end="")
-                print(f"  {row[6]:6.1f} x the plain fp32 kernel ({plain_ms[part]:.3f} ms), distance {error:.1e}")
+                print(
+                    f"{name:9} B={options.batch} {row[2]} {part:8} {way:22} {ms:8.3f} ms"
+                    f"  {row[6]:6.1f} x the plain fp32 kernel ({plain_ms[part]:.3f} ms), distance {error:.1e}"
+                    + (f", {of_floor:.2f} of the floor" if floor else "")
+                )
     print(torch.cuda.get_device_name())
     if options.csv:
         options.csv.parent.mkdir(parents=True, exist_ok=True)
         with options.csv.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["call", "batch", "dtype", "part", "way", "ms", "plain fp32 ms / ms", "distance", "gpu"])
+            writer.writerow((*COLUMNS, "gpu"))
             writer.writerows([*row, torch.cuda.get_device_name()] for row in rows)
     return 0
 
