@@ -91,9 +91,7 @@ def _subprocess(command: list[str]) -> int:
     """Run a command; SIGTERM and Ctrl-C end the child too."""
     child = subprocess.Popen(command, preexec_fn=_die_with_parent if sys.platform == "linux" else None)
 
-    def stop(number, frame):
-        child.terminate()
-        child.wait()
+    def stop(number, frame):  # waits for nothing: it interrupts child.wait(), which holds a lock
         sys.exit(128 + number)
 
     previous = signal.signal(signal.SIGTERM, stop)
@@ -101,6 +99,10 @@ def _subprocess(command: list[str]) -> int:
         return child.wait()
     except KeyboardInterrupt:
         child.send_signal(signal.SIGINT)  # a Ctrl-C reached it already; a signal to this process alone did not
+        child.wait()
+        raise
+    except SystemExit:
+        child.terminate()
         child.wait()
         raise
     finally:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from benchmark.cell import Setup, cells
 from benchmark.files import write_json
 from benchmark.grid import status
+from benchmark.paths import ROOT
 from tests.conftest import TINY
 
 RECIPE = ("recipe.epochs=1",)
@@ -168,3 +171,21 @@ def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
     (cell.folder / ".checkpoint.pt.1.tmp").write_bytes(b"half")
     done = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
     assert done.returncode == 0 and not list(cell.folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_grid_ends_its_cell_too(number, tmp_path):
+    cell = f"import os, time; open({str(tmp_path / 'cell')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    grid = f"import sys; from benchmark.grid import _subprocess; _subprocess([sys.executable, '-c', {cell!r}])"
+    process = subprocess.Popen([sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 30
+        while not (tmp_path / "cell").exists() or not (tmp_path / "cell").read_text():
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(20) != 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "cell").read_text()), 0)
+    finally:
+        process.kill()
