@@ -12,12 +12,12 @@ def given(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
     Args:
         text: "uni.bin", "hub", "random", or several such as "uni=uni.bin vit256=vit256.pth resnet50=preact.tar".
         encoder: its name (`Method.encoder_of`); None when there is none to fill.
-        is_vit: one answer without a name is for ViTs alone.
+        is_vit: one file without a name is for ViTs alone; "random" is for all.
     """
     named = by_name(text)
     if named:
         return named.get(encoder)
-    return text if is_vit else None
+    return text if is_vit or text == "random" else None
 
 
 def by_name(text: str | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ SEVERAL = "uni=/w/uni.bin vit256=random resnet14=enc.tar"
         ("my weights/uni.bin", "uni", True, "my weights/uni.bin"),
         ("hub", "sam_b", True, "hub"),
         ("uni.bin", "resnet50", False, None),
+        ("random", "resnet50", False, "random"),
         (SEVERAL, "uni", True, "/w/uni.bin"),
         (SEVERAL, "vit256", True, "random"),
         (SEVERAL, "sam_b", True, None),
@@ -43,18 +44,21 @@ def test_each_cell_takes_its_own(tmp_path):
     donor = registry.build("hovernet@debug", 5, 0)
     path = tmp_path / "preact.tar"
     torch.save({"desc": {k: v for k, v in donor.state_dict().items() if k.startswith("encoder.")}}, path)
-    names = ["hovernet@debug", "cellvit@vit256", "cellvit@sam_b", "cellvta@debug"]
+    names = ["hovernet@debug", "cellvit@vit256", "cellvit@sam_b", "cellvta@debug", "hovernet@fast"]
 
     def made(text):
         setup = Setup(TINY, None, "debug", "main", tmp_path, tmp_path, "cpu", text)
         return cells(setup, names, [1], [0])
 
-    conv, vit, sam, small = made(f"resnet14={path} vit256=random")
+    conv, vit, sam, small, full = made(f"resnet14={path} vit256=random")
     assert conv.weights[0] == str(path) and conv.weights[1].startswith("preact.tar:")
     assert vit.weights == (None, "random") and vit.supports()[0]
     assert sam.supports()[0] is False and "no weights given for 'sam_b'" in sam.supports()[1]
     assert small.weights[0] == "pretext"
-    conv, *_ = made("random")
-    assert conv.weights == (None, "random")
+    assert full.supports()[0] is False and "no weights given for 'resnet50'" in full.supports()[1]
+    conv, *_, full = made("random")
+    assert conv.weights == full.weights == (None, "random") and full.supports()[0]
+    *_, full = made("resnet50=hub")
+    assert full.supports()[0] is False and "no hub has 'resnet50'" in full.supports()[1]
     with pytest.raises(InputError, match="Did you mean"):
         made("vit265=random")

@@ -31,6 +31,7 @@ from benchmark.methods.base import Method, Phase, centre
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
 
 ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet23": (1, 2, 2, 2), "resnet14": (1, 1, 1, 1)}
+PRETRAINED = "resnet50"  # of these, the one whose ImageNet weights are published
 MODES = {"fast": {"kernel": 3, "stem": 0, "tile": 256}, "original": {"kernel": 5, "stem": 6, "tile": 270}}
 TUNES = ("decoder", "full")
 NO_QUIRKS = {"cross_msge": False, "rim_targets": False}
@@ -146,6 +147,15 @@ class HoVerNet(Method):
     def encoder_of(cls, arguments: dict) -> str | None:
         """Name of the convolutional encoder."""
         return arguments["encoder"]
+
+    @classmethod
+    def supports(cls, arguments: dict) -> tuple[bool, str]:
+        """The published encoder starts from ImageNet weights, which are not bundled: at random only when asked to."""
+        given = arguments.get("weights")
+        if arguments["encoder"] == PRETRAINED and given in (None, "hub"):
+            missing = f"no weights given for '{PRETRAINED}'" if given is None else f"no hub has '{PRETRAINED}'"
+            return False, f"{missing}: pass a local file ({PRETRAINED}=<file>) or 'random'"
+        return True, ""
 
     def input_side(self, side: int) -> int:
         """Smallest input side whose output covers `side` pixels: sides after the stem are multiples of 8."""
