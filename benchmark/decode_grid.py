@@ -4,8 +4,6 @@ Runs in worker processes that never import torch; memory is bounded by the image
 """
 
 import collections
-import concurrent.futures
-import multiprocessing
 import os
 
 import numpy as np
@@ -19,6 +17,7 @@ from benchmark.postproc.hv import HVSettings, decode_hv
 from benchmark.postproc.stitch import STITCHED
 from benchmark.scoring import image_meta, match_nuclei
 from benchmark.stored_maps import StoredMaps
+from benchmark.workers import pool
 
 CHUNK = 16  # images a task
 POOL_FROM = 64  # decodings (images times settings) from which processes pay
@@ -72,11 +71,10 @@ def _in_order(chunks: list, state: tuple, workers: int):
         _start(*state)
         yield from map(_decode_chunk, chunks)
         return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _start, state) as pool:
+    with pool(workers, _start, state) as processes:
         waiting: collections.deque = collections.deque()
         for chunk in chunks:
-            waiting.append(pool.submit(_decode_chunk, chunk))
+            waiting.append(processes.submit(_decode_chunk, chunk))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import multiprocessing
 import time
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_size
 from benchmark.predictions import Packed
+from benchmark.workers import pool
 
 POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
 
@@ -151,6 +151,5 @@ def _pool(workers: int):
 
         yield now
         return
-    context = multiprocessing.get_context("spawn")  # a forked child of a process with CUDA or OpenMP threads may hang
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield pool.submit
+    with pool(workers) as processes:
+        yield processes.submit

@@ -1,8 +1,6 @@
 """One cell from start to finish: data, weights, training, test, records, and metrics.json last of all."""
 
-import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import socket
 import sys
@@ -25,6 +23,7 @@ from benchmark import (
     stored_maps,
     tiled,
     train,
+    workers,
 )
 from benchmark.cell import CHECKPOINT, FAILED, METRICS, OWNER, Cell, file_mark
 from benchmark.data.prepare import prepare
@@ -216,8 +215,7 @@ def _maps(cell: Cell, data, world) -> dict:
 
 def pretext(backbone: str, cache, updates: int | None):
     """The pretrained small ViT, made in a process of its own: its memory is not the cell's."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    with workers.pool(1) as pool:
         return pool.submit(_pretext, backbone, cache, updates).result()
 
 
