@@ -56,17 +56,17 @@ class Perfect:
     trainable, has_types = True, True
 
     def __init__(self, cls, samples):
-        self.cls = cls
-        self.known = {self.name(s.image): cls.ideal(cls.targets(s.nuclei), CLASSES) for s in samples}
-
-    @staticmethod
-    def name(image) -> tuple:
-        return tuple(np.asarray(image, np.int64)[8::9, 8::9].ravel())
+        self.images = np.stack([s.image for s in samples]).astype(np.float32)
+        self.maps = [cls.ideal(cls.targets(s.nuclei), CLASSES) for s in samples]
 
     def predict(self, images):
-        rounded = (images * 255).round().permute(0, 2, 3, 1).numpy()
-        maps = [self.known[self.name(image)] for image in rounded]
-        return {k: torch.from_numpy(np.stack([m[k] for m in maps])) for k in maps[0]}
+        chosen = []
+        for image in (images * 255).permute(0, 2, 3, 1).numpy():
+            # to the nearest level, on whatever side torch's kernel for this number of threads rounds a half
+            same = np.flatnonzero(np.abs(self.images - image).max((1, 2, 3)) < 0.51)
+            assert len(same) == 1
+            chosen.append(self.maps[same[0]])
+        return {k: torch.from_numpy(np.stack([m[k] for m in chosen])) for k in chosen[0]}
 
 
 def test_geometry_is_the_published_one():
