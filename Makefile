@@ -23,17 +23,23 @@ ifeq ($(strip $(CACHE)),)
 unexport BENCHMARK_CACHE
 endif
 
-GRID = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') $(if $(DATASET),--dataset '$(DATASET)') \
-	$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(PRESET),--preset '$(PRESET)') \
-	$(if $(BACKBONE),--backbone '$(BACKBONE)') $(if $(DEVICE),--device '$(DEVICE)')
+# a value as one word of the shell, whatever quotes it holds
+quoted = '$(subst ','\'',$(1))'
+option = $(if $($(2)),--$(1) $(call quoted,$($(2))))
+
+GRID = $(call option,experiment,EXPERIMENT) $(call option,dataset,DATASET) \
+	$(call option,data-root,DATA_ROOT) $(call option,preset,PRESET) \
+	$(call option,backbone,BACKBONE) $(call option,device,DEVICE)
 # overrides come before options that take several values, which would swallow them
-OVERRIDES = $(foreach s,$(SET),'$(s)')
+OVERRIDES = $(foreach s,$(SET),$(call quoted,$(s)))
 MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
-PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),'$(m)')) $(if $(FOLDS),--folds $(FOLDS)) \
+PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),$(call quoted,$(m)))) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
-SHOWN = $(if $(DATASET),--dataset '$(DATASET)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') \
-	$(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
+SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
+	$(call option,experiment,EXPERIMENT)
+
+.NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
 .PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference prepare lint clean \
 	test-parity
@@ -44,30 +50,30 @@ help: ## this list
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
-	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(if $(STALE),--stale '$(STALE)') $(if $(SHARD),--shard '$(SHARD)') \
+	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) \
 		$(MAPS)
 
 run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
-	@$(RUN) run $(GRID) --method '$(METHOD)' $(if $(FOLD),--fold '$(FOLD)') $(if $(SEED),--seed '$(SEED)') $(OVERRIDES) \
+	@$(RUN) run $(GRID) $(call option,method,METHOD) $(call option,fold,FOLD) $(call option,seed,SEED) $(OVERRIDES) \
 		$(MAPS)
 
 evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=cellvta] [DATASET=pannuke] DATA_ROOT=... FOLD=1
 	@$(if $(WEIGHTS),,echo "error: WEIGHTS is missing; for example: make evaluate WEIGHTS=model.pth DATA_ROOT=/data/pannuke" >&2; exit 2)
-	@$(RUN) evaluate --weights '$(WEIGHTS)' $(if $(METHOD),--method '$(METHOD)') $(if $(DATASET),--dataset '$(DATASET)') \
-		$(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(FOLD),--fold '$(FOLD)') $(if $(DEVICE),--device '$(DEVICE)') \
+	@$(RUN) evaluate $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,dataset,DATASET) \
+		$(call option,data-root,DATA_ROOT) $(call option,fold,FOLD) $(call option,device,DEVICE) \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
 table: $(READY) ## write the tables from finished runs, print the main ones [FORMAT=csv] [PROTOCOL=all]
-	@$(RUN) table $(SHOWN) $(if $(FORMAT),--format '$(FORMAT)')
+	@$(RUN) table $(SHOWN) $(call option,format,FORMAT)
 
 report: $(READY) ## tables, figures and a self-contained page reports/index.html from finished runs
 	@$(RUN) report $(SHOWN)
 
 predict: $(READY) ## nuclei in images of your own: WEIGHTS=model.pth IMAGES=tiles/ OUT=found/ [METHOD=...] [MPP=0.25]
 	@$(if $(and $(IMAGES),$(OUT)),,echo "error: IMAGES or OUT is missing; for example: make predict WEIGHTS=model.pth IMAGES=tiles OUT=found" >&2; exit 2)
-	@$(RUN) predict $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(METHOD),--method '$(METHOD)') --images '$(IMAGES)' \
-		--out '$(OUT)' $(if $(MPP),--mpp '$(MPP)') $(if $(DEVICE),--device '$(DEVICE)')
+	@$(RUN) predict $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,images,IMAGES) \
+		$(call option,out,OUT) $(call option,mpp,MPP) $(call option,device,DEVICE)
 
 reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results
 	@$(RUN) report --dataset synthetic
@@ -77,7 +83,7 @@ status: $(READY) ## the state of every cell, and why
 	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)
 
 prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
-	@$(RUN) prepare $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)')
+	@$(RUN) prepare $(call option,dataset,DATASET) $(call option,data-root,DATA_ROOT)
 
 test: $(READY) ## the tests (no network, no GPU)
 	@$(VENV)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)

@@ -173,16 +173,14 @@ class Cell:
         if found:
             return found, why
         if not locked and (folder / LOCK).exists() and _held(folder / LOCK):
-            owner = folder / OWNER
-            return "running", f"owner {owner.read_text().strip()}" if owner.exists() else "owner unknown"
+            return "running", f"owner {_text(folder / OWNER).strip() or 'unknown'}"
         if (folder / FAILED).exists():
-            lines = [line for line in (folder / FAILED).read_text().splitlines() if line.strip()]
+            lines = [line for line in _text(folder / FAILED).splitlines() if line.strip()]
             return "failed", lines[-1] if lines else "no traceback was kept"
         if (folder / CHECKPOINT).exists():
             if self._stored("config.json").get("key") != self.key:
                 return "partial", "its checkpoint belongs to another configuration; starts over"
-            log = folder / "log.jsonl"
-            epochs = len(log.read_text().splitlines()) if log.exists() else 0
+            epochs = len(_text(folder / "log.jsonl").splitlines())
             return "partial", f"{epochs} of {self.recipe['epochs']} epochs; resumes"
         return "missing", "not run yet"
 
@@ -222,16 +220,17 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
     # a grid may name a row's own value (points=4): that is the row itself, once
     specs = list({str(s): s for m in methods for s in [registry.parse(m, row_for(setup, m))]}.values())
     known = setup.source.splits()
-    folds = known if folds == "all" else list(folds or chosen.folds)
+    folds = known if folds == "all" else list(dict.fromkeys(folds or chosen.folds))
     for fold in folds:
         if fold not in known:
             raise InputError(
                 f"FOLD={fold}: dataset '{setup.dataset}' has the published splits "
                 f"{', '.join(map(str, known))}; choose one of these."
             )
-    seeds = list(seeds if seeds is not None else chosen.seeds)
-    if any(seed < 0 for seed in seeds):
-        raise InputError(f"SEED={min(seeds)}: expected a whole number of at least 0.")
+    seeds = list(dict.fromkeys(seeds if seeds is not None else chosen.seeds))
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise InputError(f"SEED={seed}: expected a whole number of at least 0 (and below 2^63).")
     made = [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
     for cell in made[: len(specs)]:
         _ = cell.recipe, cell.weights  # a misspelt override or a missing file is said before anything is prepared
@@ -253,6 +252,14 @@ def data_identity(setup: Setup, fold: int) -> str | None:
 
     data = opened(setup.source, setup.cache, fold)
     return data.fingerprint(fold)[:16] if data else None
+
+
+def _text(path: Path) -> str:
+    """What a file says; "" when it is gone: its owner may have removed it since we looked."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _held(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """python -m benchmark COMMAND: the commands are the files of `benchmark/commands`.
 
-Exit codes: 0 done, 1 a cell failed, 2 bad input (one sentence on stderr), 130 interrupted.
+Exit codes: 0 done, 1 a cell failed, 2 bad input (one sentence on stderr), 130 interrupted, 141 output not read.
 """
 
 import argparse
@@ -15,9 +15,18 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is determi
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack
     try:
-        return options.function(options)
+        options = parser().parse_args(arguments)
+        code = options.function(options)
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader (`… | head`) has had enough; nor must Python's own flush at the end complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from benchmark import registry
 from benchmark.errors import InputError, near_miss
+from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.paths import EXPERIMENTS
 
 SCALES = ("debug", "small", "paper")
@@ -68,6 +69,23 @@ VALID = {
 }
 
 
+def _list_of(kind: type):
+    return lambda v: (
+        isinstance(v, list | tuple) and v and all(isinstance(x, kind) and not isinstance(x, bool) for x in v)
+    )
+
+
+# key of an experiment -> (test, what is expected)
+REQUIRED = {
+    "kind": _one_of("main", "published"),
+    "protocol": _one_of(*PROTOCOLS),
+    "recipes": (lambda v: isinstance(v, dict) and {*SCALES} == {*v}, f"a recipe for each of {', '.join(SCALES)}"),
+    "methods": (_list_of(str), "a list of names of methods"),
+    "folds": (_list_of(int), "a list of whole numbers"),
+    "seeds": (_list_of(int), "a list of whole numbers"),
+}
+
+
 def load(experiment: str) -> Config:
     """Load an experiment by name ("main") or by path ("my/grid.py"). Raises InputError when it is not there.
 
@@ -80,10 +98,17 @@ def load(experiment: str) -> Config:
             f"No experiment '{experiment}': {path} does not exist; known are {', '.join(known)}."
             f"{near_miss(experiment, known)}"
         )
-    config = Config.fromfile(str(path))
+    try:
+        config = Config.fromfile(str(path))
+    except Exception as error:  # the file is Python: it can raise anything
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {told}).") from error
     for key in config:
         if key not in EXPERIMENT_KEYS:
             raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, EXPERIMENT_KEYS)}")
+    for key, (fits, expected) in REQUIRED.items():
+        if not fits(config.get(key)):
+            raise InputError(f"{path}: '{key}' is {config.get(key)!r}; expected {expected}.")
     for scale, recipe in config.recipes.items():
         reference = set(config.recipes["paper"])
         for key in recipe:

@@ -82,6 +82,9 @@ def resolve(device: str) -> str:
         raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.") from error
     if kind not in ("cpu", "cuda"):
         raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.")
+    index = torch.device(device).index or 0
+    if kind == "cuda" and torch.cuda.is_available() and index >= torch.cuda.device_count():
+        raise InputError(f"--device {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
     return device

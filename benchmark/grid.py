@@ -73,8 +73,12 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
         print(f"\n=== cell {n + 1}/{len(todo)}: {cell.run}{left}", file=sys.stderr, flush=True)
         arguments = ["--method", str(cell.spec), "--fold", str(cell.fold), "--seed", str(cell.seed)]
         if _subprocess([*command, *arguments]) != 0:
+            state, why = cell.state()
+            if state in ("running", "done"):  # another process was quicker
+                print(f"{state}: {cell.run}: {why}", file=sys.stderr, flush=True)
+                continue
             failures += 1
-            print(f"failed: {cell.run}: {cell.state()[1]}", file=sys.stderr, flush=True)
+            print(f"failed: {cell.run}: {why}", file=sys.stderr, flush=True)
     print(
         f"\n{len(todo) - failures} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.",
         file=sys.stderr,

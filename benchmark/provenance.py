@@ -40,16 +40,19 @@ def commit() -> dict:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout if done.returncode == 0 else None
+        return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", "--", "benchmark/provenance.py") is None:
+        return {"commit": None, "dirty": None}  # no repository, or one that this code merely lies in
     head = git("rev-parse", "HEAD")
     difference = (git("diff", "HEAD", "--", "benchmark", "experiments") or "") + (
         git("ls-files", "--others", "--exclude-standard", "--", "benchmark", "experiments") or ""
     )
-    dirty = hashlib.sha256(difference.encode()).hexdigest()[:12] if difference.strip() else None
+    content = difference.encode("utf-8", "surrogateescape")
+    dirty = hashlib.sha256(content).hexdigest()[:12] if difference.strip() else None
     return {"commit": head.strip() if head else None, "dirty": dirty}
 
 

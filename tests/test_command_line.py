@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmark.cli import main, parser
+from benchmark.distributed import resolve
+from benchmark.errors import InputError
 from benchmark.paths import ROOT
 
 
@@ -43,6 +46,8 @@ BAD = {
         "expected auto, cpu, cuda",
     ),
     "no CUDA": (["run", "--method", "classical", "--preset", "debug", *TINY, "--device", "cuda:7"], "CUDA"),
+    "huge seed": (["run", "--method", "classical", "--seed", str(2**63)], "below 2^63"),
+    "mps for all": (["ablation", "--preset", "debug", "--device", "mps"], "expected auto, cpu, cuda"),
     "negative seed": (["run", "--method", "classical", "--seed", "-1"], "SEED=-1"),
     "argument of another kind": (["run", "--method", "cellvta@debug,points=abc"], "expected a value like 2"),
     "argument out of range": (
@@ -105,6 +110,14 @@ def test_a_write_that_fails_midway(tmp_path, capsys, monkeypatch, cache):
     assert main([*words, "--results", str(tmp_path), "--cache", str(cache), "--device", "cpu"]) == 2
     assert "No space left" in capsys.readouterr().err
     assert not list(tmp_path.rglob("metrics.json")) and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_gpu_beyond_those_here(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve("cuda:1") == "cuda:1"
+    with pytest.raises(InputError, match="cuda:2 was asked for, but there are 2"):
+        resolve("cuda:2")
 
 
 def test_module_entry_point():

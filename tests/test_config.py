@@ -89,3 +89,28 @@ def test_differing_names_the_entry():
 def test_folder_and_identity_are_inverse(tmp_path, kind):
     run = RunId("pannuke", "cellvta@paper,points=8", 2, 7, kind)
     assert RunId.of(run.folder(tmp_path)) == run
+
+
+BROKEN = {
+    "syntax": ("kind = (", "never closed"),
+    "an exception": ("1 / 0", "ZeroDivisionError"),
+    "no base": ("_base_ = 'nowhere.py'", "nowhere.py"),
+    "no methods": ("_base_ = BASE\nfolds = [1]\nseeds = [0]", "'methods' is None"),
+    "empty methods": ("_base_ = BASE\nmethods = []\nfolds = [1]\nseeds = [0]", "'methods' is \\[\\]"),
+    "a fold in words": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = ['1']\nseeds = [0]", "list of whole numbers"),
+    "seed": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = 0", "list of whole numbers"),
+    "kind": ("_base_ = BASE\nkind = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "main, published"),
+    "protocol": ("_base_ = BASE\nprotocol = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "one of"),
+    "scale": ("_base_ = BASE\nrecipes = dict(smal=dict(epochs=3))", "a recipe for each of"),
+    "recipes": ("kind = 'main'\nprotocol = 'cellvit'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "'recipes'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_experiment_is_one_sentence(name, tmp_path):
+    text, says = BROKEN[name]
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace("BASE", repr(str(config.EXPERIMENTS / "_base_" / "matched.py"))))
+    with pytest.raises(InputError, match=says) as caught:
+        config.load(str(path))
+    assert str(path) in str(caught.value)

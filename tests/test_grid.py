@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from benchmark import grid
 from benchmark.cell import Setup, cells
 from benchmark.files import write_json
 from benchmark.grid import status
@@ -115,6 +116,24 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(benchmark_command,
     assert first.returncode == 0, first.stderr
     again = benchmark_command("run", *words, "recipe.epochs=1", results=tmp_path)
     assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
+
+
+@pytest.mark.parametrize("ends", ["running", "done"])
+def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, monkeypatch, capsys, ends):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    other = cell.lock()
+
+    def refused(command):
+        other.acquire()
+        if ends == "done":
+            write_json(cell.folder / "metrics.json", {"identity": cell.parts()})
+        return 2
+
+    monkeypatch.setattr(grid, "_subprocess", refused)
+    with other:
+        other.release()
+        assert grid.run_missing([cell], []) == 0
+    assert f"{ends}: {cell.run}" in capsys.readouterr().err
 
 
 def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ def arguments(parser) -> None:
 def run(options) -> int:
     from benchmark import provenance
     from benchmark.data.prepare import prepare as convert
+    from benchmark.distributed import resolve
     from benchmark.grid import run_missing
 
     try:
@@ -34,6 +35,7 @@ def run(options) -> int:
     except ValueError:
         raise InputError(f"--shard is '{options.shard}'; expected i/n with 0 <= i < n, such as 0/4.") from None
     made = shared.chosen_cells(options)
+    resolve(options.device)  # once, before every cell says it
     for fold in sorted({cell.fold for cell in made}):
         convert(made[0].setup.source, options.cache, split=fold)
     command = [sys.executable, "-m", "benchmark", "run", *shared.shared_arguments(options)]
