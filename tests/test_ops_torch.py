@@ -3,7 +3,8 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -66,8 +67,9 @@ def test_meta_and_fake_tensors_have_shapes(backend):
         assert all(t.grad.shape == t.shape and t.grad.dtype == t.dtype for t in tensors)
 
 
-def test_flops_can_be_counted_on_meta_tensors():
-    value, shapes, locations, weights = (t.to("meta") if torch.is_tensor(t) else t for t in arguments())
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_flops_can_be_counted(device):
+    value, shapes, locations, weights = (t.to(device) if torch.is_tensor(t) else t for t in arguments())
 
     def count(value_shape, *_, out_shape=None, **__):
         return value_shape[-1]
@@ -76,6 +78,85 @@ def test_flops_can_be_counted_on_meta_tensors():
     with counter:
         ms_deform_attn(value, shapes, locations, weights)
     assert counter.get_total_flops() == 4
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_recorded_graph_computes_the_op(backend):
+    """make_fx and non-strict tracing record what PyTorch sees; a kernel that ran behind its back would be missing."""
+    value, shapes, locations, weights = arguments(dtype=torch.float32)
+    graph = make_fx(lambda v, p, w: ms_deform_attn(v, shapes, p, w, backend=backend))(value, locations, weights)
+    other = value * 2, locations.flip(1), weights.flip(1)
+    torch.testing.assert_close(graph(*other), ms_deform_attn(other[0], shapes, *other[1:], backend=backend))
+
+
+def test_plain_tensors_in_a_fake_world_are_not_read():
+    value, shapes, locations, weights = arguments(dtype=torch.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        out = ms_deform_attn(value, shapes, locations, weights)
+    assert isinstance(out, FakeTensor) and out.shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_autograd_of_an_eager_forward(backend):
+    value, shapes, locations, weights = arguments(dtype=torch.float32)
+    inputs = [t.requires_grad_() for t in (value, locations, weights)]
+    out = ms_deform_attn(inputs[0], shapes, *inputs[1:], backend=backend)
+    torch._dynamo.reset()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        (out.square().sum() / 2).backward()
+    for found, expected in zip(inputs, results(backend, value, shapes, locations, weights)[1:]):
+        torch.testing.assert_close(found.grad, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_gradients_at_once(backend):
+    value, shapes, locations, weights = arguments()
+    inputs = [t.requires_grad_() for t in (value, locations, weights)]
+    out = ms_deform_attn(inputs[0], shapes, *inputs[1:], backend=backend)
+    several = torch.stack([torch.ones_like(out), out.detach()])
+    together = torch.autograd.grad(out, inputs, several, is_grads_batched=True, retain_graph=True)
+    for k, grad in enumerate(several):
+        for found, expected in zip(together, torch.autograd.grad(out, inputs, grad, retain_graph=True)):
+            torch.testing.assert_close(found[k], expected)
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+def test_unsupported_transforms_raise_instead_of_giving_zeros():
+    value, shapes, locations, weights = arguments()
+
+    def call(v):
+        return ms_deform_attn(v, shapes, locations, weights)
+
+    with pytest.raises(NotImplementedError, match="transformed by"):
+        torch.func.grad(lambda v: call(v).sum())(value)
+    with pytest.raises(NotImplementedError, match="transformed by"):
+        torch.func.vmap(call)(value[None])
+    with pytest.raises(NotImplementedError, match="transformed by"):
+        torch.func.jvp(call, (value,), (value,))
+    with torch.autograd.forward_ad.dual_level():
+        for tensor in (value, value.as_subclass(Subclass)):
+            with pytest.raises(NotImplementedError, match="forward-mode"):
+                call(torch.autograd.forward_ad.make_dual(tensor, tensor))
+
+
+def test_compiled_call_refuses_backends_that_cannot_run():
+    value, _, locations, weights = arguments()
+
+    def compiled(backend, **options):
+        torch._dynamo.reset()
+        call = torch.compile(
+            lambda v, p, w: ms_deform_attn(v, S, p, w, backend=backend), backend="aot_eager", **options
+        )
+        return call(value, locations, weights)
+
+    for unknown in ("fast", ""):
+        with pytest.raises(ValueError, match="expected one of"):
+            compiled(unknown)
+    with pytest.raises(ValueError, match="backend is 'cuda', which cannot run on cpu"):
+        compiled("cuda", fullgraph=True)
 
 
 @pytest.mark.parametrize("backend", [None, *BACKENDS])

@@ -1,30 +1,50 @@
-"""The op's derivative: an `autograd.Function` for eager mode, a registered operator while torch.compile traces.
+"""The op's derivative: an `autograd.Function` for eager mode, a registered operator for all that traces or transforms.
 
-The operator `benchmark::ms_deform_attn(value, shapes, locations, weights, backend)` is also what tensors without
-data (meta, fake) go through, so that shapes, memory and FLOPs can be counted: register a formula for that name.
+The operator `benchmark::ms_deform_attn(value, shapes, locations, weights, backend)` is what PyTorch sees of the op in
+torch.compile and export, under dispatch modes (fake tensors, FLOP counters, `make_fx`), and for tensors without data
+of their own: a kernel would read their memory behind PyTorch's back. To count FLOPs, register a formula for that name.
 The Function is kept because a call of it costs half the time of a registered operator's.
 """
 
 import torch
+from torch.autograd import forward_ad
 
-from benchmark.ops.selection import default_backend, implementation
+from benchmark.ops.selection import check_backend, default_backend, implementation
 
 Shapes = tuple[tuple[int, int], ...]
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def attend(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weights: torch.Tensor, backend: str | None):
     """`ms_deform_attn` with checked arguments; backend None takes the default."""
-    plain = (torch.Tensor, torch.nn.Parameter)
-    traced = (
-        torch.compiler.is_compiling() or value.is_meta or any(type(t) not in plain for t in (value, locations, weights))
-    )
-    if traced and backend == "reference":  # its gradients are autograd's, which an operator cannot ask for
+    given = (value, locations, weights)
+    if not torch.compiler.is_compiling():
+        _check_transforms(given)
+    if not _observed(*given):
+        return _Attention.apply(*given, shapes, backend or default_backend(value.device))
+    if backend == "reference":  # its gradients are autograd's, which an operator cannot ask for
         return implementation(backend).forward(value, shapes, locations, weights)
-    if traced:
-        flat = [side for shape in shapes for side in shape]
-        return torch.ops.benchmark.ms_deform_attn(value, flat, locations, weights, backend or "")
-    return _Attention.apply(value, locations, weights, shapes, backend or default_backend(value.device))
+    return torch.ops.benchmark.ms_deform_attn(value, _flat(shapes), locations, weights, backend or "")
+
+
+def _check_transforms(given: Tensors) -> None:
+    """Refuse what a registered operator would answer with silent zeros."""
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError("ms_deform_attn cannot be transformed by torch.func (vmap, grad, jvp and the like)")
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in given):
+        raise NotImplementedError("ms_deform_attn has no forward-mode derivative")
+
+
+def _observed(*tensors: torch.Tensor) -> bool:
+    """Whether the tensors' memory is not theirs to read, or someone records or changes what is done with them."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return True
+    functorch = torch._C._functorch
+    return any(
+        type(t) not in _PLAIN or t.is_meta or functorch.is_batchedtensor(t) or functorch.is_legacy_batchedtensor(t)
+        for t in tensors
+    )
 
 
 def _forward(name: str, value, shapes: Shapes, locations, weights) -> torch.Tensor:
@@ -53,7 +73,11 @@ class _Attention(torch.autograd.Function):
         value, locations, weights = ctx.saved_tensors
         graph = torch.is_grad_enabled()  # only when the caller wants derivatives of the gradients
         with torch.no_grad():
-            grads = _backward(ctx.name, grad_output, value, ctx.shapes, locations, weights)
+            if ctx.name != "reference" and _observed(grad_output, value, locations, weights):
+                operator = torch.ops.benchmark.ms_deform_attn_backward
+                grads = operator(grad_output, value, _flat(ctx.shapes), locations, weights, ctx.name)
+            else:
+                grads = _backward(ctx.name, grad_output, value, ctx.shapes, locations, weights)
         if graph:
             grads = _Last.apply(*(grad.requires_grad_() for grad in grads))
         return (*(grad if need else None for grad, need in zip(grads, ctx.needs_input_grad)), None, None)
@@ -75,6 +99,17 @@ def _refuse(*_):
     raise RuntimeError("ms_deform_attn has no second derivative: double backward is not supported")
 
 
+def _chosen(backend: str, device: torch.device) -> str:
+    """The backend that runs on `device`: `backend` if it can, or the default for an empty name."""
+    if backend:
+        check_backend(backend, device)  # while tracing nothing was known of the machine
+    return backend or default_backend(device)
+
+
+def _flat(shapes: Shapes) -> list[int]:
+    return [side for shape in shapes for side in shape]
+
+
 def _pairs(flat: list[int]) -> Shapes:
     return tuple(zip(flat[::2], flat[1::2]))
 
@@ -93,12 +128,12 @@ _library.define(
 
 @torch.library.impl(_library, "ms_deform_attn", "CompositeExplicitAutograd")
 def _operator(value, shapes, locations, weights, backend):
-    return _forward(backend or default_backend(value.device), value, _pairs(shapes), locations, weights)
+    return _forward(_chosen(backend, value.device), value, _pairs(shapes), locations, weights)
 
 
 @torch.library.impl(_library, "ms_deform_attn_backward", "CompositeExplicitAutograd")
 def _operator_backward(grad_output, value, shapes, locations, weights, backend):
-    name = backend or default_backend(value.device)
+    name = _chosen(backend, value.device)
     if name == "reference":
         raise RuntimeError("the reference backend has gradients under torch.compile only as backend='reference'")
     return _backward(name, grad_output, value, _pairs(shapes), locations, weights)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmark.ops.autograd import attend
-from benchmark.ops.selection import check_backend
+from benchmark.ops.selection import check_backend, check_name
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -44,8 +44,10 @@ def ms_deform_attn(
         ValueError: shapes or devices that do not fit; unknown backend, or one that cannot run here.
     """
     shapes = _check(value, spatial_shapes, sampling_locations, attention_weights)
-    if backend is not None and not torch.compiler.is_compiling():
-        check_backend(backend, value.device)
+    if backend is not None:
+        check_name(backend)
+        if not torch.compiler.is_compiling():
+            check_backend(backend, value.device)
     return attend(value, shapes, sampling_locations, attention_weights, backend)
 
 
@@ -59,6 +61,9 @@ def _check(value, spatial_shapes, sampling_locations, attention_weights) -> tupl
     for name, (tensor, expected) in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} is a {type(tensor).__name__}, expected a tensor {expected}")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            layout = "nested" if tensor.is_nested else tensor.layout
+            raise TypeError(f"{name} is a {layout} tensor, expected a dense one {expected}")
         if tensor.ndim != expected.count(",") + 1:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {expected}")
         if tensor.device != value.device:
@@ -90,15 +95,23 @@ def _check_dtypes(value: torch.dtype, locations: torch.dtype, weights: torch.dty
 
 def _shapes(spatial_shapes) -> tuple[tuple[int, int], ...]:
     if isinstance(spatial_shapes, torch.Tensor):
-        if spatial_shapes.is_floating_point():
+        if not _integral(spatial_shapes):
             raise TypeError(f"spatial_shapes has dtype {spatial_shapes.dtype}, expected integers (L, 2)")
+        if spatial_shapes.is_meta or spatial_shapes.layout != torch.strided:
+            raise TypeError("spatial_shapes is a tensor without readable data, expected Python integers (H, W)")
         spatial_shapes = spatial_shapes.tolist()
     try:
         shapes = [(h, w) for h, w in spatial_shapes]
     except (TypeError, ValueError):
         raise ValueError(f"spatial_shapes is {spatial_shapes!r}, expected (H, W) of each level") from None
-    if not all(hasattr(side, "__index__") for shape in shapes for side in shape):
+    if not all(_integral(side) for shape in shapes for side in shape):
         raise TypeError(f"spatial_shapes is {shapes}, expected integers")
     if not shapes or any(side < 1 for shape in shapes for side in shape):
         raise ValueError(f"spatial_shapes is {shapes}, expected at least one level with sides of 1 or more")
     return tuple((int(h), int(w)) for h, w in shapes)
+
+
+def _integral(number) -> bool:
+    if isinstance(number, torch.Tensor):
+        return not (number.is_floating_point() or number.is_complex() or number.dtype == torch.bool)
+    return hasattr(number, "__index__") and not isinstance(number, bool)

@@ -45,11 +45,16 @@ def default_backend(device: torch.device | str = "cpu") -> str:
 
 def check_backend(name: str, device: torch.device, who: str = "backend is") -> None:
     """Raise ValueError unless backend `name` exists and runs on `device`."""
-    if name not in NAMES:
-        raise ValueError(f"{who} '{name}', expected one of {', '.join(NAMES)}")
+    check_name(name, who)
     works, why = _works(name, device)
     if not works:
         raise ValueError(f"{who} '{name}', which cannot run on {device}: {why}")
+
+
+def check_name(name: str, who: str = "backend is") -> None:
+    """Raise ValueError unless there is a backend `name`."""
+    if name not in NAMES:
+        raise ValueError(f"{who} '{name}', expected one of {', '.join(NAMES)}")
 
 
 def implementation(name: str) -> ModuleType:

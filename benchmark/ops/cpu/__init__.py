@@ -58,7 +58,7 @@ def backward(
     grad = grad_output.reshape(*locations.shape[:3], channels).to(dtype)
     grad = F.pad(grad, (0, table.shape[3] - channels)) if table.shape[3] > channels else grad
     grad = grad.contiguous()
-    grads = torch.empty_like(table), *(torch.empty(t.shape, dtype=dtype) for t in (locations, weights))
+    grads = torch.empty_like(table), *(table.new_empty(t.shape) for t in (locations, weights))
     problem.grad_output = grad.data_ptr()
     problem.grad_table, problem.grad_locations, problem.grad_weights = (g.data_ptr() for g in grads)
     _launch(problem, dtype, backward=True)
