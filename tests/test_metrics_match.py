@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from benchmark.metrics import panoptic
 from benchmark.metrics.assignment import assign_sparse
 from benchmark.metrics.match import match
 from benchmark.metrics.overlap import aji, aji_plus, dice
@@ -57,8 +56,6 @@ def test_two_nuclei_by_hand():
         (7, 1, 0, 0, 2),
         (7, 1, 9, 1, 6),
     }
-    dq, sq, pq = panoptic.binary(m)
-    assert (dq, sq) == pytest.approx((1 / 1.5, 0.6), abs=2e-6) and pq == pytest.approx(0.4, abs=2e-6)
     records = Records.collect([m], [{"image": 0}])
     assert dice(records)[0] == 12 / 18 and aji(records)[0] == aji_plus(records)[0] == 6 / 12
     assert records.nuclei["d_um"].iloc[1] == pytest.approx(2 * np.sqrt(8 / np.pi) * 0.5)
@@ -178,7 +175,6 @@ def test_layout_and_dtype_do_not_matter(layout):
 def test_small_and_empty_maps(shape):
     m = match(np.zeros(shape, int), None, np.ones(shape, int), None, mpp=1)
     assert len(m.true) == 0 and len(m.pred) == int(np.prod(shape) > 0) and m.pixels.sum() == np.prod(shape)
-    assert np.isnan(panoptic.binary(m)).all()
     Records.collect([m], [{"image": 0}])
 
 

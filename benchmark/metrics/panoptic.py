@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .match import Match
 from .pairs import sum_by_pair
 
 
@@ -57,17 +56,3 @@ def _objects(group, label, pixels, n):
     owner[label] = group
     owner[0] = -1
     return area, owner, np.bincount(owner[owner >= 0], minlength=n)
-
-
-def binary(match: Match) -> tuple[float, float, float]:
-    """(DQ, SQ, PQ) of one image over all nuclei whatever their type; NaN when the truth is empty.
-
-    The quick score of a validation epoch: equations of the CellViT protocol without its outline and type
-    rules.
-    """
-    if not len(match.true):
-        return float("nan"), float("nan"), float("nan")
-    hit = match.true.partner > 0
-    tp = np.asarray(hit.sum())
-    counts = Tally(tp, len(match.pred) - tp, len(match.true) - tp, match.true.iou[hit].sum())
-    return tuple(float(v) for v in counts.quality(dq_eps=1e-6))
