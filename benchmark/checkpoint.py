@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -15,17 +14,30 @@ from benchmark.files import atomic
 def save(path: Path, state: dict) -> None:
     """Write a training checkpoint (tensors and plain Python values only)."""
     with atomic(path) as handle:
-        torch.save(state, handle)
+        try:
+            torch.save(state, handle)
+        except RuntimeError as error:  # a failed write: torch's archive fails once more while it is closed
+            cause = error
+            while cause.__context__ is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise cause from None
 
 
 def load(path: Path) -> dict:
     """Read a training checkpoint onto the CPU with weights_only=True. Raises InputError when it is damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch does not look at the checksums
+                raise ValueError(f"wrong checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or "place" not in state:
+            raise ValueError("it holds something else")
+        return state
+    except Exception as error:  # the unpickler stumbles over damaged bytes in any way
+        told = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load "
-            f"({str(error).splitlines()[0][:120]}); delete it and run again."
+            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load ({told}); "
+            "delete it and run again."
         ) from error
 
 

@@ -142,8 +142,9 @@ def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
 
     write_json(tmp_path / "a.json", {"v": 1})
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         write_json(tmp_path / "a.json", {"v": 2})
+    assert caught.value.filename == str(tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text()) == {"v": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
