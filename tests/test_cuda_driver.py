@@ -15,7 +15,7 @@ class Driver:
     """Answers like libcuda; remembers the calls. `refused`: the name of a call that fails."""
 
     def __init__(self):
-        self.calls, self.depth, self.refused = [], 0, None
+        self.calls, self.depth, self.capture_mode, self.refused = [], 0, 0, None
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -26,6 +26,11 @@ class Driver:
             self.depth += {"cuCtxPushCurrent_v2": 1, "cuCtxPopCurrent_v2": -1}.get(name, 0)
             if name in ("cuModuleLoadData", "cuLaunchKernel"):
                 assert self.depth == 1, "without the device's context"
+            if name == "cuThreadExchangeStreamCaptureMode":
+                mode = arguments[0]._obj
+                self.capture_mode, mode.value = mode.value, self.capture_mode
+            if name == "cuModuleLoadData":
+                assert self.capture_mode == 2, "would break off the capture of a graph"
             if name == "cuDeviceGetAttribute":
                 arguments[0]._obj.value = 227 * 1024
             if name == "cuModuleGetFunction":
@@ -41,7 +46,6 @@ def gpu(monkeypatch, tmp_path):
     stream = type("Stream", (), {"cuda_stream": 4711})
     monkeypatch.setenv("BENCHMARK_KERNEL_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda index: None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: stream)
     library = Driver()
     monkeypatch.setattr(driver, "_cuda", lambda: library)
@@ -59,7 +63,8 @@ def test_launch(gpu):
     for _ in range(2):
         machine.launch("forward", LAYOUT, "forward_tile", 7, 256, 1024, arguments)
     names = [name for name, _ in library.calls]
-    assert names.count("cuModuleLoadData") == 1 and names.count("cuLaunchKernel") == 2 and library.depth == 0
+    assert names.count("cuModuleLoadData") == 1 and names.count("cuLaunchKernel") == 2
+    assert (library.depth, library.capture_mode) == (0, 0)
     loaded = next(arguments[1] for name, arguments in library.calls if name == "cuModuleLoadData")
     assert loaded == sources.cubin("forward", LAYOUT, 90)
     _, *sizes, stream, pointers, extra = library.calls[names.index("cuLaunchKernel")][1]
@@ -74,3 +79,11 @@ def test_failed_launch_is_said_and_leaves_no_context(gpu):
     with pytest.raises(RuntimeError, match="cuLaunchKernel: refused"):
         machine.launch("values", LAYOUT, "combine_splits", 1, 256, 0, [ctypes.c_int(1)])
     assert library.depth == 0
+
+
+def test_failed_load_leaves_neither_context_nor_capture_mode(gpu):
+    machine, library = gpu
+    library.refused = "cuModuleGetFunction"
+    with pytest.raises(RuntimeError, match="cuModuleGetFunction: refused"):
+        machine.load(b"", ["forward_tile"])
+    assert (library.depth, library.capture_mode) == (0, 0)

@@ -15,6 +15,7 @@ from benchmark.ops.cuda.layout import Layout
 
 _MAX_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _SHARED_LIMIT = 97  # CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
 @cache
@@ -28,6 +29,17 @@ def _call(name: str, *arguments) -> None:
         text = ctypes.c_char_p()
         _cuda().cuGetErrorString(status, ctypes.byref(text))
         raise RuntimeError(f"{name}: {(text.value or b'unknown error').decode()} (CUDA error {status})")
+
+
+@contextmanager
+def _capture_undisturbed():
+    """Loading a module allocates, which would break off a graph that is being captured; as a relaxed thread it may."""
+    mode = ctypes.c_int(_RELAXED)
+    _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))  # now holds the mode before
+    try:
+        yield
+    finally:
+        _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
 
 
 class Gpu:
@@ -47,9 +59,9 @@ class Gpu:
             raise RuntimeError(f"NVRTC {nvrtc.version()} compiles for {known}, not for this device's {capability}")
         self.index = index
         self.multiprocessors = properties.multi_processor_count
-        torch.cuda.synchronize(index)  # once: torch has then made the primary context that is retained here
         device, self._context, limit = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int()
         _call("cuDeviceGet", ctypes.byref(device), index)
+        # torch's context too; made here if torch has not needed it yet
         _call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         _call("cuDeviceGetAttribute", ctypes.byref(limit), _SHARED_LIMIT, device)
         self.shared_limit = limit.value
@@ -72,7 +84,7 @@ class Gpu:
     def load(self, cubin: bytes, names: Sequence[str]) -> dict[str, ctypes.c_void_p]:
         """The kernels `names` of a module, each allowed all the shared memory there is."""
         module, kernels = ctypes.c_void_p(), {}
-        with self._current():
+        with self._current(), _capture_undisturbed():
             _call("cuModuleLoadData", ctypes.byref(module), cubin)
             for name in names:
                 function = kernels[name] = ctypes.c_void_p()

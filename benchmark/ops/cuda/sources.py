@@ -16,7 +16,7 @@ FAMILIES = {
 
 @cache
 def _text(name: str) -> str:
-    return f'#line 1 "{name}"\n{(Path(__file__).parent / name).read_text()}\n'
+    return f'#line 1 "{name}"\n{(Path(__file__).parent / name).read_text(encoding="utf-8")}\n'
 
 
 def shared_source() -> str:
