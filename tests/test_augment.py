@@ -183,6 +183,29 @@ def test_an_image_without_nuclei_passes():
         assert len(augment(empty, np.random.default_rng(0), [s | {"p": 1} for s in recipe]).nuclei) == 0
 
 
+def test_a_window_is_enlarged_pixel_by_pixel():
+    """Half the sides: every pixel of the window twice along each axis, and no pixel beyond the window."""
+    height, width = 20, 60
+    patch = Patch(np.zeros((height, width, 3), np.uint8), np.arange(height * width, dtype=np.int32).reshape(height, -1))
+    places = set()
+    for seed in range(20):
+        moved = geometric.random_sized_crop(patch, np.random.default_rng(seed), low=0.5, high=0.5).instances
+        top, left = divmod(int(moved[0, 0]), width)
+        window = patch.instances[top : top + height // 2, left : left + width // 2]
+        assert np.array_equal(moved, window.repeat(2, 0).repeat(2, 1))
+        places.add((top, left))
+    assert len(places) > 15
+
+
+def test_nested_steps_draw_one_of_them_or_their_order():
+    bright = [{"name": "shift_brightness", "limit": k} for k in (0, 255)]  # the first changes nothing
+    runs = [run([{"name": "one_of", "steps": bright}], seed).image.tobytes() for seed in range(12)]
+    assert sample().image.tobytes() in runs and len(set(runs)) > 2
+    soft, hard = {"name": "blur", "limit": 3}, {"name": "scale_contrast", "low": 3, "high": 3}  # neither draws anything
+    orders = [run([{"name": "shuffled", "steps": [soft, hard]}], seed).image.tobytes() for seed in range(12)]
+    assert set(orders) == {run(steps).image.tobytes() for steps in ([soft, hard], [hard, soft])}
+
+
 def test_nested_steps_are_checked_before_anything_runs():
     with pytest.raises(InputError):
         check({"name": "one_of", "p": 0, "steps": [{"name": "hflip"}, {"name": "nothing"}]})
@@ -209,6 +232,10 @@ def test_crop_is_random_within_the_patch_and_repeats():
         assert sorted(np.unique(nuclei.instances)) == list(range(len(nuclei) + 1))
         seen.add(image.tobytes())
     assert len(seen) > 8
+    tiny = sample(33, 33)
+    corners = {crop(tiny, np.random.default_rng(seed), 32)[0].tobytes() for seed in range(40)}
+    assert corners == {tiny.image[t : t + 32, l : l + 32].tobytes() for t in (0, 1) for l in (0, 1)}
+    assert np.array_equal(crop(tiny, None, 32)[0], tiny.image[:32, :32]), "an odd pixel is left over at the end"
 
 
 @pytest.mark.parametrize("shape", [(20, 64), (20, 20), (1, 1), (33, 7)])
@@ -223,3 +250,5 @@ def test_crop_of_a_patch_smaller_than_the_window(shape):
     assert nuclei.instances.sum() == min(shape[0], 48) * min(shape[1], 48) and nuclei.types.tolist() == [3]
     top = (48 - shape[0]) // 2 if shape[0] < 48 else 0
     assert nuclei.instances[:top].sum() == 0
+    if max(shape) <= 48:  # image and labels stand in the same place
+        assert np.array_equal(image[3:-4, 3:-4][nuclei.instances > 0], small.image.reshape(-1, 3))

@@ -1,11 +1,15 @@
-"""Boundaries that decide a score: IoU of exactly one half, pixels of the background, sums of many pairs, radii."""
+"""Boundaries that decide a score: IoU of exactly one half, pixels of the background, ties, radii, absent names."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmark.metrics.detection import Points, gated
+from benchmark.metrics.aggregate import Scores, over_folds
+from benchmark.metrics.detection import Points, gated, in_images
 from benchmark.metrics.match import match
+from benchmark.metrics.overlap import aji
 from benchmark.metrics.pairs import sum_by_pair
+from benchmark.metrics.records import Records
 
 
 def test_half_is_no_pair_and_the_largest_overlap_is_kept():
@@ -74,3 +78,37 @@ def test_nuclei_of_different_images_are_no_pair():
     true, pred = points((0, 5, 5), (2, 7, 7)), points((1, 5, 5), (3, 7, 7))
     rows, _ = gated(true, pred, np.full(4, 3.0))
     assert not len(rows)
+
+
+def test_the_dummy_of_an_empty_side_stands_at_the_origin():
+    filled = points((1, 4, 5)).with_dummies(3)
+    assert filled.image.tolist() == [0, 1, 2] and filled.xy.tolist() == [[0, 0], [4, 5], [0, 0]]
+
+
+def test_points_of_chosen_images_and_their_pairs():
+    true, pred = points((0, 1, 1), (1, 2, 2), (1, 9, 9)), points((0, 1, 1), (0, 5, 5), (1, 9, 9))
+    true, pred, rows, cols = in_images(true, pred, np.array([0, 2]), np.array([0, 2]), np.array([False, True]))
+    assert true.xy.tolist() == [[2, 2], [9, 9]] and pred.xy.tolist() == [[9, 9]]
+    assert (rows.tolist(), cols.tolist()) == ([1], [0])
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), [("a", "b", 2 / 16), ("b", "a", 4 / 14)])
+def test_aji_takes_the_lower_id_of_two_equal_overlaps(first, second, expected):
+    true, pred = np.zeros((1, 12), int), np.zeros((1, 12), int)
+    true[0, :6] = 1
+    place = {"a": slice(0, 2), "b": slice(2, 12)}  # IoU 2 / 6 and 4 / 12
+    pred[0, place[first]], pred[0, place[second]] = 1, 2
+    found = aji(Records.collect([match(true, None, pred, None, mpp=1.0)], [{"image": 0}]))
+    assert found[0] == expected  # the other prediction joins the union
+
+
+def test_means_without_type_zero_and_without_a_row_for_no_tissue():
+    images = pd.DataFrame({"tissue": ["Colon", "", "Skin"], "mPQ": [0.5, 0.1, 0.9]})
+    images = images.assign(PQ_0=[0.0, 0.0, 0.0], PQ_1=[0.2, np.nan, 0.4], PQ_2=[np.nan, np.nan, 0.8])
+    scores = Scores(images, 0.0, 0.0, ["Colon"])
+    assert scores.over_images("mPQ", "type_mean") == pytest.approx((0.3 + 0.8) / 2)
+    assert scores.by_tissue("mPQ") == {"Colon": 0.5, "Skin": 0.9}
+
+
+def test_a_score_that_only_a_later_fold_has_is_kept():
+    assert over_folds([{"bPQ": 0.25}, {"bPQ": 0.75, "F1_Dead": 0.5}], []) == {"bPQ": 0.5, "F1_Dead": 0.5}

@@ -176,6 +176,34 @@ def test_opening_border_and_element():
     assert np.array_equal(steps.open_ellipse(mask, 1), mask)
 
 
+def test_the_way_from_gradients_to_markers(monkeypatch):
+    """Given gradients: the relief that is flooded, and markers of filled, opened and large enough places."""
+    seen = {}
+
+    def flood(relief, markers, mask):
+        seen.update(relief=relief, markers=markers)
+        return mask
+
+    monkeypatch.setattr(steps, "flood", flood)
+    gradient = np.random.default_rng(0).uniform(0.4, 1, (24, 24))
+    gradient[1:8, 1:8] = gradient[12:17, 2:7] = gradient[12:16, 12:16] = 0
+    gradient[4, 4] = 1  # a hole, which would leave no room for the 5 x 5 ellipse
+    monkeypatch.setattr(steps, "_gradient", lambda values, axis, ksize: gradient)
+    nuclei = np.ones((24, 24), bool)
+    nuclei[20:] = False
+    nuclei[22, 3:12] = True  # 9 pixels: no nucleus
+    steps.watershed(nuclei, np.zeros((2, 24, 24), np.float32), HVSettings.cellvit40())
+    plain = np.pad(np.where(np.arange(24)[:, None] < 20, 1 - gradient, 0), 1, "reflect")
+    rows = plain[:-2] / 4 + plain[1:-1] / 2 + plain[2:] / 4
+    np.testing.assert_allclose(-seen["relief"], rows[:, :-2] / 4 + rows[:, 1:-1] / 2 + rows[:, 2:] / 4, atol=1e-12)
+    # 7 x 7 less two pixels at each corner; the ellipse itself; 4 x 4 holds no ellipse
+    assert np.bincount(seen["markers"].ravel())[1:].tolist() == [41, 17]
+
+
+def test_small_means_fewer_than_the_size():
+    assert steps.drop_small(np.array([[1, 1, 0, 2, 0, 3, 3, 3]]), 2).tolist() == [[1, 1, 0, 0, 0, 3, 3, 3]]
+
+
 def test_fill_holes_equals_scipy():
     rng = np.random.default_rng(1)
     for density in (0.4, 0.6, 0.8):
@@ -228,7 +256,7 @@ def test_vote():
     found, scores = vote(instances, types, 3)
     # type 0 gives way to the next, a tie to the smaller, and stays where there is nothing else
     assert found.tolist() == [1, 1, 0]
-    np.testing.assert_allclose(scores, [0.2, 0.4, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(scores, np.array([1, 2, 5]) / (5 + 1e-6), rtol=6e-8)
 
 
 def test_measure_of_pieces_and_of_ids_without_pixels():
@@ -244,7 +272,10 @@ def test_measure_of_pieces_and_of_ids_without_pixels():
 
 
 def test_settings():
-    assert HVSettings.for_mpp(0.25) == HVSettings.cellvit40() and HVSettings.for_mpp(0.5).ksize == 11
+    sizes = {"object_size": 10, "component_size": 10, "edge": 0.4, "opening": 5}
+    assert HVSettings.for_mpp(0.374) == HVSettings("argmax", 21, **sizes)
+    assert HVSettings.for_mpp(0.375) == HVSettings("argmax", 11, **sizes | {"object_size": 3})
+    assert HVSettings.published("hovernet", 0.5) == HVSettings("half", 21, **sizes)
     assert HVSettings.cellvit40().updated({"opening": 1}).opening == 1
     with pytest.raises(ValueError, match=r"unknown post-processing setting 'kszie'.*ksize"):
         HVSettings.cellvit40().updated({"kszie": 3})

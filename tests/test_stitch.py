@@ -77,6 +77,8 @@ def test_outline_of_the_smallest_and_of_nothing():
     assert outline(np.zeros((3, 3), bool)).shape == (0, 2)
     assert outline(np.eye(3, dtype=bool)[:1]).tolist() == [[0, 0]]
     assert outline(np.ones((1, 4), bool)).tolist() == [[0, 0], [3, 0]]
+    roof = np.array([[0, 1, 0], [1, 0, 1]], bool)  # the border passes its first pixel again before it is closed
+    assert outline(roof).tolist() == [[1, 0], [0, 1], [1, 0], [2, 1]]
     ring = np.ones((7, 7), bool)
     ring[1:6, 1:6] = False
     ring[3, 3] = True  # later in raster order, but inside the ring's hole
