@@ -4,12 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark.metrics import evaluate
 from benchmark.metrics.aggregate import Scores, over_folds
+from benchmark.metrics.channels import flatten, pannuke_channels
+from benchmark.metrics.curves import default_grid, size_curve
 from benchmark.metrics.detection import Points, gated, in_images
 from benchmark.metrics.match import match
 from benchmark.metrics.overlap import aji
 from benchmark.metrics.pairs import sum_by_pair
+from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.metrics.sizes import by_crowding, by_size, confusion
 
 
 def test_half_is_no_pair_and_the_largest_overlap_is_kept():
@@ -112,3 +117,78 @@ def test_means_without_type_zero_and_without_a_row_for_no_tissue():
 
 def test_a_score_that_only_a_later_fold_has_is_kept():
     assert over_folds([{"bPQ": 0.25}, {"bPQ": 0.75, "F1_Dead": 0.5}], []) == {"bPQ": 0.5, "F1_Dead": 0.5}
+
+
+def collected(*pairs, mpp=1.0) -> Records:
+    """Records of images, each (true, types, pred, types)."""
+    return Records.collect([match(*p, mpp=mpp) for p in pairs], [{"image": i} for i in range(len(pairs))])
+
+
+def row(*ids) -> np.ndarray:
+    return np.array([ids])
+
+
+def test_class_channels_that_overlap():
+    true = np.stack([row(3, 3, 3, 0, 0, 0), row(0, 0, 5, 5, 0, 3)], -1)
+    instances, types = flatten(true)
+    assert types.tolist() == [[1, 1, 2, 2, 0, 2]], "the later channel wins"
+    a, b, c = instances[0, [0, 2, 5]].tolist()
+    assert instances.tolist() == [[a, a, b, b, 0, c]] and len({a, b, c, 0}) == 4
+    found = pannuke_channels(true, true * [1, 0])
+    # merged, 2 of the 3 predicted pixels meet the first nucleus and two are missed; on its own channel it is whole
+    assert (found["bDQ"], found["bSQ"]) == pytest.approx((1 / 2, 2 / 3), abs=1e-5)
+    assert [found[k] for k in ("PQ_1", "DQ_2", "PQ_2", "mPQ")] == pytest.approx([1, 0, 0, 0.5], abs=1e-5)
+
+
+def test_a_predictor_names_no_types_only_where_it_predicted_something():
+    one, none = row(0, 1, 1), row(0, 0, 0)
+    for pred, types, expected in ((none, [], True), (one, [0], False), (one, [2], True)):
+        assert collected((one, [1], pred, types)).images["pred_typed"].tolist() == [expected]
+
+
+def test_a_value_on_an_edge_belongs_to_the_bin_above():
+    labels = np.zeros((4, 12), int)
+    labels[1:3, 1:3], labels[1:3, 7:9] = 1, 2  # centroids 6 px apart
+    records = collected((labels, None, labels, None))
+    assert by_crowding(records, edges=(6.0,))["tp"].tolist() == [0, 2]
+    with pytest.raises(ValueError, match="expected ascending"):
+        by_size(records, edges=(4.0, 4.0))
+
+
+def test_types_beyond_the_classes_stand_apart_in_the_confusion():
+    table = confusion(collected((row(1, 0, 2), [1, 1], row(1, 0, 2), [1, 7])), ["first", "second"])
+    assert table.loc["first", ["first", "second", "other"]].tolist() == [1, 0, 1]
+
+
+def test_weights_and_grid_of_a_curve():
+    labels = np.zeros((9, 9), int)
+    labels[3:6, 3:6], labels[0, 0] = 1, 2  # the second touches the border
+    records = collected((labels, None, labels, None))
+    inside = records.nuclei["d_um"].iloc[0]
+    options = {"bandwidth": 0.5, "resamples": 0}
+    found = size_curve(records, grid=[inside, inside + 0.5, inside + 1], border=False, **options)
+    np.testing.assert_allclose(found["n"], np.exp([0, -0.5, -2]), rtol=1e-6)
+    specks = np.zeros((3, 203), int)
+    specks[1, 1:-1:2] = np.arange(1, 102)
+    many = collected((specks, None, specks, None))
+    many.nuclei.loc[many.nuclei["side"] == "true", "d_um"] = np.arange(101, dtype=np.float32)
+    assert default_grid([many], "d_um", 3).tolist() == [2, 50, 98]
+
+
+def test_single_rows_side_by_side_touch():
+    m = match(row(1, 1, 2, 0, 3), None, row(0, 0, 0, 0, 0), None, mpp=1.0)
+    assert m.true.touching.tolist() == [True, True, False]
+
+
+def test_every_image_has_its_own_resolution():
+    found = evaluate([row(0, 1), row(0, 1)], [row(0, 1), row(0, 1)], mpp=[0.25, 0.5])
+    assert found.records.images["mpp"].tolist() == [0.25, 0.5]
+
+
+def test_conic_leaves_out_absent_types_and_scores_counts_that_never_change():
+    one, two = row(1, 1, 0, 0), row(1, 1, 0, 2)
+    images = PROTOCOLS["conic"].images(collected((one, [1], one, [1]), (two, [1, 2], one, [1])), 2)
+    assert np.isnan(images["PQ_2"][0]) and images["PQ_2"][1] == 0
+    same = collected((one, [1], one, [1]), (one, [1], two, [1, 1]))
+    found = PROTOCOLS["conic"].summary(same, ["first", "second"], [])
+    assert (found["R2_first"], found["R2_second"]) == (0, 1)

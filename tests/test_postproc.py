@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from benchmark.postproc import watershed as steps
+from benchmark.postproc.cellvit import ideal
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets, measure, vote, watershed
 from tests.shared import GOLDEN, shared
 
@@ -132,6 +133,13 @@ def test_hovernet_relabels_pieces_by_four_neighbours():
     separate = np.where(np.arange(24)[:, None] >= 11, corner + 1, corner) * (corner > 0)
     assert np.array_equal(hv_targets(corner, "hovernet"), hv_targets(separate, "hovernet"))
     assert not np.array_equal(hv_targets(corner), hv_targets(separate))  # CellViT: one centre
+
+
+def test_hovernets_crop_leaves_an_odd_pixel_at_the_end():
+    instances = np.zeros((41, 45), np.int32)
+    instances[12:20, 15:22] = 1
+    whole = hv_targets(instances, "hovernet")
+    assert np.array_equal(hv_targets(instances, "hovernet", (20, 20)), whole[:, 10:30, 12:32]) and whole.any()
 
 
 def test_hovernet_spanning_instance_with_negative_start_follows_the_slice():
@@ -269,6 +277,22 @@ def test_measure_of_pieces_and_of_ids_without_pixels():
     assert np.isnan(shapes.centroid[1]).all() and shapes.box.tolist() == [[1, 1, 5, 7], [0] * 4, [2, 3, 4, 4]]
     none = measure(np.zeros((4, 4), np.int32), 0)
     assert none.area.shape == (0,) and none.centroid.shape == (0, 2) and none.box.shape == (0, 4)
+
+
+def test_decoding_follows_the_resolution_and_scores_untyped_nuclei_one():
+    case, prob, hv = maps(GOLDEN / "postproc_typical30_clean.npz")
+    for mpp, preset in ((0.25, "cellvit40"), (0.5, "cellvit20")):
+        nuclei = decode_hv(prob, hv, mpp=mpp)
+        assert np.array_equal(nuclei.instances > 0, case[f"{preset}__inst"] > 0) and nuclei.mpp == mpp
+        assert not nuclei.types.any() and (nuclei.scores == 1).all()
+    assert not np.array_equal(case["cellvit40__inst"], case["cellvit20__inst"])
+
+
+def test_ideal_maps_are_the_labels():
+    labels = np.array([[0, 1, 3]])
+    found = ideal({"np": np.minimum(labels, 1), "hv": np.zeros((2, 1, 3)), "tp": labels}, 3)
+    assert found["tp"].shape == (4, 1, 3) and np.array_equal(found["tp"].argmax(0), labels)
+    assert np.array_equal(found["np"].argmax(0), labels > 0) and (np.sort(found["tp"], 0)[-2] < 0).all()
 
 
 def test_settings():
