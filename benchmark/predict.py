@@ -116,7 +116,13 @@ def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: 
 
 
 def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float, device, show, **windows) -> int:
-    """Predict all images, write their files and nuclei.csv; returns the number of nuclei."""
+    """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
+
+    Raises:
+        InputError: an image that cannot be used; before the first one is predicted, as far as headers tell.
+    """
+    for path in paths:
+        label_files.check_image(path)
     method.eval().to(device)
     lines = []
     show(0, len(paths))

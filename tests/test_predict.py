@@ -1,6 +1,7 @@
 """Nuclei in images of one's own: windows, resolutions, the files written, bad input."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from benchmark import checkpoint, registry
 from benchmark.cli import main
+from benchmark.data import label_files
 from benchmark.data.synthetic import draw
 from benchmark.files import write_json
 from benchmark.formats import outlines
@@ -119,3 +121,29 @@ def test_pieces_of_a_ring_come_back():
 def test_images_are_never_overwritten(images, capsys):
     assert main(["predict", "--method", "classical", "--images", str(images), "--out", str(images)]) == 2
     assert "would overwrite" in capsys.readouterr().err and len(list(images.iterdir())) == 2
+
+
+def test_opaque_alpha_is_dropped(images, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with Image.open(images / "tile 0.png") as picture:
+        colours = np.asarray(picture)
+    rgba = np.dstack([colours, np.full(colours.shape[:2], 255, np.uint8)])
+    Image.fromarray(rgba).save(folder / "b.png")
+    tifffile.imwrite(folder / "c.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(folder / "d.tif", colours)
+    for path in folder.iterdir():
+        assert (label_files.image(path) == colours).all(), path
+
+
+@pytest.mark.parametrize("bad", ["grey.png", "grey.tif", "see-through.png", "grey.npy"])
+def test_an_unfit_image_is_said_before_the_first_is_predicted(images, tmp_path, capsys, bad):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(images, folder)
+    values = np.full((64, 64, 4) if "see" in bad else (64, 64), 99, np.uint8)
+    if bad.endswith("npy"):
+        np.save(folder / f"z {bad}", values)
+    else:
+        Image.fromarray(values).save(folder / f"z {bad}")
+    assert main(["predict", "--method", "classical", "--images", str(folder), "--out", str(out)]) == 2
+    assert f"z {bad}: expected RGB" in capsys.readouterr().err and not list(out.iterdir())

@@ -16,7 +16,7 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
         InputError: not RGB, NaN or infinite, outside 0..255, or a float image that stands in 0..1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(f"{where}: expected RGB (height, width, 3), found shape {image.shape}; convert it to RGB.")
+        raise not_rgb(where, image.shape)
     if image.dtype == np.uint8:
         return np.array(image)
     if image.dtype.kind not in "uif":
@@ -31,6 +31,11 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
             f"{where}: expected values in 0..255, found a float image in {low:g}..{high:g}; multiply the images by 255."
         )
     return (np.rint(image) if image.dtype.kind == "f" else image).astype(np.uint8)
+
+
+def not_rgb(where: str, shape: tuple[int, ...]) -> InputError:
+    """The error of an image whose shape is not (height, width, 3)."""
+    return InputError(f"{where}: expected RGB (height, width, 3), found shape {shape}; convert it to RGB.")
 
 
 def ids(labels: np.ndarray, where: str) -> np.ndarray:

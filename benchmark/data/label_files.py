@@ -65,6 +65,19 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, from its header."""
+    return _shape(path)[:2]
+
+
+def check_image(path: Path) -> None:
+    """Raises InputError where `image` would, as far as the header tells (an image with alpha is read)."""
+    shape = _shape(path)
+    if len(shape) == 3 and shape[2] == 4:
+        image(path)
+    elif len(shape) != 3 or shape[2] != 3:
+        raise checks.not_rgb(str(path), shape)
+
+
+def _shape(path: Path) -> tuple[int, ...]:
     if path.suffix.lower() == ".npy":
         shape = Rows(Member(path, "", (path.name,))).shape
     else:
@@ -74,16 +87,17 @@ def size(path: Path) -> tuple[int, int]:
                     shape = file.pages[0].shape
             else:
                 with Image.open(path) as picture:
-                    shape = picture.size[::-1]
+                    bands = 3 if picture.mode == "P" else len(picture.getbands())
+                    shape = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
         except _ERRORS as error:
             raise archive.unreadable(path, error) from error
     if len(shape) < 2 or 0 in shape[:2]:
         raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(shape)}.")
-    return int(shape[0]), int(shape[1])
+    return tuple(int(side) for side in shape)
 
 
 def image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3)."""
+    """uint8 (H, W, 3). An alpha channel that is opaque everywhere is dropped, any other is refused."""
     return checks.rgb(array(path, colours=True), str(path))
 
 
@@ -127,8 +141,15 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
         raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file.")
     try:
         if suffix in (".tif", ".tiff"):
-            return tifffile.imread(path)
+            with tifffile.TiffFile(path) as file:
+                values = file.asarray()
+                rgba = file.pages[0].photometric == tifffile.PHOTOMETRIC.RGB and values.shape[2:] == (4,)
+            if colours and rgba and values.dtype.kind == "u" and (values[..., 3] == np.iinfo(values.dtype).max).all():
+                return values[..., :3]
+            return values
         with Image.open(path) as picture:
+            if colours and picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255):
+                return np.asarray(picture.convert("RGB"))
             # A palette is only a way to store colours in an image; in a label map its indices are the ids.
             return np.asarray(picture.convert("RGB") if colours and picture.mode == "P" else picture)
     except _ERRORS as error:
