@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmark.layers import losses
+from benchmark.layers.objective import cellvit_loss
 from tests.shared import GOLDEN, shared
 
 CASES = ("random", "empty_gt", "one_empty", "good_pred")
@@ -51,6 +52,24 @@ def test_equal_to_official_cellvta():
     # the committed logits are rounded to half precision, which shows in the gradients
     with np.load(GOLDEN / "losses_cellvta.npz", allow_pickle=False) as data:
         check_cellvta(dict(data), rel=3e-5, rel_grad=1e-3)
+
+
+def test_the_objective_weighs_the_official_terms():
+    with np.load(GOLDEN / "losses_cellvta.npz", allow_pickle=False) as data:
+        outputs = {k: torch.from_numpy(data[k]).float() for k in ("np", "hv", "tp")}
+        official = [CELLVTA[name] * float(data[f"loss/{name}"]) for name in CELLVTA]
+        instances, types, hv = (torch.from_numpy(data[k]) for k in ("instances", "types", "hv_true"))
+    count = len(instances)
+    outputs["tissue"] = torch.zeros(count, 4)
+    batch = {"np": instances > 0, "hv": hv.float(), "tp": types, "typed": torch.ones(count, dtype=torch.bool)}
+    batch["tissue"] = torch.tensor([2] + [-1] * (count - 1))  # of the others the tissue is not known
+    terms = cellvit_loss(outputs, batch, double_softmax=True, cross_msge=True)
+    assert [float(v) for v in terms.values()] == pytest.approx([*official, 0.1 * np.log(4)], rel=3e-5)
+    apart = cellvit_loss(outputs, batch | {"typed": torch.arange(count) == 0}, double_softmax=True, cross_msge=True)
+    first = {k: v[:1] for k, v in batch.items()}
+    alone = cellvit_loss({k: v[:1] for k, v in outputs.items()}, first, double_softmax=True, cross_msge=True)
+    for name in ("tp_ce", "tp_dice", "tp_focal_tversky"):
+        assert float(apart[name]) == pytest.approx(float(alone[name]), rel=1e-5) != float(terms[name])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -192,3 +192,27 @@ def test_conic_leaves_out_absent_types_and_scores_counts_that_never_change():
     same = collected((one, [1], one, [1]), (one, [1], two, [1, 1]))
     found = PROTOCOLS["conic"].summary(same, ["first", "second"], [])
     assert (found["R2_first"], found["R2_second"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mpp", "expected"), [("clean", 0.25, 1), ("cellvit", 0.375, 0), ("cellvit", 0.374, 1)]
+)
+def test_radius_of_a_protocol(protocol, mpp, expected):
+    """Centroids 12 px apart: within 3 um at 0.25 um/px and 12 px at x40, beyond the 6 px of x20."""
+    true, pred = np.zeros((6, 20), int), np.zeros((6, 20), int)
+    true[1:4, 1:4], pred[1:4, 13:16] = 1, 1
+    records = collected((true, [1], pred, [1]), mpp=mpp)
+    assert len(PROTOCOLS[protocol].pairs(records)[2]) == expected
+
+
+def test_large_ids_of_neighbouring_images_stay_apart():
+    big, neighbour = 2**24, 2**24 + 1  # one number in float32
+    images = PROTOCOLS["cellvta_conic"].images(
+        collected(*((row(0, k, k), [1], row(0, k, k), [1]) for k in (big, neighbour))), 1
+    )
+    assert images["tp"].tolist() == [1, 1]
+
+
+def test_classes_and_tissues_are_those_that_occur():
+    found = evaluate([(row(0, 1), [1])], [(row(0, 1), [3])], mpp=0.25, tissues=[""])
+    assert "PQ_3" in found.summary and not [k for k in found.summary if k.startswith("tissue/")]
