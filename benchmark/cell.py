@@ -240,7 +240,7 @@ def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
 def row_for(setup: Setup, method: str) -> str:
     """The row of a method whose name gives none: the preset, but "matched" (the published architecture without the
     published code's quirks) where `main` runs at full scale and the method has such a row."""
-    cls = registry.method_class(method.partition("@")[0])
+    cls = registry.method_class(registry.name_of(method))
     full = setup.preset == "paper" and setup.config.kind == "main"
     return "matched" if full and "matched" in cls.presets else setup.preset
 

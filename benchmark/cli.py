@@ -5,12 +5,23 @@ Exit codes: 0 done, 1 a cell failed, 2 bad input (one sentence on stderr), 130 i
 
 import argparse
 import os
+import re
 import sys
 
 from benchmark import __version__, commands
-from benchmark.errors import InputError
+from benchmark.errors import InputError, near_miss
+from benchmark.paths import ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with an option in one line; the list of all options stays with --help."""
+
+    def error(self, message: str):
+        refused = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        hint = near_miss(refused[1], re.findall(r"[\w-]+", refused[2])) if refused else ""
+        self.exit(2, f"error: {message}.{hint} `{self.prog} --help` lists what there is.\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack
     try:
-        options = parser().parse_args(arguments)
+        top = parser()
+        options, unknown = top.parse_known_args(arguments)
+        if unknown:
+            chosen = _commands(top)[options.command]
+            hint = near_miss(unknown[0].partition("=")[0], chosen._option_string_actions)
+            raise InputError(
+                f"'{options.command}' does not know '{unknown[0]}'.{hint} `{chosen.prog} --help` lists what there is."
+            )
         code = options.function(options)
         if sys.stdout:
             sys.stdout.flush()
@@ -37,6 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "benchmark").partition(".")[0] == "benchmark":
+            raise
+        print(
+            f"error: the Python package '{error.name}' is not installed for {sys.executable}; go through make, or call "
+            f"{ROOT / '.venv/bin/python'} -m benchmark.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -44,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m benchmark",
         description="Nuclei segmentation with frozen foundation models, measured fairly.",
         epilog="example: python -m benchmark ablation",
@@ -64,3 +91,8 @@ def parser() -> argparse.ArgumentParser:
         module.arguments(made)
         made.set_defaults(function=module.run)
     return top
+
+
+def _commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (made,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    return made.choices

@@ -89,17 +89,22 @@ class Spec:
         return f"{self.name}@{self.row}" + "".join(f",{k}={_text(v)}" for k, v in sorted(self.overrides.items()))
 
 
+def name_of(text: str) -> str:
+    """The method in `method@row,key=value,…`. Raises InputError when the text has another form."""
+    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
+        raise InputError(
+            f"'{text}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'."
+        )
+    return text.partition("@")[0]
+
+
 def parse(text: str, preset: str | None = None) -> Spec:
     """Parse `method@row,key=value,…`; `preset` is the row when the text names none.
 
     Raises:
         InputError: unknown method, row or argument, each with a near-miss hint.
     """
-    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
-        raise InputError(
-            f"'{text}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'."
-        )
-    name, _, rest = text.partition("@")
+    name, rest = name_of(text), text.partition("@")[2]
     cls = method_class(name)
     words = [w for w in rest.split(",") if w]
     row = words.pop(0) if words and "=" not in words[0] else preset

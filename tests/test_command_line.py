@@ -123,3 +123,46 @@ def test_a_gpu_beyond_those_here(monkeypatch):
 def test_module_entry_point():
     done = subprocess.run([sys.executable, "-m", "benchmark", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "example: python -m benchmark ablation" in done.stdout
+
+
+SLIPS = {
+    "choice": (["table", "--format", "csw"], "Did you mean 'csv'"),
+    "preset": (["run", "--method", "cellvta", "--preset", "smal"], "Did you mean 'small'"),
+    "command": (["scor"], "Did you mean 'score'"),
+    "number": (["run", "--method", "cellvta", "--fold", "x"], "argument --fold: invalid int value: 'x'"),
+    "missing": (["score", "--true", "here"], "required: --pred"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_an_option_is_one_line(name, capsys):
+    arguments, says = SLIPS[name]
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2 and line.startswith("error: ") and says in line and "--help" in line
+
+
+def test_an_unknown_option_is_one_line_with_the_nearest_one(capsys):
+    assert main(["run", "--method", "cellvta", "--data-rot", "x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 'run' does not know '--data-rot'. Did you mean '--data-root'?")
+
+
+def test_arguments_without_a_row_are_explained(capsys):
+    assert main(["run", "--method", "cellvta,points=8"]) == 2
+    assert "expected method@row,key=value" in capsys.readouterr().err
+
+
+def test_a_package_that_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["doctor"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: the Python package 'torch' is not installed for ") and "go through make" in error
+
+
+def test_a_report_of_nothing_is_an_error_and_prints_nothing(tmp_path, capsys):
+    for command in (["table", "--format", "csv"], ["table", "--dataset", "foo"], ["report"]):
+        assert main([*command, "--results", str(tmp_path), "--reports", str(tmp_path / "reports")]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.startswith("error: No complete runs")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from benchmark.cli import main
 from benchmark.data import cellvit_layout
 from benchmark.data.pannuke import TISSUES, PanNuke, merge
 from benchmark.data.prepare import prepare
@@ -267,3 +268,17 @@ def test_genuine_patches_with_only_fold_one(tmp_path):
         ready(root, tmp_path / "c", split=1)
     with pytest.raises(InputError, match="needs fold 2"):
         data.subset(1, "val")
+
+
+def test_the_command_says_which_splits_can_be_run(tmp_path, capsys):
+    root = tmp_path / "data"
+    tiny_data.pannuke(root)
+    words = ["prepare", "--dataset", "pannuke", "--data-root", str(root), "--cache", str(tmp_path / "cache")]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "FOLD=1 or 2 or 3 can be run."
+    shutil.rmtree(root)
+    tiny_data.pannuke(root, folds=(1,))
+    assert main(words) == 0
+    folds, runnable = capsys.readouterr().out.splitlines()
+    assert folds.startswith("pannuke: folds 1 (5 images); 5 types; in ")
+    assert runnable == "No split can be run; 1, 2, 3 need folds that do not lie under DATA_ROOT."

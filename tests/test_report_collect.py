@@ -136,7 +136,8 @@ def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys
 
 
 def test_empty_results_and_bad_arguments(tmp_path, stored):
-    assert "No complete runs" in write(tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(InputError, match="No complete runs"):
+        write(tmp_path / "absent", tmp_path / "out")
     missing = write(
         tmp_path / "absent",
         tmp_path / "out",

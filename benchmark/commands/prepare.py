@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmark.errors import InputError
 from benchmark.paths import CACHE
 
 HELP = "Convert a dataset once into its cache."
@@ -19,5 +20,20 @@ def run(options) -> int:
     from benchmark.registry import dataset
 
     data = convert(dataset(options.dataset, options.data_root), options.cache)
-    print(f"{data.name}: splits {', '.join(map(str, data.splits()))}; {len(data.classes)} types; in {options.cache}")
+    folds = ", ".join(f"{number} ({len(fold)} images)" for number, fold in data.folds.items())
+    print(f"{data.name}: folds {folds}; {len(data.classes)} types; in {options.cache}")
+    print(_runnable(data))
     return 0
+
+
+def _runnable(data) -> str:
+    """Which splits have all their folds."""
+    complete, lacking = [], []
+    for k in data.splits():
+        try:
+            data.split(k)
+            complete.append(str(k))
+        except InputError:
+            lacking.append(str(k))
+    told = f"FOLD={' or '.join(complete)} can be run" if complete else "No split can be run"
+    return told + (f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else ".")

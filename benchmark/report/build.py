@@ -7,7 +7,7 @@ from benchmark.errors import InputError, near_miss
 from benchmark.progress import Progress
 from benchmark.report import figures
 from benchmark.report.cells import run_list
-from benchmark.report.collect import runs
+from benchmark.report.collect import no_runs, runs
 from benchmark.report.curves import curves
 from benchmark.report.formats import Block, Table, save, to_csv, write_file
 from benchmark.report.gallery import gallery
@@ -52,9 +52,10 @@ def build(
             f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{near_miss(protocol, PROTOCOLS)}"
         )
     names = list(PROTOCOLS) if protocol == "all" else [protocol]
-    found = [g for g in groups(runs(results), dataset, None, experiment_methods) if g.runs]
+    complete = runs(results)
+    found = [g for g in groups(complete, dataset, None, experiment_methods) if g.runs]
     if not found:
-        raise InputError(f"No complete runs in {results}; `make ablation` makes some.")
+        raise InputError(no_runs(results, complete, dataset))
     sections, show = [], Progress("report:", "groups", True)
     for i, group in enumerate(found):
         show(i, len(found))

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, near_miss
 from benchmark.files import read_json
 from benchmark.paths import RunId
 
@@ -83,6 +83,15 @@ def runs(results: Path, stream=None) -> list[Run]:
         if run is not None:
             out.append(run)
     return out
+
+
+def no_runs(results: Path, found: list[Run], dataset: str | None) -> str:
+    """The sentence for a report of nothing: there are no complete runs, or none of this dataset."""
+    if not found or dataset is None:
+        return f"No complete runs in {results}; `make ablation` makes some."
+    known = sorted({run.id.dataset for run in found})
+    hint = near_miss(dataset, known)
+    return f"No complete runs of dataset '{dataset}' in {results}; there are runs of {', '.join(known)}.{hint}"
 
 
 def skipped(path: Path, why, stream=None) -> None:

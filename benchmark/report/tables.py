@@ -8,7 +8,7 @@ from benchmark.report.averaging import averaging_table
 from benchmark.report.bins import crowding_table, size_table
 from benchmark.report.breakdown import tissue_table, type_table
 from benchmark.report.cells import caption, notes, run_list
-from benchmark.report.collect import UNREADABLE, Run, runs, skipped
+from benchmark.report.collect import UNREADABLE, Run, no_runs, runs, skipped
 from benchmark.report.comparisons import component_table, significance_table, tuning_table
 from benchmark.report.formats import Table, latex, markdown, save, to_csv, write_file
 from benchmark.report.groups import Group, groups
@@ -49,7 +49,7 @@ def write(
         The main and cost tables; as csv the lines of the main tables alone, one header above all.
 
     Raises:
-        InputError: unknown protocol, `results` is a file, or `out` cannot be written.
+        InputError: unknown protocol, no complete run, `results` is a file, or `out` cannot be written.
     """
     from benchmark.metrics.protocols import PROTOCOLS
 
@@ -57,11 +57,14 @@ def write(
         hint = near_miss(protocol, PROTOCOLS)
         raise InputError(f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
     names = list(PROTOCOLS) if protocol == "all" else [protocol]
-    found = groups(runs(results), dataset, kind, experiment_methods, folds, seeds)
+    complete = runs(results)
+    found = groups(complete, dataset, kind, experiment_methods, folds, seeds)
+    if folds is None:  # not the table of a grid, whose rows are known before the first run
+        found = [group for group in found if group.runs]
     for group in found:
         group.remarks = list(remarks or [])
     if not found:
-        return f"No complete runs in {results}; `make ablation` makes some.\n"
+        raise InputError(no_runs(results, complete, dataset))
     printed = [_write_group(group, Path(out) / group.folder, names) for group in found]
     if form == "csv":
         return to_csv([r for tables in printed for t in tables if t.name.startswith("main-") for r in t.records])
