@@ -156,6 +156,23 @@ def test_two_views_of_one_nucleus_that_differ_and_two_nuclei_that_meet():
     assert len(stitch.corrected([pair[0], none, none, none], GRID.corners, True, 0.5)) == 1
 
 
+def test_two_views_that_disagree_and_a_pixel_that_two_nuclei_claim():
+    """The middle of the strip, between columns 59 and 60 of the canvas, parts the tiles."""
+    none = seen(2, slice(0, 0), slice(0, 0))
+
+    def view(tile, cols, kind, score):
+        one = seen(tile, slice(20, 30), cols)
+        return Nuclei(one.instances, np.array([kind], np.uint8), 0.25, np.array([score], np.float32))
+
+    for kinds, expected in (((2, 1), 2), ((0, 1), 1)):  # ten columns of the first tile's view, one of the second's
+        views = [view(0, slice(50, 61), kinds[0], 0.9), view(1, slice(56, 61), kinds[1], 0.4)]
+        found = stitch.corrected([*views, none, none], GRID.corners, True, 0.5)
+        assert found.types.tolist() == [expected] and found.scores.tolist() == [np.float32(0.9)]
+    pair = [view(0, slice(57, 61), 1, 1), view(1, slice(60, 64), 2, 1), none, none]
+    found = stitch.corrected(pair, GRID.corners, True, 0.5)
+    assert found.pixel_types()[13, 30:35].tolist() == [1, 1, 2, 2, 0], "columns 57, 59, 60, 62 and 64 of the canvas"
+
+
 def test_a_cut_nucleus_stays_where_the_neighbour_has_no_margin_cell():
     """The published rule asks whether the tile beyond the border has margin cells, not whether it has this one."""
     labels = canvas([(12, 20, 12, 20), (20, 32, 44, 64)])
@@ -181,6 +198,27 @@ def test_published_keeps_the_largest_of_those_that_overlap_the_first():
     assert stitch.common_area(*sliver) == 0
     touching = [cell(np.ones((21, 21), bool)), cell(np.ones((21, 21), bool), 18, 19)]
     assert stitch.common_area(*touching) == 2 and len(stitch.without_overlaps(touching)) == 2, "less than 1 %"
+
+
+def test_overlap_of_one_percent_of_the_smaller_and_passes_until_nothing_changes():
+    square = np.ones((21, 21), bool)  # area 400: 1 % is 4
+    for top, common, n in ((16, 4, 2), (12, 8, 1)):  # 8 are 2 %
+        cells = [cell(square), cell(square, top, 19)]
+        assert stitch.common_area(*cells) == common and len(stitch.without_overlaps(cells)) == n
+    speck = cell(np.ones((4, 4), bool), 20, 20)  # 1 in common: a ninth of it, but little of the large one
+    assert stitch.without_overlaps([cell(np.ones((22, 22), bool)), speck]) == [speck]
+    chain = [cell(square), cell(square, 5, 0), cell(np.ones((40, 21), bool), 24, 0)]
+    # the first pass keeps the second for the first, and the third; the second pass finds that these overlap
+    assert stitch.without_overlaps(chain) == [chain[2]]
+
+
+def test_three_points_are_an_outline_and_the_margin_begins_within_the_tile():
+    labels = np.zeros((64, 64), np.int32)
+    labels[20, 20:22] = labels[21, 20] = 1  # a triangle
+    labels[8:12, 52:56] = 2  # up to the margins of 8 px, not into them
+    labels[30:34, 53:57], labels[7:11, 30:34] = 3, 4
+    cells = stitch._cells(Nuclei(labels, np.ones(4, np.uint8), 0.25), (0, 0), (0, 0), True)
+    assert [c.in_margin for c in cells] == [False, False, True, True]
 
 
 def test_nuclei_of_type_zero():
