@@ -45,6 +45,47 @@ def test_home_that_cannot_be_written(tmp_path, monkeypatch):
     assert cached("op.so", "a", never) == path
 
 
+def test_home_that_may_not_be_entered(tmp_path, monkeypatch):
+    """As in a container that runs as a user with another's HOME; root would enter it, so the refusal is played."""
+    monkeypatch.delenv("BENCHMARK_KERNEL_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+
+    def closed(call):
+        def refuse(path, *given, **named):
+            if str(path).startswith(str(tmp_path / "home")):
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *given, **named)
+
+        return refuse
+
+    for name in ("stat", "mkdir", "listdir"):
+        monkeypatch.setattr(os, name, closed(getattr(os, name)))
+    path = cached("op.so", "a", lambda: b"code")
+    assert path.is_relative_to(tmp_path / "temporary") and cached("op.so", "a", never) == path
+
+
+def test_folder_that_cannot_be_used_is_passed_by(tmp_path, monkeypatch):
+    """A home mounted without permission to execute takes the file, but does not load it."""
+    monkeypatch.delenv("BENCHMARK_KERNEL_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+
+    def load(path):
+        if path.is_relative_to(tmp_path / "home"):
+            raise OSError("failed to map segment from shared object")
+        return path.read_bytes()
+
+    assert cached("op.so", "a", lambda: b"code", load) == b"code"
+    assert cached("op.so", "a", never, load) == b"code"
+
+
+def test_damaged_file_is_built_again(chosen):
+    path = cached("op.cubin", "a", lambda: b"code")
+    path.write_bytes(b"co")
+    assert cached("op.cubin", "a", lambda: b"code") == path and path.read_bytes() == b"code"
+
+
 def test_folder_open_to_others_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("BENCHMARK_KERNEL_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

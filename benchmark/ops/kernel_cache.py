@@ -10,41 +10,61 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
-def cached(name: str, key: str, build: Callable[[], bytes]) -> Path:
-    """Path of the compiled kernel `name` for `key`; `build()` makes its bytes where no folder holds it yet.
+def cached(name: str, key: str, build: Callable[[], bytes], use: Callable[[Path], Any] = lambda path: path) -> Any:
+    """What `use` makes of the compiled kernel `name` for `key` (its path); `build()` makes it where no folder holds it.
 
     Safe for many processes at once: each writes under a name of its own and renames, so a reader never sees half a
-    file and the last writer wins with equal bytes. A folder that holds the file is used even when it is read-only.
+    file. The name ends in a digest of the content, so a damaged file is built again. A folder that holds the file is
+    used even when it is read-only; one that `use` cannot work in (mounted without permission to execute) is passed by.
 
     Args:
-        name: file name such as "forward.cubin"; a digest of the key goes between its stem and its suffix.
+        name: file name such as "forward.cubin"; digests of key and content go between its stem and its suffix.
         key: everything that the bytes depend on (source, architecture, compiler version, options …).
         build: makes the bytes; its exceptions pass through, and nothing is written then.
+        use: what is done with the path; where it raises OSError the next folder is tried.
 
     Raises:
-        OSError: no folder can be written, or `BENCHMARK_KERNEL_CACHE` is set and can be neither read nor written.
+        OSError: no folder can be written and used, or `BENCHMARK_KERNEL_CACHE` is set and is no such folder.
     """
-    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     stem, suffix = os.path.splitext(name)
-    file = f"{stem}-{digest}{suffix}"
+    start = f"{stem}-{_digest(key.encode())}-"
     folders = _folders()
     for folder in folders:
-        path = folder / file
-        if path.is_file() and _own(folder):
-            return path
+        for path in _intact(folder, start, suffix):
+            try:
+                return use(path)
+            except OSError:
+                continue  # said below, if no other folder does
     content = build()
+    file = f"{start}{_digest(content)}{suffix}"
     failures = []
     for folder in folders:
         try:
-            return _write(folder, file, content)
+            return use(_write(folder, file, content))
         except OSError as error:
             failures.append(f"{folder}: {error.strerror or error}")
     raise OSError(
-        f"the compiled kernel {file} can be kept nowhere ({'; '.join(failures)}); "
-        "set BENCHMARK_KERNEL_CACHE to a folder that can be written"
+        f"no folder for the compiled kernel {file} ({'; '.join(failures)}); "
+        "set BENCHMARK_KERNEL_CACHE to a folder that can be written and executed from"
     )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _intact(folder: Path, start: str, suffix: str) -> list[Path]:
+    """The files of `folder` that begin and end so and hold what they held when they were written."""
+    try:
+        if not _own(folder):
+            return []
+        names = sorted(n for n in os.listdir(folder) if n.startswith(start) and n.endswith(suffix))
+        return [folder / n for n in names if n == f"{start}{_digest((folder / n).read_bytes())}{suffix}"]
+    except OSError:  # it is not there, or not for this user
+        return []
 
 
 def _folders() -> list[Path]:

@@ -38,15 +38,19 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     line = (*compiler, *FLAGS, *OPTIONS[dtype])
     key = "\n".join([source, *line, _version(compiler), platform.machine(), _features()])
     try:
-        path = cached(f"deform_attn_{str(dtype).removeprefix('torch.')}.so", key, lambda: _compile(line))
-        return ctypes.CDLL(str(path))
+        name = f"deform_attn_{str(dtype).removeprefix('torch.')}.so"
+        return cached(name, key, lambda: _compile(line), lambda path: ctypes.CDLL(str(path)))
     except OSError as error:
         raise RuntimeError(f"the compiled kernel cannot be kept or loaded: {error}") from error
 
 
 def _compiler() -> tuple[str, ...]:
     """The command $CC, else the first of cc, gcc, clang."""
-    if chosen := shlex.split(os.environ.get("CC", "")):
+    try:
+        chosen = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise RuntimeError(f"CC is {os.environ['CC']!r}, which is no command: {error}") from error
+    if chosen:
         if not shutil.which(chosen[0]):
             raise RuntimeError(f"CC names the C compiler '{chosen[0]}', which was not found")
         return tuple(chosen)
@@ -86,7 +90,9 @@ def _compile(line: tuple[str, ...]) -> bytes:
 def _call(line: tuple[str, ...], seconds: int) -> subprocess.CompletedProcess:
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        return subprocess.run(line, capture_output=True, text=True, timeout=seconds, env=environment)
+        return subprocess.run(
+            line, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeError(f"the C compiler '{line[0]}' cannot be used: {error}") from error
 
