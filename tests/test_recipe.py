@@ -8,7 +8,7 @@ from benchmark import optim, registry
 from benchmark.data.prepare import SIDES, prepare
 from benchmark.data.source import Part, Split
 from benchmark.errors import InputError
-from benchmark.loader import Crops, Draws
+from benchmark.loader import Crops, Draws, image_weights
 from tests.conftest import TINY
 
 PLAN = {"warmup": 0.1, "gamma": 0.95, "final": 0.01}
@@ -93,3 +93,20 @@ def test_an_image_on_two_sides_is_refused(cache):
     data._source.split = lambda k, sources: Split([Part(1)], [Part(3)], [Part(3, np.array([2]))])
     with pytest.raises(InputError, match="image 2 of fold 3 on the sides val and test"):
         data.subset(1, "test")
+
+
+def test_an_incomplete_last_batch_is_not_drawn():
+    draws = Draws(10, 10, 4, seed=0)
+    assert len(draws) == 2 and [len(batch) for batch in draws] == [4, 4]
+
+
+def test_images_of_unknown_types_are_drawn_like_the_average():
+    class Subset:
+        tissues = ["Colon"] * 4
+        counts = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+        typed = np.array([True, True, True, False])
+
+    # gamma 1: class 1 occurs in three images of four counted, class 2 in one: 4/3 and 4
+    found = image_weights(Subset, {"strategy": "cell", "gamma": 1.0, "factors": None}, "pannuke")
+    known = [4 / 3, 4 / 3, 4 / 3 + 4]
+    np.testing.assert_allclose(found, [*known, np.mean(known)])

@@ -9,8 +9,8 @@ from scipy import stats
 
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report import collect
-from benchmark.report.bootstrap import Interval, compare, headline_interval, holm, interval, weights
-from benchmark.report.comparisons import component_table, conclusion, significance_table, tuning_table
+from benchmark.report.bootstrap import Comparison, Interval, compare, headline_interval, holm, interval, weights
+from benchmark.report.comparisons import component_table, conclusion, p_text, significance_table, tuning_table
 from benchmark.report.formats import markdown
 from benchmark.report.groups import Group, Row, groups
 from benchmark.report.observations import Observed, observe
@@ -87,6 +87,65 @@ def test_too_few_clusters_say_nothing():
     assert math.isnan(interval(seen, a, "bPQ").low) and math.isnan(compare(seen, a, b, "bPQ").p)
     assert conclusion([compare(seen, a, b, "bPQ")], [math.nan], True).startswith("Too few")
     assert compare(seen, a, b, "mPQ") is None
+
+
+@pytest.mark.parametrize("clusters", [4, 5])
+def test_five_clusters_are_the_fewest(clusters):
+    values = np.arange(clusters) / 10
+    seen, (a, b) = observed({"a": values + 0.1 * (values + 1), "b": values}, np.arange(clusters))
+    found = compare(seen, a, b, "bPQ")
+    numbers = [interval(seen, a, "bPQ").low, found.difference.low, found.p, found.rank_biserial]
+    assert [math.isnan(v) for v in numbers] == [clusters < 5] * 4
+
+
+def test_ties_count_half_and_only_what_both_rows_have_is_compared():
+    gain = np.array([0, 0, 0.1, 0.2, 0.3, -0.05, -0.15, 0.25])
+    seen, (a, b) = observed({"a": 0.5 + gain, "b": np.full(8, 0.5)}, np.arange(8))
+    c = compare(seen, a, b, "bPQ")
+    assert c.better == (4 + 2 / 2) / 8 and c.p == pytest.approx(stats.wilcoxon(gain, zero_method="pratt").pvalue)
+    assert c.p != pytest.approx(stats.wilcoxon(gain, zero_method="wilcox").pvalue)
+    assert c.rank_biserial == pytest.approx((4 + 6 + 7 + 8 - 3 - 5) / 33)  # two zeros share ranks 1 and 2
+    seen.images["b"].loc[7, "bPQ"] = np.nan
+    assert compare(seen, a, b, "bPQ").difference.clusters == 7
+    a.runs.append(Stub("again", fold=2))
+    seen.images["again"] = seen.images["a"].assign(bPQ=1.0)
+    alone = compare(seen, a, b, "bPQ")
+    assert alone.runs == 1 and alone.difference.value == pytest.approx((0.5 + gain).mean() - 0.5)
+
+
+def test_a_conclusion_names_what_holds_from_the_largest_on():
+    def made(a, b, value, low, high, metric="bPQ"):
+        return Comparison(a, b, metric, Interval(value, low, high, 9), 0.001, 1.0, 1.0, 1.0, 1)
+
+    found = [made("p", "q", 0.01, 0.005, 0.02), made("r", "s", -0.2, -0.3, -0.1), made("t", "u", 0.1, -0.1, 0.3)]
+    found += [made("v", "w", 0.5, 0.4, 0.6), made("p", "q", 0.9, 0.8, 1.0, "mPQ")]
+    said = conclusion(found, [0.049, 0.01, 0.01, 0.051, 0.01], True)
+    assert said.startswith("3 of 5 differences hold") and "s above r (0.200), p above q (0.010). This" in said
+    many = [made(f"a{k}", "b", k / 10, 0.01, 1.0) for k in range(1, 9)]
+    said = conclusion(many, [0.01] * 8, False)
+    assert "a8 above b (0.800)" in said and "a3 above b (0.300), and 2 more" in said and "test images" in said
+
+
+def test_tables_name_the_sides_the_right_way_round():
+    base = np.random.Generator(np.random.PCG64(4)).normal(0.5, 0.1, 12)
+    seen, _ = observed({"full": base, "less": base - 0.1, "alien": base - 0.2, "other": base - 0.3}, np.arange(12))
+    names = {"full": "cellvta@small", "less": "cellvta@small,points=8", "other": "decoder_only@small"}
+    rows = [Row(method, ("", ""), [Stub(name)], name) for name, method in names.items()]
+    rows.append(Row("cellvta@small,points=2", ("vit", "file"), [Stub("alien")], "alien"))
+    for row, tune, trained in zip(rows, ("adapter", "adapter", "decoder", "adapter"), (2e6, 2e6, 1e6, 2e6)):
+        row.runs[0].config = {"arguments": {"tune": tune}}
+        row.runs[0].cost = {"params": 8e6, "trainable": trained}
+    group = Group("made", "main", "small", [1], [0], rows)
+    (line,) = significance_table(group, seen, "caption", []).records
+    assert (line["a"], line["b"]) == ("full", "other") and line["difference"] == pytest.approx(0.3)
+    assert line["p"] == pytest.approx(2 / 2**12), "all twelve on one side"
+    components = component_table(group, seen, "caption", [])
+    assert [r["variant"] for r in components.records] == ["points=8"], "one encoder is not a variant of another"
+    assert components.records[0]["difference"] == pytest.approx(-0.1)
+    assert components.blocks[0].cells[1][-2:] == ["8.00", "2.00"]
+    strategies = tuning_table(group, seen, "caption", []).blocks[0].cells[1:]
+    assert [line[-2:] for line in strategies] == [["2.00", "25.0%"], ["1.00", "12.5%"]]
+    assert [p_text(p) for p in (0.0009, 0.001, math.nan)] == ["< 0.001", "0.001", "–"]
 
 
 def test_tissue_means_get_an_interval_and_unknown_averages_none():
