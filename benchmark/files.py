@@ -24,7 +24,8 @@ def atomic(path: Path, mode: str = "wb"):
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write that fails does not say where
+        if error.errno is not None and not error.filename:
+            error.filename = str(path)  # a write that fails does not say where
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
         print(f"Nothing to run: {done} of {len(states)} cells are done.", file=sys.stderr)
         return 0
     print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
-    began, failures = time.perf_counter(), 0
+    began, failures, ran = time.perf_counter(), 0, 0
     for n, cell in enumerate(todo):
         if cell.state()[0] not in wanted:  # another machine took it meanwhile
             continue
@@ -72,7 +72,9 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
         left = f", about {spent / n * (len(todo) - n):.0f} s left" if n else ""
         print(f"\n=== cell {n + 1}/{len(todo)}: {cell.run}{left}", file=sys.stderr, flush=True)
         arguments = ["--method", str(cell.spec), "--fold", str(cell.fold), "--seed", str(cell.seed)]
-        if _subprocess([*command, *arguments]) != 0:
+        if _subprocess([*command, *arguments]) == 0:
+            ran += 1
+        else:
             state, why = cell.state()
             if state in ("running", "done"):  # another process was quicker
                 print(f"{state}: {cell.run}: {why}", file=sys.stderr, flush=True)
@@ -80,7 +82,7 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
             failures += 1
             print(f"failed: {cell.run}: {why}", file=sys.stderr, flush=True)
     print(
-        f"\n{len(todo) - failures} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.",
+        f"\n{ran} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.",
         file=sys.stderr,
     )
     return failures

@@ -49,7 +49,9 @@ def run(cell: Cell, world, say=None, keep_maps: bool = False) -> dict:
         say = lambda text: None  # noqa: E731
     say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
     told = provenance.COMMAND in os.environ  # the grid has prepared the data and said what there is to know
-    data = prepare(cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first and not told)
+    data = prepare(
+        cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first and not told, verify=world.first
+    )
     if not world.first:
         state = world.gather(None)[0]
         if state == "done":

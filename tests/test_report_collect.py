@@ -135,6 +135,15 @@ def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys
     assert "fold1-seed0" in capsys.readouterr().err
 
 
+def test_records_of_a_newer_version_are_left_out_and_named(tmp_path, stored, capsys):
+    folder = make_run(tmp_path, stored)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"identity": {"records": 99}}))
+    with pytest.raises(InputError, match="No complete runs"):
+        write(tmp_path, tmp_path / "out")
+    assert "version 99" in capsys.readouterr().err
+
+
 def test_empty_results_and_bad_arguments(tmp_path, stored):
     with pytest.raises(InputError, match="No complete runs"):
         write(tmp_path / "absent", tmp_path / "out")

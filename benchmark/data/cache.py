@@ -11,6 +11,7 @@ renamed in place, so that a killed conversion goes on after its last whole chunk
 The folder takes its final name only when meta.json is whole.
 """
 
+import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,14 @@ class CachedFold:
 
     def __len__(self) -> int:
         return self.meta["n"]
+
+    def damaged(self) -> str | None:
+        """Name of a file whose content is no longer what was written, or None; reads all files once."""
+        for name, expected in self.meta["hashes"].items():
+            with open(self.folder / name, "rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+                    return name
+        return None
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder, "meta": self.meta}

@@ -89,7 +89,9 @@ class Prepared:
         return fold, np.arange(len(fold)) if part.rows is None else np.asarray(part.rows, np.int64)
 
 
-def prepare(source: Source, cache: str | Path, split: int | None = None, progress: bool = True) -> Prepared:
+def prepare(
+    source: Source, cache: str | Path, split: int | None = None, progress: bool = True, verify: bool = False
+) -> Prepared:
     """Convert the raw folds of `source` that are not converted yet, and open them.
 
     Interrupted conversions go on; two processes that want the same fold wait for each other; a second call
@@ -99,13 +101,15 @@ def prepare(source: Source, cache: str | Path, split: int | None = None, progres
         cache: folder for the converted folds, `<cache>/<dataset>-fold<k>-<hash of identity and version>`.
         split: convert only what this split uses; None converts every fold present.
         progress: print progress and remarks to stderr.
+        verify: read the files of folds that are there and compare their hashes (about a second per GB), as before a
+            run: a fold with changed bytes is prepared again.
 
     Raises:
         InputError: the data are missing or bad, the split is unknown, or the cache cannot be written.
     """
     cache = Path(cache)
     identities = _identities(source, split)
-    folds = {fold: _fold(source, fold, identity, cache, progress) for fold, identity in identities.items()}
+    folds = {fold: _fold(source, fold, identity, cache, progress, verify) for fold, identity in identities.items()}
     prepared = Prepared(source, folds)
     if progress:
         for remark in remarks(prepared, split):
@@ -175,17 +179,17 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     return said
 
 
-def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool) -> CachedFold:
+def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool, verify: bool) -> CachedFold:
     folder = _folder(source, fold, identity, cache)
     if cache.exists() and not cache.is_dir():
         raise InputError(f"A file stands at '{cache}', where the folder for prepared data should be; move it away.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"A file stands at '{folder}', where a prepared fold should be; move it away.")
-    if folder.exists() and (found := _opened(folder)):
+    if folder.exists() and (found := _opened(folder, verify)):
         return found
     with _alone(cache, folder.name, f"{source.name} fold {fold}", progress):
         if folder.exists():
-            if found := _opened(folder):
+            if found := _opened(folder, verify):
                 return found
             print(f"{folder} is damaged and is prepared again.", file=sys.stderr)
             with writing(folder):
@@ -213,11 +217,12 @@ def _alone(cache: Path, name: str, what: str, progress: bool):
         lock.release()
 
 
-def _opened(folder: Path) -> CachedFold | None:
+def _opened(folder: Path, verify: bool = False) -> CachedFold | None:
     try:
-        return CachedFold(folder)
+        found = CachedFold(folder)
     except ValueError:
         return None
+    return None if verify and found.damaged() else found
 
 
 def _sides(split: Split) -> dict[str, list[Part]]:

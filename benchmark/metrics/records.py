@@ -108,6 +108,10 @@ class Records:
             try:
                 getattr(self, name).to_parquet(temporary, engine="pyarrow", compression="zstd", index=False)
                 os.replace(temporary, target)
+            except OSError as error:
+                if error.errno is not None and not error.filename:
+                    error.filename = str(target)  # a write that fails does not say where
+                raise
             finally:
                 temporary.unlink(missing_ok=True)
 

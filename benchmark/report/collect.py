@@ -143,6 +143,12 @@ def _read(folder: Path, stream) -> Run | None:
         wrong = [k for k, v in values.items() if not isinstance(v, int | float | None)]
         if wrong:
             raise ValueError(f"metrics.json: {name}/{wrong[0]} is not a number")
+    parts = metrics.get("identity")
+    version = parts.get("records") if isinstance(parts, dict) else None
+    from benchmark.metrics.records import VERSION
+
+    if isinstance(version, int) and version > VERSION:
+        raise ValueError(f"its records are of version {version}, this code reads up to {VERSION}; update the code")
     extra = {}
     for name in ("cost", "provenance"):
         try:
