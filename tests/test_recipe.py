@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmark import optim, registry
+from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.prepare import SIDES, prepare
 from benchmark.data.source import Part, Split
 from benchmark.errors import InputError
@@ -110,3 +111,27 @@ def test_images_of_unknown_types_are_drawn_like_the_average():
     found = image_weights(Subset, {"strategy": "cell", "gamma": 1.0, "factors": None}, "pannuke")
     known = [4 / 3, 4 / 3, 4 / 3 + 4]
     np.testing.assert_allclose(found, [*known, np.mean(known)])
+    plan = {"strategy": "cell", "gamma": 1.0, "factors": "pannuke"}  # PanNuke's constants do not hold elsewhere
+    np.testing.assert_allclose(image_weights(Subset, plan, "conic"), found)
+
+
+def test_an_item_of_training():
+    class Method:
+        patch_targets = False
+
+        @staticmethod
+        def targets(nuclei):
+            return {"np": nuclei.instances}
+
+        @staticmethod
+        def input_side(side):
+            return side + 3
+
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    nuclei = Nuclei.from_labels(np.arange(64).reshape(8, 8), None, 0.25, tissue="Skin", typed=False)
+    recipe = {"crop": 4, "crop_at": "centre", "augment": []}
+    known, other = (Crops([Sample(image, nuclei)], Method(), recipe, names, 0)[0, 0, 0] for names in (["Skin"], []))
+    assert (int(known["tissue"]), int(other["tissue"]), bool(known["typed"])) == (0, -1, False)
+    assert known["image"].shape == (3, 7, 7), "one pixel before the crop of 4, two after it"
+    np.testing.assert_allclose(known["image"].permute(1, 2, 0), image[1:8, 1:8] / 255, rtol=1e-6)
+    assert np.array_equal(known["np"] > 0, np.ones((4, 4)))
