@@ -14,7 +14,8 @@ import pytest
 
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.build import build
-from benchmark.report.formats import Block, Table, escape, latex, markdown, to_csv
+from benchmark.report.formats import Block, Table, markdown, to_csv
+from benchmark.report.latex import escape, latex
 from benchmark.report.stats import summarise
 from benchmark.report.tables import write
 from tests.report_runs import MAIN, make_run, read_csv, squares, table_rows
@@ -85,10 +86,11 @@ def test_latex_is_booktabs_and_escaped(tmp_path, stored):
             assert not re.search(r"(?<!\\)[%#]", line), line
             assert not re.search(r"(?<!\\)_", line), line
             assert not set(line) & set("±–×µ≥−`"), line
-        spec = re.search(r"\\begin\{tabular\}\{([lr]+)\}", tex)[1]
-        body = [line for line in tex.splitlines() if line.endswith(r" \\") and r"\multicolumn" not in line]
-        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body} == {len(spec)}
-    assert escape("`a --b_c` – `") == "a --b\\_c -- " and escape("`a --b_c` –") == r"\texttt{a --b\_c} --"
+        for spec, inside in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", tex, re.DOTALL):
+            body = [line for line in inside.splitlines() if line.endswith(r" \\") and r"\multicolumn" not in line]
+            assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body} == {len(spec)}
+    assert escape("`a --b_c` – `") == r"a -{}-b\_c -- "
+    assert escape("`a --b_c` –") == r"\texttt{a -{}-b\_c} --"
     assert r"Colon\_x" in (tmp_path / "out" / MAIN / "tissues-cellvit.tex").read_text()
     assert escape("a_b & 5% {x} ~ \\ < µm") == r"a\_b \& 5\% \{x\} \textasciitilde{} \textbackslash{} $<$ $\mu$m"
 
@@ -159,7 +161,8 @@ def test_csv_for_pipes(tmp_path, stored):
     text = write(tmp_path, tmp_path / "out", form="csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(r["dataset"], r["bPQ_mean"]) for r in rows] == [("pannuke", "0.25"), ("synthetic", "0.25")]
-    assert r"\begin{table}" in write(tmp_path, tmp_path / "out", form="tex")
+    tex = write(tmp_path, tmp_path / "out", form="tex")
+    assert r"\label{tab:pannuke-main-small-cost}" in tex and r"\label{tab:synthetic-main-small-cost}" in tex
 
 
 def test_csv_and_markdown_hold_awkward_text():

@@ -8,30 +8,9 @@ from pathlib import Path
 
 from benchmark.errors import InputError
 from benchmark.files import atomic
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "–": "--",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": r"$-$",
-    "≥": r"$\geq$",
-    "µ": r"$\mu$",
-}
+from benchmark.report.latex import latex
 
 MARKS = {1: "**{}**", 2: "<u>{}</u>"}
-LATEX_MARKS = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
 
 @dataclass
@@ -95,35 +74,6 @@ def markdown(table: Table) -> str:
     return "\n".join(out) + "\n"
 
 
-def latex(table: Table) -> str:
-    """A table environment for \\usepackage{booktabs,graphicx}; notes stand below in footnotesize.
-
-    A block that is wider than the line is scaled down to it, others keep their size.
-    """
-    label = escape(table.name).replace(r"\_", "-")
-    out = [
-        r"% needs \usepackage{booktabs,graphicx}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\label{{tab:{label}}}",
-    ]
-    for block in table.blocks:
-        columns = len(block.cells[0])
-        out += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
-        out += [rf"\begin{{tabular}}{{{'l' * block.left}{'r' * (columns - block.left)}}}", r"\toprule"]
-        if block.title:
-            out += [rf"\multicolumn{{{columns}}}{{l}}{{{escape(block.title)}}} \\", r"\midrule"]
-        rows = [
-            " & ".join(_ranked(escape(c), block.ranks.get((i, j)), LATEX_MARKS) for j, c in enumerate(row)) + r" \\"
-            for i, row in enumerate(block.cells)
-        ]
-        out += [rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}}", ""]
-    told = [table.says, *table.notes] if table.says else table.notes
-    out += [r"\par\footnotesize\raggedright", *(escape(note) for note in told), r"\end{table}"]
-    return "\n".join(out) + "\n"
-
-
 def to_csv(records: list[dict]) -> str:
     """Comma-separated values; columns are the union of the keys, missing and non-finite values are empty."""
     columns = list(dict.fromkeys(key for record in records for key in record))
@@ -137,7 +87,8 @@ def to_csv(records: list[dict]) -> str:
 
 def save(table: Table, folder: Path) -> None:
     """Write <folder>/<name>.md, .tex and .csv. Raises InputError when the folder cannot be written."""
-    for suffix, text in ((".md", markdown(table)), (".tex", latex(table)), (".csv", to_csv(table.records))):
+    tex = latex(table, "-".join(Path(folder).parts[-2:]))
+    for suffix, text in ((".md", markdown(table)), (".tex", tex), (".csv", to_csv(table.records))):
         write_file(Path(folder) / f"{table.name}{suffix}", text.encode())
 
 
@@ -150,15 +101,6 @@ def write_file(path: Path, content: bytes) -> None:
         raise InputError(
             f"Cannot write {path} ({error.strerror or error}); expected a writable folder there."
         ) from error
-
-
-def escape(text: str) -> str:
-    """Text for LaTeX: special characters escaped, signs in math mode, `code` in typewriter (-- stays --)."""
-    spans = " ".join(text.split()).split("`")
-    if len(spans) % 2 == 0:  # an odd number of backticks marks no code
-        spans = ["".join(spans)]
-    plain = ["".join(LATEX.get(character, character) for character in span) for span in spans]
-    return "".join(rf"\texttt{{{span}}}" if i % 2 else span for i, span in enumerate(plain))
 
 
 def _ranked(text: str, rank: int | None, marks: dict[int, str]) -> str:

@@ -10,9 +10,10 @@ from benchmark.report.breakdown import tissue_table, type_table
 from benchmark.report.cells import caption, notes, run_list
 from benchmark.report.collect import UNREADABLE, Run, no_runs, runs, skipped
 from benchmark.report.comparisons import component_table, significance_table, tuning_table
-from benchmark.report.formats import Table, latex, markdown, save, to_csv, write_file
+from benchmark.report.formats import Table, markdown, save, to_csv, write_file
 from benchmark.report.groups import Group, groups
 from benchmark.report.headline import cost_table, main_table
+from benchmark.report.latex import latex
 from benchmark.report.observations import Observed, observe
 from benchmark.report.published_table import published_table
 from benchmark.report.sizes import size_scores
@@ -66,9 +67,12 @@ def write(
     if not found:
         raise InputError(no_runs(results, complete, dataset))
     printed = [_write_group(group, Path(out) / group.folder, names) for group in found]
+    if form == "tex":
+        places = ["-".join(group.folder.parts) for group in found]
+        return "\n".join(latex(t, place) for place, tables in zip(places, printed) for t in tables)
     if form == "csv":
         return to_csv([r for tables in printed for t in tables if t.name.startswith("main-") for r in t.records])
-    return "\n".join({"md": markdown, "tex": latex}[form](t) for tables in printed for t in tables)
+    return "\n".join(markdown(t) for tables in printed for t in tables)
 
 
 @dataclass
