@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmark.errors import InputError
+from benchmark.files import read_json
 from benchmark.paths import CACHE
 
 HELP = "A picture of prepared images with their outlines."
@@ -29,9 +30,24 @@ def run(options) -> int:
     subset = data.subset(options.fold, options.side)
     if options.count < 1:
         raise InputError(f"--count is {options.count}; expected at least 1.")
+    if options.run:
+        _same_images(options, data)
     # evenly over the subset: neighbours are often of one slide
     rows = sorted({round(k * (len(subset) - 1) / max(1, options.count - 1)) for k in range(options.count)})
     predicted = sheet.predictions(options.run, rows, data.mpp) if options.run else None
     sheet.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
     print(options.out)
     return 0
+
+
+def _same_images(options, data) -> None:
+    """Raises InputError when the run predicted other images than those to be drawn."""
+    try:
+        told = read_json(options.run / "provenance.json").get("data_fingerprint")
+    except (OSError, ValueError, AttributeError):
+        told = None  # then the predictions are missing too, or their number decides
+    if options.side != "test" or (told is not None and told != data.fingerprint(options.fold)):
+        raise InputError(
+            f"{options.run} predicted other images than the {options.side} side of {options.dataset}, "
+            f"FOLD={options.fold}; name the --dataset, --data-root and --fold of the run (its predictions are of the test side)."
+        )
