@@ -117,7 +117,8 @@ def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
     )
     if world.first:
         write_json(folder / "config.json", describe(cell, data, label, mark))
-    say(f"{sum(p.numel() for p in method.parameters()):,} parameters, backbone weights: {label}")
+    encoder = f", backbone weights: {label}" if type(method).encoder_of(cell.spec.arguments) else ""
+    say(f"{sum(p.numel() for p in method.parameters()):,} parameters{encoder}")
     precision = optim.precision(recipe["precision"], world.device)
     if recipe["precision"] not in ("auto", precision):
         say(f"recipe.precision={recipe['precision']} is for GPUs; {world.device.type} computes in {precision}")

@@ -166,3 +166,23 @@ def test_a_report_of_nothing_is_an_error_and_prints_nothing(tmp_path, capsys):
         assert main([*command, "--results", str(tmp_path), "--reports", str(tmp_path / "reports")]) == 2
         told = capsys.readouterr()
         assert told.out == "" and told.err.startswith("error: No complete runs")
+
+
+def test_what_a_run_says_of_a_method_without_encoder(tmp_path, capsys, cache):
+    words = ["--preset", "debug", "--dataset", "synthetic@patches=6", "--results", str(tmp_path), "--cache", str(cache)]
+    assert main(["run", "--method", "classical", *words, "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert "0 parameters" in told.out + told.err and "backbone" not in told.out + told.err
+
+
+def test_a_contact_sheet_never_joins_a_run_with_other_images(tmp_path, capsys, cache):
+    given = ["--dataset", "synthetic@patches=6", "--cache", str(cache)]
+    words = ["--preset", "debug", *given, "--results", str(tmp_path), "--device", "cpu"]
+    assert main(["run", "--method", "classical", *words]) == 0
+    folder = next(tmp_path.rglob("metrics.json")).parent
+    sheet = ["contact-sheet", "--run", str(folder), "--count", "2", "--out", str(tmp_path / "sheet.png"), *given]
+    for wrong in (["--fold", "3"], ["--side", "val"], ["--dataset", "synthetic@patches=6,seed=1"]):
+        assert main([*sheet, *wrong]) == 2
+        assert "name the --dataset, --data-root and --fold of the run" in capsys.readouterr().err
+        assert not (tmp_path / "sheet.png").exists()
+    assert main(sheet) == 0 and (tmp_path / "sheet.png").exists()

@@ -144,7 +144,8 @@ def test_learns_one_batch(name):
         loss.backward()
         optimiser.step()
         curve.append(loss.item())
-    assert np.mean(curve[-3:]) < 0.85 * np.mean(curve[:2])
+    told = f"16 steps at 2e-3 on one batch lower {name}@debug's loss from {curve[0]:.3g} to {curve[-1]:.3g} only"
+    assert np.mean(curve[-3:]) < 0.85 * np.mean(curve[:2]), f"{told}; does each head get a gradient, is it wide enough?"
 
 
 @trained
