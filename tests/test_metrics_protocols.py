@@ -197,19 +197,28 @@ def test_published_headlines_are_two_averagings():
 
 def test_table_of_all_protocols_and_averagings(tmp_path):
     four(tissue=["Breast", "Breast", "Colon_x", "Colon_x"]).save(tmp_path / "stored")
-    for fold in (1, 2):
-        make_run(tmp_path / "results", tmp_path / "stored", fold=fold)
+    perfect = one(TRUE, [1, 1, 2], TRUE, [1, 1, 2])  # of no tissue
+    perfect.save(tmp_path / "perfect")
+    for fold, seed, stored in ((1, 0, "stored"), (2, 0, "perfect"), (1, 1, "perfect")):
+        make_run(tmp_path / "results", tmp_path / stored, fold=fold, seed=seed)
     text = write(tmp_path / "results", tmp_path / "out", protocol="all")
     assert "bPQ, folds averaged" in text and "mPQ, folds pooled" in text
     rows = read_csv(tmp_path / "out" / MAIN / "averagings.csv")
     value = {(r["protocol"], r["metric"], r["folds"], r["averaging"]): r["value"] for r in rows}
     assert {p for p, *_ in value} == set(PROTOCOLS)
     half = (1 + IOU) / 3
-    for join in ("averaged", "pooled"):
-        assert float(value["clean", "bPQ", join, "image_mean"]) == pytest.approx((1 + half + 0) / 3)
-        assert float(value["cellvit", "bPQ", join, "image_mean"]) == pytest.approx((1 + half) / 2, abs=2e-6)
-        assert float(value["clean", "bPQ", join, "tissue_mean"]) == pytest.approx(((1 + half) / 2 + 0) / 2)
-        assert float(value["clean", "mPQ", join, "class_pooled"]) == pytest.approx((2 / 4.5 + (1 + IOU) / 3) / 2)
+
+    def shown(*key):
+        return float(value[key])
+
+    # folds within each seed, then seeds; pooled where a seed has several folds
+    for protocol, own, n in (("clean", (1 + half + 0) / 3, 3), ("cellvit", (1 + half) / 2, 2)):
+        assert shown(protocol, "bPQ", "averaged", "image_mean") == pytest.approx(((own + 1) / 2 + 1) / 2, abs=2e-6)
+        assert shown(protocol, "bPQ", "pooled", "image_mean") == pytest.approx((own * n + 1) / (n + 1), abs=2e-6)
+    for join in ("averaged", "pooled"):  # the second seed has no tissue and no say
+        assert shown("clean", "bPQ", join, "tissue_mean") == pytest.approx(((1 + half) / 2 + 0) / 2)
+    own = (2 / 4.5 + (1 + IOU) / 3) / 2
+    assert shown("clean", "mPQ", "averaged", "class_pooled") == pytest.approx(((own + 1) / 2 + 1) / 2)
     assert value["hovernet", "mPQ", "pooled", "image_mean"] == ""
     # one protocol: no such table
     write(tmp_path / "results", tmp_path / "one")
