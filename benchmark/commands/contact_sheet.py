@@ -49,5 +49,5 @@ def _same_images(options, data) -> None:
     if options.side != "test" or (told is not None and told != data.fingerprint(options.fold)):
         raise InputError(
             f"{options.run} predicted other images than the {options.side} side of {options.dataset}, "
-            f"FOLD={options.fold}; name the --dataset, --data-root and --fold of the run (its predictions are of the test side)."
+            f"FOLD={options.fold}; name the --dataset, --data-root and --fold of the run (it predicts the test side)."
         )
