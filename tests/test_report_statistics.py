@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.metrics.records import Records
 from benchmark.report import collect
 from benchmark.report.bootstrap import Comparison, Interval, compare, headline_interval, holm, interval, weights
 from benchmark.report.comparisons import component_table, conclusion, p_text, significance_table, tuning_table
 from benchmark.report.formats import markdown
 from benchmark.report.groups import Group, Row, groups
 from benchmark.report.observations import Observed, observe
+from benchmark.report.stats import Summary, summarise
 from tests.report_runs import CLASSES, TISSUES, make_run, squares
 
 
@@ -166,6 +169,30 @@ def test_interval_text():
     assert (
         Interval(-0.01, math.nan, math.nan, 2).text(sign=True) == "-0.010" and Interval(math.nan, 0, 0, 0).text() == "–"
     )
+
+
+def test_clusters_are_sources_then_images_then_places():
+    full, empty = np.pad(np.ones((6, 6), int), 4), np.zeros((14, 14), int)
+    found = [match(full, [1], full, [1], mpp=0.25), match(empty, [], full, [1], mpp=0.25)]
+
+    def seen(ids, sources):
+        run = Stub("run", fold=2)
+        meta = [{"image": i, "image_id": ids[i], "source": sources[i]} for i in range(2)]
+        run.records = lambda: Records.collect(found, meta)
+        row = Row("cellvta@small", ("", ""), [run], "cellvta")
+        return observe(Group("made", "main", "small", [2], [0], [row]), "cellvit"), row
+
+    by_source, row = seen(["x", "y"], ["slide", "slide"])
+    assert by_source.sources and by_source.clusters == ["slide"]
+    assert interval(by_source, row, "bPQ").value == pytest.approx(1, abs=2e-6), "an image without value is left out"
+    by_image, _ = seen(["x", "y"], ["slide", ""])
+    assert not by_image.sources and by_image.clusters == ["x", "y"]
+    assert seen(["", "y"], ["", ""])[0].clusters == ["fold2:0", "y"]
+
+
+def test_spread_is_that_of_a_sample():
+    assert summarise([1.0, None, 3, math.nan], 3) == Summary(2.0, math.sqrt(2), 2, 3)
+    assert summarise([1.0, 3.0], 3).text(1) == "2.0 ± 1.4 (2/3)" and summarise([1.0], 1).text(1) == "1.0"
 
 
 @pytest.fixture(scope="module")
