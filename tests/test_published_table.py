@@ -16,8 +16,13 @@ def stored(tmp_path_factory):
     return folder
 
 
-def table_of(results, dataset="pannuke"):
+COUNTS = {1: 2722, 2: 2722, 3: 2656}
+
+
+def table_of(results, dataset="pannuke", counts=COUNTS):
     (group,) = groups(collect.runs(results), dataset)
+    for run in group.runs:
+        run.metrics["n_images"] = counts[run.id.fold]
     values = {r.folder: r.metrics["protocols"]["cellvit"] | {"tissue_mean/mPQ": 0.3} for r in group.runs}
     return published_table(group, "cellvit", values)
 
@@ -56,6 +61,17 @@ def test_a_difference_needs_every_published_split(tmp_path, stored):
     assert line(table_of(tmp_path), "tissues")["measured"] == pytest.approx(0.3)
     other = line(table_of(tmp_path), "images", "cellvit", "sam_h")
     assert other["measured"] != other["measured"], "another method's runs do not count"
+
+
+def test_a_difference_needs_the_published_number_of_images(tmp_path, stored):
+    for fold in (1, 2, 3):
+        make_run(tmp_path, stored, "cellvta@paper", dataset="pannuke", fold=fold, bpq=0.6)
+    whole, part = table_of(tmp_path), table_of(tmp_path, counts=COUNTS | {2: 36})
+    assert line(whole, "images")["difference"] == line(whole, "images")["difference"]
+    assert line(part, "images")["difference"] != line(part, "images")["difference"]
+    assert line(part, "images")["measured"] == line(whole, "images")["measured"]
+    (note,) = set(part.notes) - set(whole.notes)
+    assert "36 instead of 2722 on split 2" in note
 
 
 def test_no_published_figures_no_block(tmp_path, stored):

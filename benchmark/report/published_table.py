@@ -18,7 +18,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
 
     A figure over several folds is the mean of the published splits where it is not published as such. `measured` is
     the mean over this group's folds of a row with the same method and variant; its difference is shown only when the
-    row has every fold that the published mean has.
+    row has every fold that the published mean has, each with the published number of test images.
 
     Args:
         values: run folder -> flat scores under `protocol`.
@@ -32,11 +32,13 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             "Each block has one averaging; figures of different blocks do not compare. Mean of the published splits,"
             " re-averaged from the values of the published test logs; the publications state no interval.",
             "measured: this benchmark's runs of the same method and variant in the table above; difference: measured − "
-            "published, only where all published splits are measured.",
+            "published, only where all published splits are measured, on as many images.",
             "Table: `make table`; the csv names the source of each figure; commits and commands of measured runs stand "
             "below the main table.",
         ],
     )
+    others = {row.label: note for row in group.rows if (note := _other_images(row, found))}
+    table.notes += [f"{label}: {note}." for label, note in others.items()]
     for average, (text, metrics, ours) in AVERAGES.items():
         names = [m for m in metrics.values() if (found["metric"] == m).any()]
         part = found[(found["average"] == average) & found["metric"].isin(names)]
@@ -51,7 +53,9 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             for name, metric in metrics.items():
                 said = _said(lines[lines["metric"] == metric])
                 mean = _measured(own, values, (f"{ours}/{name}", name if ours == "image_mean" else metric))
-                complete = own is not None and {str(r.id.fold) for r in own.runs} >= set(splits)
+                complete = (
+                    own is not None and {str(r.id.fold) for r in own.runs} >= set(splits) and own.label not in others
+                )
                 apart = mean - said if complete else math.nan
                 line += [_text(said), _text(mean), _text(apart, sign=True)]
                 table.records.append(
@@ -72,6 +76,15 @@ def _said(lines) -> float:
 
 def _row(group: Group, method: str, row: str) -> Row | None:
     return next((r for r in group.rows if r.method == f"{method}@{row}" and r.runs), None)
+
+
+def _other_images(row: Row, found) -> str:
+    """In words, where this row's test images are not as many as the published ones; "" where they are."""
+    counts = found[(found["metric"] == "n_images") & (found["method"] + "@" + found["row"] == row.method)]
+    said = dict(zip(counts["split"], counts["value"].astype(int)))
+    pairs = [(r.id.fold, r.metrics["n_images"], said.get(str(r.id.fold))) for r in row.runs]
+    wrong = {f"{n} instead of {known} on split {fold}" for fold, n, known in pairs if known not in (None, n)}
+    return f"not the published test images, {', '.join(sorted(wrong))}; no difference is shown" if wrong else ""
 
 
 def _measured(row: Row | None, values: dict, keys: tuple[str, str]) -> float:
