@@ -33,10 +33,10 @@ COLUMNS = ("shape", "batch", "dtype", "pass", "implementation", "ms", "ratio", "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
-    parser.add_argument("--batch", type=int, nargs="+", help="default: 1 4 on a CPU, 16 on a GPU")
+    parser.add_argument("--threads", type=positive, default=1, help="of the CPU (default 1)")
+    parser.add_argument("--batch", type=positive, nargs="+", help="default: 1 4 on a CPU, 16 on a GPU")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"])
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every implementation (default 3)")
+    parser.add_argument("--rounds", type=positive, default=3, help="turns of every implementation (default 3)")
     parser.add_argument("--out", type=Path, default=Path("reports/ops"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -51,6 +51,13 @@ def main() -> None:
                 rows += measure(shape, batch, dtype, device, chosen.rounds)
     means(rows)
     write(rows, chosen.out, hardware(device))
+
+
+def positive(text: str) -> int:
+    """A count given on the command line: without a round or an image there is nothing to write down."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
 
 
 def hardware(device: torch.device) -> str:
