@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmark.data import checks
 from benchmark.data.pannuke import PanNuke
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
@@ -145,6 +146,14 @@ def test_refused_with_one_sentence(tmp_path, case):
     assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
     whole = [folder.name for folder in cache.glob("*/")] if cache.exists() else []
     assert not any(name.startswith("pannuke-fold1") for name in whole)
+
+
+def test_fractions_are_rounded_and_the_last_class_is_one():
+    image = np.array([[[0.4, 0.6, 254.5]]], np.float32)
+    assert checks.rgb(image, "here").tolist() == [[[0, 1, 254]]]
+    assert checks.types(np.array([[0, 2]]), ("a", "b"), "here").tolist() == [[0, 2]]
+    with pytest.raises(InputError, match=r"expected types 0\.\.2 \(a, b\), found 3"):
+        checks.types(np.array([[3]]), ("a", "b"), "here")
 
 
 def test_unknown_split_and_no_root(tmp_path):

@@ -82,6 +82,43 @@ def test_states(first, results, cache):
     assert found["classical@debug"][0] == "done", "the classical baseline has no recipe"
 
 
+def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
+    parts = json.loads(json.dumps(cell.parts()))
+    assert "workers" in cell.recipe and "workers" not in parts["recipe"], "how many load the images changes nothing"
+
+    def state(**changes):
+        write_json(cell.folder / "metrics.json", {"identity": parts | changes})
+        return cell.state()[0]
+
+    assert state() == "done"
+    for name in ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records"):
+        assert state(**{name: "another"}) == "stale", name
+    assert state(recipe=parts["recipe"] | {"epochs": 7}) == state(arguments={"points": 1}) == "stale"
+
+
+def test_which_cells_are_run(monkeypatch):
+    class Fake:
+        spec, fold, seed = "made", 1, 0
+
+        def __init__(self, state):
+            self.run, self.state = state, lambda: (state, "")
+
+    made = [Fake(state) for state in ("done", "stale", "missing", "partial", "failed", "skipped", "running")]
+    assert set(grid.TO_RUN) < {cell.run for cell in made}
+    ran = []
+    monkeypatch.setattr(grid, "_subprocess", lambda command: ran.append(command) or len(ran) % 2)
+
+    def calls(**options):
+        ran.clear()
+        return grid.run_missing(made, ["run"], **options), len(ran)
+
+    assert calls() == (2, 3), "missing, partial, failed; the first and the third fail"
+    assert calls(stale=True) == (2, 4)
+    assert calls(shard=(0, 2)) == (1, 2) and calls(shard=(1, 2)) == (1, 1), "cells 0, 2, 4, 6 and 1, 3, 5"
+    assert ran == [["run", "--method", "made", "--fold", "1", "--seed", "0"]]
+
+
 def test_partial_failed_running_and_skipped(tmp_path, cache):
     base = setup(tmp_path, cache)
     partial, failed, running, gated = cells(base, ["cellvta", "cellvit", "hovernet", "cellvta@paper"])

@@ -1,4 +1,4 @@
-"""Curves of the report: runs pooled and paired by source, bands over sources."""
+"""Curves of the report: runs pooled and paired by source, bands over sources; scores by size without the border."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ import pytest
 from benchmark.metrics.match import match
 from benchmark.metrics.records import Records
 from benchmark.report import curves
+from benchmark.report.bins import size_table
 from benchmark.report.groups import Group, Row
+from benchmark.report.sizes import TABLE_EDGES, size_scores
 from tests.test_report_statistics import Stub
 
 SQUARE = np.pad(np.ones((6, 6), int), 4)
@@ -56,3 +58,25 @@ def test_few_clusters_have_no_band_and_images_without_names_are_of_their_fold():
     _, nameless = group([run("a", [True], sources=False, ids=False), run("b", [True], 2, sources=False, ids=False)])
     assert nameless.clusters == ["1i0", "2i0"]
     assert found.grid[0] == pytest.approx(D_UM, abs=1e-6)
+
+
+def test_sizes_with_and_without_the_border_and_a_ceiling_in_other_bins():
+    one = run("a", [True])
+    corner = SQUARE.copy()
+    corner[:2, :2] = 2  # missed, at the image's edge, below 4 um as the other
+    found = Records.collect([match(corner, None, SQUARE, None, mpp=0.25)], [{"image": 0}])
+    one.records = lambda: found
+    scores = size_scores(one)
+    assert (scores.table["recall"][0], scores.inner["recall"][0]) == (0.5, 1)
+    one.config, one.provenance, one.backbone = {"classes": [], "tissues": []}, {}, ("", "")
+    bins = [{"bin": f"<{TABLE_EDGES[0]:g}", "PQ": 0.9}, *({"bin": "", "PQ": None} for _ in TABLE_EDGES)]
+
+    def made(stored):
+        one.metrics = {"ceiling": {"sizes": stored}}
+        table = size_table(
+            Group("made", "main", "small", [1], [0], [Row("a@small", ("", ""), [one], "a")]), {"a": scores}
+        )
+        return {r["metric"]: r["mean"] for r in reversed(table.records)}
+
+    assert made(bins) == pytest.approx({"PQ": 2 / 3, "recall": 0.5, "PQ without edge nuclei": 1, "PQ ceiling": 0.9})
+    assert "PQ ceiling" not in made([bins[0] | {"bin": "<5"}, *bins[1:]])
