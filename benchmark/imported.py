@@ -10,7 +10,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.errors import InputError
 from benchmark.files import write_json
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import told
+from benchmark.formats.labelled import lumped, told, warn_lumped
 from benchmark.metrics.records import Records
 from benchmark.progress import Progress
 from benchmark.scoring import image_meta, match_nuclei, protocol_scores
@@ -36,14 +36,16 @@ def store(identity, folder: Path, data, pred: Collection, missing: str = "refuse
     images = assigned(pred, subset.image_ids, missing)
     show = Progress("imported:", "images", end=False)
     show(0, len(images))
-    matches, packed, typed = [], [], []
+    matches, packed, typed, doubtful = [], [], [], {}
     for i, image in enumerate(images):
         truth = subset[i].nuclei
         found, has_types = predicted(image, truth)
+        doubtful |= {image.where: what} if image and (what := lumped(found.instances)) else {}
         matches.append(match_nuclei(truth, found))
         packed.append(predictions.Packed.of(found))
         typed.append(has_types)
         show(i + 1, len(images))
+    warn_lumped(doubtful)
     some = any(one.types.any() for one in packed)
     meta = [image_meta(i, subset[i].nuclei, t) for i, t in enumerate(told(typed, some))]
     records = Records.collect(matches, meta)

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.errors import InputError
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import Labelled, told
+from benchmark.formats.labelled import Labelled, lumped, told, warn_lumped
 from benchmark.metrics.match import Match, match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
@@ -127,6 +127,7 @@ def score(
     """
     pairs = list(pairs)
     matches, flags, some = [], {"typed": [], "pred_typed": []}, {"typed": False, "pred_typed": False}
+    doubtful = {}
     if progress:
         progress(0, len(pairs))
     for i, (true, pred) in enumerate(pairs):
@@ -135,8 +136,12 @@ def score(
         for side, one in (("typed", truth), ("pred_typed", found)):
             flags[side].append(one.typed)
             some[side] |= one.types is not None and bool(one.types.any())
+        doubtful |= {
+            i.where: what for i, one in ((true, truth), (pred, found)) if i and (what := lumped(one.instances))
+        }
         if progress:
             progress(i + 1, len(pairs))
+    warn_lumped(doubtful)
     resolved = {side: told(flags[side], some[side]) for side in flags}
     whole = "" if any(true.tissue for true, _ in pairs) else ALL
     meta = [

@@ -58,6 +58,13 @@ def test_perfect_predictions_score_one_and_stand_in_the_table(tmp_path, cache, s
     assert "mytool" in table and "`imported`" in table
 
 
+def test_a_binary_mask_is_warned_of(tmp_path, cache, subset, capsys):
+    path = foreign(tmp_path / "p.npz", subset, lambda i, instances: (instances > 0).astype(int))
+    assert imported(tmp_path, cache, path, "--types-outside", "ignore") == 0
+    err = capsys.readouterr().err
+    assert err.count("warning:") == 1 and "p.npz image" in err and "looks like a binary mask" in err
+
+
 def test_order_and_name_decide_alike(tmp_path, cache, subset):
     order = np.arange(len(subset))[::-1]
     instances = np.stack([subset[i].nuclei.instances for i in order])

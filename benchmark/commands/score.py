@@ -33,7 +33,7 @@ def reading(parser) -> None:
     )
     parser.add_argument(
         "--vertices",
-        choices=("corners", "centres"),
+        choices=("corners", "centres", "inside"),
         help="where outlines' vertices lie (default: what their format usually means)",
     )
     parser.add_argument(

@@ -48,7 +48,7 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: expected integer ids, found dtype {labels.dtype}; save the labels as integers.")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise InputError(f"{where}: expected integer ids, found NaN or infinity; repair or leave out these labels.")
-    low, high = labels.min(initial=0), labels.max(initial=0)
+    low, high = float(labels.min(initial=0)), float(labels.max(initial=0))  # half floats cannot hold 2^53
     if low < 0:
         raise InputError(
             f"{where}: expected ids of 0 (background) and above, found the negative id {low:g}; repair it."

@@ -142,7 +142,7 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
     try:
         if suffix in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
-                values = file.asarray()
+                values = _values(file, path)
                 rgba = file.pages[0].photometric == tifffile.PHOTOMETRIC.RGB and values.shape[2:] == (4,)
             if colours and rgba and values.dtype.kind == "u" and (values[..., 3] == np.iinfo(values.dtype).max).all():
                 return values[..., :3]
@@ -154,6 +154,32 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
             return np.asarray(picture.convert("RGB") if colours and picture.mode == "P" else picture)
     except _ERRORS as error:
         raise archive.unreadable(path, error) from error
+
+
+def _values(file: tifffile.TiffFile, path: Path) -> np.ndarray:
+    """The first series of a TIFF at full size; compressions that tifffile alone does not expand (LZW) with Pillow.
+
+    Raises:
+        InputError: neither of them reads it.
+    """
+    try:
+        return file.asarray()
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+            raise
+    page, found = file.pages[0], None
+    try:
+        with Image.open(path) as picture:
+            found = np.asarray(picture)
+    except _ERRORS:
+        pass  # said below
+    shape = file.series[0].shape
+    if found is None or found.shape != shape or found.dtype.itemsize != page.dtype.itemsize:  # no page, no bit is lost
+        raise InputError(
+            f"{path}: this kind of TIFF is not read ({page.dtype} {shape}, compression "
+            f"{getattr(page.compression, 'name', page.compression)}); save it uncompressed or with zlib."
+        )
+    return found.view(page.dtype)
 
 
 def _plane(array: np.ndarray, path: Path, shape: tuple[int, int]) -> np.ndarray:

@@ -51,6 +51,10 @@ def read(path: Path, names) -> Labelled:
             "its masks as a PNG, TIFF or plain npy."
         ) from error
     key = next((k for k in _MAPS if isinstance(value, dict) and isinstance(value.get(k), np.ndarray)), None)
+    if key is None and isinstance(value, dict) and "coord" in value:
+        raise InputError(
+            f"{path}: StarDist's details are read from an npz; save them with np.savez('x.npz', **details)."
+        )
     if key is None:
         found = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path}: expected a pickled dict with masks (or inst_map and type_map), found {found}.")

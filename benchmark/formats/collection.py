@@ -1,5 +1,6 @@
 """A folder or a file of label maps or outlines as images with names, each read when it is asked for."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from benchmark.formats.type_names import TypeNames
 MAPS = (".png", ".tif", ".tiff", ".npy")
 OUTLINES = (".json", ".geojson")
 SUFFIXES = (*MAPS, ".npz", ".mat", *OUTLINES)
-ENDINGS = ("_seg", "_cp_masks")  # what Cellpose appends to the image's name
-FOLDERS = ("labels", "instances")  # where label maps lie when the folder itself holds none
+ENDINGS = ("_cp_masks", "_seg")  # what Cellpose appends to the image's name, the plainer file first
+BESIDE = ("_outlines", "_flows", "_dP", "_cellprob", "_cp_output")  # pictures and maps that it writes beside its masks
+ROIS = (".zip", ".roi")  # ImageJ's outlines
+FOLDERS = ("labels", "instances", "masks")  # where label maps lie when the folder itself holds none
 ARRAYS = ("instances", "types", "coord", "prob", "class_id")  # what is read of an npz of one image
 TYPES = "types"  # where type maps of PNG, TIFF and npy lie
 
@@ -59,6 +62,8 @@ def collection(path: Path, names: TypeNames, vertices: str | None = None) -> Col
         return _folder(path, names, vertices)
     if not path.is_file():
         raise InputError(f"'{path}' does not exist: expected a folder or file of label maps or outlines.")
+    if path.suffix.lower() in ROIS:
+        raise _rois(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a file of the kinds {', '.join(SUFFIXES)}, found '{path.suffix}'.")
     if path.suffix.lower() in (".npz", ".npy") and _dimensions(path) > 2:
@@ -91,15 +96,20 @@ def _stack(stack: Stack, names: TypeNames) -> Collection:
 
 def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
     files = _files(path)
+    written = _files(path / "masks") if (path / "masks").is_dir() else []
+    if any(file.stem.endswith(ENDINGS[0]) for file in written):  # Cellpose's folders beside its images
+        path, files = path / "masks", written
     if not files:
         inner = next((path / word for word in FOLDERS if (path / word).is_dir()), None)
         files = _files(inner) if inner else []
+    if not files and (rois := [p for p in sorted(path.iterdir()) if p.suffix.lower() in ROIS]):
+        raise _rois(rois[0])
     if not files:
         raise InputError(f"'{path}' holds no {', '.join(SUFFIXES)} files; expected one per image.")
     types = path / TYPES
     typed = {_name(file): file for file in _files(types)} if types.is_dir() else {}
     images: dict[str, Image] = {}
-    for file in files:
+    for file in _masks(files):
         image = _image(file, typed.pop(_name(file), None), names, vertices)
         if image.name in images:
             raise InputError(f"{path}: expected one file per image, found {images[image.name].where} and {file}.")
@@ -110,13 +120,48 @@ def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
     return Collection(path, list(images.values()))
 
 
+def _masks(files: list[Path]) -> list[Path]:
+    """Of a folder in which Cellpose wrote beside its images: its masks alone, or its dicts where it wrote no masks.
+
+    The images are no label maps, also where Cellpose found nothing and hence wrote none.
+    """
+    stems = {file.stem for file in files}
+    if len({_name(file) for file in files}) == len(files) and not any(_beside(stem) in stems for stem in stems):
+        return files
+    for ending in ENDINGS:
+        taken = [p for p in files if p.stem.endswith(ending) and _beside(p.stem) not in stems]
+        if taken:
+            if left := len(files) - len(taken):
+                print(f"{files[0].parent}: of Cellpose's files *{ending} are read, {left} others not", file=sys.stderr)
+            return taken
+    return files
+
+
+def _beside(stem: str) -> str | None:
+    """The name of the masks beside which Cellpose wrote a picture of this name, None for other names."""
+    whole = stem.removesuffix("_cp_masks")
+    return next(
+        (f"{whole.removesuffix(end)}_cp_masks" for end in BESIDE if whole.endswith(end) and whole != stem), None
+    )
+
+
+def _rois(path: Path) -> InputError:
+    return InputError(
+        f"{path}: ImageJ's ROIs are not read; save the label map instead (Cellpose: io.save_masks; StarDist: the "
+        "labels as TIFF, or np.savez('x.npz', **details))."
+    )
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
 
 
 def _name(path: Path) -> str:
-    """The image's name: the stem without what Cellpose appends."""
-    return next((path.stem.removesuffix(end) for end in ENDINGS if path.stem.endswith(end)), path.stem)
+    """The image's name: the stem without what Cellpose appends, and without the .ome of an OME-TIFF."""
+    stem = path.stem
+    if path.suffix.lower() in (".tif", ".tiff") and stem.lower().endswith(".ome"):
+        stem = stem[: -len(".ome")]
+    return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
 
 
 def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | None) -> Image:
@@ -141,7 +186,9 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)
         labels = label_files.array(path)
-        if labels.ndim == 3 and labels.shape[2] == 2 and types is None:  # instances and types side by side
+        if (
+            suffix != ".png" and labels.ndim == 3 and labels.shape[2] == 2 and types is None
+        ):  # instances and types side by side
             return from_maps(labels[..., 0], labels[..., 1], names, str(path))
         return from_maps(labels, None if types is None else label_files.array(types), names, str(path))
 

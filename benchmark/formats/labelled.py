@@ -1,11 +1,17 @@
 """What every reader gives: one image's instance map with its types, checked."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from benchmark.data import checks
 from benchmark.errors import InputError
+
+FEW = 10  # ids in a map that may be types
+SOME = 1000  # pairs of pixels, from which a map is doubted
+PIECES = 2  # of an id on average, from which a map is doubted
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,38 @@ def told(flags: list[bool | None], some: bool) -> list[bool]:
     if not some and any(flag is not None for flag in flags):
         return [False] * len(flags)
     return [True if flag is None else flag for flag in flags]
+
+
+def lumped(labels: np.ndarray) -> str:
+    """What makes a map look as if its ids were no instances, "" for nothing.
+
+    A few ids that cover several separate pieces each: a binary mask, or a map of types (nuclei come in pieces too, but
+    few of an image's do). Neighbouring pixels that rarely have the same id: a picture.
+    """
+    left, right = labels[:, :-1], labels[:, 1:]
+    both = np.count_nonzero((left > 0) & (right > 0))
+    if both > SOME and np.count_nonzero((left == right) & (left > 0)) < both / 2:
+        return "most neighbouring pixels have different ids"
+    ids = np.unique(labels)
+    ids = ids[ids > 0]
+    if not 0 < len(ids) <= FEW:
+        return ""
+    pieces = sum(ndimage.label(labels == k, np.ones((3, 3)))[1] for k in ids)
+    many = pieces > 2 and pieces >= PIECES * len(ids)
+    return f"{len(ids)} id{'s' * (len(ids) > 1)} in {pieces} separate pieces" if many else ""
+
+
+def warn_lumped(found: dict[str, str]) -> None:
+    """One line on stderr about the files, by name, of which `lumped` said something."""
+    if not found:
+        return
+    where, what = next(iter(found.items()))
+    more = f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
+    print(
+        f"warning: {where}: {what}: this looks like a binary mask, a map of types or a picture; every nucleus needs an "
+        f"id of its own, such as scipy.ndimage.label(mask)[0] gives{more}",
+        file=sys.stderr,
+    )
 
 
 def from_maps(instances, types, names, where: str) -> Labelled:

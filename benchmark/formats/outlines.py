@@ -4,6 +4,7 @@ Where outlines overlap, the later one takes the pixels (StarDist: the more proba
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmark.errors import InputError
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
 
-DETECTED = ("detection", "cell")  # QuPath's kinds of object; its annotations are regions where these exist
+DETECTED = ("detection", "cell")  # QuPath's kinds of object; all other kinds are no nuclei where these exist
 Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices
 
 
@@ -23,8 +24,8 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
     """HoVer-Net's JSON (`nuc`: id -> contour, type) or GeoJSON, told apart by their content.
 
     Args:
-        vertices: "corners" or "centres" (see polygons.py); None: centres for HoVer-Net and for annotations that hold
-            one polygon per nucleus (CellViT), corners for all else (QuPath).
+        vertices: a word of polygons.VERTICES; None: centres for HoVer-Net and for annotations that hold one polygon per
+            nucleus (CellViT), corners for all else (QuPath).
 
     Raises:
         InputError: unreadable, neither of the two, or an outline that is none.
@@ -33,6 +34,8 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise archive.unreadable(path, error) from error
+    if _is_coco(content):
+        raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
     if isinstance(content, dict) and isinstance(content.get("nuc"), dict):
         outlines = list(_hovernet(content["nuc"], path))
     else:
@@ -75,7 +78,7 @@ def stardist(
                 f"{where}: expected {name} with one entry for each of {n} nuclei, found {np.shape(values)}."
             )
     order = np.argsort(prob, kind="stable")
-    outlines = [([coord[k, ::-1].T], None if classes is None else int(classes[k]), "centres") for k in order]
+    outlines = [([coord[k, ::-1].T], None if classes is None else int(classes[k]), "inside") for k in order]
     return painted(outlines, shape, names, where, vertices)
 
 
@@ -93,13 +96,14 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
         features = content.get("features", [content] if content.get("type") == "Feature" else None)
     if not isinstance(features, list):
         raise InputError(f"{path}: expected GeoJSON features or HoVer-Net's `nuc`, found neither.")
-    kinds = [_properties(feature).get("objectType") for feature in features]
+    kinds = [_object_type(feature) for feature in features]
     detected = any(kind in DETECTED for kind in kinds)
-    regions = sum(kind == "annotation" for kind in kinds) if detected else 0
-    if regions:
-        print(f"{path}: {regions} annotations are left out, since it holds detections", file=sys.stderr)
+    left_out = [kind for kind in kinds if detected and kind not in (*DETECTED, None)]
+    if left_out:
+        words = ", ".join(f"{left_out.count(kind)} {kind}s" for kind in dict.fromkeys(left_out))
+        print(f"{path}: {words} are left out, since it holds detections", file=sys.stderr)
     for n, feature in enumerate(features):
-        if detected and kinds[n] == "annotation":
+        if detected and kinds[n] not in (*DETECTED, None):
             continue
         where = f"{path} feature {n}"
         geometry = (feature.get("nucleusGeometry") or feature.get("geometry")) if isinstance(feature, dict) else None
@@ -113,10 +117,25 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
             raise InputError(f"{where}: expected lists of coordinates, found {type(polygons).__name__}.")
         name = _class_of(properties, where)
         pieces = [[_ring(ring, where) for ring in polygon] for polygon in polygons]
-        if kind == "MultiPolygon" and properties.get("objectType", "annotation") == "annotation":
+        if kind == "MultiPolygon" and (kinds[n] or "annotation") == "annotation":
             yield from (([*rings], name, "centres") for rings in pieces)  # CellViT: a feature per class
         else:
             yield [ring for rings in pieces for ring in rings], name, "corners"
+
+
+def _is_coco(content) -> bool:
+    first = content.get("annotations") if isinstance(content, dict) else content
+    first = first[0] if isinstance(first, list) and first else first
+    return isinstance(first, dict) and "image_id" in first
+
+
+def _object_type(feature) -> str | None:
+    """QuPath's kind of object: `objectType` (since 0.4), `object_type` (0.3) or a Java class as the id (0.2)."""
+    properties = _properties(feature)
+    found = properties.get("objectType", properties.get("object_type"))
+    named = re.fullmatch(r"Path(\w+)Object", str(feature.get("id"))) if isinstance(feature, dict) else None
+    found = named[1].lower() if found is None and named else found
+    return None if found is None else str(found)
 
 
 def _properties(feature) -> dict:

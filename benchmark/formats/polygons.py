@@ -1,13 +1,14 @@
 """Outlines to label maps: even-odd filling, row by row, without any drawing library.
 
-Two conventions of where a vertex lies. "corners": pixel (row r, column c) is the square [c, c + 1] x [r, r + 1] and
+Three conventions of where a vertex lies. "corners": pixel (row r, column c) is the square [c, c + 1] x [r, r + 1] and
 belongs to a polygon that holds its centre, as in QuPath. "centres": (c, r) is the centre of that pixel, and pixels
-under the outline belong to it, as the contours of OpenCV are meant, which HoVer-Net and CellViT write.
+under the outline belong to it, as the contours of OpenCV are meant, which HoVer-Net and CellViT write. "inside": the
+same, but a pixel belongs to a polygon only if its centre is inside, as StarDist draws its polygons.
 """
 
 import numpy as np
 
-VERTICES = ("corners", "centres")
+VERTICES = ("corners", "centres", "inside")
 
 
 def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str) -> int:
@@ -16,7 +17,7 @@ def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str
     Args:
         labels: (H, W) integers, changed in place.
         rings: float (K, 2) x, y vertices of each ring, outer ring and holes alike; closed or not.
-        vertices: "corners" or "centres".
+        vertices: "corners", "centres" or "inside".
 
     Returns:
         the number of pixels set; what lies outside the image is left out.
