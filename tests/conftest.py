@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmark.paths import ROOT
-from tests import parity
+from tests import parity, reported
 
 TINY = "synthetic@patches=6"
 
@@ -40,8 +40,12 @@ def benchmark_command(cache):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """One line per golden of a published model that was held against ours."""
+    """A line per golden of a published model that was held against ours, and per variant of the GPU kernels."""
     if parity.LINES:
         terminalreporter.section("parity with the official implementations")
         for line in parity.LINES:
             terminalreporter.write_line(str(line))
+    if reported.KERNELS:
+        terminalreporter.section("CUDA kernels compiled by NVRTC, not run")
+        for line in reported.KERNELS:
+            terminalreporter.write_line(line)
