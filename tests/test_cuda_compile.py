@@ -1,4 +1,4 @@
-"""The GPU kernels compile for every generation that counts, without spilled registers at D = 64. Needs no GPU.
+"""The GPU kernels compile for every generation that counts, with hardly a spilled register. Needs no GPU.
 
 Never skipped where torch brings NVRTC (its Linux wheels for CUDA); the figures go to the test's output (`-s` or `-rA`).
 """
@@ -41,7 +41,8 @@ def test_compiles_without_spills(architecture, layout):
                 f"sm_{architecture} {layout.dtype} D={layout.channels} {name}: {registers} registers, {stack} B stack"
             )
             # how a rare width's registers come out differs between versions of NVRTC: a few words are no harm
-            most = 0 if layout in VARIANTS else 32
+            # and values_and_points puts aside a few once per tile, outside its loops, to keep 1024 threads at work
+            most = 0 if layout in VARIANTS and name != "values_and_points" else 32
             assert max(stack, stores, loads) <= most, f"{name} spills: {log}"
             assert registers <= 128
 

@@ -115,14 +115,31 @@ def test_orders_of_threads(dtype):
     machines = [Emulated(), *(Emulated(seed=s) for s in (1, 2, 3)), Emulated(seed=4, grid=1), Emulated(grid=2)]
     arguments = problem(shapes=((5, 9), (4, 4)), queries=180, points=6, dtype=dtype)
     check_reference(machines, *arguments)
-    assert {"forward_tile", "points_tile", "values_staged", "combine_splits"} <= set(machines[0].launched)
+    assert {"forward_tile", "values_and_points", "combine_splits"} <= set(machines[0].launched)
+
+
+def test_a_tile_of_two_ranges():
+    machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=2)]
+    check_reference(machines, *problem(shapes=((17, 16),), queries=180, points=6))
+    assert {"points_tile", "values_staged"} <= set(machines[0].launched)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 30, 64, 96])
+def test_both_halves_in_one_walk(channels):
+    """Groups of 1, 2, 8, 16 and 32 lanes; several entries of a pixel at a time, and fewer than a turn takes."""
+    machines = [Emulated(), Emulated(seed=1)]
+    check_reference(machines, *problem(channels, shapes=((3, 4), (2, 2)), queries=33, points=3))
+    assert "values_and_points" in machines[0].launched
 
 
 def test_many_pixels():
     """More than one range per head, levels that a range does not touch, no tile in shared memory."""
-    machine = Emulated(seed=1)
+    machine, rows = Emulated(seed=1), {}
+    start = machine.launch
+    machine.launch = lambda *given: (rows.update({given[2]: given[-1][-1].value}), start(*given))
     check_reference([machine, Emulated()], *problem(shapes=((40, 41), (2, 3), (9, 5)), queries=30))
-    assert "forward_global" in machine.launched and "values_direct" in machine.launched
+    assert "forward_global" in machine.launched
+    assert rows["values_direct"] == 1024  # a range of one level fills its threads, whatever the other levels have
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -263,6 +263,8 @@ inline unsigned short float_to_half(float f) {
     return bits;
 }
 
+inline int forgotten(int number) { return number; }
+
 template <typename Words>
 void store_global(void* to, const Words& words) {
     if (reinterpret_cast<uintptr_t>(to) % 16) emulation::fail("16 bytes at an address that is no multiple of 16");

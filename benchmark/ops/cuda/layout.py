@@ -99,12 +99,13 @@ class Layout:
     def tile_bytes(self, pixels: int, pitch: int) -> int:
         return -(-pixels * pitch * self.value_bytes // 16) * 16
 
-    def values_bytes(self, rows: int) -> int:
+    def values_bytes(self, rows: int, points_too: bool = False) -> int:
         """Shared memory of a block of values.cu that stages `rows` rows of grad_output."""
         entries = 4 * self.values_threads * 2 * self.sum_bytes
         warps = self.values_threads // WARP
         tables = [warps * self.range * 2, (self.range + 1) * 4, warps * 4]
-        return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows, self.pitch)
+        kept = 3 * self.values_threads * self.sum_bytes if points_too else 0
+        return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows, self.pitch) + kept
 
 
 @cache

@@ -56,14 +56,16 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     grad_value = torch.zeros_like(value, dtype=locations.dtype) if scatter else torch.empty_like(value)
     layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
     problem = _Problem(value, shapes, locations)
-    tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
-    blocks = batch * heads * -(-queries // tile)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
-    arguments = [*map(pointer, tensors), *problem.arguments(), ctypes.c_longlong(tile)]
-    kernel = "points_tile" if tiled else "points_global_scatter" if scatter else "points_global"
-    machine.launch("points", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
-    if not scatter:
-        _sorted_values(machine, layout, problem, grad_output, locations, weights, grad_value)
+    sorting = None if scatter else _Sorting(machine, layout, problem)
+    if not (sorting and sorting.points_too):
+        tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
+        blocks = batch * heads * -(-queries // tile)
+        arguments = [*map(pointer, tensors), *problem.arguments(), ctypes.c_longlong(tile)]
+        kernel = "points_tile" if tiled else "points_global_scatter" if scatter else "points_global"
+        machine.launch("points", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
+    if sorting:
+        sorting.run(machine, *tensors)
     return grad_value.to(value.dtype), grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
 
 
@@ -105,27 +107,40 @@ class _Problem:
         return True, shared, min(-(-tile // step), -(-self.queries // step)) * step
 
 
-def _sorted_values(machine, layout, problem, grad_output, locations, weights, grad_value) -> None:
-    at_once = min(problem.samples, layout.values_threads)
-    rows = layout.values_threads // at_once
-    ranges = -(-problem.pixels // layout.range)
-    # copying rows of grad_output first pays where most of their samples fall into the block's own range
-    fitting = (machine.shared_limit - layout.values_bytes(0)) // (layout.pitch * layout.value_bytes)
-    staged = ranges <= 4 and fitting >= min(rows, 8)
-    rows = min(rows, fitting) if staged else rows
-    blocks = problem.batch * problem.heads * ranges * layout.slabs
-    splits = _splits(blocks, -(-problem.queries // rows), machine.multiprocessors)
-    partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
-    arguments = [*map(pointer, (grad_output, locations, weights, grad_value, partial))]
-    arguments += [*problem.arguments(ctypes.c_int), ctypes.c_int(splits), ctypes.c_int(rows)]
-    kernel, shared = ("values_staged", rows) if staged else ("values_direct", 0)
-    shared = layout.values_bytes(shared)
-    threads = layout.values_threads
-    machine.launch("values", layout, kernel, min(blocks * splits, GRID), threads, shared, arguments)
-    if splits > 1:
-        size = grad_value.numel()
-        arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
-        machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
+class _Sorting:
+    """How values.cu takes a problem; `points_too`: in the same walk with what points.cu does."""
+
+    def __init__(self, machine: Machine, layout: Layout, problem: _Problem):
+        self.layout, self.problem = layout, problem
+        at_once = min(problem.samples, layout.values_threads)
+        rows = layout.values_threads // at_once
+        ranges = -(-problem.pixels // layout.range)
+        # copying rows of grad_output first pays where most of their samples fall into the block's own range
+        whole = ranges == layout.slabs == 1 and problem.samples <= at_once
+        free = machine.shared_limit - layout.values_bytes(0, points_too=whole)
+        fitting = free // (layout.pitch * layout.value_bytes)
+        self.staged = ranges <= 4 and fitting >= min(rows, 8)
+        rows = min(rows, fitting) if self.staged else rows
+        # without staging a range that fewer levels touch takes as many rows at a time as it has threads for
+        self.rows = rows if self.staged else layout.values_threads
+        self.points_too = self.staged and whole
+        self.blocks = problem.batch * problem.heads * ranges * layout.slabs
+        self.splits = _splits(self.blocks, -(-problem.queries // rows), machine.multiprocessors)
+
+    def run(self, machine, grad_output, value, locations, weights, grad_value, grad_locations, grad_weights) -> None:
+        splits, layout = self.splits, self.layout
+        partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
+        tensors = [grad_output, value, locations, weights, grad_value, partial, grad_locations, grad_weights]
+        arguments = [*map(pointer, tensors), *self.problem.arguments(ctypes.c_int)]
+        arguments += [ctypes.c_int(splits), ctypes.c_int(self.rows)]
+        kernel = "values_and_points" if self.points_too else "values_staged" if self.staged else "values_direct"
+        shared = layout.values_bytes(self.rows if self.staged else 0, self.points_too)
+        threads = layout.values_threads
+        machine.launch("values", layout, kernel, min(self.blocks * splits, GRID), threads, shared, arguments)
+        if splits > 1:
+            size = grad_value.numel()
+            arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+            machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
 
 
 def _splits(blocks: int, tiles: int, multiprocessors: int) -> int:

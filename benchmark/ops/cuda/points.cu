@@ -1,35 +1,8 @@
 // Backward, first half: gradients of sampling locations and attention weights. For each sample the dot products of
-// grad_output with its four neighbours, d[c], say all:
-//   d/d weight = sum of corner weight * d[c];   d/d location = weight * (width, height) * differences of d.
+// grad_output with its four neighbours say all (store_gradient). values.cu computes these too where it can.
 //
 // TILE as in forward.cu. SCATTER also adds weight * corner weight * grad_output to grad_value by atomics, whose order
 // is open; values.cu is the way without.
-
-// Sums part[c] over the group's lanes; lane c (c < 4; with fewer lanes, lane c % LANES) writes the sum of corner c.
-// Halving what each lane holds at each of the first two steps takes 5 shuffles for 16 lanes where 4 sums would take 16.
-__device__ __forceinline__ void reduce_corners(const Sum (&part)[4], int lane, Sum* to) {
-    if (LANES == 1) {
-#pragma unroll
-        for (int c = 0; c < 4; ++c) to[c] = part[c];
-        return;
-    }
-    // lanes with bit 0 set keep corners 1 and 3, the others 0 and 2
-    const bool odd = lane & 1;
-    Sum low = odd ? part[1] : part[0], high = odd ? part[3] : part[2];
-    low += __shfl_xor_sync(FULL, odd ? part[0] : part[1], 1);
-    high += __shfl_xor_sync(FULL, odd ? part[2] : part[3], 1);
-    if (LANES == 2) {
-        to[lane] = low;
-        to[lane + 2] = high;
-        return;
-    }
-    const bool lower = lane & 2;
-    Sum sum = lower ? high : low;
-    sum += __shfl_xor_sync(FULL, lower ? low : high, 2);
-#pragma unroll
-    for (int offset = 4; offset < LANES; offset *= 2) sum += __shfl_xor_sync(FULL, sum, offset);
-    if (lane < 4) to[lane] = sum;
-}
 
 template <bool TILE, bool SCATTER>
 __device__ __forceinline__ void points_gradient(
@@ -129,28 +102,14 @@ __device__ __forceinline__ void points_gradient(
                             }
                         }
                         __syncwarp();  // all lanes of the group have read the factors that the dots replace
-                        reduce_corners(part, lane, staged[s].of);
+                        reduce_four(part, lane, staged[s].of, 1, 4);
                     }
                 }
                 __syncwarp();  // from here on each lane looks at its own place only
                 if (staging) {
                     const Factors found = staged[lane];
-                    Sum dot[4];
-#pragma unroll
-                    for (int c = 0; c < 4; ++c) dot[c] = place.held >> c & 1 ? found.of[c] : static_cast<Sum>(0);
-                    Sum of_weight = 0, of_x = 0, of_y = 0;
-                    if (place.held) {
-                        const int level = sample / points;
-#pragma unroll
-                        for (int c = 0; c < 4; ++c) of_weight += corner(place, c) * dot[c];
-                        of_x = (1 - place.down) * (dot[1] - dot[0]) + place.down * (dot[3] - dot[2]);
-                        of_y = (1 - place.right) * (dot[2] - dot[0]) + place.right * (dot[3] - dot[1]);
-                        of_x *= weight * levels.width[level];
-                        of_y *= weight * levels.height[level];
-                    }
-                    grad_weights[at] = of_weight;
-                    grad_locations[2 * at] = of_x;
-                    grad_locations[2 * at + 1] = of_y;
+                    store_gradient(levels, sample / points, place, weight, found.of, grad_weights + at,
+                                   grad_locations + 2 * at);
                 }
             }
         }

@@ -107,3 +107,51 @@ __device__ __forceinline__ void copy_tile(Value* tile, const Value* head, int pi
         if (column < present) copy(tile + pixel * (COLUMNS * VECTOR) + column, head + pixel * stride + column);
     }
 }
+
+// Sums part[c] over the group's lanes; with 4 lanes or more lane c writes the sum of c to to[c * pitch], c < count.
+// Halving what each lane holds at each of the first two steps takes 5 shuffles for 16 lanes where 4 sums would take 16.
+__device__ __forceinline__ void reduce_four(const Sum (&part)[4], int lane, Sum* to, int pitch, int count) {
+    if (LANES == 1) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+            if (c < count) to[c * pitch] = part[c];
+        return;
+    }
+    // lanes with bit 0 set keep 1 and 3, the others 0 and 2
+    const bool odd = lane & 1;
+    Sum low = odd ? part[1] : part[0], high = odd ? part[3] : part[2];
+    low += __shfl_xor_sync(FULL, odd ? part[0] : part[1], 1);
+    high += __shfl_xor_sync(FULL, odd ? part[2] : part[3], 1);
+    if (LANES == 2) {
+        if (lane < count) to[lane * pitch] = low;
+        if (lane + 2 < count) to[(lane + 2) * pitch] = high;
+        return;
+    }
+    const bool lower = lane & 2;
+    Sum sum = lower ? high : low;
+    sum += __shfl_xor_sync(FULL, lower ? low : high, 2);
+#pragma unroll
+    for (int offset = 4; offset < LANES; offset *= 2) sum += __shfl_xor_sync(FULL, sum, offset);
+    if (lane < 4 && lane < count) to[lane * pitch] = sum;
+}
+
+// Gradients of a sample's weight and location (x, y) from the products d[c] of grad_output with its neighbours:
+//   d/d weight = sum of corner weight * d[c];   d/d location = weight * (width, height) * differences of d.
+__device__ __forceinline__ void store_gradient(const Levels& levels, int level, const Sample& place, Sum weight,
+                                               const Sum (&products)[4], Sum* of_weight, Sum* of_location) {
+    Sum d[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) d[c] = place.held >> c & 1 ? products[c] : static_cast<Sum>(0);
+    Sum sum = 0, x = 0, y = 0;
+    if (place.held) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sum += corner(place, c) * d[c];
+        x = (1 - place.down) * (d[1] - d[0]) + place.down * (d[3] - d[2]);
+        y = (1 - place.right) * (d[2] - d[0]) + place.right * (d[3] - d[1]);
+        x *= weight * levels.width[level];
+        y *= weight * levels.height[level];
+    }
+    *of_weight = sum;
+    of_location[0] = x;
+    of_location[1] = y;
+}

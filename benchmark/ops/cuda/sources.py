@@ -10,7 +10,7 @@ from benchmark.ops.kernel_cache import cached
 FAMILIES = {
     "forward": ("forward_global", "forward_tile"),
     "points": ("points_global", "points_global_scatter", "points_tile"),
-    "values": ("values_direct", "values_staged", "combine_splits"),
+    "values": ("values_direct", "values_staged", "values_and_points", "combine_splits"),
 }
 
 

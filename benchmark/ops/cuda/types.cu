@@ -51,6 +51,12 @@ __device__ __forceinline__ unsigned short float_to_half(float number) {
     return bits;
 }
 
+// The same number, computed anew from here on instead of held in a register.
+__device__ __forceinline__ int forgotten(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
+
 // One store: the compiler makes four of the same in C++.
 __device__ __forceinline__ void store_global(void* to, const Words& words) {
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
