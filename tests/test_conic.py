@@ -40,7 +40,15 @@ def test_reads_instances_types_and_sources(tmp_path, dtype, zipped):
         root = tmp_path / "zip"
     data = prepare(CoNIC(root), tmp_path / "c", split=1, progress=False)
     fold = data.folds[1]
-    assert data.mpp == 0.5 and data.tissues == ("Colon",) and len(data.classes) == 6
+    assert data.mpp == 0.5 and data.tissues == ("Colon",)
+    assert data.classes == (
+        "neutrophil",
+        "epithelial",
+        "lymphocyte",
+        "plasma",
+        "eosinophil",
+        "connective",
+    )  # as labelled
     first = fold[0].nuclei
     assert first.types.tolist() == [2, 6], "types follow the ascending ids 40, 900"
     assert first.instances[9, 9] == 1 and first.instances[3, 3] == 2

@@ -127,6 +127,10 @@ def test_folds_rotate(tmp_path):
     tests = [data.subset(k, "test").image_ids for k in data.splits()]
     assert sorted(name for side in tests for name in side) == [f"case {i}" for i in range(8)]
     assert data.subset(4, "val").image_ids == tests[0] and len(data.subset(4, "train")) == 4
+    train = data.subset(4, "train")  # of two folds
+    samples = [train[i] for i in range(len(train))]
+    assert [s.nuclei.image_id for s in samples] == train.image_ids and train[-1].nuclei.image_id == train.image_ids[3]
+    assert train.nuclei.tolist() == [len(s.nuclei) for s in samples]
 
 
 @pytest.mark.parametrize(("words", "splits"), [(("train", "val", "test"), [1]), (("1", "2", "3"), [1, 2, 3])])
@@ -136,6 +140,9 @@ def test_fold_column(tmp_path, words, splits):
     assert data.splits() == splits
     side = "train" if splits == [1] else "test"
     assert data.subset(1, side).image_ids == ["case 0", "case 3"]
+    if splits == [1]:
+        assert data.subset(1, "val").image_ids == ["case 1", "case 4"]
+        assert data.subset(1, "test").image_ids == ["case 2", "case 5"]
 
 
 def test_without_classes(tmp_path, capsys):

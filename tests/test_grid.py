@@ -85,14 +85,16 @@ def test_states(first, results, cache):
 def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
     parts = json.loads(json.dumps(cell.parts()))
-    assert "workers" in cell.recipe and "workers" not in parts["recipe"], "how many load the images changes nothing"
+    deciding = ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records")
+    assert {*deciding, "method", "arguments", "recipe", "data"} <= parts.keys()
+    assert cell.recipe.keys() - parts["recipe"].keys() == {"workers"}, "how many load the images changes nothing"
 
     def state(**changes):
         write_json(cell.folder / "metrics.json", {"identity": parts | changes})
         return cell.state()[0]
 
     assert state() == "done"
-    for name in ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records"):
+    for name in deciding:
         assert state(**{name: "another"}) == "stale", name
     assert state(recipe=parts["recipe"] | {"epochs": 7}) == state(arguments={"points": 1}) == "stale"
 

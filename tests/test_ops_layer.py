@@ -25,6 +25,29 @@ def test_layer():
         MSDeformAttn(16, heads=3)
 
 
+def test_locations_and_weights_by_hand(monkeypatch):
+    """Offsets count in pixels of their level, x before y; weights sum to 1 over all levels and points of a head."""
+    seen = {}
+
+    def spy(value, shapes, locations, weights, backend=None):
+        seen.update(locations=locations, weights=weights)
+        return ms_deform_attn(value, shapes, locations, weights, backend=backend)
+
+    monkeypatch.setattr("benchmark.ops.layer.ms_deform_attn", spy)
+    layer = MSDeformAttn(8, heads=8, levels=2, points=2)
+    with torch.no_grad():
+        layer.attention_weights.bias.copy_(torch.tensor([0.0, 0, 0, 3]).log1p().repeat(8))  # 1 : 1 : 1 : 4
+    layer(torch.zeros(1, 1, 8), torch.tensor([0.5, 0.25]).view(1, 1, 1, 2), torch.zeros(1, 16, 8), S)
+    # eight directions, from the right on in steps of 45 degrees, as far as the edge of a square
+    ways = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
+    for head, (right, down) in enumerate(ways):
+        for level, (height, width) in enumerate(S):
+            for k in (1, 2):
+                place = torch.tensor([0.5 + k * right / width, 0.25 + k * down / height])
+                torch.testing.assert_close(seen["locations"][0, 0, head, level, k - 1], place)
+    torch.testing.assert_close(seen["weights"][0, 0], torch.tensor([[1 / 7, 1 / 7], [1 / 7, 4 / 7]]).expand(8, 2, 2))
+
+
 def test_locations_stay_float32_under_autocast(monkeypatch):
     seen = {}
 
