@@ -64,6 +64,10 @@ def test_split_keeps_source_images_whole(tmp_path):
     assert sum(map(len, sides)) == 20 and all(sources)
     assert not (sources[0] & sources[1] or sources[0] & sources[2] or sources[1] & sources[2])
     assert sides[1].sources == ["crag_3"] * 2
+    for side in sides:
+        found = [side[i].nuclei for i in range(len(side))]
+        assert side.nuclei.tolist() == [len(n) for n in found] and side.image_ids == [n.image_id for n in found]
+        assert side.counts.tolist() == [np.bincount(n.types, minlength=7)[1:].tolist() for n in found]
 
 
 def drop(root, name, rows):

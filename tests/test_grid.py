@@ -119,6 +119,11 @@ def test_which_cells_are_run(monkeypatch):
     assert calls(stale=True) == (2, 4)
     assert calls(shard=(0, 2)) == (1, 2) and calls(shard=(1, 2)) == (1, 1), "cells 0, 2, 4, 6 and 1, 3, 5"
     assert ran == [["run", "--method", "made", "--fold", "1", "--seed", "0"]]
+    taken = Fake("missing")
+    states = iter(["missing", "running"])  # when the grid is listed, and when its turn comes
+    taken.state = lambda: (next(states), "")
+    made[:] = [taken]
+    assert calls() == (0, 0)
 
 
 def test_partial_failed_running_and_skipped(tmp_path, cache):
