@@ -50,14 +50,18 @@ class Data:
         return [0, 0, 0, 0]
 
 
-def run(folder, monkeypatch, values, method=None, **changes):
+def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
     """(Trained, log, saved weight, weights that validation saw) after three epochs of two updates."""
     feed, seen, values = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 2), [], iter(values)
     monkeypatch.setattr(train.loader, "training_loader", lambda *_: feed)
 
     def validate(method, *_):
+        method.eval()
+        value = next(values)
+        if value is None:
+            raise KeyboardInterrupt
         seen.append(method.w.item())
-        return next(values)
+        return value
 
     monkeypatch.setattr(train, "validate", validate)
     recipe = {
@@ -66,7 +70,7 @@ def run(folder, monkeypatch, values, method=None, **changes):
         "optimiser": {"name": "sgd", "lr": 0.1, "betas": [0.0], "weight_decay": 0.0},
         "schedule": {"name": "exponential", "gamma": 0.5},
     }  # fmt: skip
-    told = {"key": "k", "pretrained": "", "published": False, "say": lambda line: None}
+    told = {"key": "k", "pretrained": pretrained, "published": False, "say": lambda line: None}
     world = distributed.start("cpu")
     trained = train.train(method or OneWeight(), Data(), 1, 0, recipe | changes, folder, world, **told)
     log = [json.loads(line) for line in (folder / train.LOG).read_text().splitlines()]
@@ -114,6 +118,21 @@ def test_the_moving_average_is_judged_and_kept(tmp_path, monkeypatch, select):
         average.append((average[-1] + weight) / 2)
     assert seen == pytest.approx([average[0], average[2], average[4]], abs=1e-6)
     assert saved == pytest.approx(average[4], abs=1e-6)
+
+
+def test_a_killed_training_goes_on_where_it_stood(tmp_path, monkeypatch):
+    options = {"ema": 0.5, "optimiser": {"name": "sgd", "lr": 0.1, "betas": [0.5], "weight_decay": 0.0}}
+    _, log, saved, seen = run(tmp_path / "whole", monkeypatch, [0.1, 0.2, 0.3], **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", monkeypatch, [0.1, 0.2, None], **options)
+    _, again, same, rest = run(tmp_path / "cut", monkeypatch, [0.3], **options)
+    assert (same, rest) == (saved, seen[2:]) and [line["loss"] for line in again] == [line["loss"] for line in log]
+    *_, anew = run(tmp_path / "cut", monkeypatch, [0.1, 0.2, 0.3], pretrained="another encoder", **options)
+    assert anew == seen, "a checkpoint that began with other weights is not resumed"
+
+
+def test_a_phase_scales_the_batch():
+    assert [train.batch_of(Phase(0.0, "all", batch_scale=s), {"batch": 8}) for s in (1, 0.5, 0.01)] == [8, 4, 1]
 
 
 def test_optimisers_by_name():
