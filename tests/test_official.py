@@ -10,7 +10,7 @@ import torch
 
 from benchmark.checkpoint import load_official, save_weights
 from benchmark.errors import InputError
-from benchmark.official import recognise
+from benchmark.official import Facts, recognise
 from benchmark.official_fit import other_fold, remarks
 from tests.official_files import TISSUES, built, config, published_state, save_cellvit, save_hovernet
 
@@ -249,3 +249,20 @@ def test_weights_of_a_run_load(text, tmp_path):
     facts = load_official(target, tmp_path / "weights.safetensors")
     assert facts.own and facts.method is None
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_rows_and_splits_are_told_from_shapes_and_names(tmp_path):
+    def read(name, kernel):
+        state = {"conv0./.weight": torch.zeros(64, 1, 1, 1), "decoder.tp.u0.conv.weight": torch.zeros(6, 1, 1, 1)}
+        torch.save({"desc": state | {"decoder.np.u3.conva.weight": torch.zeros(1, 1, kernel, kernel)}}, tmp_path / name)
+        return recognise(tmp_path / name)[1]
+
+    fast, original = read("pannuke_split2.tar", 3), read("pannuke_split12.tar", 5)
+    assert (fast.row, fast.classes, fast.split, fast.trained) == ("fast", 5, 2, (1, 2))
+    assert (original.row, original.split, original.trained) == ("original", None, ())
+
+
+def test_a_run_of_ours_is_for_its_own_fold(tmp_path):
+    facts = Facts(tmp_path, "cellvit", "small", 5, 0, "safetensors", split=2, told="its run", dataset="conic", own=True)
+    assert other_fold(facts, "conic", 1) == "its run was on FOLD=2, FOLD=1 was asked for; use FOLD=2"
+    assert other_fold(facts, "conic", 2) == other_fold(facts, "pannuke", 1) == ""
