@@ -1,7 +1,9 @@
 """The training loop on one weight, whose course is known: learning rate, clipping, EMA, selection, patience."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 
 from benchmark import distributed, optim, train
 from benchmark.methods.base import Phase
+from benchmark.metrics.match import match
+from benchmark.metrics.records import Records
 
 
 class OneWeight(nn.Module):
@@ -129,6 +133,20 @@ def test_a_killed_training_goes_on_where_it_stood(tmp_path, monkeypatch):
     assert (same, rest) == (saved, seen[2:]) and [line["loss"] for line in again] == [line["loss"] for line in log]
     *_, anew = run(tmp_path / "cut", monkeypatch, [0.1, 0.2, 0.3], pretrained="another encoder", **options)
     assert anew == seen, "a checkpoint that began with other weights is not resumed"
+
+
+@pytest.mark.parametrize(("selection", "expected"), [("raw", 0.75 / 2), ("bPQ", 0.75)])
+def test_what_an_epoch_is_selected_by(monkeypatch, selection, expected):
+    """IoU 3 / 4 in the first image; the second has no nucleus, and one is predicted: left out, or 0 when raw."""
+    true, pred, none = np.zeros((8, 8), int), np.zeros((8, 8), int), np.zeros((8, 8), int)
+    true[2:6, 2:6], pred[2:6, 2:5] = 1, 1
+    matches = [match(true, [1], pred, [1], mpp=0.25), match(none, [], pred, [1], mpp=0.25)]
+    records = Records.collect(matches, [{"image": i} for i in range(2)])
+    monkeypatch.setattr(train.evaluate, "evaluate", lambda *_: None)
+    monkeypatch.setattr(train.evaluate, "collect", lambda *_, **__: SimpleNamespace(records=records))
+    method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
+    found = train.validate(method, None, {"selection": selection}, distributed.start("cpu"), data)
+    assert found == pytest.approx(expected, abs=2e-6)
 
 
 def test_a_phase_scales_the_batch():
