@@ -216,3 +216,12 @@ def test_large_ids_of_neighbouring_images_stay_apart():
 def test_classes_and_tissues_are_those_that_occur():
     found = evaluate([(row(0, 1), [1])], [(row(0, 1), [3])], mpp=0.25, tissues=[""])
     assert "PQ_3" in found.summary and not [k for k in found.summary if k.startswith("tissue/")]
+
+
+@pytest.mark.parametrize(
+    ("true", "types", "defined"), [([[1, 1], [2, 2]], [1, 1], True), ([[1, 1], [1, 1]], [1], False)]
+)
+def test_cellvit_scores_a_full_truth_of_two_nuclei_and_not_of_one(true, types, defined):
+    labels = np.repeat(np.repeat(true, 3, 0), 3, 1)
+    images = PROTOCOLS["cellvit"].images(collected((labels, types, labels, types)), 1)
+    assert np.isnan(images["bPQ"][0]) != defined

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from benchmark.cli import main
 from benchmark.data import cellvit_layout
+from benchmark.data.nuclei import Nuclei
 from benchmark.data.pannuke import TISSUES, PanNuke, merge
 from benchmark.data.prepare import prepare
 from benchmark.errors import InputError
@@ -282,3 +283,24 @@ def test_the_command_says_which_splits_can_be_run(tmp_path, capsys):
     folds, runnable = capsys.readouterr().out.splitlines()
     assert folds.startswith("pannuke: folds 1 (5 images); 5 types; in ")
     assert runnable == "No split can be run; 1, 2, 3 need folds that do not lie under DATA_ROOT."
+
+
+def test_nuclei_take_their_types_and_scores_along():
+    labels, types = np.array([[5, 5, 5, 5, 0, 9]]), np.array([[0, 0, 0, 2, 0, 1]])
+    found = Nuclei.from_labels(labels, types, 0.25)
+    assert found.types.tolist() == [2, 1], "untyped pixels have no vote"
+    three = Nuclei(np.array([[1, 2, 3]]), np.array([4, 5, 6]), 0.25, np.array([0.1, 0.2, 0.3]))
+    last = three.with_map(np.array([[0, 3, 0]]))
+    assert (last.instances.tolist(), last.types.tolist(), last.scores.tolist()) == ([[0, 1, 0]], [6], [0.3])
+
+
+def test_per_image_tissues_are_those_of_the_names_whatever_the_order(tmp_path):
+    fold = tmp_path / "fold1"
+    for folder, suffix in (("images", "png"), ("labels", "npy")):
+        (fold / folder).mkdir(parents=True)
+        for k in (0, 2, 10):
+            (fold / folder / f"1_{k}.{suffix}").touch()
+    (fold / "types.csv").write_text("img,type\n1_10.png,Skin\n1_2.png,Colon\n1_0.png,Liver\n")
+    found = cellvit_layout.load(fold)
+    assert found.stems == ("1_0", "1_2", "1_10") and found.tissues == ("Liver", "Colon", "Skin")
+    assert PanNuke.classes == ("Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial"), "as the channels lie"

@@ -208,6 +208,11 @@ def test_the_way_from_gradients_to_markers(monkeypatch):
     assert np.bincount(seen["markers"].ravel())[1:].tolist() == [41, 17]
 
 
+def test_maps_are_stretched_to_their_own_range():
+    assert steps._unit_range(np.array([0.1, 0.2, 0.3])).tolist() == pytest.approx([0, 0.5, 1])
+    assert not steps._unit_range(np.full(3, 0.7)).any()
+
+
 def test_small_means_fewer_than_the_size():
     assert steps.drop_small(np.array([[1, 1, 0, 2, 0, 3, 3, 3]]), 2).tolist() == [[1, 1, 0, 0, 0, 3, 3, 3]]
 
