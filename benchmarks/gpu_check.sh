@@ -43,8 +43,8 @@ if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.us
     exit 1
 fi
 part environment 30 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
-part compile 60 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
-part tests 160 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
+part compile 50 "$PYTHON" -m pytest tests/test_cuda_compile.py -rP
+part tests 150 "$PYTHON" -m pytest tests/test_cuda_gpu.py -m gpu -rs --durations=10
 part ways 40 "$PYTHON" benchmarks/gpu_ways.py --csv "$OUT/ways.csv"
 part bench 60 "$PYTHON" benchmarks/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
 # the model of a training step comes through the registry, which the op itself does not need

@@ -1,6 +1,7 @@
 """Shared fixtures (one prepared tiny synthetic dataset for the whole session) and the report on parity at the end."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,11 @@ from benchmark.paths import ROOT
 from tests import parity, reported
 
 TINY = "synthetic@patches=6"
+
+
+def heeds_interrupts() -> None:
+    """In a new process: Ctrl-C ends it, also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from benchmark.cell import Setup, cells
 from benchmark.files import write_json
 from benchmark.grid import status
 from benchmark.paths import ROOT
-from tests.conftest import TINY
+from tests.conftest import TINY, heeds_interrupts
 
 RECIPE = ("recipe.epochs=1",)
 
@@ -242,7 +242,9 @@ def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
 def test_a_signal_to_the_grid_ends_its_cell_too(number, tmp_path):
     cell = f"import os, time; open({str(tmp_path / 'cell')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     grid = f"import sys; from benchmark.grid import _subprocess; _subprocess([sys.executable, '-c', {cell!r}])"
-    process = subprocess.Popen([sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heeds_interrupts
+    )
     try:
         end = time.monotonic() + 30
         while not (tmp_path / "cell").exists() or not (tmp_path / "cell").read_text():

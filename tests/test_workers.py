@@ -11,6 +11,7 @@ import pytest
 from benchmark.errors import InputError
 from benchmark.paths import ROOT
 from benchmark.workers import pool
+from tests.conftest import heeds_interrupts
 
 SLEEPER = """
 import sys
@@ -39,7 +40,9 @@ def test_a_worker_does_not_outlive_its_parent(number, tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     line = [sys.executable, tmp_path / "sleeper.py", told]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.Popen(line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts
+    )
     try:
         until(lambda: told.exists() or parent.poll() is not None)
         worker = int(told.read_text())
