@@ -1,5 +1,6 @@
 """Checkpoints that cannot be written or read."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -11,21 +12,24 @@ from benchmark import checkpoint
 from benchmark.errors import InputError
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """No file may grow beyond 64 kB: writing fails midway, as on a full disk."""
+    """No file may grow beyond 64 kB: writing fails midway, as on a full disk. Nor may a log of the tests: no fixture,
+    whose end comes after pytest has written there."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_checkpoint_that_does_not_fit_is_an_oserror_that_names_it(tmp_path, small_files):
+def test_a_checkpoint_that_does_not_fit_is_an_oserror_that_names_it(tmp_path):
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, {"place": {}})
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as caught, small_files():
         checkpoint.save(path, {"place": {}, "w": torch.zeros(1 << 16)})
     assert caught.value.filename == str(path)
     assert checkpoint.load(path) == {"place": {}} and os.listdir(tmp_path) == ["checkpoint.pt"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,10 @@ def test_changed_bytes_are_seen_where_a_run_begins(tmp_path, capsys):
     prepare(Drawn(20), tmp_path, progress=False, verify=True)
     assert "damaged and is prepared again" in capsys.readouterr().err
     assert tiny_data.file_bytes(tmp_path) == whole
+    (folder,) = tmp_path.glob("drawn*")
+    fold = cache.CachedFold(folder)
+    shutil.rmtree(folder)
+    assert fold.damaged(), "no crash where another process is about to prepare it again"
 
 
 def test_two_processes_share_the_work(tmp_path):

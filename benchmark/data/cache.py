@@ -49,9 +49,12 @@ class CachedFold:
     def damaged(self) -> str | None:
         """Name of a file whose content is no longer what was written, or None; reads all files once."""
         for name, expected in self.meta["hashes"].items():
-            with open(self.folder / name, "rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
-                    return name
+            try:
+                with open(self.folder / name, "rb") as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+                        return name
+            except FileNotFoundError:  # another process has found damage and prepares the fold again
+                return name
         return None
 
     def __getstate__(self) -> dict:
