@@ -22,7 +22,8 @@ COUNTS = {1: 2722, 2: 2722, 3: 2656}
 def table_of(results, dataset="pannuke", counts=COUNTS):
     (group,) = groups(collect.runs(results), dataset)
     for run in group.runs:
-        run.metrics["n_images"] = counts[run.id.fold]
+        run.metrics.pop("n_images", None)
+        run.metrics.update({"n_images": counts[run.id.fold]} if counts else {})
     values = {r.folder: r.metrics["protocols"]["cellvit"] | {"tissue_mean/mPQ": 0.3} for r in group.runs}
     return published_table(group, "cellvit", values)
 
@@ -72,6 +73,8 @@ def test_a_difference_needs_the_published_number_of_images(tmp_path, stored):
     assert line(part, "images")["measured"] == line(whole, "images")["measured"]
     (note,) = set(part.notes) - set(whole.notes)
     assert "36 instead of 2722 on split 2" in note
+    unknown = table_of(tmp_path, counts=None)
+    assert line(unknown, "images")["difference"] != line(unknown, "images")["difference"]
 
 
 def test_no_published_figures_no_block(tmp_path, stored):

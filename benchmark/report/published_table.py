@@ -82,7 +82,7 @@ def _other_images(row: Row, found) -> str:
     """In words, where this row's test images are not as many as the published ones; "" where they are."""
     counts = found[(found["metric"] == "n_images") & (found["method"] + "@" + found["row"] == row.method)]
     said = dict(zip(counts["split"], counts["value"].astype(int)))
-    pairs = [(r.id.fold, r.metrics["n_images"], said.get(str(r.id.fold))) for r in row.runs]
+    pairs = [(r.id.fold, r.metrics.get("n_images", "?"), said.get(str(r.id.fold))) for r in row.runs]
     wrong = {f"{n} instead of {known} on split {fold}" for fold, n, known in pairs if known not in (None, n)}
     return f"not the published test images, {', '.join(sorted(wrong))}; no difference is shown" if wrong else ""
 
