@@ -276,7 +276,7 @@ def test_the_command_says_which_splits_can_be_run(tmp_path, capsys):
     tiny_data.pannuke(root)
     words = ["prepare", "--dataset", "pannuke", "--data-root", str(root), "--cache", str(tmp_path / "cache")]
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "FOLD=1 or 2 or 3 can be run."
+    assert capsys.readouterr().out.splitlines()[-1] == "FOLD=1, 2 or 3 can be run."
     shutil.rmtree(root)
     tiny_data.pannuke(root, folds=(1,))
     assert main(words) == 0

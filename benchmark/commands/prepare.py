@@ -35,5 +35,6 @@ def _runnable(data) -> str:
             complete.append(str(k))
         except InputError:
             lacking.append(str(k))
-    told = f"FOLD={' or '.join(complete)} can be run" if complete else "No split can be run"
+    several = " or ".join(filter(None, [", ".join(complete[:-1]), *complete[-1:]]))
+    told = f"FOLD={several} can be run" if complete else "No split can be run"
     return told + (f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else ".")
