@@ -113,14 +113,14 @@ def test_widths(channels):
 def test_orders_of_threads(dtype):
     """Forward and sorted backward give the same bits in whatever order threads and blocks run, and for any grid."""
     machines = [Emulated(), *(Emulated(seed=s) for s in (1, 2, 3)), Emulated(seed=4, grid=1), Emulated(grid=2)]
-    arguments = problem(shapes=((5, 9), (4, 4)), queries=180, points=6, dtype=dtype)
+    arguments = problem(shapes=((5, 9), (4, 4)), queries=181, points=6, dtype=dtype)
     check_reference(machines, *arguments)
     assert {"forward_tile", "values_and_points", "combine_splits"} <= set(machines[0].launched)
 
 
 def test_a_tile_of_two_ranges():
     machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=2)]
-    check_reference(machines, *problem(shapes=((17, 16),), queries=180, points=6))
+    check_reference(machines, *problem(shapes=((17, 16),), queries=181, points=6))
     assert {"points_tile", "values_staged"} <= set(machines[0].launched)
 
 
@@ -222,9 +222,29 @@ def test_host_knows_the_source_constants():
 )
 def test_emulation_notices_faults(old, new, index):
     """A missing barrier, a forgotten border, too much shared memory: the checks above must not pass then."""
-    arguments = problem(8, shapes=((5, 9), (4, 4)), queries=180, points=6)
+    arguments = problem(8, shapes=((5, 9), (4, 4)), queries=181, points=6)
     with pytest.raises((AssertionError, RuntimeError)):
         check_reference([Emulated(seed=s, change=(old, new, index)) for s in (1, 2, 3)], *arguments)
+
+
+def check_races(change=None) -> set[str]:
+    machine = Emulated(seed=1, grid=2, sanitize="races", change=change)
+    check_reference([machine], *problem(shapes=((5, 9), (4, 4)), queries=181, points=6))
+    check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
+    check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=13))
+    return set(machine.launched)
+
+
+def test_no_races():
+    """A barrier between any two uses of shared memory that need one, whatever the order that threads ran in."""
+    assert len(check_races()) == 9
+
+
+@pytest.mark.parametrize("barrier, index", [("__syncthreads();", 0), ("__syncwarp();", 5)])
+def test_races_are_noticed(barrier, index):
+    """Before a tile is overwritten; before products replace factors, where an emulated shuffle hides the order."""
+    with pytest.raises(RuntimeError, match="races with"):
+        check_races((barrier, "", index))
 
 
 def test_no_access_outside_its_memory():
@@ -236,4 +256,4 @@ def test_no_access_outside_its_memory():
     command = [sys.executable, "-m", "tests.cuda_emulation.sanitized"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert done.stderr.count("ERROR: AddressSanitizer: heap-buffer-overflow") == 1  # the fault made on purpose
+    assert done.stderr.count("ERROR: AddressSanitizer: heap-buffer-overflow") == 2  # the faults made on purpose

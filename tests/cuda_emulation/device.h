@@ -1,10 +1,11 @@
 // A CUDA block on one CPU thread, so that the kernels' own source can be tested where no GPU is.
 //
 // Every CUDA thread is a fiber that runs until it reaches a barrier, a shuffle or a match; then another runs, in an
-// order drawn from a seed. Nothing goes in lockstep, so a missing __syncwarp or __syncthreads shows as a wrong result
-// under some order. Refused: barriers that not all threads of a block (warp) reach, different warp operations meeting,
-// shared memory beyond what the launch asked for. Shared memory is one heap allocation per `carve`, filled with NaN
-// bytes: under -fsanitize=address every access outside its part is caught.
+// order drawn from a seed. Nothing goes in lockstep, so most missing barriers show as a wrong result under some order;
+// not where a shuffle hides it, which waits for the whole warp here: races.h finds those too. Refused: barriers that
+// not all threads of a block (warp) reach, different warp operations meeting, shared memory beyond what the launch
+// asked for. Shared memory is one heap allocation per `carve`, filled with NaN bytes: under -fsanitize=address every
+// access outside its part is caught.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -37,6 +38,8 @@ struct Fiber {
     Index index;
     Wait wait;
     int carved, phase;
+    uint64_t block_epoch;  // counts on from block to block
+    unsigned warp_epoch;   // barriers of the warp passed
 };
 struct Warp {
     int arrived;
@@ -49,9 +52,11 @@ inline std::vector<Fiber> fibers;
 inline std::vector<Warp> warps;
 inline std::vector<std::pair<unsigned char*, size_t>> parts;  // of shared memory
 inline size_t shared_limit, shared_used;
+inline void *shared_first, *shared_end;  // all parts lie between them
 inline void* scheduler;
 inline char* stacks;
 inline char message[256];
+inline uint64_t blocks_run;
 inline void (*body)(void*);
 inline void* body_argument;
 constexpr size_t STACK = 128 * 1024;
@@ -113,10 +118,12 @@ void shuffle(std::vector<T>& order) {
 inline bool run_block(bool ordered) {
     const unsigned threads = block_size.x;
     parts.clear();
+    ++blocks_run;
     shared_used = 0;
+    shared_first = shared_end = nullptr;
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = fibers[t];
-        fiber = {nullptr, {t}, READY, 0, 0};
+        fiber = {nullptr, {t}, READY, 0, 0, blocks_run << 32, 0};
         void** top = reinterpret_cast<void**>(stacks + (t + 1) * STACK);
         *--top = nullptr;  // keeps the stack aligned as after a call
         *--top = reinterpret_cast<void*>(&entry);
@@ -224,13 +231,23 @@ const char* launch(void (*kernel)(A...), unsigned grid, unsigned threads, unsign
 
 }  // namespace emulation
 
+#ifdef RACES
+#include "races.h"
+#endif
+
 #define threadIdx (emulation::current->index)
 #define blockIdx (emulation::block_index)
 #define blockDim (emulation::block_size)
 #define gridDim (emulation::grid_size)
 
-inline void __syncthreads() { emulation::pause(emulation::BLOCK_BARRIER); }
-inline void __syncwarp() { emulation::pause(emulation::WARP_BARRIER); }
+inline void __syncthreads() {
+    emulation::pause(emulation::BLOCK_BARRIER);
+    ++emulation::current->block_epoch;
+}
+inline void __syncwarp() {
+    emulation::pause(emulation::WARP_BARRIER);
+    ++emulation::current->warp_epoch;
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
@@ -288,6 +305,8 @@ T* carve(unsigned char*&, int count) {
         auto* part = static_cast<unsigned char*>(std::aligned_alloc(16, (size + 15) / 16 * 16));
         std::memset(part, 0xff, (size + 15) / 16 * 16);
         parts.emplace_back(part, size);
+        if (index == 0 || part < shared_first) shared_first = part;
+        if (part + size > shared_end) shared_end = part + size;
     }
     if (parts[index].second != size) fail("threads disagree about shared memory");
     return reinterpret_cast<T*>(parts[index].first);

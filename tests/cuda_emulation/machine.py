@@ -16,11 +16,12 @@ CONSTANTS = ["LANES", "ITEMS", "SLABS", "PITCH", "RANGE", "THREADS", "sizeof(Lev
 
 
 @cache
-def library(layout: Layout, sanitize: bool, change: tuple[str, str, int] | None) -> ctypes.CDLL:
+def library(layout: Layout, sanitize: str, change: tuple[str, str, int] | None) -> ctypes.CDLL:
     """All kernels of one variant as host functions `launch_<kernel>`.
 
     Args:
-        sanitize: with address sanitizer; the process must have been started with its library.
+        sanitize: "address": with that sanitizer, whose library the process must have been started with; "races":
+            with races.h; or nothing.
         change: (text, replacement, n): replaces the n-th occurrence in the source, to see whether tests notice.
     """
     parts = [sources.shared_source(), *map(sources.own_source, sources.FAMILIES)]
@@ -38,17 +39,22 @@ def library(layout: Layout, sanitize: bool, change: tuple[str, str, int] | None)
     table = ", ".join(f"static_cast<int>({name})" for name in CONSTANTS)
     text = "\n".join(['#include "device.h"', text, *launchers, f'extern "C" const int constants[] = {{{table}}};'])
     build = Path(_folder().name) / f"{abs(hash((layout, sanitize, change)))}.so"
-    options = [f"-D{name}={number}" for name, number in layout.definitions.items()]
-    options += ["-fsanitize=address", "-O0"] if sanitize else ["-O0"]
-    command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", f"-I{FOLDER}", *options, "-x", "c++", "-", "-o", build]
+    options = ["-std=c++17", "-fPIC", "-w", f"-I{FOLDER}"]
+    options += [f"-D{name}={number}" for name, number in layout.definitions.items()]
+    linked = ["-fsanitize=address"] if sanitize == "address" else []
+    # races.h stands in for the thread sanitizer's library, which therefore must not be linked
+    options += ["-O1", "-fsanitize=thread", "-DRACES"] if sanitize == "races" else ["-O0", *linked]
+    compiled = build.with_suffix(".o")
+    command = [COMPILER, *options, "-x", "c++", "-c", "-", "-o", compiled]
     done = subprocess.run(command, input=text, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[:4000]
+    subprocess.run([COMPILER, "-shared", *linked, compiled, "-o", build], check=True)
     return ctypes.CDLL(str(build))
 
 
 def constants(layout: Layout) -> dict[str, int]:
     """What the compiler made of the source's constants."""
-    return dict(zip(CONSTANTS, (ctypes.c_int * len(CONSTANTS)).in_dll(library(layout, False, None), "constants")))
+    return dict(zip(CONSTANTS, (ctypes.c_int * len(CONSTANTS)).in_dll(library(layout, "", None), "constants")))
 
 
 def address_sanitizer() -> str | None:
@@ -67,7 +73,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 class Emulated:
     """A small device; `seed` draws the order of blocks and threads (0: in order), `grid` limits blocks per launch."""
 
-    def __init__(self, shared_limit=227 * 1024, multiprocessors=3, grid=2**31, seed=0, sanitize=False, change=None):
+    def __init__(self, shared_limit=227 * 1024, multiprocessors=3, grid=2**31, seed=0, sanitize="", change=None):
         self.shared_limit, self.multiprocessors, self.grid, self.seed = shared_limit, multiprocessors, grid, seed
         self.variant = sanitize, change
         self.launched: list[str] = []

@@ -8,7 +8,7 @@ from tests.test_cuda_emulation import problem
 
 
 def run(arguments, change=None) -> set[str]:
-    machine = Emulated(sanitize=True, change=change, seed=1)
+    machine = Emulated(sanitize="address", change=change, seed=1)
     plan.forward(machine, *arguments[1:])
     for scatter in (False, True):
         plan.backward(machine, *arguments, scatter)
@@ -16,13 +16,19 @@ def run(arguments, change=None) -> set[str]:
 
 
 def main() -> None:
-    tiled = problem(8, shapes=((5, 9), (4, 4)), queries=180, points=6)
+    tiled = problem(8, shapes=((5, 9), (4, 4)), queries=181, points=6)
     launched = run(tiled) | run(problem(8, shapes=((40, 41), (2, 3)), queries=13))
-    launched |= run(problem(8, shapes=((17, 16),), queries=180, points=6))
+    launched |= run(problem(8, shapes=((17, 16),), queries=181, points=6))
     assert len(launched) == 9, launched
+    # a table one number too short, a last tile too long: the sanitizer must end these processes
+    must_end(tiled, ("carve<int>(cursor, RANGE + 1)", "carve<int>(cursor, RANGE + 0)", 0))
+    must_end(tiled, ("(queries - tile + tiles - 1)", "(queries + tiles - 1)", 0))
+
+
+def must_end(arguments, change) -> None:
     child = os.fork()
-    if child == 0:  # a table one number too short: the sanitizer must end this process
-        run(tiled, ("carve<int>(cursor, RANGE + 1)", "carve<int>(cursor, RANGE + 0)", 0))
+    if child == 0:
+        run(arguments, change)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77, "the sanitizer did not notice a fault"
 
