@@ -120,7 +120,6 @@ inline bool run_block(bool ordered) {
     parts.clear();
     ++blocks_run;
     shared_used = 0;
-    shared_first = shared_end = nullptr;
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = fibers[t];
         fiber = {nullptr, {t}, READY, 0, 0, blocks_run << 32, 0};
@@ -222,6 +221,7 @@ const char* launch(void (*kernel)(A...), unsigned grid, unsigned threads, unsign
     for (unsigned b : blocks) {
         block_index = {b};
         const bool fine = run_block(seed == 0);
+        shared_first = shared_end = nullptr;  // the next owner of this memory is no kernel
         for (auto& part : parts) std::free(part.first);
         if (!fine) return message;
         if (shared_used != shared) return "the launch asks for more shared memory than the kernel uses";
