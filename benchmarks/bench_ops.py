@@ -19,7 +19,7 @@ import gpu_time
 import torch
 import torch.nn.functional as F
 
-from benchmark.layers.adapter import reference_points
+from benchmark.layers.global_attention import reference_points
 from benchmark.ops import backends, ms_deform_attn
 
 GRIDS = [(64, 64), (32, 32), (16, 16)]  # of a 256 x 256 image at strides 4, 8 and 16

@@ -178,6 +178,13 @@ def test_every_element_of_the_results_is_written(backend):
         torch.use_deterministic_algorithms(False)
 
 
+def test_torch_backend_copies_no_list_to_the_device(monkeypatch):
+    """On a GPU that would wait for all it still has to do, and end the capture of a graph."""
+    given = arguments(channels=5, dtype=torch.float32)
+    monkeypatch.setattr(torch, "tensor", None)
+    assert all(t.isfinite().all() for t in results("torch", *given))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_repeats_to_the_bit(backend):
     given = arguments(batch=3, channels=12, queries=300, dtype=torch.float32)

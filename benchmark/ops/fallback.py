@@ -98,7 +98,8 @@ def _corners(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor) -> tu
     index = torch.int32 if batch * length * heads < 2**31 else torch.int64
 
     def per_level(numbers: list[int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor(numbers, dtype=dtype, device=value.device).view(-1, 1)
+        # filled in place: copying a list to a GPU waits until the GPU has nothing else to do
+        return torch.cat([torch.full((1, 1), number, dtype=dtype, device=value.device) for number in numbers])
 
     x = _axis(locations[..., 0], per_level([w for _, w in shapes], locations.dtype), index)
     y = _axis(locations[..., 1], per_level([h for h, _ in shapes], locations.dtype), index)
