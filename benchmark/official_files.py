@@ -6,8 +6,6 @@
 - A plain state dict, and safetensors, as this benchmark's runs store them.
 """
 
-import pathlib
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -18,21 +16,10 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from benchmark import stand_ins
 from benchmark.errors import InputError
 
 ENVELOPES = ("model_state_dict", "desc", "state_dict", "model")
-# harmless objects that published files hold beside their tensors, under the names of several versions: numbers, arrays
-# and paths. The pure path classes stand in for the real ones: they touch no file system.
-_SCALAR, _ARRAY = np._core.multiarray.scalar, np._core.multiarray._reconstruct
-HARMLESS = [
-    np.ndarray,
-    np.dtype,
-    *{type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "u1", "?")},
-    *[(_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")],
-    *[(_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")],
-    *[(pathlib.PurePosixPath, f"pathlib{local}.PosixPath") for local in ("", "._local")],
-    *[(pathlib.PureWindowsPath, f"pathlib{local}.WindowsPath") for local in ("", "._local")],
-]
 
 
 @dataclass(frozen=True)
@@ -86,9 +73,11 @@ def read(path: Path) -> Content:
 
 def _torch(path: Path):
     try:
-        with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        # beside their tensors published files hold numbers, arrays and paths
+        with torch.serialization.safe_globals(stand_ins.STAND_INS):
+            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return stand_ins.settled(content)
+    except Exception as error:  # the unpickler stumbles over damaged or hostile bytes in any way
         refused = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", str(error))
         if refused:
             raise InputError(

@@ -8,7 +8,6 @@ count from 1 are met too, and are taken so when no fold0 is present.
 import csv
 import hashlib
 import io
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmark import pickles
 from benchmark.data import archive, checks
 from benchmark.data.nuclei import Nuclei
 from benchmark.errors import InputError
-
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits dicts (which need no import) and the reconstruction of numpy arrays, nothing else."""
-
-    def find_class(self, module, name):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
 
 
 def read_dict(path: Path) -> dict:
@@ -45,22 +27,11 @@ def read_dict(path: Path) -> dict:
     Raises:
         InputError: unreadable, or anything but a dict of arrays.
     """
-    try:
-        with open(path, "rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = reader(stream)
-            if dtype.hasobject and shape == ():
-                value = _ArraysOnly(stream).load()
-                value = value.item() if isinstance(value, np.ndarray) else value
-                if isinstance(value, dict):
-                    return value
-    except Exception as error:  # a hostile pickle may raise anything; none of it was executed
-        raise InputError(
-            f"{path} cannot be read ({error}): expected a dict with inst_map and type_map, found "
-            "something else, truncated or unsafe; copy it again from a trusted place."
-        ) from error
-    raise InputError(f"{path}: expected a pickled dict with inst_map and type_map, found {dtype} of shape {shape}.")
+    expected = "a dict with inst_map and type_map"
+    value = pickles.read_npy(path, expected, "copy it again from a trusted place")
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected {expected}, found a pickled {type(value).__name__}.")
+    return value
 
 
 @dataclass(frozen=True)

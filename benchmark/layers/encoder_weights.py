@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmark import stand_ins
 from benchmark.errors import InputError
 
 
@@ -43,8 +44,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # DINO's files keep their options
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        # beside their tensors such files hold numbers and paths, and DINO's their options
+        with torch.serialization.safe_globals([argparse.Namespace, *stand_ins.STAND_INS]):
+            state = stand_ins.settled(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # pickle, zip and safetensors each have their own classes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"Weights file {path} cannot be read as tensors: {reason}") from None
