@@ -92,15 +92,15 @@ test-parity: $(READY) ## full-size models against the golden figures of the refe
 	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 bench-metrics: $(READY) ## speed of metrics and post-processing, beside cellpose, stardist and torchmetrics when installed
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/metrics_speed.py $(ARGS)
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python benchmarks/postproc_speed.py
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python perf/metrics_speed.py $(ARGS)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python perf/postproc_speed.py
 
 bench-ops: $(READY) ## deformable attention: backends side by side at CellVTA's shapes, and its share of a training step
-	@$(VENV)/bin/python benchmarks/bench_ops.py --dtype fp32 bf16 fp16 $(ARGS)
-	@$(VENV)/bin/python benchmarks/op_share.py
+	@$(VENV)/bin/python perf/bench_ops.py --dtype fp32 bf16 fp16 $(ARGS)
+	@$(VENV)/bin/python perf/op_share.py
 
 bench: $(READY) ## speed scripts, ratios printed
-	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+	@for script in perf/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 lint: $(READY) ## ruff
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -9,8 +9,8 @@ import re
 import sys
 
 from benchmark import __version__, commands
-from benchmark.errors import InputError, near_miss
-from benchmark.paths import ROOT
+from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.paths import ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from benchmark.paths import ROOT
-from tests import parity, reported
+from benchmark.runtime.paths import ROOT
+from tests.support import parity, reported
 
 TINY = "synthetic@patches=6"
 

@@ -1,7 +1,6 @@
 """The architecture, held: who imports whom, what never imports torch, how long a file may be."""
 
 import ast
-import statistics
 import subprocess
 import sys
 from functools import cache
@@ -12,49 +11,70 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "benchmark"
 FILES = sorted(PACKAGE.rglob("*.py"))
-ALL = FILES + [f for d in ("tests", "benchmarks", "experiments") for f in sorted((ROOT / d).rglob("*.py"))]
-HARNESS = {"train", "evaluate", "grid", "cli", "checkpoint", "provenance", "config", "paths"}
+ALL = FILES + [f for d in ("tests", "perf", "experiments") for f in sorted((ROOT / d).rglob("*.py"))]
 HEAVY = {"torch", "torchvision", "timm", "mmengine"}  # mmengine imports torch
 BANNED = {"cv2", "albumentations", "shapely"}
 
-# part of the package -> what of ours it may import, besides itself
+# wing of the package -> what of ours it may import, besides itself; a wing stands above all that it imports.
+# A longer name is a law of its own for that part of a wing.
+RUNTIME, DATA = "benchmark.runtime", "benchmark.data"
+DATA_TYPES = {"benchmark.data.nuclei", "benchmark.data.source", "benchmark.data.registry"}
+WINGS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists())
 MAY_IMPORT = {
-    "benchmark.errors": set(),
-    "benchmark.files": set(),
-    "benchmark.stand_ins": set(),
-    "benchmark.pickles": {"benchmark.errors", "benchmark.stand_ins"},
-    "benchmark.progress": set(),
-    "benchmark.paths": {"benchmark.errors"},
-    "benchmark.registry": {"benchmark.errors"},
+    "benchmark.runtime": set(),
     "benchmark.metrics": set(),
     "benchmark.ops": set(),
     "benchmark.data.nuclei": set(),
-    "benchmark.data": {
-        "benchmark.registry",
-        "benchmark.errors",
-        "benchmark.files",
-        "benchmark.pickles",
-        "benchmark.progress",
-    },
+    "benchmark.data.files": {RUNTIME},
+    "benchmark.data.drawing": set(),
+    "benchmark.data.sources": {RUNTIME, "benchmark.data.files", "benchmark.data.drawing", *DATA_TYPES},
+    "benchmark.data.store": {RUNTIME, *DATA_TYPES},
+    "benchmark.data": {RUNTIME},
+    "benchmark.layers": {RUNTIME, "benchmark.ops"},
     "benchmark.postproc": {"benchmark.data.nuclei"},
-    "benchmark.formats": {"benchmark.data", "benchmark.errors", "benchmark.files", "benchmark.pickles"},
-    "benchmark.layers": {"benchmark.ops", "benchmark.errors", "benchmark.stand_ins"},
+    "benchmark.formats": {RUNTIME, DATA},
+    "benchmark.results": {RUNTIME, "benchmark.data.nuclei", "benchmark.metrics"},
     "benchmark.methods": {
-        "benchmark.registry",
-        "benchmark.errors",
+        RUNTIME,
+        "benchmark.data.nuclei",
         "benchmark.layers",
         "benchmark.ops",
         "benchmark.postproc",
-        "benchmark.data.nuclei",
     },
-    "benchmark.report": {
+    "benchmark.report": {RUNTIME, "benchmark.data.store.fold", "benchmark.metrics", "benchmark.results"},
+    "benchmark.evaluation": {
+        RUNTIME,
+        DATA,
+        "benchmark.formats",
+        "benchmark.layers.image_ops",
         "benchmark.metrics",
-        "benchmark.paths",
-        "benchmark.errors",
-        "benchmark.files",
-        "benchmark.progress",
-        "benchmark.data.cache",
+        "benchmark.postproc",
+        "benchmark.results",
     },
+    "benchmark.training": {
+        RUNTIME,
+        DATA,
+        "benchmark.evaluation",
+        "benchmark.layers",
+        "benchmark.methods.registry",
+        "benchmark.metrics",
+        "benchmark.results",
+    },
+    "benchmark.weights": {RUNTIME, DATA, "benchmark.layers", "benchmark.methods.registry"},
+    "benchmark.experiment": {
+        RUNTIME,
+        DATA,
+        "benchmark.evaluation",
+        "benchmark.methods.registry",
+        "benchmark.metrics",
+        "benchmark.ops",
+        "benchmark.results",
+        "benchmark.training",
+        "benchmark.weights",
+    },
+    "benchmark.commands": {f"benchmark.{wing}" for wing in WINGS if wing != "commands"},
+    "benchmark.cli": {RUNTIME, "benchmark.commands"},
+    "benchmark.__main__": {"benchmark.cli"},
 }
 
 
@@ -96,7 +116,7 @@ def inside(module: str, part: str) -> bool:
 
 
 def part_of(module: str) -> str | None:
-    """The most specific entry of MAY_IMPORT that `module` belongs to; None for the harness."""
+    """The most specific entry of MAY_IMPORT that `module` belongs to."""
     return max((p for p in MAY_IMPORT if inside(module, p)), key=len, default=None)
 
 
@@ -120,23 +140,34 @@ def test_relative_and_nested_imports_are_seen():
     code = "def f():\n    from . import base\n    from ..errors import InputError\n    import torch.nn"
     found = imported(ast.parse(code), "benchmark.methods.cellvta")
     assert found == {"benchmark.methods.base", "benchmark.errors", "torch.nn"}
-    assert part_of("benchmark.data.nuclei") == "benchmark.data.nuclei" and part_of("benchmark.train") is None
+    assert part_of("benchmark.data.nuclei") == "benchmark.data.nuclei" and part_of("benchmark") is None
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part_of(m)))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"benchmark"}))
 def test_imports_flow_one_way(module):
     part = part_of(module)
     allowed = MAY_IMPORT[part] | {part}
     ours = {i for i in imports_of(module) if inside(i, "benchmark")}
+    ours -= {"benchmark"}  # holds the version and the public names, which it fetches when they are asked for
     wrong = {i for i in ours if not any(inside(i, a) for a in allowed)}
     assert not wrong, f"{module} imports {sorted(wrong)}; {part} may import {sorted(allowed) or 'nothing of ours'}"
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if inside(m, "benchmark.methods")))
-def test_methods_import_neither_each_other_nor_the_harness(module):
+def test_methods_do_not_import_each_other(module):
     for name in imports_of(module):
-        assert not (inside(name, "benchmark.methods") and name != "benchmark.methods.base"), f"{module} -> {name}"
-        assert not any(inside(name, f"benchmark.{h}") for h in HARNESS), f"{module} -> {name}"
+        shared = ("benchmark.methods.base", "benchmark.methods.registry")
+        assert not (inside(name, "benchmark.methods") and name not in shared), f"{module} -> {name}"
+
+
+def test_every_wing_has_a_law_and_they_have_an_order():
+    assert {f"benchmark.{wing}" for wing in WINGS} <= MAY_IMPORT.keys()
+    below = {w: {a.split(".")[1] for a in MAY_IMPORT[f"benchmark.{w}"]} - {w} for w in WINGS}
+    left = dict(below)
+    while left:
+        free = [w for w, needs in left.items() if not needs & left.keys()]
+        assert free, f"wings that import each other in a circle: {sorted(left)}"
+        left = {w: needs for w, needs in left.items() if w not in free}
 
 
 def test_no_import_cycle():
@@ -163,7 +194,7 @@ def test_never_imports_torch(part):
         assert not heavy, f"{module} reaches {sorted(heavy)}"
 
 
-@pytest.mark.parametrize("module", ["benchmark.report.tables", "benchmark.metrics.protocols", "benchmark.postproc.hv"])
+@pytest.mark.parametrize("module", ["benchmark.report.write", "benchmark.metrics.protocols", "benchmark.postproc.hv"])
 def test_torch_is_not_loaded(module):
     code = f"import sys, {module}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -201,8 +232,3 @@ def test_unsafe_loads_are_seen():
     code = "torch.load(f)\nnp.load(f)\nnp.load(f, allow_pickle=True)\n"
     code += "torch.load(f, weights_only=True)\npickle.load(f)"
     assert unsafe_loads(ast.parse(code)) == [1, 3, 5]
-
-
-def test_modules_are_small():
-    lengths = [len(f.read_text(encoding="utf-8").splitlines()) for f in FILES if f.name != "__init__.py"]
-    assert statistics.median(lengths) < 150

@@ -5,9 +5,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmark import options as shared
-from benchmark.errors import InputError
-from benchmark.paths import REPORTS
+from benchmark.commands import _options as shared
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import REPORTS
 
 HELP = "Run the missing cells of an experiment, then print its table."
 EXAMPLE = "--folds all"
@@ -23,10 +23,10 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import provenance
-    from benchmark.data.prepare import prepare as convert
-    from benchmark.distributed import resolve
-    from benchmark.grid import run_missing
+    from benchmark.data.store.prepare import prepare as convert
+    from benchmark.experiment.launch import run_missing
+    from benchmark.results import provenance
+    from benchmark.runtime.distributed import resolve
 
     try:
         i, n = (int(v) for v in options.shard.split("/"))

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from benchmark.errors import InputError
-from benchmark.files import read_json
-from benchmark.paths import CACHE
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import read_json
+from benchmark.runtime.paths import CACHE
 
 HELP = "A picture of prepared images with their outlines."
 EXAMPLE = "--out sheet.png"
@@ -22,9 +22,9 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data import contact_sheet as sheet
-    from benchmark.data.prepare import prepare as convert
-    from benchmark.registry import dataset
+    from benchmark.data import pictures as sheet
+    from benchmark.data.registry import dataset
+    from benchmark.data.store.prepare import prepare as convert
 
     data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.paths import CACHE, RESULTS
+from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "What this machine can run: versions, GPU, backends of the deformable-attention op, weights, folders."
 EXAMPLE = "--device cuda"
@@ -19,8 +19,10 @@ def run(options) -> int:
 
     import torch
 
-    from benchmark import distributed, provenance, registry
+    from benchmark.methods import registry
     from benchmark.ops import backends, default_backend
+    from benchmark.results import provenance
+    from benchmark.runtime import distributed
 
     device = distributed.resolve(options.device)
     hardware, versions = provenance.hardware(device), provenance.versions()

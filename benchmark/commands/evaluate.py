@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.paths import CACHE, RESULTS
+from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "Evaluate weights from a file: an officially published one, or those of a run."
 EXAMPLE = "--weights CellVTA_UNI_pannuke_split1.pth --dataset pannuke --data-root /data/pannuke --fold 1"
@@ -26,12 +26,12 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import run as runner
-    from benchmark.cell import Setup
-    from benchmark.config import parse_overrides
-    from benchmark.grid import check_results
-    from benchmark.official_cell import official_cell
-    from benchmark.report.beside import beside
+    from benchmark.experiment import run as runner
+    from benchmark.experiment.cell import Setup
+    from benchmark.experiment.config import parse_overrides
+    from benchmark.experiment.evaluated_cell import official_cell
+    from benchmark.report.tables.beside import beside
+    from benchmark.results.run_folder import check_results
 
     check_results(options.results)
     setup = Setup(

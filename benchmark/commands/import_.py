@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from benchmark.commands.score import reading
-from benchmark.errors import InputError
-from benchmark.paths import CACHE, RESULTS
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "Score a foreign tool's predictions of a dataset's test fold and store them as a run for `table`."
 EXAMPLE = "--name mytool --pred predictions/ --dataset pannuke --data-root /data/pannuke --fold 1"
@@ -25,13 +25,13 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import imported
-    from benchmark.data.prepare import prepare
+    from benchmark.data.registry import dataset
+    from benchmark.data.store.prepare import prepare
+    from benchmark.evaluation import imported
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
-    from benchmark.grid import check_results
-    from benchmark.paths import RunId
-    from benchmark.registry import dataset
+    from benchmark.results.run_folder import check_results
+    from benchmark.results.run_id import RunId
 
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", options.name):
         raise InputError(f"--name is '{options.name}'; expected letters, digits, '_', '.' and '-', such as 'mytool'.")

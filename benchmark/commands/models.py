@@ -22,8 +22,8 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.errors import InputError
-    from benchmark.report.formats import Block, Table, markdown, to_csv
+    from benchmark.report.render.table import Block, Table, markdown, to_csv
+    from benchmark.runtime.errors import InputError
 
     if options.classes < 0 or options.tissues < 0:
         raise InputError(f"--classes {options.classes} --tissues {options.tissues}: expected whole numbers from 0 on.")
@@ -47,8 +47,9 @@ def _specs(options) -> list:
     """The parsed names that the options spell, each once."""
     from pathlib import Path
 
-    from benchmark import registry
-    from benchmark.cell import Setup, row_for
+    from benchmark.experiment.cell import Setup
+    from benchmark.experiment.grid import row_for
+    from benchmark.methods import registry
 
     if options.methods:
         found = [registry.parse(name, options.preset) for name in options.methods]
@@ -63,8 +64,9 @@ def _specs(options) -> list:
 
 
 def _record(spec, classes: int, tissues: int) -> dict:
-    from benchmark import flops, registry
-    from benchmark.run import trainable
+    from benchmark.experiment import flops
+    from benchmark.experiment.cost import trainable
+    from benchmark.methods import registry
 
     cls = registry.method_class(spec.name)
     method = flops.on_meta(spec, classes, tissues)
@@ -91,7 +93,7 @@ def _weights(cls, arguments: dict) -> tuple[str, str]:
     import inspect
 
     from benchmark.layers.backbones import BACKBONES
-    from benchmark.pretrain import BACKBONES as MADE_HERE
+    from benchmark.training.pretrain import BACKBONES as MADE_HERE
 
     name = cls.backbone_of(arguments)
     if name is None:

@@ -4,8 +4,8 @@ import io
 import sys
 from pathlib import Path
 
-from benchmark.errors import InputError
-from benchmark.paths import CACHE, REPORTS
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import CACHE, REPORTS
 
 HELP = "Decode a run's kept maps under every setting of a grid: who gains, by nucleus size. Nothing is trained."
 EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
@@ -22,13 +22,13 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import decode_grid
     from benchmark.data.tiles import DOWN, UP
+    from benchmark.evaluation import decode_grid
     from benchmark.metrics.protocols import PROTOCOLS
-    from benchmark.progress import Progress
-    from benchmark.report import postprocessing
-    from benchmark.report.formats import markdown, save
-    from benchmark.stored_maps import StoredMaps
+    from benchmark.report.render.table import markdown, save
+    from benchmark.report.tables import postprocessing
+    from benchmark.results.raw_maps import StoredMaps
+    from benchmark.runtime.progress import Progress
 
     made = finished(options.run)
     if options.protocol not in PROTOCOLS:
@@ -61,7 +61,7 @@ def run(options) -> int:
 
 def finished(folder: Path):
     """The run in a folder. Raises InputError when none is finished there."""
-    from benchmark.report.collect import runs
+    from benchmark.results.collect import runs
 
     said = io.StringIO()
     folder = folder.resolve()
@@ -76,8 +76,8 @@ def finished(folder: Path):
 
 def test_set(options, made):
     """The test side of the run's split, checked to hold the data that the run was scored on."""
-    from benchmark.data.prepare import prepare
-    from benchmark.registry import dataset
+    from benchmark.data.registry import dataset
+    from benchmark.data.store.prepare import prepare
 
     data = prepare(dataset(options.dataset or made.config["dataset"], options.data_root), options.cache, made.id.fold)
     told = made.metrics.get("identity", {}).get("data")
@@ -88,7 +88,7 @@ def test_set(options, made):
 
 def settings(experiment: str, method: str, mpp: float) -> dict:
     """Name -> HVSettings: the method's published ones with each entry's changes."""
-    from benchmark.config import load
+    from benchmark.experiment.config import load
     from benchmark.postproc.hv import HVSettings
 
     grid = load(experiment).get("postprocess")

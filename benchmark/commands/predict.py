@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.errors import InputError
+from benchmark.runtime.errors import InputError
 
 HELP = "Label maps, GeoJSON for QuPath and overlays of images of one's own."
 EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0/weights.safetensors --images tiles/ --out found/"
@@ -20,10 +20,12 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import checkpoint, distributed, registry
-    from benchmark.official import recognise
-    from benchmark.predict import images_in, predict
-    from benchmark.progress import Progress
+    from benchmark.evaluation.own_images import images_in, predict
+    from benchmark.methods import registry
+    from benchmark.runtime import distributed
+    from benchmark.runtime.progress import Progress
+    from benchmark.weights import fit
+    from benchmark.weights.recognise import recognise
 
     if not 0.02 <= options.mpp <= 5:
         raise InputError(f"--mpp is {options.mpp}; expected micrometres per pixel between 0.02 and 5.")
@@ -51,7 +53,7 @@ def run(options) -> int:
     types, tissues = (facts.classes or 0, facts.tissues or 0) if facts else (0, 0)
     method = registry.build(spec, types, tissues)
     if facts:
-        checkpoint.load_official(method, options.weights)
+        fit.load_official(method, options.weights)
     names = class_names(options.weights, facts, types)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
@@ -65,11 +67,11 @@ def run(options) -> int:
 
 def class_names(weights: Path | None, facts, types: int) -> list[str]:
     """Names of types 1..C: of the run that made the weights, of the data set that they are of, else numbers."""
-    from benchmark import registry
-    from benchmark.files import read_json
+    from benchmark.data import registry as datasets
+    from benchmark.runtime.files import read_json
 
     if facts and facts.own and facts.told:
         return [str(c) for c in read_json(weights.resolve().parent / "config.json")["classes"]]
-    known = registry.DATASETS.get(facts.dataset) if facts and facts.dataset in registry.dataset_names() else None
+    known = datasets.DATASETS.get(facts.dataset) if facts and facts.dataset in datasets.dataset_names() else None
     named = list(getattr(known, "classes", ()) or ())
     return named if len(named) == types else [f"type {k}" for k in range(1, types + 1)]

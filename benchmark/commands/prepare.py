@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmark.errors import InputError
-from benchmark.paths import CACHE
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import CACHE
 
 HELP = "Convert a dataset once into its cache."
 EXAMPLE = "--dataset pannuke --data-root /data/pannuke"
@@ -16,8 +16,8 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data.prepare import prepare as convert
-    from benchmark.registry import dataset
+    from benchmark.data.registry import dataset
+    from benchmark.data.store.prepare import prepare as convert
 
     data = convert(dataset(options.dataset, options.data_root), options.cache)
     folds = ", ".join(f"{number} ({len(fold)} images)" for number, fold in data.folds.items())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.paths import REPORTS, RESULTS, ROOT
+from benchmark.runtime.paths import REPORTS, RESULTS, ROOT
 
 HELP = "Keep the finished runs on the embedded data under docs/reference, and renew the README's results from them."
 EXAMPLE = ""
@@ -18,7 +18,7 @@ def arguments(parser) -> None:
 def run(options) -> int:
     import os
 
-    from benchmark.config import load
+    from benchmark.experiment.config import load
     from benchmark.report import readme
 
     kept = readme.keep(options.results, options.reports, options.out)

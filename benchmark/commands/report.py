@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmark.options import expected_methods
-from benchmark.paths import CACHE, REPORTS, RESULTS
+from benchmark.commands._options import expected_methods
+from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
 
 HELP = "Tables, figures and a self-contained page from finished runs."
 EXAMPLE = "--dataset synthetic"

@@ -1,6 +1,6 @@
 """`run`: one cell."""
 
-from benchmark import options as shared
+from benchmark.commands import _options as shared
 
 HELP = "Run one cell: a method on a fold."
 EXAMPLE = "--method hovernet --fold 2"
@@ -15,8 +15,8 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import run as runner
-    from benchmark.cell import cells
+    from benchmark.experiment import run as runner
+    from benchmark.experiment.grid import cells
 
     (cell,) = cells(shared.setup(options), [options.method], [options.fold], [options.seed])
     runner.main(cell, keep_maps=options.keep_maps)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from benchmark.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss
 
 HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
 EXAMPLE = "--true labels/ --pred predictions/ --mpp 0.25 --types classes.toml --out scores/"
@@ -45,13 +45,13 @@ def reading(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import score
+    from benchmark.evaluation import foreign
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
     from benchmark.metrics.protocols import PROTOCOLS
-    from benchmark.progress import Progress
-    from benchmark.report.formats import markdown
-    from benchmark.report.scores import tables
+    from benchmark.report.render.table import markdown
+    from benchmark.report.tables.foreign import tables
+    from benchmark.runtime.progress import Progress
 
     if options.protocol != "all" and options.protocol not in PROTOCOLS:
         hint = near_miss(options.protocol, PROTOCOLS)
@@ -65,9 +65,9 @@ def run(options) -> int:
     true = collection(options.true, settings.true, options.vertices)
     pred = collection(options.pred, settings.pred, options.vertices)
     mpp = resolution(options.mpp, {options.types: settings.mpp, options.true: true.mpp, options.pred: pred.mpp})
-    pairs = score.paired(true, pred, options.missing)
+    pairs = foreign.paired(true, pred, options.missing)
     shape = tuple(options.shape) if options.shape else None
-    found = score.score(pairs, mpp, settings.classes, shape, Progress("scored", "images", end=False))
+    found = foreign.score(pairs, mpp, settings.classes, shape, Progress("scored", "images", end=False))
     values = found.summaries(chosen)
     if options.out:
         write(options.out, found, values, found.images(chosen))
@@ -96,8 +96,8 @@ def resolution(given: float | None, told: dict) -> float:
 
 def write(folder: Path, found, values: dict, rows: list[dict]) -> None:
     """Records, images.csv and, last, metrics.json: where it lies, the files beside it are whole and belong to it."""
-    from benchmark.files import write_json
-    from benchmark.report.formats import to_csv, write_file
+    from benchmark.report.render.table import to_csv, write_file
+    from benchmark.runtime.files import write_json
 
     if folder.is_dir():
         (folder / "metrics.json").unlink(missing_ok=True)

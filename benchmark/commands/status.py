@@ -1,6 +1,6 @@
 """`status`: the state of every cell."""
 
-from benchmark import options as shared
+from benchmark.commands import _options as shared
 
 HELP = "The state of every cell of an experiment, and why."
 EXAMPLE = "--folds all"
@@ -12,7 +12,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark import grid
+    from benchmark.experiment import launch
 
-    print(grid.status(shared.chosen_cells(options)))
+    print(launch.status(shared.chosen_cells(options)))
     return 0

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmark.options import expected_methods
-from benchmark.paths import REPORTS, RESULTS
+from benchmark.commands._options import expected_methods
+from benchmark.runtime.paths import REPORTS, RESULTS
 
 HELP = "Tables from finished runs."
 EXAMPLE = "--protocol pannuke"
@@ -19,7 +19,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.report import tables
+    from benchmark.report import write as tables
 
     text = tables.write(
         options.results,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.paths import RESULTS
+from benchmark.runtime.paths import RESULTS
 
 HELP = "Write the training logs of all runs, also of running ones, as TensorBoard events (extra: track)."
 EXAMPLE = "--logdir tensorboard --follow 10"
@@ -19,8 +19,8 @@ def arguments(parser) -> None:
 def run(options) -> int:
     import time
 
-    from benchmark.errors import InputError
-    from benchmark.track import Tracker
+    from benchmark.results.track import Tracker
+    from benchmark.runtime.errors import InputError
 
     try:
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: F401

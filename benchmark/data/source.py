@@ -28,7 +28,7 @@ class Split:
 
 
 class Source:
-    """A dataset as it lies on disk (or is drawn). Subclasses register in `registry.DATASETS`.
+    """A dataset as it lies on disk (or is drawn). Subclasses register in `data.registry.DATASETS`.
 
     Attributes:
         name: the registered name.

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei, Sample
-from benchmark.errors import InputError
+from benchmark.runtime.errors import InputError
 
 UP, DOWN = 15, 8  # 480 / 256
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import pickles
-from benchmark.errors import InputError
 from benchmark.formats.labelled import Labelled, from_maps
+from benchmark.runtime import pickles
+from benchmark.runtime.errors import InputError
 
 _MAPS = {"masks": None, "inst_map": "type_map"}
 

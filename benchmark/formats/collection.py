@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import label_files
-from benchmark.data.archive import Member, Rows
-from benchmark.errors import InputError
+from benchmark.data.files import label_files
+from benchmark.data.files.archive import Member, Rows
 from benchmark.formats import cellpose, matlab, outlines
 from benchmark.formats.labelled import Labelled, from_maps, from_table
 from benchmark.formats.stacks import Stack, members
 from benchmark.formats.type_names import TypeNames
+from benchmark.runtime.errors import InputError
 
 MAPS = (".png", ".tif", ".tiff", ".npy")
 OUTLINES = (".json", ".geojson")

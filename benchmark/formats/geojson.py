@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from benchmark.files import atomic
+from benchmark.runtime.files import atomic
 
 Ring = list[tuple[int, int]]
 _NAMESPACE = uuid.UUID(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from benchmark.data import checks
-from benchmark.errors import InputError
+from benchmark.data.files import checks
+from benchmark.runtime.errors import InputError
 
 FEW = 10  # ids in a map that may be types
 SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids

@@ -6,9 +6,9 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from benchmark.data import archive
-from benchmark.errors import InputError
+from benchmark.data.files import archive
 from benchmark.formats.labelled import Labelled, from_maps, from_table
+from benchmark.runtime.errors import InputError
 
 _ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, SyntaxError, MatReadError)
 

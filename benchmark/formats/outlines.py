@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import archive
-from benchmark.errors import InputError
+from benchmark.data.files import archive
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
+from benchmark.runtime.errors import InputError
 
 DETECTED = ("detection", "cell")  # QuPath's kinds of object; all other kinds are no nuclei where these exist
 Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import archive
-from benchmark.data.archive import Member, Rows
-from benchmark.errors import InputError
+from benchmark.data.files import archive
+from benchmark.data.files.archive import Member, Rows
+from benchmark.runtime.errors import InputError
 
 KEYS = ("instances", "types", "tissues", "names", "offsets", "mpp")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss
 
 _KEYS = ("classes", "mpp", "true", "pred")
 UNTYPED = ("", "untyped", "unclassified", "none")

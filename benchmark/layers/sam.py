@@ -8,7 +8,7 @@ that pixels keep their distance, where timm resamples it.
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor
 
-from benchmark.errors import InputError
+from benchmark.runtime.errors import InputError
 
 
 def side(sam: VisionTransformerSAM) -> int:

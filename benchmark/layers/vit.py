@@ -13,11 +13,11 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
-from benchmark.errors import InputError, near_miss
 from benchmark.layers import sam
 from benchmark.layers.backbones import BACKBONES, GATED, SAM, is_sam
-from benchmark.layers.encoder_weights import load_weights, read_file
 from benchmark.layers.hipt import HIPT
+from benchmark.layers.weights_file import load_weights, read_file
+from benchmark.runtime.errors import InputError, near_miss
 
 # parameters that feed the summary vector alone
 SUMMARY = ("norm.", "fc_norm.", "attn_pool.", "neck.")

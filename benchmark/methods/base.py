@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from benchmark.data.nuclei import Nuclei
-from benchmark.errors import InputError
+from benchmark.layers.image_ops import centre, pad_to
+from benchmark.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -185,26 +185,3 @@ def check_scale(name: str, *, width: float, drop_path: float, points: int = 1) -
     ):
         if not fits:
             raise InputError(f"{name}'s {what} is {value}; expected {expected}.")
-
-
-def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Mirror-pad (B, C, H, W) to height × width, image in the centre; also returns its (top, left) there."""
-    top, left = (height - images.shape[-2]) // 2, (width - images.shape[-1]) // 2
-    pads = (left, width - images.shape[-1] - left, top, height - images.shape[-2] - top)
-    while any(pads):
-        # reflect can add at most side-1 pixels at a time; small images are mirrored again
-        limits = (images.shape[-1] - 1,) * 2 + (images.shape[-2] - 1,) * 2
-        if min(limits) < 1:
-            raise ValueError(f"images are {tuple(images.shape)}; expected sides of at least 2 pixels")
-        step = tuple(min(p, limit) for p, limit in zip(pads, limits))
-        images = F.pad(images, step, mode="reflect")
-        pads = tuple(p - s for p, s in zip(pads, step))
-    return images, (top, left)
-
-
-def centre(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The central height × width of (…, H, W); vectors (B, K) pass unchanged."""
-    if maps.ndim == 2:
-        return maps
-    top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
-    return maps[..., top : top + height, left : left + width]

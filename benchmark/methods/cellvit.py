@@ -11,16 +11,16 @@ import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
-from benchmark.errors import InputError
-from benchmark.layers import decoder as parts
+from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers import sam
-from benchmark.layers.decoder import HVDecoder
+from benchmark.layers.cellvit_decoder import HVDecoder
+from benchmark.layers.cellvit_loss import cellvit_loss
 from benchmark.layers.lora import add_lora, is_lora
-from benchmark.layers.objective import cellvit_loss
 from benchmark.layers.vit import SUMMARY, available, build_encoder, features, normalisation, quarters
 from benchmark.methods.base import Method, Phase, check_scale
+from benchmark.methods.registry import METHODS
 from benchmark.postproc import cellvit as maps
-from benchmark.registry import METHODS
+from benchmark.runtime.errors import InputError
 
 TUNES = ("staged", "decoder", "full", "lora")
 PUBLISHED = ("vit256", "sam_b", "sam_l", "sam_h")

@@ -6,16 +6,16 @@ Yang et al., "CellVTA: Enhancing Vision Foundation Models for Accurate Cell Segm
 
 from torch import Tensor, nn
 
-from benchmark.errors import InputError
-from benchmark.layers import decoder as parts
+from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers.adapter import ViTAdapter
-from benchmark.layers.decoder import HVDecoder, scaled
+from benchmark.layers.cellvit_decoder import HVDecoder, scaled
+from benchmark.layers.cellvit_loss import cellvit_loss
 from benchmark.layers.lora import add_lora, is_lora
-from benchmark.layers.objective import cellvit_loss
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
+from benchmark.methods.registry import METHODS
 from benchmark.postproc import cellvit as maps
-from benchmark.registry import METHODS
+from benchmark.runtime.errors import InputError
 
 FROZEN = ("cls_token", "pos_embed", "reg_token", "patch_embed.", "norm_pre.", "blocks.")
 TUNES = ("adapter", "lora", "adapter+full", "full")

@@ -15,7 +15,7 @@ from skimage.segmentation import watershed
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.methods.base import Method
-from benchmark.registry import METHODS
+from benchmark.methods.registry import METHODS
 
 # micrometres; haematoxylin in the optical density of rgb2hed
 DEFAULTS = {

@@ -19,16 +19,17 @@ import torch
 from skimage.measure import label
 from torch import nn
 
-from benchmark import registry
 from benchmark.data.nuclei import Nuclei
-from benchmark.errors import InputError, near_miss
 from benchmark.layers import losses
-from benchmark.layers.dense import Branch, crops
-from benchmark.layers.encoder_weights import read_file
+from benchmark.layers.hovernet_branch import Branch, crops
+from benchmark.layers.hovernet_encoder import Encoder
 from benchmark.layers.hovernet_keys import adapt
-from benchmark.layers.preact import Encoder
-from benchmark.methods.base import Method, Phase, centre
+from benchmark.layers.image_ops import centre
+from benchmark.layers.weights_file import read_file
+from benchmark.methods import registry
+from benchmark.methods.base import Method, Phase
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
+from benchmark.runtime.errors import InputError, near_miss
 
 ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet23": (1, 2, 2, 2), "resnet14": (1, 1, 1, 1)}
 PRETRAINED = "resnet50"  # of these, the one whose ImageNet weights are published

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .cells import Cells
 from .inputs import label_map, type_ids
 from .outline import contacts, drawable, touching
 from .pairs import sum_by_pair
-from .runs import Runs, encode, merge
+from .pieces import Cells
+from .rle import Runs, encode, merge
 from .shape import eccentricity, solidity
 
 

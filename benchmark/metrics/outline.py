@@ -8,7 +8,7 @@ points exactly when the piece is a straight line: one pixel, a row, a column or 
 
 import numpy as np
 
-from .runs import Runs
+from .rle import Runs
 
 
 def drawable(runs: Runs, n: int, meeting: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -5,7 +5,7 @@ Both equal skimage.measure.regionprops, which looks at one mask after the other.
 
 import numpy as np
 
-from .runs import Runs
+from .rle import Runs
 
 _ROWS = 1 << 22  # hull rows counted at a time
 

@@ -3,20 +3,20 @@
 import re
 from pathlib import Path
 
-from benchmark.errors import InputError, near_miss
-from benchmark.progress import Progress
-from benchmark.report import figures
-from benchmark.report.cells import run_list
-from benchmark.report.collect import no_runs, runs
-from benchmark.report.curves import curves
-from benchmark.report.formats import Block, Table, save, to_csv, write_file
-from benchmark.report.gallery import gallery
-from benchmark.report.groups import Group, groups
-from benchmark.report.html import Section, write_page
-from benchmark.report.panels import panels_figure
-from benchmark.report.plots import curves_figure, gain_figure
+from benchmark.report.figures import scores as figures
+from benchmark.report.figures.curves import curves_figure, gain_figure
+from benchmark.report.figures.examples import panels_figure
+from benchmark.report.figures.gallery import gallery
+from benchmark.report.page.html import Section, write_page
+from benchmark.report.render.table import Block, Table, save, to_csv, write_file
+from benchmark.report.select.groups import Group, groups
 from benchmark.report.sentences import summary
-from benchmark.report.tables import group_tables
+from benchmark.report.stats.curves import curves
+from benchmark.report.tables.common import run_list
+from benchmark.report.write import group_tables
+from benchmark.results.collect import no_runs, runs
+from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.progress import Progress
 
 TITLE = "Nuclei segmentation with foundation models, measured fairly"
 CURVES = {

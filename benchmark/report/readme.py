@@ -4,13 +4,13 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmark.errors import InputError
-from benchmark.files import atomic
-from benchmark.report.cells import words
-from benchmark.report.collect import Run, runs
-from benchmark.report.formats import Block, Table, markdown, write_file
-from benchmark.report.groups import Group, groups
-from benchmark.report.tables import group_tables
+from benchmark.report.render.table import Block, Table, markdown, write_file
+from benchmark.report.select.groups import Group, groups
+from benchmark.report.tables.common import words
+from benchmark.report.write import group_tables
+from benchmark.results.collect import Run, runs
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import atomic
 
 FILES = ("config.json", "metrics.json", "cost.json", "provenance.json", "log.jsonl")
 RECORDS = ("images.parquet", "overlaps.parquet", "nuclei.parquet")

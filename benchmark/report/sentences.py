@@ -2,12 +2,12 @@
 
 import math
 
-from benchmark.report.bootstrap import compare, interval
-from benchmark.report.comparisons import p_text
-from benchmark.report.groups import Group, Row
-from benchmark.report.observations import Observed
-from benchmark.report.sizes import TABLE_EDGES, bin_names, scores_of
-from benchmark.report.stats import summarise
+from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.observations import Observed
+from benchmark.report.stats.bootstrap import compare, interval
+from benchmark.report.stats.sizes import TABLE_EDGES, bin_names, scores_of
+from benchmark.report.stats.summary import summarise
+from benchmark.report.tables.comparisons import p_text
 
 CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
 

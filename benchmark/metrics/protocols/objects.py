@@ -4,7 +4,7 @@ import numpy as np
 
 from ..detection import Points, assign
 from ..records import Records, remembered
-from ..runs import dense
+from ..rle import dense
 
 
 def pieces(nucleus: np.ndarray, type_: np.ndarray, typed: np.ndarray, n_classes: int) -> np.ndarray:

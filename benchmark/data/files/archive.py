@@ -1,0 +1,235 @@
+"""Arrays as users hold them: an .npy file in a folder, behind a symlink or inside a zip, read row by row.
+
+Nothing is unpickled and no array is read whole: a published PanNuke fold is 13 GB. Plain reads are used
+instead of one memory map of the raw file, since the pages of a map count as resident memory of the process.
+"""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.runtime.errors import InputError
+
+READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+_BLOCKS, _BLOCK = 64, 1 << 14
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file, either plain or inside a zip.
+
+    Attributes:
+        file: the file itself, or the zip that holds it.
+        inner: its name inside the zip, "" for a plain file.
+        below: path components below the data root, the zip's own name without suffix among them.
+    """
+
+    file: Path
+    inner: str
+    below: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.inner}" if self.inner else str(self.file)
+
+    @property
+    def name(self) -> str:
+        return self.below[-1]
+
+    def size(self) -> int:
+        """Bytes of the uncompressed file."""
+        if not self.inner:
+            return self.file.stat().st_size
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.getinfo(self.inner).file_size
+
+    def open(self):
+        """A binary stream; for a zip member, one that decompresses as it is read."""
+        if not self.inner:
+            return open(self.file, "rb")
+        # The archive's handle lives as long as the stream: ZipExtFile keeps its own reference to the file.
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.open(self.inner)
+
+    def read(self) -> bytes:
+        """The whole content; for small files. Raises InputError when it cannot be read."""
+        try:
+            with self.open() as stream:
+                return stream.read()
+        except READ_ERRORS as error:
+            raise unreadable(self, error) from error
+
+    def digest(self) -> str:
+        """Hex digest: size and checksum of a zip member; size and up to 64 spread blocks of a plain file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            if self.inner:
+                with zipfile.ZipFile(self.file) as archive:
+                    info = archive.getinfo(self.inner)
+                return f"crc32:{info.CRC:08x}:{info.file_size}"
+            with open(self.file, "rb") as stream:
+                return f"sampled:{_sampled(stream, self.size())}"
+        except READ_ERRORS as error:
+            raise unreadable(self, error) from error
+
+
+def _sampled(stream, size: int) -> str:
+    result = hashlib.sha256(str(size).encode())
+    starts = range(0, size, _BLOCK)
+    if len(starts) > _BLOCKS:
+        starts = np.linspace(0, size - _BLOCK, _BLOCKS).astype(np.int64).tolist()
+    for start in starts:
+        stream.seek(start)
+        result.update(stream.read(_BLOCK))
+    return result.hexdigest()[:32]
+
+
+@dataclass
+class Listing:
+    """The wanted files below a root; `broken` maps a zip that could not be opened to the reason."""
+
+    members: list[Member] = field(default_factory=list)
+    broken: dict[Path, str] = field(default_factory=dict)
+
+
+def unreadable(what, error: Exception) -> InputError:
+    """The sentence for a file that exists but cannot be read."""
+    reason = str(error) or type(error).__name__
+    return InputError(
+        f"{what} cannot be read ({reason}): expected a whole file, found a truncated or corrupt one; "
+        "download, copy or extract it again."
+    )
+
+
+def check_root(root: Path | None, dataset: str) -> Path:
+    """The data root, or InputError when none is given or nothing lies there."""
+    if root is None:
+        raise InputError(f"Dataset '{dataset}' needs its data: say where it lies with DATA_ROOT=<folder or zip>.")
+    if not root.exists():
+        raise InputError(f"DATA_ROOT '{root}' does not exist: give the folder or zip that holds dataset '{dataset}'.")
+    return root
+
+
+def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """os.walk through symlinks, sorted, at most `depth` folders deep, each real folder once, none hidden."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        level = len(Path(folder).relative_to(root).parts)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != "__MACOSX") if level < depth else []
+        yield Path(folder), folders, sorted(f for f in files if f[0] != ".")
+
+
+def find(root: Path, wanted, depth: int = 5) -> Listing:
+    """All files named as one of `wanted` below `root` (a folder or one zip), zips looked into."""
+    result = Listing()
+    if root.is_file():
+        _look_into(root, (root.stem,), wanted, result)
+        return result
+    for folder, _, files in walk(root, depth):
+        below = folder.relative_to(root).parts
+        for name in files:
+            if name in wanted:
+                result.members.append(Member(folder / name, "", (*below, name)))
+            elif name.lower().endswith(".zip"):
+                _look_into(folder / name, (*below, Path(name).stem), wanted, result)
+    return result
+
+
+def _look_into(path: Path, below: tuple[str, ...], wanted, result: Listing) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except READ_ERRORS as error:
+        result.broken[path] = str(error) or type(error).__name__
+        return
+    for name in names:
+        parts = tuple(p for p in name.split("/") if p not in ("", "."))
+        if parts and parts[-1] in wanted and "__MACOSX" not in parts:
+            result.members.append(Member(path, name, (*below, *parts)))
+
+
+class Rows:
+    """An .npy array, row by row along its first axis.
+
+    Attributes:
+        shape, dtype: as the header says.
+
+    Raises:
+        InputError: not an .npy file; pickled objects; Fortran order; shorter or longer than its header
+        promises.
+    """
+
+    def __init__(self, member: Member):
+        self.member = member
+        try:
+            with member.open() as stream:
+                version = np.lib.format.read_magic(stream)
+                if version not in ((1, 0), (2, 0)):
+                    raise ValueError(f"npy version {version}")
+                reader = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                self.shape, fortran, self.dtype = reader(stream)
+                self.start = stream.tell()
+            size = member.size()
+        except ValueError as error:
+            raise InputError(
+                f"{member} is not a readable .npy file ({error}): expected an array saved by numpy.save; "
+                "download, copy or extract it again."
+            ) from error
+        except READ_ERRORS as error:
+            raise unreadable(member, error) from error
+        if self.dtype.hasobject:
+            raise InputError(f"{member} holds pickled objects, which are never executed: save a plain array instead.")
+        if fortran and len(self.shape) > 1:
+            raise InputError(
+                f"{member} is in Fortran order, which cannot be read image by image: "
+                "save numpy.ascontiguousarray(array) instead."
+            )
+        promised = self.start + self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        if size != promised:
+            word = "truncated" if size < promised else "longer than its header says"
+            raise InputError(
+                f"{member} is {word}: its header {self.shape} {self.dtype} promises {promised} bytes, "
+                f"found {size}; download, copy or extract it again."
+            )
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+    def identity(self) -> dict:
+        """Shape, dtype and digest of the file."""
+        return {"shape": list(self.shape), "dtype": self.dtype.str, "digest": self.member.digest()}
+
+    def rows(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Rows from `start`, one at a time, read-only. Raises InputError when the file is corrupt."""
+        count = int(np.prod(self.shape[1:], dtype=np.int64))
+        step = count * self.dtype.itemsize
+        try:
+            with self.member.open() as stream:
+                stream.seek(self.start + start * step)
+                for _ in range(start, len(self)):
+                    block = stream.read(step)
+                    if len(block) != step:
+                        raise EOFError("the file ends early")
+                    yield np.frombuffer(block, self.dtype).reshape(self.shape[1:])
+        except READ_ERRORS as error:
+            raise unreadable(self.member, error) from error
+
+    def whole(self) -> np.ndarray:
+        """The whole array; for small ones."""
+        rows = list(self.rows())
+        return np.stack(rows) if rows else np.zeros(self.shape, self.dtype)

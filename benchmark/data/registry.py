@@ -1,0 +1,38 @@
+"""Data sets by name: each is registered by its file in `benchmark/data/sources`, imported on first use."""
+
+import inspect
+
+from mmengine.registry import Registry
+
+from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.plugins import import_all, value_of
+
+DATASETS = Registry("dataset")
+
+
+def dataset_names() -> list[str]:
+    """Names of all registered datasets, sorted."""
+    import_all("benchmark.data.sources")
+    return sorted(DATASETS.module_dict)
+
+
+def dataset(text: str, root=None):
+    """Open a dataset by name: `dataset("pannuke", "/data/pannuke")` or `dataset("synthetic@patches=12,seed=1")`.
+
+    Raises:
+        InputError: unknown dataset or argument, each with a near-miss hint; a root that is missing or unfit.
+    """
+    name, _, rest = text.partition("@")
+    if name not in dataset_names():
+        hint = near_miss(name, dataset_names())
+        raise InputError(f"Unknown dataset '{name}'; known are {', '.join(dataset_names())}.{hint}")
+    cls = DATASETS.get(name)
+    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "root")]
+    arguments = {}
+    for word in filter(None, rest.split(",")):
+        key, equals, value = word.partition("=")
+        if not equals or key not in known:
+            hint = near_miss(key, known)
+            raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known) or 'none'}.{hint}")
+        arguments[key] = value_of(value)
+    return cls(root, **arguments)

@@ -1,0 +1,140 @@
+"""PanNuke in the per-image layout in which CellViT keeps it.
+
+`foldK/images/K_i.png`, `foldK/labels/K_i.npy` (a pickled dict with inst_map and type_map), `foldK/types.csv`
+(image, tissue) and `foldK/cell_count.csv` (optional; one row per image). K counts from 0 there; folders that
+count from 1 are met too, and are taken so when no fold0 is present.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.data.files import archive, checks
+from benchmark.data.nuclei import Nuclei
+from benchmark.runtime import pickles
+from benchmark.runtime.errors import InputError
+
+
+def read_dict(path: Path) -> dict:
+    """The dict of arrays in a pickled .npy, executing nothing.
+
+    Raises:
+        InputError: unreadable, or anything but a dict of arrays.
+    """
+    expected = "a dict with inst_map and type_map"
+    value = pickles.read_npy(path, expected, "copy it again from a trusted place")
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected {expected}, found a pickled {type(value).__name__}.")
+    return value
+
+
+@dataclass(frozen=True)
+class CellViTFold:
+    """One fold in this layout: stems in numeric order, and the tissue of each."""
+
+    folder: Path
+    stems: tuple[str, ...]
+    tissues: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def identity(self) -> dict:
+        """Names, tissues and digests of all files."""
+        files = hashlib.sha256()
+        for stem in self.stems:
+            for path in (self.folder / "images" / f"{stem}.png", self.folder / "labels" / f"{stem}.npy"):
+                files.update(archive.Member(path, "", (path.name,)).digest().encode())
+        names = hashlib.sha256(repr((self.stems, self.tissues)).encode())
+        return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": names.hexdigest()}
+
+    def read(self, i: int, classes, mpp: float, **meta) -> tuple[np.ndarray, Nuclei]:
+        """Image uint8 (H, W, 3) and Nuclei of position i."""
+        path = self.folder / "images" / f"{self.stems[i]}.png"
+        try:
+            with Image.open(path) as picture:
+                image = checks.rgb(np.asarray(picture), str(path))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise archive.unreadable(path, error) from error
+        path = self.folder / "labels" / f"{self.stems[i]}.npy"
+        maps = read_dict(path)
+        for key in ("inst_map", "type_map"):
+            if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:
+                found = getattr(maps.get(key), "shape", "none")
+                raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {found}.")
+        instances = checks.ids(maps["inst_map"], f"{path} inst_map")
+        types = checks.types(maps["type_map"], classes, f"{path} type_map")
+        return image, Nuclei.from_labels(instances, types, mpp, **meta)
+
+
+def find(root: Path, depth: int = 4) -> dict[int, Path]:
+    """Raw fold (from 1) -> folder of each fold in this layout below `root`."""
+    found = {}
+    for folder, folders, _ in archive.walk(root, depth):
+        match = re.fullmatch(r"fold[ _-]*(\d+)", folder.name, re.IGNORECASE)
+        if match and "labels" in folders and "images" in folders and any((folder / "images").glob("*.png")):
+            found.setdefault(int(match[1]), folder)
+    shift = 1 if 0 in found else 0
+    return {number + shift: folder for number, folder in sorted(found.items())}
+
+
+def load(folder: Path) -> CellViTFold:
+    """List and check one fold.
+
+    Raises:
+        InputError: an image without label or the reverse, types.csv absent or without one of the images,
+            cell_count.csv with another number of rows.
+    """
+    images = {p.stem for p in (folder / "images").glob("*.png")}
+    labels = {p.stem for p in (folder / "labels").glob("*.npy")}
+    if images != labels:
+        lonely = sorted(images ^ labels)[0]
+        has, lacks = ("image", "label") if lonely in images else ("label", "image")
+        raise InputError(
+            f"{folder}: expected one label for each image, found {len(images)} images and "
+            f"{len(labels)} labels, '{lonely}' being an {has} without {lacks}; copy the fold again."
+        )
+    number = re.search(r"\d+$", folder.name)[0]
+    strange = [s for s in images if "_" in s and s.split("_")[0].isdigit() and int(s.split("_")[0]) != int(number)]
+    if strange:
+        raise InputError(
+            f"{folder}: expected images named {int(number)}_<i>.png, found '{strange[0]}.png' of "
+            "another fold; the folder is mislabelled."
+        )
+    stems = sorted(images, key=lambda s: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", s)])
+    tissue_of = _table(folder / "types.csv")
+    missing = [s for s in stems if s not in tissue_of]
+    if missing or len(tissue_of) != len(stems):
+        detail = f"; '{missing[0]}' is missing" if missing else ""
+        raise InputError(
+            f"{folder / 'types.csv'}: expected one tissue for each of {len(stems)} images, found "
+            f"{len(tissue_of)}{detail}."
+        )
+    counts = folder / "cell_count.csv"
+    if counts.exists() and len(_rows(counts)) != len(stems):
+        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {len(_rows(counts))}.")
+    return CellViTFold(folder, tuple(stems), tuple(tissue_of[s] for s in stems))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}): expected the table of the fold's images.") from error
+
+
+def _table(path: Path) -> dict[str, str]:
+    """Image stem -> tissue."""
+    rows = _rows(path)
+    columns = {str(name).strip().lower(): name for name in (rows[0] if rows else {})}
+    image = next((columns[c] for c in ("img", "image", "file", "name") if c in columns), None)
+    tissue = next((columns[c] for c in ("type", "tissue") if c in columns), None)
+    if image is None or tissue is None:
+        raise InputError(f"{path}: expected the columns img and type, found {', '.join(columns) or 'none'}.")
+    return {Path(str(row[image])).stem: str(row[tissue]) for row in rows}

@@ -1,0 +1,149 @@
+"""CoNIC: colon, six types, 20x, 4981 patches of Lizard.
+
+Graham et al., "CoNIC: Colon Nuclei Identification and Counting Challenge" (arXiv:2111.14485).
+
+`images.npy` uint8 (N, 256, 256, 3), `labels.npy` integers (N, 256, 256, 2) holding instance and type map,
+`patch_info.csv` (`consep_1-0000`: patch 0 of source image consep_1) and `counts.csv`, in a folder or a zip at
+any place below the root.
+
+One split. Source images are dealt to train, validation and test in the ratio 70 : 10 : 20 of patches, whole:
+patches overlap and neighbour each other, so a split by patch would show the test tissue in training.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from functools import cached_property
+
+from benchmark.data.files import archive, checks
+from benchmark.data.files.archive import Member, Rows
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.data.registry import DATASETS
+from benchmark.data.source import Part, Source, Split
+from benchmark.data.sources import by_source
+from benchmark.runtime.errors import InputError
+
+CLASSES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "connective")
+SHARES = (0.7, 0.1, 0.2)
+_FILES = ("images.npy", "labels.npy", "patch_info.csv")
+
+
+@DATASETS.register_module(name="conic")
+class CoNIC(Source):
+    """CoNIC below `root`, a folder or a zip: one raw fold. Image ids are those of patch_info.csv."""
+
+    name = "conic"
+    classes = CLASSES
+    tissues = ("Colon",)
+    mpp = 0.5
+
+    def folds(self) -> list[int]:
+        self._files  # noqa: B018  raises when the data are missing
+        return [1]
+
+    def splits(self) -> list[int]:
+        return [1]
+
+    def split(self, k: int, sources: dict[int, list[str]]) -> Split:
+        if k != 1:
+            raise InputError(f"CoNIC has one split, by source image, found FOLD={k}; use FOLD=1.")
+        names = sources.get(1, [])
+        if 0 < len(set(names)) < 3:
+            raise InputError(
+                f"CoNIC: expected patches of at least 3 source images to split by, found "
+                f"{sorted(set(names))}; use the whole dataset."
+            )
+        return Split(*([Part(1, rows)] for rows in by_source.deal(names, SHARES)))
+
+    def identity(self, fold: int) -> dict:
+        images, labels, names = self._open(fold)
+        return {
+            "layout": "conic",
+            "images": images.identity(),
+            "labels": labels.identity(),
+            "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        }
+
+    def count(self, fold: int) -> int:
+        return len(self._open(fold)[0])
+
+    def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
+        images, labels, names = self._open(fold)
+        pairs = zip(images.rows(start), labels.rows(start), strict=True)
+        for i, (image, label) in enumerate(pairs, start):
+            where = f"{labels.member}, image {i}"
+            instances = checks.ids(label[..., 0], where)
+            types = checks.types(label[..., 1], self.classes, where)
+            meta = {"tissue": "Colon", "image_id": names[i], "source": names[i].rpartition("-")[0]}
+            yield Sample(
+                checks.rgb(image, f"{images.member}, image {i}"),
+                Nuclei.from_labels(instances, types, self.mpp, **meta),
+            )
+
+    @cached_property
+    def _files(self) -> dict[str, Member]:
+        root = archive.check_root(self.root, self.name)
+        listing = archive.find(root, {*_FILES, "counts.csv"})
+        groups: dict[tuple, dict[str, Member]] = {}
+        for member in listing.members:
+            place = (
+                bool(member.inner),
+                len(member.below),
+                str(member.file) if member.inner else "",
+                member.below[:-1],
+            )
+            groups.setdefault(place, {})[member.name] = member
+        # An extracted folder comes before a zip and the shallower before the deeper, as the tuples sort.
+        whole = [groups[place] for place in sorted(groups) if set(_FILES) <= set(groups[place])]
+        if whole:
+            return whole[0]
+        for path, reason in listing.broken.items():
+            raise archive.unreadable(path, RuntimeError(reason))
+        found = ", ".join(sorted({m.name for m in listing.members})) or "none of them"
+        raise InputError(
+            f"CoNIC is missing below '{root}': expected images.npy, labels.npy, counts.csv and "
+            f"patch_info.csv in one folder or zip, found {found}; download it or correct DATA_ROOT."
+        )
+
+    def _open(self, fold: int) -> tuple[Rows, Rows, list[str]]:
+        """Images, labels and patch names, their shapes checked against each other."""
+        if fold != 1:
+            raise InputError(f"CoNIC has one fold, found fold {fold}.")
+        images, labels = Rows(self._files["images.npy"]), Rows(self._files["labels.npy"])
+        if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
+            raise InputError(
+                f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; "
+                "use the published file."
+            )
+        expected = (*images.shape[:3], 2)
+        if labels.shape != expected:
+            raise InputError(
+                f"{labels.member}: expected labels of shape {expected} to match images.npy, found "
+                f"{labels.shape}; the files do not belong together, fetch them again."
+            )
+        names = self._column("patch_info.csv", len(images))
+        strange = next((n for n in names if not n.rpartition("-")[0]), None)
+        if strange is not None or len(set(names)) < len(names):
+            found = f"'{strange}'" if strange is not None else "a name twice"
+            raise InputError(
+                f"{self._files['patch_info.csv']}: expected distinct names such as 'consep_1-0000', "
+                f"found {found}; use the published file."
+            )
+        if "counts.csv" in self._files:
+            self._column("counts.csv", len(images))
+        return images, labels, names
+
+    def _column(self, name: str, n: int) -> list[str]:
+        """First column of a table that must have n rows below its header."""
+        member = self._files[name]
+        try:
+            rows = [row for row in csv.reader(io.StringIO(member.read().decode("utf-8-sig"))) if row]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise archive.unreadable(member, error) from error
+        if len(rows) - 1 != n:
+            raise InputError(
+                f"{member}: expected a row for each of {n} images below the header, found "
+                f"{max(len(rows) - 1, 0)}; the files do not belong together, fetch them again."
+            )
+        return [row[0].strip() for row in rows[1:]]

@@ -1,0 +1,59 @@
+"""dataset.toml of a `folder` dataset, checked. Its keys are described in `benchmark.data.folder`."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from benchmark.runtime.errors import InputError, near_miss
+
+FILES = {"images": "images", "labels": "labels", "types": "types", "table": "images.csv"}
+_KEYS = ("classes", "mpp", "name", "tissue", "patch", "folds", "files")
+_TAKEN = ("pannuke", "conic", "synthetic")
+
+
+def read(path: Path) -> dict:
+    """The checked content of dataset.toml, defaults filled in."""
+    if not path.is_file():
+        raise InputError(
+            f"'{path}' is missing: expected a file such as classes = [\"tumour\"] and mpp = 0.25; write it."
+        )
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
+    files = given.get("files", {})
+    for key, known in [
+        *((k, _KEYS) for k in given),
+        *((k, tuple(FILES)) for k in (files if type(files) is dict else ())),
+    ]:
+        if key not in known:
+            raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'.{near_miss(key, known)}")
+    settings = {"name": "folder", "tissue": "", "patch": 256, "folds": 0, "files": {}} | given
+
+    def need(key: str, fits: bool, expected: str) -> None:
+        if not fits:
+            found = json.dumps(settings[key], default=str) if key in settings else "nothing"
+            raise InputError(f"{path}: expected {key} to be {expected}, found {found}; correct it.")
+
+    classes, mpp = settings.get("classes"), settings.get("mpp")
+    strings = isinstance(classes, list) and all(isinstance(c, str) and c for c in classes)
+    need("classes", strings and len(set(classes)) == len(classes) < 256, "a list of distinct names")
+    need("mpp", type(mpp) in (int, float) and 0 < mpp < 100, "micrometres per pixel such as 0.25")
+    name = settings["name"]
+    plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
+    need("name", plain and name not in _TAKEN, f"a plain word other than {', '.join(_TAKEN)}")
+    need("tissue", isinstance(settings["tissue"], str), "a name")
+    patch, folds = settings["patch"], settings["folds"]
+    need(
+        "patch",
+        type(patch) is int and 16 <= patch <= 8192 and patch % 16 == 0,
+        "a multiple of 16 from 16 to 8192",
+    )
+    need("folds", type(folds) is int and (folds == 0 or "folds" not in given or folds >= 3), "at least 3")
+    need(
+        "files",
+        isinstance(files, dict) and all(isinstance(v, str) for v in files.values()),
+        "a table of paths",
+    )
+    return settings

@@ -1,0 +1,164 @@
+"""PanNuke: 19 tissues, five types, 40x, three published folds.
+
+Gamper et al., "PanNuke: an open pan-cancer histology dataset for nuclei instance segmentation and
+classification" (2019) and "PanNuke dataset extension, insights and baselines" (arXiv:2003.10778). CC BY-NC-SA
+4.0.
+
+Read as published (`fold_K.zip`, or extracted: `Fold K/images/foldK/images.npy` and `types.npy`,
+`Fold K/masks/foldK/masks.npy`, at any place below the root) or in CellViT's per-image layout. A
+`provenance_fold<K>.csv` beside the data (or `provenance.csv` inside the fold) names the source image of each
+patch and, in `types_real`, whether its types are real ('4-class', '5-class') or a placeholder (anything else:
+untyped). The published archive names no slides: its folds are used as they are and `source` is "".
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.files import checks
+from benchmark.data.files.archive import Member, Rows
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.data.registry import DATASETS
+from benchmark.data.source import Part, Source, Split
+from benchmark.data.sources import cellvit_layout
+from benchmark.data.sources.pannuke_files import ARRAYS, PanNukeFiles, PublishedFold, origins
+from benchmark.runtime.errors import InputError
+
+CLASSES = ("Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial")
+TISSUES = (
+    "Adrenal_gland", "Bile-duct", "Bladder", "Breast", "Cervix", "Colon", "Esophagus", "HeadNeck", "Kidney",
+    "Liver", "Lung", "Ovarian", "Pancreatic", "Prostate", "Skin", "Stomach", "Testis", "Thyroid", "Uterus",
+)  # fmt: skip
+SPLITS = {1: (1, 2, 3), 2: (2, 1, 3), 3: (3, 2, 1)}
+
+
+@DATASETS.register_module(name="pannuke")
+class PanNuke(Source):
+    """PanNuke below `root`, a folder or a zip. Image ids are `<fold>_<index>`."""
+
+    name = "pannuke"
+    classes = CLASSES
+    tissues = TISSUES
+    mpp = 0.25
+
+    def __init__(self, root: str | Path | None = None):
+        super().__init__(root)
+        self._files = PanNukeFiles(self.root)
+
+    def folds(self) -> list[int]:
+        found = self._files.folds()
+        if not found:
+            self._files.complain(1)
+        return found
+
+    def splits(self) -> list[int]:
+        return list(SPLITS)
+
+    def split(self, k: int, sources: dict[int, list[str]]) -> Split:
+        if k not in SPLITS:
+            raise InputError(f"PanNuke has the splits 1, 2 and 3, found FOLD={k}; choose one of these.")
+        return Split(*([Part(fold)] for fold in SPLITS[k]))
+
+    def identity(self, fold: int) -> dict:
+        if fold in self._files.per_image:
+            listing, provenance = self._per_image(fold)
+            origins(provenance, len(listing))
+            return {"fold": fold, "provenance": _digest(provenance)} | listing.identity()
+        images, masks, tissues, provenance = self._published(fold)
+        origins(provenance, len(images))
+        return {
+            "layout": "pannuke",
+            "fold": fold,
+            "images": images.identity(),
+            "masks": masks.identity(),
+            "tissues": hashlib.sha256("\n".join(tissues).encode()).hexdigest(),
+            "provenance": _digest(provenance),
+        }
+
+    def count(self, fold: int) -> int:
+        return len((self._per_image if fold in self._files.per_image else self._published)(fold)[0])
+
+    def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
+        read = self._samples_per_image if fold in self._files.per_image else self._samples_published
+        return read(fold, start)
+
+    def _samples_published(self, fold: int, start: int) -> Iterator[Sample]:
+        images, masks, tissues, provenance = self._published(fold)
+        origin = origins(provenance, len(images))
+        pairs = zip(images.rows(start), masks.rows(start), strict=True)
+        for i, (image, mask) in enumerate(pairs, start):
+            image = checks.rgb(image, f"{images.member}, image {i}")
+            mask = checks.ids(mask, f"{masks.member}, image {i}")
+            meta = {"tissue": tissues[i], "image_id": f"{fold}_{i}", "source": origin[i].source}
+            yield Sample(image, merge(mask[..., :5], self.mpp, typed=origin[i].typed, **meta))
+
+    def _samples_per_image(self, fold: int, start: int) -> Iterator[Sample]:
+        listing, provenance = self._per_image(fold)
+        origin = origins(provenance, len(listing))
+        for i in range(start, len(listing)):
+            index = listing.stems[i].split("_", 1)[-1]
+            meta = {"tissue": listing.tissues[i], "image_id": f"{fold}_{index}", "source": origin[i].source}
+            image, nuclei = listing.read(i, self.classes, self.mpp, **meta)
+            yield Sample(image, nuclei if origin[i].typed else untyped(nuclei))
+
+    def _per_image(self, fold: int) -> tuple[cellvit_layout.CellViTFold, Member | None]:
+        return cellvit_layout.load(self._files.per_image[fold]), self._files.beside(fold)
+
+    def _published(self, fold: int) -> tuple[Rows, Rows, list[str], Member | None]:
+        """Images, masks, tissues and provenance of a fold, their shapes checked against each other."""
+        found: PublishedFold = self._files.published(fold)
+        images, types, masks = (Rows(found.arrays[name]) for name in ARRAYS)
+        if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
+            raise InputError(
+                f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; "
+                "use the published file or convert it to RGB."
+            )
+        expected = (*images.shape[:3], 6)
+        if masks.shape != expected:
+            raise InputError(
+                f"{masks.member}: expected masks of shape {expected} to match images.npy, found "
+                f"{masks.shape}; the files are of different folds or damaged, fetch them again."
+            )
+        if types.shape != (len(images),) or types.dtype.kind not in "US":
+            raise InputError(
+                f"{types.member}: expected a tissue name for each of {len(images)} images, found "
+                f"{types.dtype} of shape {types.shape}; the files are of different folds or damaged, "
+                "fetch them again."
+            )
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in types.whole().tolist()]
+        return images, masks, names, found.provenance
+
+
+def merge(channels: np.ndarray, mpp: float, typed: bool = True, **meta) -> Nuclei:
+    """Nuclei of per-class instance channels: each (channel, id) is its own, later channels win.
+
+    Args:
+        channels: int64 (H, W, C), 0 = background; ids may have gaps and repeat between channels.
+        mpp: micrometres per pixel.
+        typed: False where the channels are a placeholder: all types are 0.
+        meta: the remaining attributes of Nuclei.
+
+    Returns:
+        Nuclei numbered by channel, then id; one whose every pixel is covered does not exist.
+    """
+    labels = np.zeros(channels.shape[:2], np.int64)
+    step = int(channels.max(initial=0)) + 1
+    for channel in range(channels.shape[2]):
+        here = channels[..., channel] > 0
+        labels[here] = channels[..., channel][here] + channel * step
+    ids = np.unique(labels)
+    ids = ids[ids > 0]
+    nuclei = Nuclei.from_labels(labels, ids // step + 1, mpp, **meta)
+    return nuclei if typed else untyped(nuclei)
+
+
+def untyped(nuclei: Nuclei) -> Nuclei:
+    """The same nuclei, all of type 0 and marked as without real types."""
+    return replace(nuclei, types=np.zeros_like(nuclei.types), typed=False, type_map=None)
+
+
+def _digest(member: Member | None) -> str | None:
+    return None if member is None else hashlib.sha256(member.read()).hexdigest()

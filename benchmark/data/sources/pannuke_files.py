@@ -1,0 +1,174 @@
+"""Finding the files of PanNuke's folds below a root.
+
+Zips, extracted folders, symlinks, any nesting and spelling of 'Fold K' are taken;
+a path that names two folds is refused.
+"""
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmark.data.files import archive
+from benchmark.data.files.archive import Member
+from benchmark.data.sources import cellvit_layout
+from benchmark.runtime.errors import InputError
+
+ARRAYS = ("images.npy", "types.npy", "masks.npy")
+FOLDS = (1, 2, 3)
+REAL_TYPES = {"4-class", "5-class"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the provenance file says of one patch: its source image, and whether its types are real."""
+
+    source: str = ""
+    typed: bool = True
+
+
+@dataclass(frozen=True)
+class PublishedFold:
+    """The three arrays of a fold as published; `provenance` is None where the data name none."""
+
+    arrays: dict[str, Member]
+    provenance: Member | None
+
+
+class PanNukeFiles:
+    """The folds below `root`, a folder or one zip.
+
+    Raises:
+        InputError: on first use, when the root is missing.
+    """
+
+    def __init__(self, root: Path | None):
+        self.given = root
+
+    @cached_property
+    def root(self) -> Path:
+        return archive.check_root(self.given, "pannuke")
+
+    @cached_property
+    def listing(self) -> archive.Listing:
+        provenance = [f"provenance_fold{fold}.csv" for fold in FOLDS]
+        listing = archive.find(self.root, {*ARRAYS, "provenance.csv", *provenance})
+        if self.root.is_file():
+            beside = [self.root.parent / name for name in provenance]
+            listing.members += [Member(path, "", (path.name,)) for path in beside if path.is_file()]
+        return listing
+
+    @cached_property
+    def per_image(self) -> dict[int, Path]:
+        """Raw fold -> folder in CellViT's layout, where the fold is not there as published."""
+        found = cellvit_layout.find(self.root) if self.root.is_dir() else {}
+        return {fold: folder for fold, folder in found.items() if fold in FOLDS and not self._ranked(fold, True)}
+
+    @cached_property
+    def _groups(self) -> dict[tuple, dict[str, Member]]:
+        groups: dict[tuple, dict[str, Member]] = {}
+        for member in self.listing.members:
+            if member.name in ARRAYS:
+                groups.setdefault(_place(member), {})[member.name] = member
+        return groups
+
+    def _ranked(self, fold: int, whole: bool) -> list[tuple]:
+        """Places of a fold: an extracted one before a zip, the shallower before the deeper."""
+        found = [p for p, arrays in self._groups.items() if p[0] == fold and (len(arrays) == len(ARRAYS)) == whole]
+        return sorted(found, key=lambda place: (_rank(place), place))
+
+    def folds(self) -> list[int]:
+        """Raw folds of which at least a part is there, in either layout."""
+        return sorted(set(FOLDS) & ({place[0] for place in self._groups} | set(self.per_image)))
+
+    def published(self, fold: int) -> PublishedFold:
+        """The files of a fold as published.
+
+        Raises:
+            InputError: it is missing, incomplete, unreadable, or there twice.
+        """
+        places = self._ranked(fold, whole=True)
+        if not places:
+            self.complain(fold)
+        if len(places) > 1 and _rank(places[0]) == _rank(places[1]):
+            first, second = (self._groups[place]["images.npy"] for place in places[:2])
+            raise InputError(f"Fold {fold} lies twice below '{self.root}': {first} and {second}; keep one of them.")
+        inside = [m for m in self.listing.members if m.name == "provenance.csv"]
+        inside = [m for m in inside if (str(m.file) if m.inner else "", m.below[:-1]) == places[0][1:]]
+        return PublishedFold(self._groups[places[0]], self.beside(fold) or next(iter(inside), None))
+
+    def complain(self, fold: int):
+        """Raise the InputError that says why a fold cannot be had."""
+        for path, reason in self.listing.broken.items():
+            if _number(path.stem) in (fold, None):
+                raise archive.unreadable(path, RuntimeError(reason))
+        for place in self._ranked(fold, whole=False):
+            arrays = self._groups[place]
+            missing = ", ".join(name for name in ARRAYS if name not in arrays)
+            raise InputError(
+                f"Fold {fold} is incomplete: beside {next(iter(arrays.values()))} expected "
+                f"images.npy, types.npy and masks.npy, found no {missing}; extract the whole archive."
+            )
+        present = ", ".join(map(str, self.folds())) or "none"
+        raise InputError(
+            f"Fold {fold} of PanNuke is missing below '{self.root}': expected 'fold_{fold}.zip' or "
+            f"the extracted 'Fold {fold}/images/fold{fold}/images.npy', found folds: {present}; "
+            "download it or correct DATA_ROOT."
+        )
+
+    def beside(self, fold: int) -> Member | None:
+        """provenance_fold<K>.csv, the shallowest."""
+        found = [m for m in self.listing.members if m.name == f"provenance_fold{fold}.csv"]
+        return min(found, key=lambda m: (len(m.below), str(m)), default=None)
+
+
+def origins(provenance: Member | None, n: int) -> list[Origin]:
+    """The origin of each of n patches. Raises InputError when the file does not describe n patches."""
+    if provenance is None:
+        return [Origin()] * n
+    try:
+        rows = list(csv.DictReader(io.StringIO(provenance.read().decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise archive.unreadable(provenance, error) from error
+    if len(rows) != n:
+        raise InputError(f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it.")
+    if "types_real" not in rows[0]:
+        found = ", ".join(map(str, rows[0]))
+        raise InputError(f"{provenance}: expected the column types_real, found {found}; correct its header.")
+    order = [str(row.get("index", i)).strip() for i, row in enumerate(rows)]
+    if sorted(order) != sorted(map(str, range(n))):
+        raise InputError(f"{provenance}: expected the column index to hold each of 0..{n - 1} once; correct it.")
+    result = [Origin()] * n
+    for i, row in zip(order, rows):
+        typed = (row["types_real"] or "").strip() in REAL_TYPES
+        result[int(i)] = Origin((row.get("source_image") or "").strip(), typed)
+    return result
+
+
+def _number(name: str) -> int | None:
+    match = re.fullmatch(r"fold[ _-]*(\d+)", name, re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+def _rank(place: tuple) -> tuple:
+    return bool(place[1]), len(place[2])
+
+
+def _place(member: Member) -> tuple:
+    """(fold, zip or "", components above images/ or masks/) of one of the three arrays.
+
+    Raises:
+        InputError: the names on the way disagree about the fold, as in 'Fold 1/images/fold2'.
+    """
+    folders = member.below[:-1]
+    numbers = {n for n in map(_number, folders) if n is not None}
+    if len(numbers) > 1:
+        raise InputError(
+            f"{member} is mislabelled: expected one fold, found the folds {sorted(numbers)} in its path; "
+            "rename it or fetch it again."
+        )
+    inner = [i for i, name in enumerate(folders) if name.lower() in ("images", "masks")]
+    above = folders[: inner[-1]] if inner else folders
+    return (next(iter(numbers), 0), str(member.file) if member.inner else "", above)

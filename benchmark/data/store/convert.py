@@ -1,0 +1,202 @@
+"""Writing a raw fold into the layout of `benchmark.data.cache`, resumable after a kill."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.nuclei import Sample
+from benchmark.data.source import Source
+from benchmark.data.store.fold import CachedFold
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import atomic, write_json
+
+VERSION = 1
+CHUNK = 64
+
+
+class WriteError(InputError):
+    """Writing failed; what was written before may be used again."""
+
+
+def convert(source: Source, fold: int, folder: Path, identity: dict, report: Callable[[int, int], None]) -> CachedFold:
+    """Convert a raw fold into `folder`, going on where an earlier call was interrupted.
+
+    Args:
+        folder: final place; `<folder>.partial` is used meanwhile. The caller holds its lock.
+        identity: recorded in meta.json.
+        report: called with (images done, images in all) after each chunk.
+
+    Raises:
+        InputError: the source's data are bad (nothing is kept), or writing failed (whole chunks are kept).
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    n = source.count(fold)
+    if n == 0:
+        raise InputError(f"Fold {fold} of dataset '{source.name}' holds no images; expected at least one.")
+    with writing(partial):
+        (partial / "chunks").mkdir(parents=True, exist_ok=True)
+    done = -(-n // CHUNK) if (partial / "meta.json").exists() else 0
+    while done * CHUNK < n and _journal(partial, done).exists():
+        done += 1
+    report(min(done * CHUNK, n), n)
+    samples = source.samples(fold, done * CHUNK) if done * CHUNK < n else iter(())
+    try:
+        for chunk in range(done, -(-n // CHUNK)):
+            batch = list(islice(samples, min(CHUNK, n - chunk * CHUNK)))
+            if len(batch) < min(CHUNK, n - chunk * CHUNK):
+                raise InputError(
+                    f"Fold {fold} of '{source.name}' ended after {chunk * CHUNK + len(batch)} of {n} images."
+                )
+            shape = _shape(partial, batch)
+            _check(batch, shape, source, fold)
+            with writing(partial):
+                _append(partial, chunk, n, batch, shape)
+            report(min((chunk + 1) * CHUNK, n), n)
+    except WriteError:
+        raise
+    except InputError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        if hasattr(samples, "close"):
+            samples.close()
+    with writing(partial):
+        _finish(partial, n, fold, source, identity)
+        shutil.rmtree(partial / "chunks", ignore_errors=True)
+        os.replace(partial, folder)
+    return CachedFold(folder)
+
+
+@contextlib.contextmanager
+def writing(path: Path):
+    """Turns a failed write into one sentence; the chunks written before it stay and are used again."""
+    try:
+        yield
+    except OSError as error:
+        advice = (
+            "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable or choose another"
+        )
+        raise WriteError(
+            f"Writing the prepared data at '{path}' failed ({error.strerror or error}): expected a "
+            f"folder with room to write; {advice}, then repeat the command, which goes on after the "
+            "last whole chunk."
+        ) from error
+
+
+def _journal(partial: Path, chunk: int) -> Path:
+    return partial / "chunks" / f"{chunk:06d}.npz"
+
+
+def _shape(partial: Path, batch: list[Sample]) -> tuple[int, int]:
+    """Height and width of the fold: those of its first image."""
+    if not _journal(partial, 0).exists():
+        return batch[0].image.shape[:2]
+    with np.load(_journal(partial, 0), allow_pickle=False) as journal:
+        return journal["type_maps"].shape[1:]
+
+
+def _check(batch: list[Sample], shape: tuple[int, int], source: Source, fold: int) -> None:
+    for sample in batch:
+        nuclei, what = sample.nuclei, f"Image '{sample.nuclei.image_id}' of fold {fold} of '{source.name}'"
+        if sample.image.shape != (*shape, 3) or nuclei.instances.shape != shape:
+            raise InputError(
+                f"{what}: expected image and labels of {shape[0]}x{shape[1]} as the first image has, found "
+                f"{sample.image.shape[:2]} and {nuclei.instances.shape}; cut all images to one size."
+            )
+        if nuclei.types.max(initial=0) > len(source.classes):
+            raise InputError(f"{what}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}.")
+        if len(nuclei) > np.iinfo(_dtype(shape)).max:
+            raise InputError(f"{what}: expected at most {np.iinfo(_dtype(shape)).max} nuclei, found {len(nuclei)}.")
+
+
+def _dtype(shape: tuple[int, int]):
+    # uint16 can overflow only where almost every pixel is a nucleus of its own.
+    return np.uint16 if shape[0] * shape[1] <= 1 << 16 else np.int32
+
+
+def _append(partial: Path, chunk: int, n: int, batch: list[Sample], shape: tuple[int, int]) -> None:
+    images = np.stack([s.image for s in batch])
+    instances = np.stack([s.nuclei.instances for s in batch]).astype(_dtype(shape))
+    _write_rows(partial / "images.npy", chunk * CHUNK, n, images)
+    _write_rows(partial / "instances.npy", chunk * CHUNK, n, instances)
+    nuclei = [s.nuclei for s in batch]
+    mixed = [i for i, x in enumerate(nuclei) if x.type_map is not None]
+    maps = np.stack([nuclei[i].type_map for i in mixed]) if mixed else np.zeros((0, *shape), np.uint8)
+    names = {"tissues": [x.tissue for x in nuclei], "image_ids": [x.image_id for x in nuclei],
+             "sources": [x.source for x in nuclei], "mpp": nuclei[0].mpp}  # fmt: skip
+    with atomic(_journal(partial, chunk)) as stream:
+        np.savez_compressed(
+            stream,
+            types=np.concatenate([x.types for x in nuclei]).astype(np.uint8),
+            lengths=np.array([len(x) for x in nuclei], np.int64),
+            typed=np.array([x.typed for x in nuclei], bool),
+            mixed=np.array(mixed, np.int64) + chunk * CHUNK,
+            type_maps=maps,
+            names=np.frombuffer(json.dumps(names).encode(), np.uint8),
+        )
+
+
+def _write_rows(path: Path, start: int, n: int, rows: np.ndarray) -> None:
+    """Write rows at their place in an .npy of n rows, dropping what a killed process left behind them."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+        "fortran_order": False,
+        "shape": (n, *rows.shape[1:]),
+    }
+    with open(path, "r+b" if start else "wb") as stream:
+        if start:
+            np.lib.format.read_magic(stream)
+            np.lib.format.read_array_header_1_0(stream)
+        else:
+            np.lib.format.write_array_header_1_0(stream, header)
+        stream.seek(stream.tell() + start * rows[0].nbytes)
+        stream.truncate()
+        stream.write(memoryview(np.ascontiguousarray(rows)).cast("B"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _finish(partial: Path, n: int, fold: int, source: Source, identity: dict) -> None:
+    if (partial / "meta.json").exists():
+        return
+    names: dict[str, list] = {"tissues": [], "image_ids": [], "sources": []}
+    types, lengths, typed, mixed, type_maps = [], [], [], [], []
+    for chunk in range(-(-n // CHUNK)):
+        with np.load(_journal(partial, chunk), allow_pickle=False) as journal:
+            words = json.loads(journal["names"].tobytes())
+            for key in names:
+                names[key] += words[key]
+            types.append(journal["types"])
+            lengths.append(journal["lengths"])
+            typed += journal["typed"].tolist()
+            mixed += journal["mixed"].tolist()
+            type_maps.append(journal["type_maps"])
+    arrays = {
+        "types": np.concatenate(types),
+        "offsets": np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+    }
+    if mixed:
+        arrays["type_maps"] = np.concatenate(type_maps)
+    for name, array in arrays.items():
+        with atomic(partial / f"{name}.npy") as stream:
+            np.save(stream, array, allow_pickle=False)
+    files = sorted(["images.npy", "instances.npy", *(f"{name}.npy" for name in arrays)])
+    meta = names | {"typed": typed, "type_map_images": mixed, "n": n, "mpp": words["mpp"], "fold": fold}
+    hashes = {name: _hash(partial / name) for name in files}
+    content = hashlib.sha256(json.dumps([meta, hashes], sort_keys=True).encode()).hexdigest()
+    sizes = {name: (partial / name).stat().st_size for name in files}
+    origin = {"version": VERSION, "dataset": source.name, "identity": identity}
+    write_json(partial / "meta.json", meta | origin | {"sizes": sizes, "hashes": hashes, "content": content})
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,233 @@
+"""From a raw dataset to images read at random: each raw fold is converted once, then memory-mapped."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from benchmark.data.source import Part, Source, Split
+from benchmark.data.store.convert import VERSION, convert, writing
+from benchmark.data.store.fold import CachedFold
+from benchmark.data.store.subset import Subset
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.progress import Progress
+
+SIDES = ("train", "val", "test")
+
+
+class Prepared:
+    """A dataset whose folds are converted.
+
+    Attributes:
+        name, classes, tissues, mpp: as the Source's.
+        folds: raw fold -> CachedFold.
+    """
+
+    def __init__(self, source: Source, folds: dict[int, CachedFold]):
+        self.name, self.classes = source.name, source.classes
+        self.tissues, self.mpp = source.tissues, source.mpp
+        self.folds = folds
+        self._source = source
+
+    def splits(self) -> list[int]:
+        """Published splits, counted from 1."""
+        return self._source.splits()
+
+    def split(self, k: int) -> Split:
+        """Split k in raw folds and rows. Raises InputError: unknown k, or a fold that is not prepared."""
+        split = self._source.split(k, {fold: data.meta["sources"] for fold, data in self.folds.items()})
+        for fold in _folds_of(split):
+            if fold not in self.folds:
+                raise InputError(
+                    f"Split {k} of '{self.name}' needs fold {fold}, found folds {sorted(self.folds)}; "
+                    f"prepare split {k}."
+                )
+        self._check_apart(k, split)
+        return split
+
+    def _check_apart(self, k: int, split: Split) -> None:
+        """Raises InputError when an image stands on two sides: validation must never be test."""
+        seen: dict[tuple[int, int], str] = {}
+        for side, parts in _sides(split).items():
+            for part in parts:
+                for row in self._part(part)[1].tolist():
+                    other = seen.setdefault((part.fold, row), side)
+                    if other != side:
+                        raise InputError(
+                            f"Split {k} of '{self.name}' has image {row} of fold {part.fold} on the sides "
+                            f"{other} and {side}; an image may stand on one side only."
+                        )
+
+    def fingerprint(self, k: int) -> str:
+        """Hex digest of all that split k shows: the content of its folds, classes, resolution and sides.
+
+        The same data have the same from a zip, a folder, float64 or uint8.
+        """
+        split = self.split(k)
+        content = {fold: self.folds[fold].meta["content"] for fold in _folds_of(split)}
+        sides = {
+            side: [(p.fold, None if p.rows is None else np.asarray(p.rows).tolist()) for p in parts]
+            for side, parts in _sides(split).items()
+        }
+        words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
+        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+    def subset(self, k: int, side: str) -> Subset:
+        """The images of one side ("train", "val" or "test") of split k."""
+        if side not in SIDES:
+            raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
+        return Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+
+    def _part(self, part: Part) -> tuple[CachedFold, np.ndarray]:
+        fold = self.folds[part.fold]
+        return fold, np.arange(len(fold)) if part.rows is None else np.asarray(part.rows, np.int64)
+
+
+def prepare(
+    source: Source, cache: str | Path, split: int | None = None, progress: bool = True, verify: bool = False
+) -> Prepared:
+    """Convert the raw folds of `source` that are not converted yet, and open them.
+
+    Interrupted conversions go on; two processes that want the same fold wait for each other; a second call
+    only checks identities and file sizes.
+
+    Args:
+        cache: folder for the converted folds, `<cache>/<dataset>-fold<k>-<hash of identity and version>`.
+        split: convert only what this split uses; None converts every fold present.
+        progress: print progress and remarks to stderr.
+        verify: read the files of folds that are there and compare their hashes (about a second per GB), as before a
+            run: a fold with changed bytes is prepared again.
+
+    Raises:
+        InputError: the data are missing or bad, the split is unknown, or the cache cannot be written.
+    """
+    cache = Path(cache)
+    identities = _identities(source, split)
+    folds = {fold: _fold(source, fold, identity, cache, progress, verify) for fold, identity in identities.items()}
+    prepared = Prepared(source, folds)
+    if progress:
+        for remark in remarks(prepared, split):
+            print(remark, file=sys.stderr)
+    return prepared
+
+
+def opened(source: Source, cache: str | Path, split: int) -> Prepared | None:
+    """The prepared folds of a split, or None when one of them is not in the cache. Converts nothing.
+
+    Raises:
+        InputError: the data are missing or bad, or the split is unknown.
+    """
+    folds = {}
+    for fold, identity in _identities(source, split).items():
+        folder = _folder(source, fold, identity, Path(cache))
+        folds[fold] = _opened(folder) if folder.is_dir() else None
+    return None if None in folds.values() else Prepared(source, folds)
+
+
+def _identities(source: Source, split: int | None) -> dict[int, dict]:
+    """Raw fold -> identity, for all folds that the split uses (None: all that are present)."""
+    if split is not None and split not in source.splits():
+        source.split(split, {})
+        raise InputError(f"Dataset '{source.name}' has the splits {source.splits()}, found FOLD={split}.")
+    wanted = source.folds()
+    if split is not None:
+        # Which folds a split uses does not depend on the sources, known only once the folds are converted.
+        wanted = sorted(_folds_of(source.split(split, {fold: [] for fold in wanted})))
+    # All folds are looked at before the first is converted: a missing third one is said at once.
+    return {fold: source.identity(fold) for fold in wanted}
+
+
+def _folder(source: Source, fold: int, identity: dict, cache: Path) -> Path:
+    words = json.dumps([VERSION, source.name, fold, identity], sort_keys=True)
+    return cache / f"{source.name}-fold{fold}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+
+
+def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
+    """What a user should know: untyped images, unknown tissues, folds or sides that share images."""
+    said, name = [], prepared.name
+    for number, fold in prepared.folds.items():
+        lacking = fold.meta["typed"].count(False)
+        if lacking and prepared.classes:
+            said.append(
+                f"{name} fold {number}: {lacking} of {len(fold)} images are untyped; they are left "
+                "out of type losses, mPQ and per-class scores."
+            )
+    known = {"", *prepared.tissues}
+    strange = Counter(t for fold in prepared.folds.values() for t in fold.meta["tissues"] if t not in known)
+    if strange:
+        names = ", ".join(f"'{tissue}' ({n})" for tissue, n in sorted(strange.items()))
+        said.append(
+            f"{name}: images of tissues outside the {len(prepared.tissues)} known: {names}; they keep "
+            "their names and are left out of the mean over tissues."
+        )
+    seen: dict[str, int] = {}
+    for number, fold in prepared.folds.items():
+        first = seen.setdefault(fold.meta["hashes"]["images.npy"], number)
+        if first != number:
+            said.append(f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy.")
+    if split is not None:
+        sources = {side: set(prepared.subset(split, side).sources) - {""} for side in SIDES}
+        shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
+        if shared:
+            said.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
+    return said
+
+
+def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool, verify: bool) -> CachedFold:
+    folder = _folder(source, fold, identity, cache)
+    if cache.exists() and not cache.is_dir():
+        raise InputError(f"A file stands at '{cache}', where the folder for prepared data should be; move it away.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"A file stands at '{folder}', where a prepared fold should be; move it away.")
+    if folder.exists() and (found := _opened(folder, verify)):
+        return found
+    with _alone(cache, folder.name, f"{source.name} fold {fold}", progress):
+        if folder.exists():
+            if found := _opened(folder, verify):
+                return found
+            print(f"{folder} is damaged and is prepared again.", file=sys.stderr)
+            with writing(folder):
+                shutil.rmtree(folder)
+        return convert(
+            source, fold, folder, identity, Progress(f"{source.name} fold {fold}: prepared", "images", progress)
+        )
+
+
+@contextlib.contextmanager
+def _alone(cache: Path, name: str, what: str, progress: bool):
+    """Holds the fold's lock; it is the kernel's, so it goes with its process however that ends."""
+    lock = FileLock(cache / f".{name}.lock")
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if progress:
+                print(f"{what}: waiting for the process that is preparing it", file=sys.stderr)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _opened(folder: Path, verify: bool = False) -> CachedFold | None:
+    try:
+        found = CachedFold(folder)
+    except ValueError:
+        return None
+    return None if verify and found.damaged() else found
+
+
+def _sides(split: Split) -> dict[str, list[Part]]:
+    return {side: getattr(split, side) for side in SIDES}
+
+
+def _folds_of(split: Split) -> set[int]:
+    return {part.fold for parts in _sides(split).values() for part in parts}

@@ -1,0 +1,195 @@
+"""Anyone's predictions against ground truth: files matched by name, each pair matched once, records as a run's."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.formats.collection import Collection, Image
+from benchmark.formats.labelled import Labelled, lumped, told, warn_lumped
+from benchmark.metrics.match import Match, match
+from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.metrics.records import Records
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.progress import Progress
+
+SHOWN = 5  # names that a sentence lists
+FIRST = ("image", "tissue", "bPQ", "bDQ", "bSQ", "mPQ")  # columns of images.csv; PQ_<class> follow, then the rest
+ALL = "all"  # the one tissue of images without any
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Records with what is needed to summarise them."""
+
+    records: Records
+    classes: list[str]
+    tissues: list[str]
+
+    def summaries(self, protocols: list[str]) -> dict[str, dict[str, float]]:
+        """{protocol: {metric: value}}."""
+        return {name: PROTOCOLS[name].summary(self.records, self.classes, self.tissues) for name in protocols}
+
+    def images(self, protocols: list[str]) -> list[dict]:
+        """A row per protocol and image, types by name: protocol, image, tissue, bPQ, …, PQ_<class>, …"""
+        rows = []
+        named = {str(k): name for k, name in enumerate(self.classes, 1)} | {"0": "untyped"}
+        for protocol in protocols:
+            frame = PROTOCOLS[protocol].images(self.records, len(self.classes))
+            titles = {}
+            for column in frame.columns:
+                head, _, tail = str(column).rpartition("_")
+                titles[column] = f"{head}_{named[tail]}" if head and tail in named else str(column)
+            frame = frame.drop(columns=["image"]).rename(columns=titles | {"image_id": "image"})
+            first = [c for c in FIRST if c in frame.columns]
+            first += [c for c in frame.columns if c.startswith("PQ_")]
+            order = [*first, *(c for c in frame.columns if c not in first)]
+            rows += [{"protocol": protocol} | row for row in frame[order].to_dict("records")]
+        return rows
+
+
+def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[tuple[Image, Image | None]]:
+    """Images of both sides by name, in the order of the truth.
+
+    Two single files are a pair whatever their names, and two files without names are paired in order.
+
+    Raises:
+        InputError: as `assigned`, names on one side only, or counts that differ without names.
+    """
+    if len(true.images) == len(pred.images) == 1 and (true.path.is_file() and pred.path.is_file()):
+        return [(true.images[0], pred.images[0])]
+    if not true.named and not pred.named:
+        if len(true.images) != len(pred.images):
+            raise InputError(
+                f"{pred.path}: expected {len(true.images)} images as in {true.path}, found {len(pred.images)}; "
+                "neither file has names to match by."
+            )
+        return list(zip(true.images, pred.images))
+    for one, other in ((true, pred), (pred, true)):
+        if not one.named:
+            raise InputError(
+                f"{one.path}: has no `names`, while {other.path} names its images; add names (N,) to match by."
+            )
+    found = assigned([image.name for image in true.images], str(true.path), pred, missing)
+    return list(zip(true.images, found))
+
+
+def assigned(names: list[str], whose: str, pred: Collection, missing: str = "refuse") -> list[Image | None]:
+    """The prediction of each named image; predictions of other names are told on stderr and left out.
+
+    Args:
+        whose: where the names come from, for the sentence.
+        missing: "refuse", or "empty": None for an image without prediction, in which nothing was found.
+
+    Raises:
+        InputError: images without prediction (unless "empty"), or no common name at all.
+    """
+    of = {image.name: image for image in pred.images}
+    known = set(names)
+    lacking = [name for name in names if name not in of]
+    extra = [name for name in of if name not in known]
+    without = f"{len(extra)} predictions belong to no image of it ({listed(extra)})" if extra else ""
+    if len(lacking) == len(names) or (lacking and missing == "refuse"):
+        raise InputError(
+            f"{pred.path}: {len(lacking)} of {len(names)} images of {whose} have no prediction ({listed(lacking)})"
+            f"{', and ' + without if extra else ''}; name the files alike, or say --missing empty where a tool writes "
+            "none for an image without nuclei."
+        )
+    if lacking:
+        print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
+    if extra:
+        print(f"left out: {without}", file=sys.stderr)
+    return [of.get(name) for name in names]
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
+
+
+def score(
+    pairs: Iterable[tuple[Image, Image | None]],
+    mpp: float,
+    classes: tuple[str, ...] | None,
+    shape: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Scored:
+    """Read and match every pair.
+
+    Args:
+        classes: names of types 1..C; None: as many as occur, named by their ids.
+        shape: (H, W) of images of which both sides are outlines.
+
+    Raises:
+        InputError: anything wrong with a file; nothing is returned then.
+    """
+    pairs = list(pairs)
+    matches, flags, some = [], {"typed": [], "pred_typed": []}, {"typed": False, "pred_typed": False}
+    doubtful = {}
+    if progress:
+        progress(0, len(pairs))
+    for i, (true, pred) in enumerate(pairs):
+        truth, found = read_pair(true, pred, shape)
+        matches.append(matched(truth, found, mpp, pred.where if pred else true.where))
+        for side, one in (("typed", truth), ("pred_typed", found)):
+            flags[side].append(one.typed)
+            some[side] |= one.types is not None and bool(one.types.any())
+        doubtful |= {
+            i.where: what for i, one in ((true, truth), (pred, found)) if i and (what := lumped(one.instances))
+        }
+        if progress:
+            progress(i + 1, len(pairs))
+    warn_lumped(doubtful)
+    resolved = {side: told(flags[side], some[side]) for side in flags}
+    whole = "" if any(true.tissue for true, _ in pairs) else ALL
+    meta = [
+        {"image": i, "image_id": true.name, "tissue": true.tissue or whole} | {s: resolved[s][i] for s in resolved}
+        for i, (true, _) in enumerate(pairs)
+    ]
+    records = Records.collect(matches, meta)
+    if classes is None:
+        both = any(row["typed"] and row["pred_typed"] for row in meta)
+        most = int(records.overlaps[["true_type", "pred_type"]].to_numpy().max(initial=0)) if both else 0
+        classes = tuple(str(k) for k in range(1, most + 1))
+    tissues = sorted({row["tissue"] for row in meta} - {""})
+    return Scored(records, list(classes), tissues)
+
+
+def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) -> tuple[Labelled, Labelled]:
+    """Both sides of an image; outlines take the shape of the other side's map.
+
+    Raises:
+        InputError: shapes that differ, or outlines on both sides without a shape.
+    """
+    if not true.needs_shape:
+        truth = true.read(None)
+        found = pred.read(truth.instances.shape) if pred else empty(truth)
+    elif pred and not pred.needs_shape:
+        found = pred.read(None)
+        truth = true.read(found.instances.shape)
+    elif shape is None:
+        raise InputError(f"{true.where}: outlines alone do not say how large the image is; give --shape HEIGHT WIDTH.")
+    else:
+        truth = true.read(shape)
+        found = pred.read(shape) if pred else empty(truth)
+    if truth.instances.shape != found.instances.shape:
+        raise InputError(
+            f"{pred.where}: expected a label map of the truth's shape {truth.instances.shape} ({true.where}), "
+            f"found {found.instances.shape}."
+        )
+    return truth, found
+
+
+def empty(like: Labelled) -> Labelled:
+    """A prediction of no nucleus."""
+    return Labelled(np.zeros(like.instances.shape, np.int64), np.zeros(0, np.uint8))
+
+
+def matched(truth: Labelled, found: Labelled, mpp: float, where: str) -> Match:
+    """The one match of an image. Raises InputError where the maps cannot be matched."""
+    try:
+        return match(truth.instances, truth.types, found.instances, found.types, mpp=mpp)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}.") from error

@@ -1,0 +1,110 @@
+"""A foreign tool's predictions of a test fold, stored as a run: the same records, scores and predictions."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.nuclei import Nuclei
+from benchmark.evaluation import foreign
+from benchmark.evaluation.scoring import image_meta, match_nuclei, protocol_scores
+from benchmark.formats.collection import Collection, Image
+from benchmark.formats.labelled import lumped, told, warn_lumped
+from benchmark.metrics.records import Records
+from benchmark.results import predictions, provenance
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import write_json
+from benchmark.runtime.progress import Progress
+
+
+def store(identity, folder: Path, data, pred: Collection, missing: str = "refuse") -> dict[str, dict]:
+    """Score `pred` against the test side of the split and write the run folder; an earlier one is replaced.
+
+    Args:
+        identity: RunId of kind "imported".
+        data: the `data.store.prepare.Prepared` dataset.
+        pred: images named by the dataset's image ids, or as many as the test side, in its order.
+        missing: "refuse" or "empty", as in `evaluation.foreign.assigned`.
+
+    Returns:
+        {protocol: scores}, as stored.
+
+    Raises:
+        InputError: anything wrong with the predictions; nothing is written then.
+    """
+    story = provenance.describe(identity.seed, "cpu", "none", data.fingerprint(identity.fold))
+    subset = data.subset(identity.fold, "test")
+    images = assigned(pred, subset.image_ids, missing)
+    show = Progress("imported:", "images", end=False)
+    show(0, len(images))
+    matches, packed, typed, doubtful = [], [], [], {}
+    for i, image in enumerate(images):
+        truth = subset[i].nuclei
+        found, has_types = predicted(image, truth)
+        doubtful |= {image.where: what} if image and (what := lumped(found.instances)) else {}
+        matches.append(match_nuclei(truth, found))
+        packed.append(predictions.Packed.of(found))
+        typed.append(has_types)
+        show(i + 1, len(images))
+    warn_lumped(doubtful)
+    some = any(one.types.any() for one in packed)
+    meta = [image_meta(i, subset[i].nuclei, t) for i, t in enumerate(told(typed, some))]
+    records = Records.collect(matches, meta)
+    scores = protocol_scores(records, list(data.classes), list(data.tissues))
+    (folder / "metrics.json").unlink(missing_ok=True)
+    records.save(folder)
+    predictions.write(folder / "predictions.npz", packed)
+    write_json(folder / "config.json", describe(identity, data, pred.path))
+    write_json(folder / "provenance.json", story | {"finished": provenance.now()})
+    write_json(folder / "cost.json", {})
+    untyped = int((~np.asarray(subset.typed)).sum())
+    stored = {"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped}
+    write_json(folder / "metrics.json", stored)  # last: its presence means that the run is complete
+    return scores
+
+
+def describe(identity, data, path: Path) -> dict:
+    """The contents of config.json."""
+    return {
+        "dataset": identity.dataset,
+        "method": identity.method,
+        "name": identity.method,
+        "fold": identity.fold,
+        "seed": identity.seed,
+        "kind": identity.kind,
+        "classes": list(data.classes),
+        "tissues": list(data.tissues),
+        "mpp": data.mpp,
+        "imported": {"from": Path(path).name},
+    }
+
+
+def assigned(pred: Collection, ids: list[str], missing: str) -> list[Image | None]:
+    """The prediction of each test image, by name; a file without names is taken in the test side's order.
+
+    Raises:
+        InputError: as `evaluation.foreign.assigned`, or another number of images without names.
+    """
+    if pred.named:
+        return foreign.assigned(ids, "the test set", pred, missing)
+    if len(pred.images) != len(ids):
+        raise InputError(
+            f"{pred.path}: expected {len(ids)} images, as the test set has, found {len(pred.images)}; add names (N,)."
+        )
+    print(f"{pred.path}: has no names; its images are taken in the order of the test set", file=sys.stderr)
+    return list(pred.images)
+
+
+def predicted(image: Image | None, truth: Nuclei) -> tuple[Nuclei, bool | None]:
+    """(nuclei, `Labelled.typed`) in the shape of the truth.
+
+    Raises:
+        InputError: another shape.
+    """
+    shape = truth.instances.shape
+    if image is None:
+        return Nuclei.from_labels(np.zeros(shape, np.int32), None, truth.mpp), None
+    found = image.read(shape)
+    if found.instances.shape != shape:
+        raise InputError(f"{image.where}: expected the image's shape {shape}, found {found.instances.shape}.")
+    return Nuclei.from_labels(found.instances, found.types, truth.mpp), found.typed

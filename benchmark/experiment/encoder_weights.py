@@ -1,0 +1,59 @@
+"""What BACKBONE= gives for an encoder: one answer for every ViT, or one for each encoder by its name."""
+
+import re
+from pathlib import Path
+
+from benchmark.methods import registry
+from benchmark.runtime.errors import InputError, near_miss
+
+
+def given(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
+    """A local file, "hub", "random", or None where nothing is given for this encoder.
+
+    Args:
+        text: "uni.bin", "hub", "random", or several such as "uni=uni.bin vit256=vit256.pth resnet50=preact.tar".
+        encoder: its name (`Method.encoder_of`); None when there is none to fill.
+        is_vit: one file without a name is for ViTs alone; "random" is for all.
+    """
+    named = by_name(text)
+    if named:
+        return named.get(encoder)
+    return text if is_vit or text == "random" else None
+
+
+def by_name(text: str | None) -> dict[str, str]:
+    """{encoder: file, "hub" or "random"}; {} for one answer without a name."""
+    words = (text or "").split()
+    if not all(re.fullmatch(r"\w[\w.-]*=\S+", word) for word in words):
+        return {}
+    return dict(word.split("=", 1) for word in words)
+
+
+def check(text: str | None) -> None:
+    """Raises InputError for a name that no method has an encoder of."""
+    if not by_name(text):
+        return
+    import timm  # seconds, for the few who name encoders
+
+    classes = [registry.method_class(name) for name in registry.method_names()]
+    known = {cls.encoder_of(cls.arguments() | row) for cls in classes for row in cls.presets.values()} - {None}
+    for name in by_name(text):
+        if name not in known and not timm.is_model(name.split(".")[0]):
+            raise InputError(
+                f"BACKBONE names the encoder '{name}'; known are {', '.join(sorted(known))} and timm's ViTs."
+                f"{near_miss(name, known)}"
+            )
+
+
+def file_mark(path: Path) -> str:
+    """Size and a hash over both ends of a weights file: cheap, and different for different weights."""
+    import hashlib
+
+    if not path.is_file():
+        raise InputError(f"Backbone weights '{path}' do not exist; give a file, 'hub' or 'random'.")
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        ends = handle.read(1 << 20)
+        handle.seek(max(0, size - (1 << 20)))
+        ends += handle.read()
+    return hashlib.sha256(ends + str(size).encode()).hexdigest()[:12]

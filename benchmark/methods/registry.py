@@ -1,0 +1,114 @@
+"""Methods by name: `method@row,key=value,…`, where `row` is a published variant or a preset of that method.
+
+A method is registered by its file in `benchmark/methods`, imported on first use; what follows the row overrides its
+arguments.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from mmengine.registry import Registry
+
+from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.plugins import import_all, value_of
+
+METHODS = Registry("method")
+
+
+def method_names() -> list[str]:
+    """Names of all registered methods, sorted."""
+    import_all("benchmark.methods")
+    return sorted(METHODS.module_dict)
+
+
+def method_class(name: str):
+    """The Method subclass called `name`. Raises InputError with a near-miss hint."""
+    if name not in method_names():
+        hint = near_miss(name, method_names())
+        raise InputError(f"Unknown method '{name}'; known are {', '.join(method_names())}.{hint}")
+    return METHODS.get(name)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed method name. `arguments` holds the row's arguments with the overrides applied."""
+
+    name: str
+    row: str
+    overrides: dict = field(default_factory=dict)
+    arguments: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Canonical name: row always present, overrides sorted, those equal to the row's own value omitted."""
+        return f"{self.name}@{self.row}" + "".join(f",{k}={_text(v)}" for k, v in sorted(self.overrides.items()))
+
+
+def name_of(text: str) -> str:
+    """The method in `method@row,key=value,…`. Raises InputError when the text has another form."""
+    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
+        raise InputError(
+            f"'{text}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'."
+        )
+    return text.partition("@")[0]
+
+
+def parse(text: str, preset: str | None = None) -> Spec:
+    """Parse `method@row,key=value,…`; `preset` is the row when the text names none.
+
+    Raises:
+        InputError: unknown method, row or argument, each with a near-miss hint.
+    """
+    name, rest = name_of(text), text.partition("@")[2]
+    cls = method_class(name)
+    words = [w for w in rest.split(",") if w]
+    row = words.pop(0) if words and "=" not in words[0] else preset
+    row = row or "small"
+    if row not in cls.presets:
+        hint = near_miss(row, cls.presets)
+        raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(cls.presets)}.{hint}")
+    known = cls.arguments()
+    base = known | cls.presets[row]
+    overrides = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"'{word}' in '{text}' has no value; write key=value after the first word.")
+        if key not in known:
+            hint = near_miss(key, known)
+            raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
+        if key in cls.fixed:
+            raise InputError(f"'{word}' in '{text}': {key} is what defines {name} and cannot be changed.")
+        value = value_of(value)
+        if not _same_kind(value, base[key]):
+            raise InputError(f"'{word}' in '{text}': expected a value like {_text(base[key])}, found {value!r}.")
+        if value != base[key] or type(value) is not type(base[key]):
+            overrides[key] = value
+    return Spec(name, row, overrides, base | overrides)
+
+
+def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = None, **extra):
+    """Build a method: `build("cellvta@debug", classes=5, tissues=19)`.
+
+    Args:
+        spec: name as in `parse`, or a parsed Spec.
+        classes: nucleus types without background; 0 means no type branch.
+        tissues: tissue classes; 0 means no tissue head.
+        extra: arguments that do not belong to the identity, such as `weights` (a local file).
+    """
+    spec = parse(spec, preset) if isinstance(spec, str) else spec
+    return method_class(spec.name)(classes, tissues, **(spec.arguments | extra))
+
+
+def _same_kind(value, default) -> bool:
+    """Whether a value may replace a default: None allows all, numbers take whole numbers, flags only flags."""
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
+
+
+def _text(value) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value).replace(" ", "")

@@ -1,0 +1,84 @@
+"""Figures of PQ and recall against nucleus size and crowding, and of the adapter's gain."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.report.figures.style import COLOURS, drawing, legend, legend_height, look, save
+from benchmark.report.select.groups import Group, Row
+from benchmark.report.stats.curves import BY, FEW, Curves, gain, lines
+
+CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
+EVERY = 8  # grid points between two markers
+
+
+def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
+    """PQ and recall per method with bootstrap bands, below it the weight of true nuclei; False when nothing is drawn.
+
+    A method's runs are pooled; where the weighted number of true nuclei of a run is below FEW nothing is drawn.
+    """
+    rows = group.drawn
+    drawn = [(row, v) for row, v in lines(group, found) if row in rows and (v["n"] >= FEW).sum() > 1]
+    if not drawn:
+        return False
+    with drawing(3.85 + legend_height([label(group, row) for row, _ in drawn])) as figure:
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1])
+        for i, (row, values) in enumerate(drawn):
+            shown = values["n"] >= FEW
+            style = look(i) | {"markevery": (i, EVERY)}
+            for axes, metric in ((top, "PQ"), (middle, "recall")):
+                line = np.where(shown, values[metric], np.nan)
+                axes.plot(found.grid, line, label=label(group, row) if axes is top else None, **style)
+                low, high = (np.where(shown, values[f"{metric}_{end}"], np.nan) for end in ("low", "high"))
+                axes.fill_between(found.grid, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        for axes, metric in ((top, "PQ"), (middle, "recall")):
+            axes.set_ylabel(metric)
+            axes.set_ylim(bottom=0)
+        bottom.fill_between(found.grid, drawn[0][1]["n"], color="#BBBBBB", linewidth=0)
+        bottom.set_ylabel("true nuclei\n(weight)", fontsize=6)
+        bottom.set_ylim(bottom=0)
+        bottom.locator_params(axis="y", nbins=2)
+        bottom.set_xlabel(BY[found.by])
+        figure.align_ylabels([top, middle, bottom])
+        legend(figure, {name: line for line, name in zip(*top.get_legend_handles_labels())})
+    save(figure, Path(folder) / name, [r for row, v in drawn for r in records(group, row, found, v)])
+    return True
+
+
+def gain_figure(group: Group, found: list[Curves], folder: Path) -> bool:
+    """PQ of the adapter minus PQ of the decoder-only arm, a panel per property; False when one is missing."""
+    named = {row.method.partition("@")[0]: row for row in reversed(group.rows) if row.runs and "," not in row.method}
+    if not all(name in named for name in CLAIM):
+        return False
+    a, b = (named[name] for name in CLAIM)
+    panels = [(curves, values) for curves in found if (values := gain(curves, a, b)) is not None]
+    panels = [(c, v) for c, v in panels if (v["n"] >= FEW).sum() > 1]
+    if not panels:
+        return False
+    with drawing(2.2) as figure:
+        grid = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        for axes, (curves, values) in zip(grid, panels):
+            line, low, high = (np.where(values["n"] >= FEW, values[k], np.nan) for k in ("PQ", "PQ_low", "PQ_high"))
+            axes.axhline(0, color="#888888", linewidth=0.8)
+            axes.plot(curves.grid, line, color=COLOURS[0])
+            axes.fill_between(curves.grid, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+            axes.set_xlabel(BY[curves.by].replace("distance to the ", ""))
+        grid[0].set_ylabel(f"Δ PQ, {a.label} − {b.label}", fontsize=6.5)
+    save(figure, Path(folder) / "gain", [r for c, v in panels for r in records(group, a, c, v, minus=b.method)])
+    return True
+
+
+def records(group: Group, row: Row, found: Curves, values: dict[str, np.ndarray], **extra) -> list[dict]:
+    """Csv lines: one per grid point."""
+    head = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale, "method": row.method}
+    head |= {"weights": row.backbone[1], "by": found.by, "runs": len(found.runs(row)), "expected": group.expected}
+    return [
+        head | extra | {"x_um": float(x)} | {k: float(v[i]) for k, v in values.items()} | {"drawn": int(n >= FEW)}
+        for i, (x, n) in enumerate(zip(found.grid, values["n"]))
+    ]
+
+
+def label(group: Group, row: Row) -> str:
+    """The row's label, marked such as (2/3) when runs are missing."""
+    done = len(row.runs)
+    return row.label if done == group.expected else f"{row.label} ({done}/{group.expected})"

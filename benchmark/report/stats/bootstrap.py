@@ -1,0 +1,180 @@
+"""Bootstrap over clusters of test images, and paired tests between two rows.
+
+Efron & Tibshirani 1993 (percentile interval, clusters as the unit of resampling); Wilcoxon 1945 with the
+matched-pairs rank-biserial correlation of Kerby 2014; Holm 1979. Folds and seeds are never treated as
+independent replicates: their mean is taken within each resample.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from benchmark.report.select.groups import Row
+from benchmark.report.select.observations import Observed
+
+RESAMPLES = 2000
+LEVEL = 0.95
+FEWEST = 5  # clusters; an interval over fewer says nothing
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval. low, high: NaN with fewer than FEWEST clusters."""
+
+    value: float
+    low: float
+    high: float
+    clusters: int
+
+    def text(self, digits: int = 3, sign: bool = False) -> str:
+        """Such as "0.512 [0.498, 0.525]"; "–" without a value."""
+        if np.isnan(self.value):
+            return "–"
+        form = f"{{:{'+' if sign else ''}.{digits}f}}"
+        if np.isnan(self.low):
+            return form.format(self.value)
+        return f"{form.format(self.value)} [{form.format(self.low)}, {form.format(self.high)}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Row `a` minus row `b` in one metric, over the (fold, seed) pairs that both have.
+
+    Attributes:
+        difference: with the paired bootstrap interval.
+        p: two-sided Wilcoxon signed-rank test over clusters; NaN with fewer than FEWEST.
+        rank_biserial: in [-1, 1]; 1: a is better in every cluster.
+        dz: mean difference / standard deviation of differences (Cohen's d for pairs).
+        better: share of clusters in which a is better, ties counted half.
+        runs: number of (fold, seed) pairs.
+    """
+
+    a: str
+    b: str
+    metric: str
+    difference: Interval
+    p: float
+    rank_biserial: float
+    dz: float
+    better: float
+    runs: int
+
+
+@cache
+def weights(clusters: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """float64 (resamples, clusters): how often each cluster is drawn; the same for all rows, hence paired."""
+    rng = np.random.Generator(np.random.PCG64(clusters))
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(np.float64)
+
+
+def interval(observed: Observed, row: Row, metric: str) -> Interval:
+    """Mean over the row's runs of the metric, with its interval."""
+    tops, bottoms = observed.stacked(list(observed.runs(row).values()), metric)
+    return _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
+
+
+def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[str], value: float) -> Interval:
+    """The interval of a protocol's headline value: of the image mean or of the tissue mean, whichever it is.
+
+    Returns:
+        An Interval without bounds when the value is neither (another protocol's own average).
+    """
+    found = interval(observed, row, metric)
+    if not abs(found.value - value) < 1e-6:
+        parts = [observed.stacked(list(observed.runs(row).values()), metric, tissue) for tissue in tissues]
+        if parts:
+            tops, bottoms = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
+            found = _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
+    if abs(found.value - value) < 1e-6:
+        return found
+    return Interval(value, float("nan"), float("nan"), found.clusters)
+
+
+def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
+    """Paired comparison; None when the rows share no (fold, seed) or have no value of the metric."""
+    of_a, of_b = observed.runs(a), observed.runs(b)
+    both = sorted(of_a.keys() & of_b.keys())
+    left, right = (observed.stacked([of[k] for k in both], metric) for of in (of_a, of_b))
+    if not both or not _used(left[1]) or not _used(right[1]):
+        return None
+    value = _mean(left[0].sum(1), left[1].sum(1)) - _mean(right[0].sum(1), right[1].sum(1))
+    used = _used(np.minimum(left[1], right[1]))
+    difference = _interval(value, _drawn(*left) - _drawn(*right), used)
+    deltas = _per_cluster(*left) - _per_cluster(*right)
+    deltas = deltas[~np.isnan(deltas)]
+    p, rank = _wilcoxon(deltas)
+    spread = deltas.std(ddof=1) if len(deltas) > 1 else np.nan
+    dz = float(deltas.mean() / spread) if spread > 0 else float("nan")
+    better = float(((deltas > 0) + 0.5 * (deltas == 0)).mean()) if len(deltas) else float("nan")
+    return Comparison(a.label, b.label, metric, difference, p, rank, dz, better, len(both))
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given; NaN stays NaN and is not counted."""
+    p = np.asarray(p, np.float64)
+    out = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p[i]))
+        out[i] = highest
+    return out.tolist()
+
+
+def _mean(tops: np.ndarray, bottoms: np.ndarray) -> float:
+    """Mean over runs of the ratios, those without a denominator left out."""
+    known = bottoms > 0
+    return float((tops[known] / bottoms[known]).mean()) if known.any() else float("nan")
+
+
+def _drawn(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """The mean over runs in every resample, float64 (resamples,); NaN where a resample holds no image of a run."""
+    used = bottoms.sum(1) > 0
+    if not used.any():
+        return np.zeros(0)
+    drawn = weights(tops.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = (drawn @ tops[used].T) / (drawn @ bottoms[used].T)
+    known = ~np.isnan(ratios)  # a resample may hold no image of a tissue
+    count = known.sum(1)
+    return np.where(count > 0, np.where(known, ratios, 0).sum(1) / np.maximum(count, 1), np.nan)
+
+
+def _interval(value: float, draws: np.ndarray, clusters: int) -> Interval:
+    draws = draws[~np.isnan(draws)]
+    if clusters < FEWEST or not len(draws):
+        return Interval(value, float("nan"), float("nan"), clusters)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), clusters)
+
+
+def _used(bottoms: np.ndarray) -> int:
+    """Clusters that hold at least one scored image of some run."""
+    return int((bottoms.sum(0) > 0).sum()) if len(bottoms) else 0
+
+
+def _per_cluster(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Score of each cluster: the ratio per run, then the mean over runs; NaN where no run scored it."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = tops / bottoms
+    known = ~np.isnan(ratios)
+    count = known.sum(0)
+    total = np.where(known, ratios, 0).sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _wilcoxon(deltas: np.ndarray) -> tuple[float, float]:
+    """(p, rank-biserial correlation); zero differences take half their ranks on each side (Pratt in the test)."""
+    from scipy import stats
+
+    if len(deltas) < FEWEST:
+        return float("nan"), float("nan")
+    ranks = stats.rankdata(np.abs(deltas))
+    total = ranks[deltas != 0].sum()
+    rank = float((ranks[deltas > 0].sum() - ranks[deltas < 0].sum()) / total) if total else 0.0
+    if not total:
+        return 1.0, rank
+    return float(stats.wilcoxon(deltas, zero_method="pratt").pvalue), rank

@@ -1,0 +1,60 @@
+"""Scores by nucleus size and by crowding: each run's records in the bins of the tables."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+
+from benchmark.report.select.groups import Row
+from benchmark.results.collect import UNREADABLE, Run, skipped
+
+TABLE_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.EDGES, which is imported only when records are read
+CROWDING_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.NEIGHBOUR_EDGES
+
+
+@dataclass(frozen=True)
+class SizeScores:
+    """One run's scores per bin, pooled over its images; bins in ascending order.
+
+    Attributes:
+        table: `metrics.sizes.by_size` in the bins of TABLE_EDGES.
+        inner: the same without nuclei that touch the image's edge.
+        crowding: `metrics.sizes.by_crowding` in the bins of CROWDING_EDGES; None for records without distances.
+    """
+
+    table: pd.DataFrame
+    inner: pd.DataFrame
+    crowding: pd.DataFrame | None
+
+
+def size_scores(run: Run) -> SizeScores | None:
+    """Scores of one run; None when its records are damaged, which is said on stderr."""
+    from benchmark.metrics.sizes import by_crowding, by_size
+
+    try:
+        records = run.records()
+        table = by_size(records, edges=TABLE_EDGES).reset_index(drop=True)
+        inner = by_size(records, edges=TABLE_EDGES, border=False).reset_index(drop=True)
+        known = "neighbour_um" in records.nuclei
+        crowding = by_crowding(records, edges=CROWDING_EDGES).reset_index(drop=True) if known else None
+    except UNREADABLE as error:
+        skipped(run.folder, f"its records cannot be read ({type(error).__name__}: {error})")
+        return None
+    return SizeScores(table, inner, crowding)
+
+
+def scores_of(row: Row, scores: dict) -> list[SizeScores]:
+    """The scores of a row's runs, without those that have none. `scores` maps run folders to size_scores."""
+    found = [scores.get(run.folder) for run in row.runs]
+    return [s for s in found if s is not None]
+
+
+def bin_names(edges: tuple[float, ...]) -> list[str]:
+    """Such as ["< 6 µm", "6–9 µm", "≥ 9 µm"]; a diameter equal to an edge belongs to the upper bin."""
+    inner = [f"{a:g}–{b:g} µm" for a, b in pairwise(edges)]
+    return [f"< {edges[0]:g} µm", *inner, f"≥ {edges[-1]:g} µm"]
+
+
+def bounds(edges: tuple[float, ...]) -> list[tuple[float | None, float | None]]:
+    """(from, to) in µm of each bin; None where it is open."""
+    return list(zip([None, *edges], [*edges, None]))

@@ -1,0 +1,76 @@
+"""One set of runs under every protocol and every averaging: how far the numbers that are called mPQ lie apart."""
+
+import math
+import statistics
+
+from benchmark.report.render.table import Block, Table
+from benchmark.report.select.groups import Group, Row
+from benchmark.report.tables.common import extent, notes, record
+from benchmark.results.collect import UNREADABLE, skipped
+
+
+def averaging_table(group: Group, protocols: list[str]) -> Table | None:
+    """bPQ and mPQ, (method, protocol) × averaging, folds averaged and, where there are several, pooled; None when no
+    run has records."""
+    from benchmark.metrics.aggregate import AGGREGATIONS
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    made = {id(row): _joined(row, protocols) for row in group.rows}
+    if not any(made.values()):
+        return None
+    title = f"bPQ and mPQ under every protocol and averaging. {group.title}: {extent(group)}"
+    table = Table("averagings", title, notes(group))
+    own = ", ".join(f"{p} {PROTOCOLS[p].binary} / {PROTOCOLS[p].multi}" for p in protocols)
+    made_for = ", ".join(f"{p} {PROTOCOLS[p].made_for}" for p in protocols)
+    table.notes[1:1] = [
+        "Numbers of different columns, and of different protocols, are not comparable (docs/metrics.md).",
+        f"The averaging that each protocol was published with, bPQ / mPQ: {own}.",
+        f"Published for: {made_for}; elsewhere the same rules apply, but there is no published value to compare with.",
+        *(f"{name}: {text}." for name, text in AGGREGATIONS.items()),
+    ]
+    joins = ["averaged", "pooled"] if len(group.folds) > 1 else ["averaged"]
+    if len(joins) > 1:
+        table.notes.insert(1, "Folds pooled: their images as one set; a test fold that two splits share counts twice.")
+    for score in ("bPQ", "mPQ"):
+        hows = [h for h in AGGREGATIONS if score == "mPQ" or h not in ("type_mean", "class_pooled")]
+        for join in joins:
+            cells = [["method", "protocol", *(h.replace("_", " ") for h in hows), "runs"]]
+            for row in group.rows:
+                for protocol in protocols:
+                    seeds = made[id(row)].get((protocol, join), [])
+                    values = [_mean(s.get(f"{h}/{score}", math.nan) for s in seeds) for h in hows]
+                    texts = ["–" if math.isnan(v) else f"{v:.3f}" for v in values]
+                    cells.append([row.label, protocol, *texts, f"{len(row.runs)}/{group.expected}"])
+                    told = record(group, row) | {"protocol": protocol, "metric": score, "folds": join}
+                    table.records += [told | {"averaging": h, "value": v} for h, v in zip(hows, values, strict=True)]
+            where = "" if len(joins) == 1 else f", folds {join}"
+            table.blocks.append(Block(cells, left=2, title=f"{score}{where}"))
+    return table
+
+
+def _joined(row: Row, protocols: list[str]) -> dict[tuple[str, str], list[dict]]:
+    """(protocol, "averaged" | "pooled") -> scores of each seed, its folds joined; {} without readable records."""
+    from benchmark.metrics.aggregate import over_folds
+    from benchmark.metrics.protocols import PROTOCOLS
+    from benchmark.metrics.records import Records
+
+    out: dict[tuple[str, str], list[dict]] = {}
+    for seed in sorted({run.id.seed for run in row.runs}):
+        runs = [run for run in row.runs if run.id.seed == seed]
+        try:
+            records = [run.records() for run in runs]
+            classes, tissues = runs[0].config["classes"], runs[0].config["tissues"]
+            for name in protocols:
+                summaries = [PROTOCOLS[name].summary(r, classes, tissues) for r in records]
+                out.setdefault((name, "averaged"), []).append(over_folds(summaries, tissues))
+                if len(records) > 1:
+                    pooled = PROTOCOLS[name].summary(Records.join(records), classes, tissues)
+                    out.setdefault((name, "pooled"), []).append(pooled)
+        except UNREADABLE as error:
+            skipped(runs[0].folder, f"no averagings, its records fail: {error}")
+    return out
+
+
+def _mean(values) -> float:
+    known = [v for v in values if math.isfinite(v)]
+    return statistics.fmean(known) if known else math.nan

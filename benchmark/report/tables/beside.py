@@ -1,0 +1,56 @@
+"""Measured values of one run beside the published ones."""
+
+from pathlib import Path
+
+from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.report.render.table import Block, Table, markdown
+from benchmark.report.tables import published
+from benchmark.runtime.files import read_json
+
+# the protocol under which the figures of a dataset are published
+PUBLISHED_UNDER = {"pannuke": "cellvit", "conic": "cellvta_conic"}
+SCORES = ("bPQ", "mPQ", "tissue_mean/bPQ", "tissue_mean/mPQ", "bDQ", "bSQ", "F1", "precision", "recall", "Dice")
+
+
+def beside(folder: Path) -> str:
+    """Markdown table of a complete run: metric, measured, published, difference.
+
+    Published figures are those of the same method, row, dataset, split and protocol. Where none exist, the line below
+    the table says so, and where the images are not the same ones in number.
+    """
+    config, metrics = read_json(folder / "config.json"), read_json(folder / "metrics.json")
+    dataset, file = config["dataset"].partition("@")[0], config.get("file") or {}
+    protocol = PUBLISHED_UNDER.get(dataset, "cellvit")
+    protocol = protocol if protocol in metrics["protocols"] else next(iter(metrics["protocols"]))
+    measured = metrics["protocols"][protocol]
+    known = {}
+    if file.get("split") in (None, config["fold"]) and not config["method"].partition(",")[2]:
+        known = published.values(config["name"], config["row"], dataset, config["fold"], protocol)
+    names = [*SCORES, *(f"{m}_{c}" for m in ("PQ", "F1") for c in config["classes"])]
+    cells = [["metric", "measured", "published", "difference"]]
+    for name in names:
+        found, said = measured.get(name), known.get(name)
+        if found is None and said is None:
+            continue
+        apart = f"{found - said:+.4f}" if found is not None and said is not None else "–"
+        cells.append([name, *(f"{v:.4f}" if v is not None else "–" for v in (found, said)), apart])
+    table = Table(
+        "beside",
+        f"{config['method']} on {config['dataset']}, FOLD={config['fold']}, test side: protocol `{protocol}` "
+        f"version {PROTOCOLS[protocol].version}",
+        blocks=[Block(cells)],
+    )
+    if file:
+        table.notes.append(
+            f"Weights: {file['name']}, sha256 {file['sha256'][:12]}, {file['layout']}; not trained here."
+        )
+    table.notes += file.get("remarks", [])
+    if not known:
+        table.notes.append("Published: none for this method, row, dataset, split and protocol.")
+    elif known.get("n_images") not in (None, metrics["n_images"]):
+        table.notes.append(
+            f"The published figures are of {known['n_images']:.0f} images, these of {metrics['n_images']}: not the "
+            "same test set."
+        )
+    table.notes.append(f"Stored in {folder}; `make table` shows it as a row of its own.")
+    return markdown(table)

@@ -1,0 +1,94 @@
+"""The main table and the cost table: one line per method."""
+
+import math
+
+from benchmark.report.render.table import Block, Table, ranked
+from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.observations import Observed
+from benchmark.report.stats.bootstrap import headline_interval
+from benchmark.report.stats.summary import Summary, summarise
+from benchmark.report.tables.common import caption, fixed, notes, record, score_of
+from benchmark.report.tables.comparisons import reading
+
+SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
+MEANS = tuple(f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ"))  # csv only
+SHOWN = {"bPQ": "bPQ", "mPQ": "mPQ", "bDQ": "DQ", "bSQ": "SQ", "F1": "detection F1"}
+WITH_INTERVAL = ("bPQ", "mPQ", "F1")  # as printed; the csv has those of all SHOWN
+COSTS = (
+    *("params", "trainable", "gflops", "images_per_second", "forward_ms", "decode_ms"),
+    *("train_seconds", "pretrain_seconds"),
+)
+MEMORY = ("rss", "cuda")
+MIB = 2.0**-20
+
+
+def main_table(group: Group, protocol: str, values: dict, observed: Observed) -> Table:
+    """Methods × accuracy, best bold, second underlined. `values`: run folder -> flat scores under `protocol`."""
+    types = [name for name in group.names("classes") if any(f"F1_{name}" in v for v in values.values())]
+    head = [c for s, name in SHOWN.items() for c in ([name, "95 %"] if s in WITH_INTERVAL else [name])]
+    block = Block([["method", "backbone (weights)", *head, *(f"F1 {t}" for t in types), "runs"]], left=2)
+    table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
+    of_column: dict[int, list[float]] = {}
+    for row in group.rows:
+        keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
+        score = {s: score_of(group, row, s, values) for s in keys}
+        line, told = [row.label, row.backbone_text], record(group, row, protocol, values)
+        for key, summary in score.items():
+            told |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
+        for key in [*SHOWN, *(f"F1_{t}" for t in types)]:
+            of_column.setdefault(len(line), []).append(score[key].mean)
+            line.append(score[key].text())
+            if key in SHOWN:
+                found = headline_interval(observed, row, key, group.names("tissues"), score[key].mean)
+                told |= {f"{key}_low": found.low, f"{key}_high": found.high}
+            if key in WITH_INTERVAL:
+                line.append("–" if math.isnan(found.low) else f"[{found.low:.3f}, {found.high:.3f}]")
+        block.cells.append([*line, f"{len(row.runs)}/{group.expected}"])
+        table.records.append(told)
+    for column, means in of_column.items():
+        ranked(block, column, means)
+    if any(line[3] != "–" for line in block.cells[1:]):
+        table.notes.insert(1, reading(observed, 0)[0])
+    return table
+
+
+def cost_table(group: Group) -> Table | None:
+    """Methods × parameters, FLOPs, speed, memory, time; None without any run."""
+    if not group.runs:
+        return None
+    head = ["params (M)", "trainable (M)", "GFLOPs", "images/s", "decoding (ms)", "peak memory (MiB)", "training (min)"]
+    block = Block([["method", "backbone (weights)", *head, "runs"]], left=2)
+    table = Table("cost", f"Cost. {group.title}", notes(group), [block])
+    for row in group.rows:
+        cost = {c: summarise((r.cost.get(c) for r in row.runs), group.expected) for c in COSTS}
+        memory = {m: _memory(group, row, m) for m in MEMORY}
+        told = record(group, row)
+        for key, summary in (cost | {f"peak_memory_{m}_bytes": s for m, s in memory.items()}).items():
+            told |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
+        used = [s.text(0, MIB, unit=m) for m, s in memory.items() if s.n]
+        block.cells.append(
+            [
+                row.label,
+                row.backbone_text,
+                fixed(cost["params"], 2, 1e-6),
+                fixed(cost["trainable"], 2, 1e-6),
+                fixed(cost["gflops"], 1),
+                cost["images_per_second"].text(1),
+                cost["decode_ms"].text(1),
+                "; ".join(used) or "–",
+                cost["train_seconds"].text(1, 1 / 60),
+                f"{len(row.runs)}/{group.expected}",
+            ]
+        )
+        table.records.append(told)
+    table.notes[1:1] = [
+        "GFLOPs: of the forward passes that one test image takes, a multiply-add counting as 2. images/s: forward pass "
+        "and decoding of the test set.",
+        "Peak memory: rss is main memory of the process, cuda is memory allocated on the GPU.",
+    ]
+    return table
+
+
+def _memory(group: Group, row: Row, kind: str) -> Summary:
+    used = [r.cost.get("peak_memory_bytes") for r in row.runs if r.cost.get("peak_memory_kind") == kind]
+    return summarise(used, group.expected)

@@ -1,0 +1,139 @@
+"""`make table`: the tables of all complete runs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark.report.render.latex import latex
+from benchmark.report.render.table import Table, markdown, save, to_csv, write_file
+from benchmark.report.select.groups import Group, groups
+from benchmark.report.select.observations import Observed, observe
+from benchmark.report.stats.sizes import size_scores
+from benchmark.report.tables.averaging import averaging_table
+from benchmark.report.tables.bins import crowding_table, size_table
+from benchmark.report.tables.breakdown import tissue_table, type_table
+from benchmark.report.tables.common import caption, notes, run_list
+from benchmark.report.tables.comparisons import component_table, significance_table, tuning_table
+from benchmark.report.tables.headline import cost_table, main_table
+from benchmark.report.tables.published_table import published_table
+from benchmark.results.collect import UNREADABLE, Run, no_runs, runs, skipped
+from benchmark.runtime.errors import InputError, near_miss
+
+
+def write(
+    results: Path,
+    out: Path,
+    *,
+    dataset: str | None = None,
+    kind: str | None = None,
+    protocol: str = "cellvit",
+    experiment_methods: list[str] | None = None,
+    folds: list[int] | None = None,
+    seeds: list[int] | None = None,
+    remarks: list[str] | None = None,
+    form: str = "md",
+) -> str:
+    """Write the tables (md, tex, csv) of every group of runs below `out`.
+
+    A group is what may be compared: one dataset, one kind of experiment, one preset; it has its own tables in
+    `<out>/<dataset>/<kind>-<preset>/`. Incomplete rows carry a mark such as (2/3), missing cells are –.
+
+    Args:
+        results: folder of runs; what is damaged or foreign in it is named on stderr and left out.
+        dataset, kind: only these; None takes all that are found.
+        protocol: name of a protocol, or "all": each in tables of its own, and one table of all with all averagings.
+        experiment_methods: canonical names of methods that get a row even when they have no run.
+        folds, seeds: those that each row should have; None expects what is found in the group.
+        remarks: sentences to print below every table, such as which of its cells are stale.
+        form: "md", "tex" or "csv": of what is returned; the files are written in all three.
+
+    Returns:
+        The main and cost tables; as csv the lines of the main tables alone, one header above all.
+
+    Raises:
+        InputError: unknown protocol, no complete run, `results` is a file, or `out` cannot be written.
+    """
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    if protocol != "all" and protocol not in PROTOCOLS:
+        hint = near_miss(protocol, PROTOCOLS)
+        raise InputError(f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
+    names = list(PROTOCOLS) if protocol == "all" else [protocol]
+    complete = runs(results)
+    found = groups(complete, dataset, kind, experiment_methods, folds, seeds)
+    if folds is None:  # not the table of a grid, whose rows are known before the first run
+        found = [group for group in found if group.runs]
+    for group in found:
+        group.remarks = list(remarks or [])
+    if not found:
+        raise InputError(no_runs(results, complete, dataset))
+    printed = [_write_group(group, Path(out) / group.folder, names) for group in found]
+    if form == "tex":
+        places = ["-".join(group.folder.parts) for group in found]
+        return "\n".join(latex(t, place) for place, tables in zip(places, printed) for t in tables)
+    if form == "csv":
+        return to_csv([r for tables in printed for t in tables if t.name.startswith("main-") for r in t.records])
+    return "\n".join(markdown(t) for tables in printed for t in tables)
+
+
+@dataclass
+class Tabled:
+    """All tables of one group: the main ones (one per protocol) first, then the rest in reading order."""
+
+    main: list[Table]
+    rest: list[Table]
+    observed: Observed
+    scores: dict
+
+
+def group_tables(group: Group, protocols: list[str]) -> Tabled:
+    """The tables of a group; observed are the per-image scores under the first protocol."""
+    main, rest = [], []
+    observed = {name: observe(group, name) for name in protocols}
+    for name, seen in observed.items():
+        values = {run.folder: protocol_values(run, name) for run in group.runs}
+        main.append(main_table(group, name, values, seen))
+        rest += [published_table(group, name, values)]
+        rest += [tissue_table(group, name, values), type_table(group, name, values)]
+    first = protocols[0]
+    values = {run.folder: protocol_values(run, first) for run in group.runs}
+    told = caption(group, first, values), notes(group)
+    scores = {run.folder: size_scores(run) for run in group.runs}
+    rest.insert(0, cost_table(group))
+    rest += [size_table(group, scores), crowding_table(group, scores)]
+    if len(protocols) > 1:
+        rest.append(averaging_table(group, protocols))
+    for made in (significance_table, component_table, tuning_table):
+        rest.append(made(group, observed[first], told[0], list(told[1])))
+    return Tabled(main, [t for t in rest if t is not None], observed[first], scores)
+
+
+def _write_group(group: Group, folder: Path, protocols: list[str]) -> list[Table]:
+    """Write the tables of a group and return those to print."""
+    tabled = group_tables(group, protocols)
+    for table in (*tabled.main, *tabled.rest):
+        save(table, folder)
+    write_file(folder / "runs.csv", to_csv(run_list(group)).encode())
+    printed = [t for t in tabled.rest if t.name in ("cost", "averagings")]
+    # of the published figures the first averaging only; the file has all
+    printed += [replace(t, blocks=t.blocks[:1]) for t in tabled.rest if t.name.startswith("published")]
+    return [*tabled.main, *printed]
+
+
+def protocol_values(run: Run, protocol: str) -> dict:
+    """The run's flat scores under a protocol.
+
+    As stored, or computed again from its records when another version of the protocol stored them; {} when
+    neither is possible, which is said on stderr.
+    """
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    current = PROTOCOLS[protocol]
+    stored = run.metrics["protocols"].get(protocol, {})
+    if stored.get("version") == current.version:
+        return stored
+    try:
+        summary = current.summary(run.records(), run.config["classes"], run.config["tissues"])
+    except UNREADABLE as error:
+        skipped(run.folder, f"no scores under {protocol} version {current.version}, and its records fail: {error}")
+        return {}
+    return dict(summary) | {"version": current.version}

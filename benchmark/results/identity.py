@@ -1,0 +1,21 @@
+"""What identifies a result: a key over everything that decides it, and where two of them differ."""
+
+import hashlib
+import json
+
+
+def key(parts: dict) -> str:
+    """16 hex digits over canonical JSON: the identity of a result."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def differing(old: dict, new: dict, path: str = "") -> list[str]:
+    """Dotted names of the entries in which two nested dicts differ, with both values."""
+    out = []
+    for k in sorted(set(old) | set(new)):
+        a, b = old.get(k), new.get(k)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differing(a, b, f"{path}{k}.")
+        elif json.dumps(a, default=list) != json.dumps(b, default=list):
+            out.append(f"{path}{k}: {a} -> {b}")
+    return out

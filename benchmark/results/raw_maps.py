@@ -1,0 +1,91 @@
+"""Raw maps of a test fold on disk (KEEP_MAPS=1), from which post-processing can be done again without a network.
+
+`maps-<rank>.npz` in the run's folder holds `<name>/<image>` for each image and map: np (2, H, W) and tp (C + 1, H, W)
+logits, hv (2, H, W), as float16; of an image that was predicted in tiles (4, C, S, S). Each is a member of its own,
+written as soon as it is predicted and read alone.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import atomic
+
+PATTERN = "maps-*.npz"
+_LARGEST = np.finfo(np.float16).max
+_LEVEL = 1  # of deflate: half precision maps hardly shrink further
+
+
+@contextmanager
+def writing(folder: Path, rank: int = 0) -> Iterator:
+    """Yields put(image, maps), which appends an image's maps (name -> (..., C, H, W) floats) to this rank's file.
+
+    The file appears when all is written; an exception leaves none. Values are rounded to half precision.
+    """
+    path = Path(folder) / f"maps-{rank}.npz"
+    with atomic(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+
+        def put(image: int, maps: dict[str, np.ndarray]) -> None:
+            for name, values in maps.items():
+                if values.ndim >= 3:  # the tissue logits are no map
+                    with archive.open(f"{name}/{image}.npy", "w") as member:
+                        half = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
+                        np.lib.format.write_array(member, half, allow_pickle=False)
+
+        yield put
+
+
+def drop(folder: Path, ranks: int = 0) -> None:
+    """Remove the maps of ranks from `ranks` on: of an earlier run, with other weights or more processes."""
+    for path in Path(folder).glob(PATTERN):
+        if int(path.stem.partition("-")[2]) >= ranks:
+            path.unlink()
+
+
+class StoredMaps:
+    """The maps of a run, image by image; picklable, opened anew in each process.
+
+    Attributes:
+        images: image numbers in ascending order.
+        names: names of the maps.
+
+    Raises:
+        InputError: the folder holds none, or a file that cannot be read.
+    """
+
+    def __init__(self, folder: Path):
+        self._of: dict[int, Path] = {}
+        names = set()
+        for path in sorted(Path(folder).glob(PATTERN)):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    members = [name.removesuffix(".npy").partition("/") for name in archive.namelist()]
+                self._of |= {int(image): path for _, _, image in members}
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise InputError(
+                    f"{path} cannot be read ({error}): expected kept maps; run the cell again with KEEP_MAPS=1."
+                ) from error
+            names |= {name for name, _, _ in members}
+        if not self._of:
+            raise InputError(f"{folder} holds no {PATTERN}; make them with `make run … KEEP_MAPS=1`.")
+        self.images, self.names = sorted(self._of), sorted(names)
+        self._open: dict[Path, object] = {}
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_open": {}}
+
+    def read(self, image: int) -> dict[str, np.ndarray]:
+        """name -> float32 (..., C, H, W). Raises InputError when the file is damaged."""
+        path = self._of[image]
+        try:
+            if path not in self._open:
+                self._open[path] = np.load(path, allow_pickle=False)
+            return {name: self._open[path][f"{name}/{image}"].astype(np.float32) for name in self.names}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path}: the maps of image {image} cannot be read ({error}); run the cell again with KEEP_MAPS=1."
+            ) from error

@@ -1,0 +1,70 @@
+"""Which run a folder holds: dataset, method, kind, published split, and seed or file of weights."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# kind of run -> what its method's folder ends in: trained here under the matched recipe or the method's own, or
+# evaluated only, with weights that were published ("official") or that another run made ("evaluated"), or another
+# tool's predictions, scored here ("imported")
+KINDS = {
+    "main": "",
+    "published": "+published",
+    "official": "+official",
+    "evaluated": "+evaluated",
+    "imported": "+imported",
+}
+
+
+FROM_FILE = ("official", "evaluated")
+
+
+@dataclass(frozen=True)
+class RunId:
+    """Identity of one cell: its folder is `<dataset>/<method>[+<kind>]/fold<k>-seed<s>`, or `…/fold<k>-<file>`.
+
+    Attributes:
+        method: canonical method name, such as "cellvta@small".
+        kind: a key of KINDS.
+        file: of the kinds in FROM_FILE: what the file of weights is called, as `file_tag` makes it; seed is 0.
+    """
+
+    dataset: str
+    method: str
+    fold: int
+    seed: int
+    kind: str = "main"
+    file: str = ""
+
+    def folder(self, results: Path) -> Path:
+        """The run's folder below `results`."""
+        last = self.file if self.kind in FROM_FILE else f"seed{self.seed}"
+        return Path(results) / self.dataset / (self.method + KINDS.get(self.kind, "")) / f"fold{self.fold}-{last}"
+
+    @classmethod
+    def of(cls, folder: Path) -> "RunId":
+        """The identity that a run folder's path spells. Raises ValueError when it spells none."""
+        method = folder.parent.name
+        kind = next((kind for kind, end in KINDS.items() if end and method.endswith(end)), "main")
+        match = re.fullmatch(r"fold(\d+)-(.+)" if kind in FROM_FILE else r"fold(\d+)-seed(\d+)", folder.name)
+        if not match:
+            last = "<file>" if kind in FROM_FILE else "seed<s>"
+            raise ValueError(f"'{folder}' is not a run folder: expected fold<k>-{last}")
+        seed, file = (0, match[2]) if kind in FROM_FILE else (int(match[2]), "")
+        return cls(folder.parent.parent.name, method.removesuffix(KINDS[kind]), int(match[1]), seed, kind, file)
+
+    def __str__(self) -> str:
+        kind = {
+            "published": " (published recipe)",
+            "official": f" (official weights {self.file})",
+            "evaluated": f" (weights {self.file})",
+            "imported": " (imported)",
+        }.get(self.kind, "")
+        seed = "" if self.kind in FROM_FILE else f" seed {self.seed}"
+        return f"{self.dataset} {self.method}{kind} fold {self.fold}{seed}"
+
+
+def file_tag(name: str, sha256: str, known: bool) -> str:
+    """What a run folder calls a file of weights: its stem, with the hash where the name alone does not identify it."""
+    stem = re.sub(r"[^A-Za-z0-9._=,@+-]+", "_", re.sub(r"\.(pth|pt|tar|bin|ckpt|safetensors)$", "", name))[:100]
+    return stem if known else f"{stem}-{sha256[:8]}"

@@ -1,0 +1,90 @@
+"""One process or several under torchrun: the few calls that differ."""
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from benchmark.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """rank and size of the process group; device of this process."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def local(self) -> int:
+        """Processes on this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+    def gather(self, value) -> list:
+        """Values of all ranks, in order of rank, on every rank (CPU objects)."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Give every rank the first one's buffers (batch-norm statistics), so that all ranks evaluate one model."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def start(device: str) -> World:
+    """Join the process group when torchrun started us. device: "auto", "cpu", "cuda" or "cuda:<i>".
+
+    Raises:
+        InputError: a GPU was asked for and there is none.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    chosen = resolve(device)
+    if size > 1:
+        if chosen == "cuda":
+            chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        backend = "nccl" if chosen.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=datetime.timedelta(hours=4))
+    where = torch.device(chosen)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    return World(rank, size, where)
+
+
+def stop(world: World) -> None:
+    """Leave the process group."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+def resolve(device: str) -> str:
+    """ "auto" becomes "cuda" where there is one, else "cpu". Raises InputError for a device that is not here."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.") from error
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device is '{device}'; expected auto, cpu, cuda or cuda:<number>.")
+    index = torch.device(device).index or 0
+    if kind == "cuda" and torch.cuda.is_available() and index >= torch.cuda.device_count():
+        raise InputError(f"--device {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
+    return device

@@ -1,0 +1,10 @@
+"""Where things lie. The only file that knows it."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "results"))
+REPORTS = Path(os.environ.get("BENCHMARK_REPORTS", ROOT / "reports"))
+CACHE = Path(os.environ.get("BENCHMARK_CACHE", ROOT / "cache"))

@@ -1,0 +1,34 @@
+"""What can be run: methods and datasets by name.
+
+A method is registered by its file in `benchmark/methods`, a dataset by its file in `benchmark/data`; both are
+imported on first use. A method's name is `method@row,key=value,…`: `row` is a published variant or a preset of
+that method, the rest overrides its arguments.
+"""
+
+import ast
+import importlib
+import pkgutil
+
+_IMPORTED: dict[str, Exception | None] = {}
+
+
+def import_all(package: str) -> None:
+    if package not in _IMPORTED:
+        _IMPORTED[package] = None
+        try:
+            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                importlib.import_module(f"{package}.{module.name}")
+        except Exception as error:
+            _IMPORTED[package] = error
+    if (error := _IMPORTED[package]) is not None:
+        raise error  # each time: a later call must not miss the names of a file that is broken
+
+
+def value_of(text: str):
+    lowered = {"true": True, "false": False, "none": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

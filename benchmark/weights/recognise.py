@@ -1,0 +1,213 @@
+"""What a file of weights is, told from the file alone: method, row, heads, and the data that it was trained on."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmark.data.sources.pannuke import SPLITS
+from benchmark.layers.weights_file import Content, read
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import read_json
+
+DATASETS = ("pannuke", "conic", "consep", "monusac", "kumar", "cpm17", "lizard", "monuseg")
+DENSE = "decoder0_header.2.weight"  # the last convolution of a branch of CellViT and CellVTA
+CELLVIT_ROWS = {(False, 384): "vit256", (False, 1024): "uni", (True, 768): "sam_b", (True, 1024): "sam_l"}
+CELLVIT_ROWS[True, 1280] = "sam_h"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file of weights says about itself.
+
+    Attributes:
+        method: registered name of the method; None for weights of this benchmark that lie apart from their run.
+        row: the published row whose shapes it has, or the run's full method name; None when it has no row's shapes.
+        classes: nucleus types without background; None when it does not show. tissues likewise.
+        trained: raw folds of PanNuke in training and validation, counted from 1; () when not known.
+        split: published split, counted from 1; told: where that stands ("its name", "its configuration", "its run").
+        dataset, magnification: as its configuration, its name or its run say.
+        layout: how the weights are stored, in words.
+        own: a run of this benchmark made it; recipe: of that run.
+    """
+
+    path: Path
+    method: str | None
+    row: str | None
+    classes: int | None
+    tissues: int | None
+    layout: str
+    arch: str = ""
+    trained: tuple[int, ...] = ()
+    split: int | None = None
+    told: str = ""
+    dataset: str | None = None
+    magnification: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    own: bool = False
+    recipe: dict = field(default_factory=dict)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hex digest of the whole file."""
+        with open(self.path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    @property
+    def name(self) -> str:
+        """File name; for the weights of a run, which are all called alike, its dataset, method, fold and seed."""
+        folder = self.path.resolve().parent
+        if self.own and self.told == "its run":
+            return f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}"
+        return self.path.name
+
+    @property
+    def title(self) -> str:
+        """Such as "cellvit@sam_b, 5 types, 19 tissues, of pannuke split 1"."""
+        words = [f"{self.method or 'weights of this benchmark'}" + (f"@{self.row}" if self.row and self.method else "")]
+        words += [f"{n} {what}" for n, what in ((self.classes, "types"), (self.tissues, "tissues")) if n is not None]
+        if self.dataset or self.split:
+            split = f" split {self.split}" if self.split else ""
+            words.append(f"of {self.dataset or 'pannuke'}{split}")
+        return ", ".join(words)
+
+
+def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
+    """(state dict as stored, less envelope and `module.`; what it is).
+
+    Raises:
+        InputError: not a readable file of weights, a bare encoder, or of no known method.
+    """
+    path = Path(path)
+    content = read(path)
+    state = content.state
+    bad = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
+    if bad:
+        raise InputError(f"{path}: '{bad}' holds values that are not finite; the file is damaged, download it again.")
+    for fits, describe in FAMILIES:
+        if fits(state):
+            return state, describe(path, content)
+    if any(k in state for k in ("cls_token", "pos_embed", "image_encoder.pos_embed", "teacher")):
+        raise InputError(f"{path}: holds an encoder alone, not a whole method; give it as BACKBONE= to train with it.")
+    known = f" (arch '{content.arch}')" if content.arch else ""
+    raise InputError(
+        f"{path}: expected weights of CellVTA, CellViT, HoVer-Net or of a run of this benchmark, found "
+        f"{len(state)} entries of no known method{known}, the first is '{next(iter(state))}'."
+    )
+
+
+def _cellvta(path: Path, content: Content) -> Facts:
+    state = content.state
+    paper = _size(state, "encoder.patch_embed.proj.weight") == 1024 and "encoder.blocks.23.norm1.weight" in state
+    return _facts(path, content, "cellvta", "paper" if paper else None, _hv_types(state), "encoder.head.weight")
+
+
+def _cellvit(path: Path, content: Content) -> Facts:
+    state = content.state
+    sam = any(k.startswith("encoder.neck.") for k in state)
+    row = CELLVIT_ROWS.get((sam, _size(state, "encoder.patch_embed.proj.weight")))
+    tissue = "classifier_head.weight" if sam else "encoder.head.weight"
+    return _facts(path, content, "cellvit", row, _hv_types(state), tissue)
+
+
+def _hovernet(path: Path, content: Content) -> Facts:
+    state = content.state
+    kernel = state["decoder.np.u3.conva.weight"].shape[-1] if "decoder.np.u3.conva.weight" in state else 0
+    row = {3: "fast", 5: "original"}.get(kernel) if _size(state, "conv0./.weight") == 64 else None
+    types = _size(state, "decoder.tp.u0.conv.weight")
+    return _facts(path, content, "hovernet", row, types, "")
+
+
+def _own(path: Path, content: Content) -> Facts:
+    """Weights in this benchmark's own names; the run's config.json beside them says the rest."""
+    try:
+        config = read_json(path.resolve().parent / "config.json")
+        said = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
+        known = isinstance(said["classes"], list) and isinstance(said["tissues"], list)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        return Facts(path, None, None, None, None, content.layout, own=True)
+    return Facts(
+        path,
+        said["name"],
+        str(said["method"]).partition("@")[2],
+        len(said["classes"]),
+        len(said["tissues"]),
+        content.layout,
+        split=said["fold"],
+        told="its run",
+        dataset=said["dataset"],
+        own=True,
+        recipe=config["recipe"] if isinstance(config.get("recipe"), dict) else {},
+    )
+
+
+FAMILIES: tuple[tuple[Callable, Callable], ...] = (
+    (lambda s: any(k.startswith(("encoder.spm.", "encoder.interactions.")) for k in s), _cellvta),
+    (lambda s: f"nuclei_binary_map_decoder.{DENSE}" in s and "encoder.patch_embed.proj.weight" in s, _cellvit),
+    (lambda s: "conv0./.weight" in s, _hovernet),
+    (lambda s: any(k.startswith(("decoder.branches.", "branches.")) for k in s), _own),
+)
+
+
+def _facts(path: Path, content: Content, method: str, row: str | None, types: int, tissue: str) -> Facts:
+    folds = tuple(_whole(content.setting(name)) for name in ("train_folds", "val_folds"))
+    train, val = (tuple(k + 1 for k in side) for side in folds)  # published configurations count from 0
+    stem = path.name.lower()
+    dataset = str(content.setting("dataset") or "").lower()
+    dataset = next((name for name in DATASETS if name in dataset), None) or next(
+        (n for n in DATASETS if n in stem), None
+    )
+    split, told = None, ""
+    if dataset not in (None, "pannuke"):  # folds of others are not raw folds of PanNuke
+        train = val = ()
+    elif train:
+        split = next((k for k, (a, b, _) in SPLITS.items() if (train, val) == ((a,), (b,))), None)
+        told = "its configuration"
+    elif named := re.search(r"split[ _-]?([123])(?!\d)", stem):
+        split, told = int(named[1]), "its name"
+        train, val = SPLITS[split][:1], SPLITS[split][1:2]
+    at = re.search(r"(?<![a-z0-9])x(20|40)(?!\d)", stem)
+    magnification = _whole(content.setting("magnification")) or ((int(at[1]),) if at else ())
+    return Facts(
+        path,
+        method,
+        row,
+        max(0, types - 1),
+        _size(content.state, tissue),
+        content.layout,
+        arch=content.arch,
+        trained=tuple(sorted({*train, *val})),
+        split=split,
+        told=told,
+        dataset=dataset,
+        magnification=magnification[0] if magnification else None,
+        mean=_three(content.setting("normalize.mean")),
+        std=_three(content.setting("normalize.std")),
+    )
+
+
+def _size(state: dict, key: str) -> int:
+    """Length of an entry's first axis, 0 when it is absent."""
+    return state[key].shape[0] if key in state and state[key].ndim else 0
+
+
+def _hv_types(state: dict) -> int:
+    return _size(state, f"nuclei_type_maps_decoder.{DENSE}")
+
+
+def _whole(value) -> tuple[int, ...]:
+    """A whole number or a list of them as a tuple; () for anything else."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(values) if all(isinstance(v, int) and not isinstance(v, bool) for v in values) else ()
+
+
+def _three(value) -> tuple[float, ...] | None:
+    fits = isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+    return tuple(map(float, value)) if fits else None

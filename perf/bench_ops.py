@@ -1,0 +1,233 @@
+"""Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and mmcv, in one run.
+
+    python perf/bench_ops.py                    # CPU, one thread, B = 1 and 4; or a GPU, B = 16
+
+Implementations take turns of several calls; the best call counts, in process time on a CPU (other programs do not
+count) and in the GPU's own time on a GPU (launches do not count, the L2 cache is cold).
+Writes <out>/<hardware>.csv, .png and .pdf; prints ratios to the grid_sample formulation (> 1 is faster).
+"""
+
+import argparse
+import csv
+import functools
+import math
+import re
+import time
+from pathlib import Path
+
+import gpu_time
+import torch
+import torch.nn.functional as F
+
+from benchmark.layers.global_attention import reference_points
+from benchmark.ops import backends, ms_deform_attn
+
+GRIDS = [(64, 64), (32, 32), (16, 16)]  # of a 256 x 256 image at strides 4, 8 and 16
+HEADS, CHANNELS, POINTS = 8, 64, 4  # ViT-L
+SHAPES = {"injector": (GRIDS[-1:], GRIDS), "extractor": (GRIDS, GRIDS[-1:])}  # grids of the queries, of the values
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+BASE = "grid_sample"
+COLUMNS = ("shape", "batch", "dtype", "pass", "implementation", "ms", "ratio", "bytes_per_s", "of_floor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=positive, default=1, help="of the CPU (default 1)")
+    parser.add_argument("--batch", type=positive, nargs="+", help="default: 1 4 on a CPU, 16 on a GPU")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"])
+    parser.add_argument("--rounds", type=positive, default=3, help="turns of every implementation (default 3)")
+    parser.add_argument("--out", type=Path, default=Path("reports/ops"))
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    device = torch.device(chosen.device)
+    print(f"{hardware(device)}; torch {torch.__version__}; {chosen.threads} CPU thread(s)")
+    for name, (works, why) in backends().items():
+        print(f"  {name}: {'works' if works else why}")
+    rows = []
+    for shape in SHAPES:
+        for dtype in chosen.dtype:
+            for batch in chosen.batch or ((16,) if device.type == "cuda" else (1, 4)):
+                rows += measure(shape, batch, dtype, device, chosen.rounds)
+    means(rows)
+    write(rows, chosen.out, hardware(device))
+
+
+def positive(text: str) -> int:
+    """A count given on the command line: without a round or an image there is nothing to write down."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def case(shape: str, batch: int, dtype: str, device: torch.device) -> tuple:
+    """Value, shapes, locations, weights and the gradient of the output; samples lie a few pixels around each query."""
+    rng = torch.Generator().manual_seed(0)
+    asking, asked = SHAPES[shape]
+    exact = torch.promote_types(DTYPES[dtype], torch.float32)
+    points = reference_points(asking).to(exact)
+    size = (batch, points.shape[1], HEADS, len(asked), POINTS)
+    length = sum(h * w for h, w in asked)
+    value = torch.randn(batch, length, HEADS, CHANNELS, generator=rng).to(DTYPES[dtype])
+    sides = torch.tensor([(w, h) for h, w in asked], dtype=exact)[:, None]
+    offsets = 2 * torch.randn(*size, 2, generator=rng, dtype=exact)
+    locations = points[:, :, None, :, None, :] + offsets / sides
+    weights = torch.rand(*size, generator=rng, dtype=exact).flatten(3).softmax(-1).view(size)
+    grad = torch.randn(batch, size[1], HEADS * CHANNELS, generator=rng).to(DTYPES[dtype])
+    value, locations, weights, grad = (t.to(device) for t in (value, locations, weights, grad))
+    return value.requires_grad_(), asked, locations.requires_grad_(), weights.requires_grad_(), grad
+
+
+def grid_sample_form(value, shapes, locations, weights):
+    """What is written where no kernel is at hand: grid_sample per level, then the weighted sum; in locations' dtype."""
+    batch, _, heads, channels = value.shape
+    grids = 2 * locations - 1
+    samples = []
+    for level, part in enumerate(value.to(locations.dtype).split([h * w for h, w in shapes], 1)):
+        maps = part.flatten(2).transpose(1, 2).reshape(batch * heads, channels, *shapes[level])
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        samples.append(F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+    factors = weights.transpose(1, 2).reshape(batch * heads, 1, locations.shape[1], -1)
+    out = (torch.stack(samples, -2).flatten(-2) * factors).sum(-1)
+    return out.view(batch, heads * channels, -1).transpose(1, 2).contiguous().to(value.dtype)
+
+
+def mmcv_form(device: torch.device):
+    """mmcv's op, or None where it is not installed or not built for `device`."""
+    try:
+        from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+    except ImportError:
+        return None
+    if device.type != "cuda":
+        return None
+
+    @functools.cache  # copying them to the GPU waits for it
+    def levels(shapes):
+        sides = torch.tensor(shapes, device=device)
+        return sides, torch.cat([sides.new_zeros(1), sides.prod(1).cumsum(0)[:-1]])
+
+    def call(value, shapes, locations, weights):
+        return MultiScaleDeformableAttnFunction.apply(value, *levels(tuple(shapes)), locations, weights, 64)
+
+    return call
+
+
+def implementations(device: torch.device) -> dict:
+    found = {BASE: grid_sample_form, "torch": ours("torch")}
+    for name in ("cpu", "cuda"):
+        if name == device.type and backends()[name][0]:
+            found[name] = ours(name)
+    if peer := mmcv_form(device):
+        found["mmcv"] = peer
+    return found
+
+
+def ours(backend: str):
+    return lambda *given: ms_deform_attn(*given, backend=backend)
+
+
+def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: int) -> list[dict]:
+    *given, grad = case(shape, batch, dtype, device)
+    value, _, locations, weights = given
+
+    def forward(call):
+        with torch.no_grad():
+            call(*given)
+
+    def both(call):
+        torch.autograd.grad(call(*given), (value, locations, weights), grad)
+
+    inputs = sum(t.numel() * t.element_size() for t in (value, locations, weights))
+    result = grad.numel() * grad.element_size()
+    calls = implementations(device)
+    rows = []
+    for name, work, moved in (
+        ("forward", forward, inputs + result),
+        ("forward+backward", both, 3 * inputs + 2 * result),
+    ):
+        best = {label: math.inf for label in calls}
+        for _ in range(rounds):
+            for label, call in calls.items():
+                # the first of each turn warms up
+                times = [seconds(work, call, device) for _ in range(20 if device.type == "cuda" else 3)]
+                best[label] = min(best[label], *times[1:])
+        floor = gpu_time.floor(shape, batch, dtype, hardware(device))
+        least = floor and (floor[0] if name == "forward" else sum(floor))
+        for label, took in best.items():
+            row = (shape, batch, dtype, name, label, 1e3 * took, best[BASE] / took, moved / took)
+            rows.append(dict(zip(COLUMNS, (*row, least / took if least else ""))))
+        times = ", ".join(f"{label} {1e3 * t:.2f} ms ({best[BASE] / t:.1f}x)" for label, t in best.items())
+        print(f"{shape:9s} B={batch:<2d} {dtype} {name:16s} {times}", flush=True)
+    return rows
+
+
+def seconds(work, argument, device: torch.device) -> float:
+    """Time of work(argument)."""
+    if device.type == "cuda":
+        return gpu_time.seconds(lambda: work(argument), device)
+    began = time.process_time()
+    work(argument)
+    return time.process_time() - began
+
+
+def means(rows: list[dict]) -> None:
+    """Geometric means of the ratios over the batch sizes."""
+    ratios = {}
+    for row in rows:
+        if row["implementation"] != BASE:
+            key = row["shape"], row["dtype"], row["pass"], row["implementation"]
+            ratios.setdefault(key, []).append(row["ratio"])
+    print(f"\ngeometric mean over the batch sizes, times faster than {BASE}:")
+    for key, found in ratios.items():
+        print(f"  {' '.join(key):45s} {math.exp(sum(map(math.log, found)) / len(found)):6.1f}x")
+    if any(row["of_floor"] for row in rows):
+        print("fraction of the estimated floor:")
+        for row in rows:
+            if row["of_floor"]:
+                label = f"{row['shape']} {row['dtype']} {row['pass']} {row['implementation']}"
+                print(f"  {label:45s} {row['of_floor']:.2f}  {row['bytes_per_s'] / 1e12:.2f} TB/s")
+
+
+def write(rows: list[dict], folder: Path, machine: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / re.sub(r"\W+", "_", machine).strip("_")
+    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ("hardware", *COLUMNS))
+        table.writeheader()
+        table.writerows({"hardware": machine} | row for row in rows)
+    labels = [f"{r['shape']} B={r['batch']} {r['dtype']}\n{r['pass']}" for r in rows if r["implementation"] == BASE]
+    names = [n for n in dict.fromkeys(r["implementation"] for r in rows) if n != BASE]
+    figure, axis = plt.subplots(figsize=(8, 1.5 + 0.5 * len(labels)), layout="constrained")
+    for k, name in enumerate(names):
+        ratios = [r["ratio"] for r in rows if r["implementation"] == name]
+        places = [i + 0.8 * (k + 0.5) / len(names) - 0.4 for i in range(len(ratios))]
+        bars = axis.barh(places, ratios, 0.8 / len(names), label=name)
+        axis.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    axis.set_yticks(range(len(labels)), labels, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set_xlabel(f"times faster than the {BASE} formulation")
+    axis.set_title(machine, fontsize=9)
+    axis.legend(fontsize=8)
+    for suffix in ("png", "pdf"):
+        figure.savefig(f"{stem}.{suffix}", dpi=150)
+    print(f"wrote {stem}.csv, .png, .pdf")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The README's results follow from the committed records, and only from committed, clean runs."""
+
+import json
+import shutil
+
+import pytest
+
+from benchmark.experiment.config import load
+from benchmark.report import readme
+from benchmark.report.build import build
+from benchmark.report.write import write
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import ROOT
+from tests.support.report_runs import make_run, squares
+
+KEPT = ROOT / "docs" / "reference" / "embedded"
+
+
+def test_readme_is_rebuilt_from_the_committed_records():
+    methods = [f"{m}@small" for m in load("main").methods]
+    expected = readme.section(KEPT, methods, KEPT.relative_to(ROOT).as_posix())
+    assert readme.between(ROOT / "README.md") == expected
+    for method in methods:
+        assert (KEPT / "runs/synthetic" / method / "fold1-seed0/metrics.json").is_file(), method
+
+
+def test_committed_tables_follow_from_the_committed_records(tmp_path):
+    methods = [f"{m}@small" for m in load("main").methods]
+    write(KEPT / "runs", tmp_path, experiment_methods=methods, dataset="synthetic")
+    for name in ("main-cellvit.csv", "sizes.csv", "types-cellvit.csv", "significance.csv"):
+        assert (tmp_path / "synthetic/main-small" / name).read_text() == (KEPT / name).read_text(), name
+
+
+@pytest.fixture
+def made(tmp_path):
+    squares().save(tmp_path / "records")
+    folder = make_run(tmp_path / "results", tmp_path / "records", "cellvta@small")
+    build(tmp_path / "results", tmp_path / "reports", tmp_path / "no cache")
+    out = tmp_path / "reports/synthetic/main-small"
+    shutil.copyfile(out / "pq_by_size.png", out / "examples.png")
+    return tmp_path, folder
+
+
+def test_keep_and_put(made):
+    path, _ = made
+    (path / "README.md").write_text("before <!-- results -->old<!-- /results --> after")
+    readme.keep(path / "results", path / "reports", path / "kept")
+    text = readme.section(path / "kept", ["cellvta@small"], "kept")
+    readme.put(path / "README.md", text)
+    content = (path / "README.md").read_text()
+    assert content.startswith("before ") and content.endswith(" after") and "old" not in content
+    assert "| cellvta" in content and "0.500" in content and "](kept/pq_by_size.png)" in content
+    assert not list((path / "kept").rglob("*.safetensors")) and not list((path / "kept").rglob("*.npz"))
+
+
+def test_only_clean_runs_of_one_commit_are_kept(made):
+    path, folder = made
+    told = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps(told | {"dirty": True}))
+    with pytest.raises(InputError, match="uncommitted"):
+        readme.keep(path / "results", path / "reports", path / "kept")
+    with pytest.raises(InputError, match="no complete run"):
+        readme.keep(path / "absent", path / "reports", path / "kept")
+    (folder / "provenance.json").write_text(json.dumps(told))
+    (path / "reports/synthetic/main-small/examples.png").unlink()
+    with pytest.raises(InputError, match="make report"):
+        readme.keep(path / "results", path / "reports", path / "kept")
+    assert not (path / "kept").exists()

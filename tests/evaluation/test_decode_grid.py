@@ -1,0 +1,235 @@
+"""Kept maps and the grid of post-processing settings over them; predictions written image by image."""
+
+import json
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from benchmark.cli import main, parser
+from benchmark.commands.postprocess import settings
+from benchmark.data.nuclei import Nuclei
+from benchmark.evaluation import decode_grid, tiled
+from benchmark.methods import registry
+from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
+from benchmark.results import predictions
+from benchmark.results.raw_maps import StoredMaps, drop, writing
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import ROOT
+
+WORDS = ("--method", "hovernet", "--keep-maps", "recipe.epochs=1", "recipe.samples=4")
+
+
+def image(seed: int, side: int = 96) -> tuple[Nuclei, dict[str, np.ndarray]]:
+    """A few discs, small ones among them, and their perfect logits with a little noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((side, side), np.int32)
+    y, x = np.indices(labels.shape)
+    for k, (row, column) in enumerate(np.stack(np.meshgrid([16, 48, 80], [16, 48, 80]), -1).reshape(-1, 2)):
+        labels[(y - row) ** 2 + (x - column) ** 2 <= (2, 6, 9)[k % 3] ** 2] = k + 1
+    truth = Nuclei(labels, rng.integers(1, 3, 9).astype(np.uint8), 0.25, image_id=f"i{seed}", tissue="Colon")
+    types = np.where(np.arange(3)[:, None, None] == truth.pixel_types(), 4.0, -4.0)
+    np_map = np.where(np.arange(2)[:, None, None] == (labels > 0), 4.0, -4.0)
+    hv = hv_targets(labels) + rng.normal(0, 0.02, (2, side, side))
+    return truth, {"np": np_map, "hv": hv, "tp": types, "tissue": np.zeros(3)}
+
+
+def stored(folder, n: int = 5) -> list[Nuclei]:
+    """Write n images' maps as two ranks would, and return their truths."""
+    truths = []
+    for rank in range(2):
+        with writing(folder, rank) as put:
+            for i in range(rank, n, 2):
+                put(i, image(i)[1])
+    truths += [image(i)[0] for i in range(n)]
+    return truths
+
+
+def test_maps_come_back_in_half_precision(tmp_path):
+    stored(tmp_path)
+    maps = pickle.loads(pickle.dumps(StoredMaps(tmp_path)))
+    assert maps.images == list(range(5)) and maps.names == ["hv", "np", "tp"]
+    for i in (3, 0, 4):
+        for name, values in maps.read(i).items():
+            assert values.dtype == np.float32
+            np.testing.assert_allclose(values, image(i)[1][name], atol=1e-3)
+    drop(tmp_path, 1)
+    assert StoredMaps(tmp_path).images == [0, 2, 4]
+    drop(tmp_path)
+    with pytest.raises(InputError, match="KEEP_MAPS=1"):
+        StoredMaps(tmp_path)
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path) as put:
+        put(0, image(0)[1])
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_maps_are_named(tmp_path):
+    (tmp_path / "maps-0.npz").write_bytes(b"no zip")
+    with pytest.raises(InputError, match=r"maps-0\.npz cannot be read"):
+        StoredMaps(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
+    truths = stored(tmp_path)
+    maps = StoredMaps(tmp_path)
+    grid = [HVSettings.cellvit40(), HVSettings(opening=1), HVSettings(opening=1, edge=0.6, object_size=3)]
+    found = decode_grid.decode(maps, truths, grid, workers=workers)
+    for one, records in zip(grid, found):
+        counts = []
+        for i in range(5):
+            kept = maps.read(i)
+            counts.append(len(decode_hv(kept["np"], kept["hv"], kept["tp"], one, 0.25)))
+        assert records.images["n_pred"].tolist() == counts
+        assert records.images["image_id"].tolist() == [f"i{i}" for i in range(5)]
+    small = [int((r.nuclei.query("side == 'true'")["match"] > 0).sum()) for r in found]
+    assert small[2] > small[0]  # with less opening and a wider edge the discs of 2 px radius are found
+
+
+def test_workers_do_not_import_torch():
+    code = "import sys, benchmark.decode_grid, benchmark.data.subset; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_maps_of_other_images_or_methods_are_refused(tmp_path):
+    truths = stored(tmp_path)
+    smaller = [t.crop(0, 0, 64, 64) for t in truths]
+    with pytest.raises(InputError, match="they belong to other data"):
+        decode_grid.decode(StoredMaps(tmp_path), smaller, [HVSettings()], workers=0)
+    drop(tmp_path)
+    with writing(tmp_path) as put:
+        put(0, {"rgb": np.zeros((3, 8, 8))})
+    with pytest.raises(InputError, match="the kept maps are rgb"):
+        decode_grid.decode(StoredMaps(tmp_path), truths, [HVSettings()], workers=0)
+
+
+@pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])
+def test_maps_of_a_tiled_run_decode_as_the_run_did(tmp_path, tiling):
+    cls = registry.method_class("cellvta")
+    truths = [image(i)[0] for i in range(2)]
+    with writing(tmp_path) as put:
+        for i, truth in enumerate(truths):
+            put(i, tiled.ideal(cls, truth, 2, tiling) | {"tissue": np.zeros((4, 3))})
+    maps = StoredMaps(tmp_path)
+    settings = [HVSettings.cellvit40(), HVSettings(object_size=10**4)]
+    found, none = decode_grid.decode(maps, truths, settings, workers=0, tiling=tiling)
+    for i, truth in enumerate(truths):
+        expected = tiled.decode(cls, maps.read(i), truth.mpp, tiling)
+        areas = np.bincount(expected.instances.ravel())[1:]
+        nuclei = found.nuclei.query(f"side == 'pred' and image == {i}")
+        assert len(expected) and nuclei["area"].tolist() == areas[areas > 0].tolist()
+        assert nuclei["type"].tolist() == expected.types[areas > 0].tolist()
+    assert none.images["n_pred"].tolist() == [0, 0]
+    with pytest.raises(InputError, match="which the run's tiling 'none' does not"):
+        decode_grid.decode(maps, truths, settings, workers=0)
+
+
+@pytest.mark.parametrize("name", [n for n in registry.method_names() if n != "classical"])
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_reference_settings_are_those_of_the_method(name, mpp):
+    _, maps = image(1)
+    maps = {k: v for k, v in maps.items() if k != "tissue"}
+    maps["np"] = np.round(maps["np"] * image(2)[1]["hv"][:1], 1) * [[[0]], [[1]]]  # logits equal in places
+    own = registry.method_class(name).decode(maps, mpp)
+    grid = decode_hv(maps["np"], maps["hv"], maps["tp"], HVSettings.published(name, mpp), mpp)
+    assert np.array_equal(own.instances, grid.instances) and np.array_equal(own.types, grid.types)
+
+
+def test_the_grid_that_we_declare():
+    grid = settings("postprocess", "cellvta", 0.25)
+    assert next(iter(grid)) == "published" and grid["published"] == HVSettings.cellvit40()
+    assert grid["no opening"] == HVSettings(opening=1)
+    assert settings("postprocess", "hovernet", 0.5)["edge 0.6"] == HVSettings(threshold="half", edge=0.6)
+    with pytest.raises(InputError, match="has no `postprocess` grid"):
+        settings("main", "cellvta", 0.25)
+
+
+@pytest.mark.parametrize("entry", ["3", "dict(edge='x')", "dict(kszie=5)"])
+def test_a_wrong_setting_is_named(tmp_path, entry):
+    path = tmp_path / "grid.py"
+    path.write_text(f"_base_ = [{str(ROOT / 'experiments/main.py')!r}]\npostprocess = {{'a': {entry}}}\n")
+    with pytest.raises(InputError, match=r"grid\.py"):
+        settings(str(path), "cellvta", 0.25)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+    assert main(["postprocess", "--run", str(tmp_path)]) == 2
+    assert f"{tmp_path}: expected the folder of a finished run (no metrics.json there)" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def run_with_maps(benchmark_command, tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    done = benchmark_command("run", *WORDS, results=results)
+    assert done.returncode == 0, done.stderr
+    (folder,) = results.glob("*/hovernet@debug/fold1-seed0")
+    return folder
+
+
+def test_postprocess_command_reproduces_the_run_and_writes_every_setting(run_with_maps, cache, tmp_path, capsys):
+    words = ["--run", str(run_with_maps), "--cache", str(cache), "--reports", str(tmp_path)]
+    assert main(["postprocess", *words]) == 0
+    printed = capsys.readouterr().out
+    (folder,) = (tmp_path / "postprocess").iterdir()
+    assert "PQ by size" in printed and "| no opening" in printed
+    assert {"postprocessing.md", "postprocessing.csv", "postprocessing.tex"} <= {p.name for p in folder.iterdir()}
+    assert len(list((folder / "records").iterdir())) == 16
+    rows = (folder / "postprocessing.csv").read_text().splitlines()
+    assert len(rows) == 17 and rows[0].startswith("setting,threshold,ksize")
+    stored_bpq = json.loads((run_with_maps / "metrics.json").read_text())["protocols"]["cellvit"]["bPQ"]
+    column = rows[0].split(",").index("cellvit/bPQ")
+    assert float(rows[1].split(",")[column]) == pytest.approx(stored_bpq, abs=0.02)  # maps in half precision
+
+
+def test_a_finished_run_predicts_once_more_for_its_maps(run_with_maps, benchmark_command):
+    (maps,) = run_with_maps.glob("maps-*.npz")
+    metrics = (run_with_maps / "metrics.json").read_bytes()
+    with zipfile.ZipFile(maps) as archive:
+        before = {i.filename: i.CRC for i in archive.infolist()}
+    maps.unlink()
+    done = benchmark_command("run", *WORDS, results=run_with_maps.parents[2])
+    assert done.returncode == 0 and "predicting once more" in done.stderr
+    with zipfile.ZipFile(maps) as archive:
+        assert {i.filename: i.CRC for i in archive.infolist()} == before
+    assert (run_with_maps / "metrics.json").read_bytes() == metrics
+
+
+def test_predictions_are_written_whole_and_small(tmp_path):
+    truths = [image(i)[0] for i in range(4)]
+    packed = [predictions.Packed.of(t) for t in truths]
+    assert sum(len(p.data) for p in packed) < 0.1 * sum(2 * t.instances.size for t in truths)
+    predictions.write(tmp_path / "p.npz", packed)
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as kept:
+        assert kept["instances"].dtype == np.uint16 and kept["instances"].shape == (4, 96, 96)
+        for i, truth in enumerate(truths):
+            assert np.array_equal(kept["instances"][i], truth.instances)
+            assert np.array_equal(kept["types"][kept["offsets"][i] : kept["offsets"][i + 1]], truth.types)
+    predictions.write(tmp_path / "none.npz", [])
+    with np.load(tmp_path / "none.npz", allow_pickle=False) as kept:
+        assert len(kept["instances"]) == 0 and kept["offsets"].tolist() == [0]
+    with pytest.raises(ValueError, match="expected one shape"):
+        predictions.write(tmp_path / "q.npz", [packed[0], predictions.Packed.of(truths[0].crop(0, 0, 9, 9))])
+    assert {p.name for p in tmp_path.iterdir()} == {"p.npz", "none.npz"}
+
+
+def test_the_page_lists_every_setting():
+    text = (ROOT / "docs/postprocess.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert listed and set(listed) == {f.name for f in fields(HVSettings)}
+    (command,) = re.findall(r"^python -m benchmark (.*)$", text, re.MULTILINE)
+    assert parser().parse_args(shlex.split(command)).command == "postprocess"
+    truth, maps = image(0)
+    found = {"np_map": maps["np"], "hv": maps["hv"], "tp": maps["tp"]}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], found)
+    assert len(found["nuclei"]) == len(found["shapes"].area) <= len(truth)

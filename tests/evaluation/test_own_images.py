@@ -1,0 +1,150 @@
+"""Nuclei in images of one's own: windows, resolutions, the files written, bad input."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from benchmark.cli import main
+from benchmark.data.files import label_files
+from benchmark.data.sources.synthetic import draw
+from benchmark.evaluation.own_images import maps_of, nuclei_of
+from benchmark.formats import outlines
+from benchmark.formats.polygons import paint
+from benchmark.methods import registry
+from benchmark.runtime.files import write_json
+from benchmark.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(2):
+        Image.fromarray(draw("Colon", 3, i).image[: 200 + 20 * i, :180]).save(folder / f"tile {i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    method = registry.build("hovernet@debug", 2, 0)
+    checkpoint.save_weights(folder / "weights.safetensors", method)
+    said = {"name": "hovernet", "method": "hovernet@debug", "fold": 1, "dataset": "mine", "recipe": {}}
+    write_json(folder / "config.json", said | {"classes": ["tumour", "immune"], "tissues": []})
+    return folder / "weights.safetensors"
+
+
+def test_classical_writes_every_file(images, tmp_path, capsys):
+    assert main(["predict", "--method", "classical", "--images", str(images), "--out", str(tmp_path)]) == 0
+    assert "in 2 images" in capsys.readouterr().out
+    lines = list(csv.DictReader((tmp_path / "nuclei.csv").open()))
+    for i in range(2):
+        labels = tifffile.imread(tmp_path / f"tile {i}.tif")
+        assert labels.shape == (200 + 20 * i, 180) and labels.dtype == np.uint16 and labels.max() > 3
+        own = [line for line in lines if line["image"] == f"tile {i}.png"]
+        assert [int(line["area_px"]) for line in own] == np.bincount(labels.ravel())[1:].tolist()
+        back = outlines.read_json(tmp_path / f"tile {i}.geojson", labels.shape, None, None)
+        assert (back.instances == labels).all()
+        assert np.asarray(Image.open(tmp_path / f"tile {i}.png")).shape == (*labels.shape, 3)
+
+
+def test_weights_of_a_run_bring_their_classes(images, weights, tmp_path):
+    words = ["--weights", str(weights), "--images", str(images), "--out", str(tmp_path), "--device", "cpu"]
+    assert main(["predict", *words, "--window", "96", "--margin", "16"]) == 0
+    named = {line["type"] for line in csv.DictReader((tmp_path / "nuclei.csv").open())}
+    assert named <= {"tumour", "immune", ""}
+
+
+def test_windows_join_to_the_maps_of_the_whole():
+    """A network that sees one pixel at a time gives the same maps whatever the windows."""
+
+    class Pointwise(torch.nn.Module):
+        mpp = 0.25
+
+        def predict(self, x):
+            return {"np": torch.cat([x.mean(1, keepdim=True), x[:, :1]], 1), "tissue": x.mean((2, 3))}
+
+    image = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (150, 70, 3), dtype=np.uint8)
+    expected = np.stack([image.mean(2), image[..., 0]]).astype(np.float32) / 255
+    for window, margin in ((64, 8), (256, 32), (96, 0)):
+        found = maps_of(Pointwise(), image, torch.device("cpu"), window=window, margin=margin, batch=3)
+        assert set(found) == {"np"} and np.allclose(found["np"], expected, atol=1e-6), (window, margin)
+
+
+def test_another_resolution_is_resized_there_and_back():
+    method = registry.build("classical", 0, 0)
+    image = draw("Colon", 3, 0).image
+    options = {"window": 256, "margin": 32}
+    fine = nuclei_of(method, image, 0.25, torch.device("cpu"), **options)
+    coarse = nuclei_of(method, image[::2, ::2], 0.5, torch.device("cpu"), **options)
+    assert coarse.instances.shape == (128, 128) and coarse.mpp == 0.5
+    ids = np.unique(coarse.instances)
+    assert ids.tolist() == list(range(len(coarse) + 1)) and 0.5 * len(fine) < len(coarse) < 2 * len(fine)
+    both = (coarse.instances > 0) & (fine.instances[::2, ::2] > 0)
+    either = (coarse.instances > 0) | (fine.instances[::2, ::2] > 0)
+    assert both.sum() / either.sum() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "nowhere"], "found none"),
+        (["--mpp", "25"], "--mpp is 25"),
+        (["--window", "100"], "--window is 100"),
+        (["--margin", "128"], "--margin 128"),
+        (["--method", "cellvta@debug"], "give its weights"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_input(images, tmp_path, capsys, words, said):
+    base = {"--images": str(images), "--out": str(tmp_path / "out"), "--method": "classical"}
+    base |= dict(zip(words[::2], words[1::2]))
+    assert main(["predict", *(w for pair in base.items() for w in pair)]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_pieces_of_a_ring_come_back():
+    labels = np.zeros((9, 9), np.int64)
+    paint(
+        labels,
+        [np.array([[1.0, 1], [8, 1], [8, 8], [1, 8]]), np.array([[3.0, 3], [6, 3], [6, 6], [3, 6]])],
+        1,
+        "corners",
+    )
+    assert labels.sum() == 49 - 9
+
+
+def test_images_are_never_overwritten(images, capsys):
+    assert main(["predict", "--method", "classical", "--images", str(images), "--out", str(images)]) == 2
+    assert "would overwrite" in capsys.readouterr().err and len(list(images.iterdir())) == 2
+
+
+def test_opaque_alpha_is_dropped(images, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with Image.open(images / "tile 0.png") as picture:
+        colours = np.asarray(picture)
+    rgba = np.dstack([colours, np.full(colours.shape[:2], 255, np.uint8)])
+    Image.fromarray(rgba).save(folder / "b.png")
+    tifffile.imwrite(folder / "c.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(folder / "d.tif", colours)
+    for path in folder.iterdir():
+        assert (label_files.image(path) == colours).all(), path
+
+
+@pytest.mark.parametrize("bad", ["grey.png", "grey.tif", "see-through.png", "grey.npy"])
+def test_an_unfit_image_is_said_before_the_first_is_predicted(images, tmp_path, capsys, bad):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(images, folder)
+    values = np.full((64, 64, 4) if "see" in bad else (64, 64), 99, np.uint8)
+    if bad.endswith("npy"):
+        np.save(folder / f"z {bad}", values)
+    else:
+        Image.fromarray(values).save(folder / f"z {bad}")
+    assert main(["predict", "--method", "classical", "--images", str(folder), "--out", str(out)]) == 2
+    assert f"z {bad}: expected RGB" in capsys.readouterr().err and not list(out.iterdir())

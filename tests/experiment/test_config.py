@@ -1,0 +1,119 @@
+import pytest
+
+from benchmark.experiment import config
+from benchmark.methods import registry
+from benchmark.results import identity
+from benchmark.results.run_id import RunId
+from benchmark.runtime.errors import InputError
+from benchmark.training.recipe import SCALES, recipe_for
+
+
+@pytest.fixture(scope="module")
+def main():
+    return config.load("main")
+
+
+def recipe(main, **overrides):
+    return recipe_for(main, registry.parse("cellvta@small"), overrides)
+
+
+def test_every_experiment_loads_and_its_methods_parse():
+    for path in sorted(config.EXPERIMENTS.glob("*.py")):
+        loaded = config.load(path.stem)
+        for method in loaded.methods:
+            for scale in SCALES if loaded.kind == "main" else ["paper"]:
+                recipe_for(loaded, registry.parse(method, scale))
+
+
+def test_published_recipes_replace_the_matched_ones_and_only_where_there_is_one():
+    published = config.load("published")
+    spec = registry.parse("hovernet@paper")
+    assert recipe_for(published, spec)["schedule"]["name"] == "step"
+    assert recipe_for(config.load("main"), spec)["schedule"]["name"] != "step"
+    with pytest.raises(InputError, match="has no published recipe"):
+        recipe_for(published, registry.parse("hovernet@small"))
+
+
+def test_main_gives_every_method_the_same_recipe(main):
+    recipes = [recipe_for(main, registry.parse(m, "small")) for m in main.methods]
+    assert all(r == recipes[0] for r in recipes)
+
+
+def test_overrides_reach_nested_keys(main):
+    assert recipe(main, **{"optimiser.lr": 1e-5})["optimiser"]["lr"] == 1e-5
+    assert recipe(main)["optimiser"]["lr"] != 1e-5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"optimiser.learning": 1}, "unknown key 'recipe.optimiser.learning'"),
+        ({"optimiser": 3}, "is a group of settings"),
+        ({"epochs": "many"}, "expected a value like"),
+        ({"epochs": 0}, "at least 1"),
+        ({"precision": "fp8"}, "expected one of auto, fp32"),
+    ],
+)
+def test_bad_overrides_are_refused(main, overrides, says):
+    with pytest.raises(InputError, match=says):
+        recipe(main, **overrides)
+
+
+@pytest.mark.parametrize("word", ["recipe.epochs", "epochs=3", "=3"])
+def test_words_that_are_no_overrides(word):
+    with pytest.raises(InputError, match="not an override"):
+        config.parse_overrides([word])
+
+
+def test_unknown_keys_in_an_experiment_are_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "kind='main'\nprotocol='cellvit'\nrecipes=dict(paper=dict())\nmetods=['cellvta']\n"
+    )
+    with pytest.raises(InputError, match="Did you mean 'methods'"):
+        config.load(str(tmp_path / "mine.py"))
+
+
+def test_unknown_experiment_has_a_hint():
+    with pytest.raises(InputError, match="Did you mean 'main'"):
+        config.load("mian")
+
+
+def test_key_ignores_order_and_sees_values():
+    assert identity.key({"a": 1, "b": [1, 2]}) == identity.key({"b": (1, 2), "a": 1})
+    assert identity.key({"a": 1}) != identity.key({"a": 2})
+
+
+def test_differing_names_the_entry():
+    assert identity.differing({"r": {"lr": 1, "n": 2}}, {"r": {"lr": 3, "n": 2}}) == ["r.lr: 1 -> 3"]
+
+
+@pytest.mark.parametrize("kind", ["main", "published"])
+def test_folder_and_identity_are_inverse(tmp_path, kind):
+    run = RunId("pannuke", "cellvta@paper,points=8", 2, 7, kind)
+    assert RunId.of(run.folder(tmp_path)) == run
+
+
+BROKEN = {
+    "syntax": ("kind = (", "never closed"),
+    "an exception": ("1 / 0", "ZeroDivisionError"),
+    "no base": ("_base_ = 'nowhere.py'", "nowhere.py"),
+    "no methods": ("_base_ = BASE\nfolds = [1]\nseeds = [0]", "'methods' is None"),
+    "empty methods": ("_base_ = BASE\nmethods = []\nfolds = [1]\nseeds = [0]", "'methods' is \\[\\]"),
+    "a fold in words": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = ['1']\nseeds = [0]", "list of whole numbers"),
+    "seed": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = 0", "list of whole numbers"),
+    "kind": ("_base_ = BASE\nkind = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "main, published"),
+    "protocol": ("_base_ = BASE\nprotocol = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "one of"),
+    "scale": ("_base_ = BASE\nrecipes = dict(smal=dict(epochs=3))", "a recipe for each of"),
+    "recipes": ("kind = 'main'\nprotocol = 'cellvit'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "'recipes'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_experiment_is_one_sentence(name, tmp_path):
+    text, says = BROKEN[name]
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace("BASE", repr(str(config.EXPERIMENTS / "_base_" / "matched.py"))))
+    with pytest.raises(InputError, match=says) as caught:
+        config.load(str(path))
+    assert str(path) in str(caught.value)

@@ -1,0 +1,65 @@
+"""BACKBONE=: one answer for the ViTs, or one for each encoder by name."""
+
+import pytest
+import torch
+
+from benchmark.experiment.cell import Setup
+from benchmark.experiment.encoder_weights import check, given
+from benchmark.experiment.grid import cells
+from benchmark.methods import registry
+from benchmark.runtime.errors import InputError
+from tests.conftest import TINY
+
+SEVERAL = "uni=/w/uni.bin vit256=random resnet14=enc.tar"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoder", "is_vit", "found"),
+    [
+        (None, "uni", True, None),
+        ("uni.bin", "uni", True, "uni.bin"),
+        ("my weights/uni.bin", "uni", True, "my weights/uni.bin"),
+        ("hub", "sam_b", True, "hub"),
+        ("uni.bin", "resnet50", False, None),
+        ("random", "resnet50", False, "random"),
+        (SEVERAL, "uni", True, "/w/uni.bin"),
+        (SEVERAL, "vit256", True, "random"),
+        (SEVERAL, "sam_b", True, None),
+        (SEVERAL, "resnet14", False, "enc.tar"),
+        (SEVERAL, None, False, None),
+    ],
+)
+def test_what_is_given_for_an_encoder(text, encoder, is_vit, found):
+    assert given(text, encoder, is_vit) == found
+
+
+def test_names_are_checked():
+    check("/some/file.bin")
+    check("uni=a resnet50=b vit_base_patch16_siglip_224=c")
+    with pytest.raises(InputError, match="Did you mean 'uni2'"):
+        check("uni22=a")
+
+
+def test_each_cell_takes_its_own(tmp_path):
+    """A published encoder without an answer is skipped; HoVer-Net's is filled and named."""
+    donor = registry.build("hovernet@debug", 5, 0)
+    path = tmp_path / "preact.tar"
+    torch.save({"desc": {k: v for k, v in donor.state_dict().items() if k.startswith("encoder.")}}, path)
+    names = ["hovernet@debug", "cellvit@vit256", "cellvit@sam_b", "cellvta@debug", "hovernet@fast"]
+
+    def made(text):
+        setup = Setup(TINY, None, "debug", "main", tmp_path, tmp_path, "cpu", text)
+        return cells(setup, names, [1], [0])
+
+    conv, vit, sam, small, full = made(f"resnet14={path} vit256=random")
+    assert conv.weights[0] == str(path) and conv.weights[1].startswith("preact.tar:")
+    assert vit.weights == (None, "random") and vit.supports()[0]
+    assert sam.supports()[0] is False and "no weights given for 'sam_b'" in sam.supports()[1]
+    assert small.weights[0] == "pretext"
+    assert full.supports()[0] is False and "no weights given for 'resnet50'" in full.supports()[1]
+    conv, *_, full = made("random")
+    assert conv.weights == full.weights == (None, "random") and full.supports()[0]
+    *_, full = made("resnet50=hub")
+    assert full.supports()[0] is False and "no hub has 'resnet50'" in full.supports()[1]
+    with pytest.raises(InputError, match="Did you mean"):
+        made("vit265=random")

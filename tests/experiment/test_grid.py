@@ -1,0 +1,259 @@
+"""States of cells, the missing ones run, the lock, tables at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark.experiment import launch
+from benchmark.experiment.cell import Setup
+from benchmark.experiment.grid import cells
+from benchmark.experiment.launch import status
+from benchmark.runtime.files import write_json
+from benchmark.runtime.paths import ROOT
+from tests.conftest import TINY, heeds_interrupts
+
+RECIPE = ("recipe.epochs=1",)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def first(benchmark_command, results, tmp_path_factory):
+    reports = tmp_path_factory.mktemp("reports")
+    words = ("--methods", "decoder_only", "classical", "--reports", reports, *RECIPE)
+    return benchmark_command("ablation", *words, results=results), words, reports
+
+
+def setup(results, cache, **changes):
+    values = dict(dataset=TINY, data_root=None, preset="debug", experiment="main", results=results, cache=cache)
+    values["overrides"] = (("epochs", 1),)
+    return Setup(**(values | changes))
+
+
+def states(made):
+    return {str(c.spec): c.state() for c in made}
+
+
+def test_ablation_runs_every_cell_and_prints_the_table(first, results):
+    done, _, reports = first
+    assert done.returncode == 0, done.stderr
+    assert "decoder_only" in done.stdout and "classical" in done.stdout and "bPQ" in done.stdout
+    for folder in [p.parent for p in results.rglob("metrics.json")]:
+        names = {p.name for p in folder.iterdir()}
+        assert {"config.json", "cost.json", "provenance.json", "predictions.npz", "images.parquet"} <= names
+        assert "checkpoint.pt" not in names and "owner.txt" not in names
+        story = json.loads((folder / "provenance.json").read_text())
+        assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
+    assert all(list(reports.rglob(f"*.{suffix}")) for suffix in ("csv", "tex", "md"))
+
+
+def test_second_ablation_does_nothing(first, benchmark_command, results):
+    _, words, _ = first
+    again = benchmark_command("ablation", *words, results=results)
+    assert again.returncode == 0
+    assert "Nothing to run: 2 of 2 cells are done" in again.stderr
+
+
+def test_same_seed_same_bytes(first, benchmark_command, results, tmp_path):
+    done = benchmark_command("run", "--method", "decoder_only", *RECIPE, results=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = "decoder_only@debug/fold1-seed0/metrics.json"
+    assert (tmp_path / TINY / name).read_bytes() == (results / TINY / name).read_bytes()
+
+
+def test_states(first, results, cache):
+    chosen = ["decoder_only", "classical", "cellvta"]
+    assert states(cells(setup(results, cache), chosen)) == {
+        "decoder_only@debug": ("done", ""),
+        "classical@debug": ("done", ""),
+        "cellvta@debug": ("missing", "not run yet"),
+    }
+    changed = setup(results, cache, overrides=(("epochs", 1), ("optimiser.lr", 0.5)))
+    found = states(cells(changed, chosen))
+    assert found["decoder_only@debug"][0] == "stale"
+    assert "recipe.optimiser.lr: 0.001 -> 0.5" in found["decoder_only@debug"][1]
+    assert found["classical@debug"][0] == "done", "the classical baseline has no recipe"
+
+
+def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
+    parts = json.loads(json.dumps(cell.parts()))
+    deciding = ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records")
+    assert {*deciding, "method", "arguments", "recipe", "data"} <= parts.keys()
+    assert cell.recipe.keys() - parts["recipe"].keys() == {"workers"}, "how many load the images changes nothing"
+
+    def state(**changes):
+        write_json(cell.folder / "metrics.json", {"identity": parts | changes})
+        return cell.state()[0]
+
+    assert state() == "done"
+    for name in deciding:
+        assert state(**{name: "another"}) == "stale", name
+    assert state(recipe=parts["recipe"] | {"epochs": 7}) == state(arguments={"points": 1}) == "stale"
+
+
+def test_which_cells_are_run(monkeypatch):
+    class Fake:
+        spec, fold, seed = "made", 1, 0
+
+        def __init__(self, state):
+            self.run, self.state = state, lambda: (state, "")
+
+    made = [Fake(state) for state in ("done", "stale", "missing", "partial", "failed", "skipped", "running")]
+    assert set(launch.TO_RUN) < {cell.run for cell in made}
+    ran = []
+    monkeypatch.setattr(launch, "_subprocess", lambda command: ran.append(command) or len(ran) % 2)
+
+    def calls(**options):
+        ran.clear()
+        return launch.run_missing(made, ["run"], **options), len(ran)
+
+    assert calls() == (2, 3), "missing, partial, failed; the first and the third fail"
+    assert calls(stale=True) == (2, 4)
+    assert calls(shard=(0, 2)) == (1, 2) and calls(shard=(1, 2)) == (1, 1), "cells 0, 2, 4, 6 and 1, 3, 5"
+    assert ran == [["run", "--method", "made", "--fold", "1", "--seed", "0"]]
+    taken = Fake("missing")
+    states = iter(["missing", "running"])  # when the grid is listed, and when its turn comes
+    taken.state = lambda: (next(states), "")
+    made[:] = [taken]
+    assert calls() == (0, 0)
+
+
+def test_partial_failed_running_and_skipped(tmp_path, cache):
+    base = setup(tmp_path, cache)
+    partial, failed, running, gated = cells(base, ["cellvta", "cellvit", "hovernet", "cellvta@paper"])
+    for cell in (partial, failed, running):
+        cell.folder.mkdir(parents=True)
+    (partial.folder / "checkpoint.pt").write_bytes(b"x")
+    write_json(partial.folder / "config.json", {"key": partial.key})
+    (failed.folder / "failed.txt").write_text("Traceback\nValueError: here\n")
+    (running.folder / "owner.txt").write_text("host pid 1\n")
+    holder = running.lock()
+    with holder:
+        found = states([partial, failed, running, gated])
+    assert found["cellvta@debug"] == ("partial", "0 of 1 epochs; resumes")
+    write_json(partial.folder / "config.json", {"key": "another"})
+    assert "starts over" in partial.state()[1]
+    assert found["cellvit@debug"] == ("failed", "ValueError: here")
+    assert found["hovernet@debug"] == ("running", "owner host pid 1")
+    assert found["cellvta@paper"][0] == "skipped" and "uni" in found["cellvta@paper"][1].lower()
+    assert "1 partial" in status([partial, failed])
+
+
+def test_a_running_cell_is_not_run_twice(benchmark_command, tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    with cell.lock():
+        refused = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
+    assert refused.returncode == 2 and "running already" in refused.stderr
+
+
+def test_a_checkpoint_of_another_configuration_is_not_resumed(benchmark_command, tmp_path):
+    words = ("--method", "decoder_only")
+    first = benchmark_command("run", *words, "recipe.epochs=2", results=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = benchmark_command("run", *words, "recipe.epochs=1", results=tmp_path)
+    assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
+
+
+@pytest.mark.parametrize("ends", ["running", "done"])
+def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, monkeypatch, capsys, ends):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    other = cell.lock()
+
+    def refused(command):
+        other.acquire()
+        if ends == "done":
+            write_json(cell.folder / "metrics.json", {"identity": cell.parts()})
+        return 2
+
+    monkeypatch.setattr(launch, "_subprocess", refused)
+    with other:
+        other.release()
+        assert launch.run_missing([cell], []) == 0
+    told = capsys.readouterr().err
+    assert f"{ends}: {cell.run}" in told and "0 of 1 cells ran" in told
+
+
+def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    write_json(tmp_path / "a.json", {"v": 1})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write_json(tmp_path / "a.json", {"v": 2})
+    assert caught.value.filename == str(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == {"v": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_dead_owners_lock_counts_for_nothing(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    cell.folder.mkdir(parents=True)
+    hold = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    hold += "; print('held', flush=True); time.sleep(99)"
+    owner = subprocess.Popen([sys.executable, "-c", hold, cell.folder / ".lock"], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "held\n"
+    assert cell.state()[0] == "running"
+    owner.kill()
+    owner.communicate()
+    assert cell.state()[0] == "missing"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"identity": 3}', "{", ""])
+def test_a_damaged_result_is_said_and_replaced(tmp_path, cache, content):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "metrics.json").write_text(content)
+    state, why = cell.state()
+    assert state == "failed" and "damaged" in why
+
+
+def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["cellvta@paper"])
+    write_json(cell.folder / "metrics.json", {"identity": {"backbone": "uni.bin:abc"}})
+    state, why = cell.state()
+    assert state == "skipped" and "stale" in why, "random weights must not replace a result of UNI unasked"
+
+
+def test_input_errors_leave_their_reason(benchmark_command, tmp_path, cache):
+    done = benchmark_command("run", "--method", "decoder_only@debug,width=-1", *RECIPE, results=tmp_path)
+    assert done.returncode == 2 and "expected a number above 0" in done.stderr
+    (failed,) = tmp_path.rglob("failed.txt")
+    assert "expected a number above 0" in failed.read_text()
+
+
+def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    cell.folder.mkdir(parents=True)
+    (cell.folder / ".checkpoint.pt.1.tmp").write_bytes(b"half")
+    done = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
+    assert done.returncode == 0 and not list(cell.folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_grid_ends_its_cell_too(number, tmp_path):
+    cell = f"import os, time; open({str(tmp_path / 'cell')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    grid = f"import sys; from benchmark.grid import _subprocess; _subprocess([sys.executable, '-c', {cell!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heeds_interrupts
+    )
+    try:
+        end = time.monotonic() + 30
+        while not (tmp_path / "cell").exists() or not (tmp_path / "cell").read_text():
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(20) != 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "cell").read_text()), 0)
+    finally:
+        process.kill()

@@ -1,0 +1,243 @@
+"""Deformable attention: equal to the official op on every backend, and strict about its arguments."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.ops import backends, ms_deform_attn
+from tests.support.shared import GOLDEN, SHARED, shared
+
+BACKENDS = [name for name, (works, _) in backends().items() if works and name != "cuda"]
+COMMITTED = sorted({k.split("/")[0] for k in np.load(GOLDEN / "op_cases.npz").files})
+ALL = sorted(p.stem for p in (SHARED / "golden/op").glob("*.npz"))
+# relative to the norm of the reference; half precision is for values only, locations stay float32
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 1e-3}
+
+
+def committed(name: str) -> dict:
+    file = np.load(GOLDEN / "op_cases.npz")
+    return {k.split("/")[1]: file[k] for k in file.files if k.startswith(name + "/")}
+
+
+def distance(found: torch.Tensor, expected: np.ndarray) -> float:
+    found = found.detach().double().numpy()
+    norm = np.linalg.norm(expected)
+    return float(np.linalg.norm(found - expected) / norm) if norm else float(np.abs(found).max(initial=0))
+
+
+def check(case: dict, backend: str, dtype: torch.dtype) -> None:
+    exact = torch.promote_types(dtype, torch.float32)
+    value = torch.tensor(case["value"]).to(dtype).requires_grad_()
+    locations = torch.tensor(case["loc"]).to(exact).requires_grad_()
+    weights = torch.tensor(case["weights"]).to(exact).requires_grad_()
+    out = ms_deform_attn(value, case["shapes"].tolist(), locations, weights, backend=backend)
+    assert out.dtype == dtype
+    out.backward(torch.tensor(case["grad_out"]).to(dtype))
+    limit = TOLERANCE[dtype]
+    assert distance(out, case["out"]) <= limit
+    assert distance(value.grad, case["grad_value"]) <= limit
+    accepted = [case[k] for k in ("grad_loc", "grad_loc_cuda") if k in case]
+    assert min(distance(locations.grad, g) for g in accepted) <= limit
+    assert distance(weights.grad, case["grad_weights"]) <= limit
+    # what is zero in the reference is zero: far outside, and without weights
+    for found, expected in ((out, case["out"]), (value.grad, case["grad_value"]), (weights.grad, case["grad_weights"])):
+        assert (found[torch.tensor(expected == 0)] == 0).all()
+    assert (locations.grad[torch.tensor(np.all([g == 0 for g in accepted], axis=0))] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", COMMITTED)
+def test_equals_official_op(name, backend, dtype):
+    check(committed(name), backend, dtype)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ALL)
+def test_equals_official_op_in_all_cases(name, backend):
+    case = dict(np.load(shared(f"golden/op/{name}.npz")))
+    for dtype in TOLERANCE:
+        check(case, backend, dtype)
+
+
+def arguments(batch=2, heads=2, channels=4, queries=5, shapes=((3, 4), (2, 2)), points=2, dtype=torch.float64):
+    rng = torch.Generator().manual_seed(0)
+    length = sum(h * w for h, w in shapes)
+    value = torch.randn(batch, length, heads, channels, generator=rng, dtype=dtype)
+    size = (batch, queries, heads, len(shapes), points)
+    locations = torch.rand(*size, 2, generator=rng, dtype=dtype) * 1.4 - 0.2
+    weights = torch.rand(*size, generator=rng, dtype=dtype)
+    return value, list(shapes), locations, weights
+
+
+def results(backend, value, shapes, locations, weights):
+    """Output and gradients of half its squared sum."""
+    inputs = [t.detach().requires_grad_() for t in (value, locations, weights)]
+    out = ms_deform_attn(inputs[0], shapes, *inputs[1:], backend=backend)
+    out.backward(out.detach())
+    return [out.detach(), *(t.grad for t in inputs)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_by_finite_differences(backend):
+    value, shapes, locations, weights = arguments()
+    swapped = value.transpose(1, 2).contiguous().transpose(1, 2)  # not contiguous
+    inputs = [t.requires_grad_() for t in (swapped, locations, weights)]
+
+    def call(v, l, w):
+        return ms_deform_attn(v, shapes, l, w, backend=backend)
+
+    assert torch.autograd.gradcheck(call, inputs)
+    for k in range(3):  # each gradient alone
+        alone = [t.detach().requires_grad_(i == k) for i, t in enumerate(inputs)]
+        assert torch.autograd.gradcheck(call, alone)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_samples_outside_are_zero(backend):
+    value, shapes, locations, weights = arguments(dtype=torch.float32)
+    far = [float("nan"), 1e30, -float("inf"), float("inf")]
+    for query, place in enumerate(far):
+        locations[0, query] = place
+    out, grad_value, grad_locations, grad_weights = results(backend, value, shapes, locations, weights)
+    assert (out[0, :4] == 0).all() and (out[0, 4] != 0).any()
+    assert (grad_locations[0, :4] == 0).all() and (grad_weights[0, :4] == 0).all()
+    assert all(torch.isfinite(g).all() for g in (grad_value, grad_locations, grad_weights))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_derivative_at_integer_coordinates_is_the_right_hand_one(backend):
+    value = torch.tensor([1.0, 10.0, 100.0, 1000.0]).view(1, 4, 1, 1)
+    locations = torch.tensor([[0.375, 0.5], [0.875, 0.5]]).view(1, 1, 1, 1, 2, 2)  # x = 1 and x = 3, the last pixel
+    grads = results(backend, value, [(1, 4)], locations, torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2))
+    assert grads[0].item() == 10
+    assert grads[2].flatten()[0].item() == 10 * 4 * (100 - 10)
+    ends = results(backend, value, [(1, 4)], locations, torch.tensor([0.0, 1.0]).view(1, 1, 1, 1, 2))
+    assert ends[2].flatten()[2].item() == 1000 * 4 * (0 - 1000)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("batch", "queries", "points"), [(0, 5, 2), (2, 0, 2), (2, 5, 0)])
+def test_nothing_to_do(backend, batch, queries, points):
+    found = results(backend, *arguments(batch=batch, queries=queries, points=points))
+    assert found[0].shape == (batch, queries, 8)
+    assert all((t == 0).all() for t in found)
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 30, 32, 63, 64, 96, 128, 160, 256, 1025])
+def test_any_number_of_channels(channels):
+    given = arguments(batch=2, channels=channels, dtype=torch.float32)
+    expected = results("reference", *given)
+    for backend in BACKENDS:
+        for found, right in zip(results(backend, *given), expected):
+            assert distance(found, right.double().numpy()) < 2e-6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_batch(backend):
+    given = arguments(batch=130, channels=3, queries=3, dtype=torch.float32)
+    whole = results(backend, *given)
+    for batch in (1, 2, 3, 5, 8, 17, 32, 64, 65, 97, 128):
+        value, shapes, locations, weights = given
+        for found, right in zip(results(backend, value[:batch], shapes, locations[:batch], weights[:batch]), whole):
+            torch.testing.assert_close(found, right[:batch], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [16, 5])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_memory_layout(backend, channels, dtype):
+    value, shapes, locations, weights = arguments(channels=channels, dtype=torch.float32)
+    value = value.to(dtype)
+    value, locations, weights = (t[:1].expand(3, *t.shape[1:]) for t in (value, locations, weights))
+    expected = results(
+        backend, *(t.contiguous() if torch.is_tensor(t) else t for t in (value, shapes, locations, weights))
+    )
+
+    def shifted(t):  # one element off every alignment
+        store = torch.empty(t.numel() + 1, dtype=t.dtype)
+        return store[1:].view(t.shape).copy_(t)
+
+    def turned(t):
+        return t.transpose(1, 2).contiguous().transpose(1, 2)
+
+    for change in (lambda t: t, shifted, turned):
+        for found, right in zip(results(backend, change(value), shapes, change(locations), change(weights)), expected):
+            torch.testing.assert_close(found, right, rtol=0, atol=1e-6 if dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_element_of_the_results_is_written(backend):
+    given = arguments(channels=5, dtype=torch.float32)
+    given[2][:] = 7  # far outside: nothing is added anywhere
+    torch.use_deterministic_algorithms(True)  # fills fresh memory with NaN
+    try:
+        assert torch.utils.deterministic.fill_uninitialized_memory and torch.empty(3).isnan().all()
+        assert all((t == 0).all() for t in results(backend, *given))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_torch_backend_copies_no_list_to_the_device(monkeypatch):
+    """On a GPU that would wait for all it still has to do, and end the capture of a graph."""
+    given = arguments(channels=5, dtype=torch.float32)
+    monkeypatch.setattr(torch, "tensor", None)
+    assert all(t.isfinite().all() for t in results("torch", *given))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_repeats_to_the_bit(backend):
+    given = arguments(batch=3, channels=12, queries=300, dtype=torch.float32)
+    first = results(backend, *given)
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, results(backend, *given)))
+
+
+def test_unavailable_backends_say_why():
+    for backend, (works, why) in backends().items():
+        assert bool(why) != works
+        if not works:
+            with pytest.raises(ValueError, match=f"'{backend}', which cannot run"):
+                ms_deform_attn(V, S, L, W, backend=backend)
+
+
+V, S, L, W = arguments()
+BAD = {
+    "value is a list": ((V.tolist(), S, L, W), TypeError, "value"),
+    "integer value": ((V.long(), S, L, W), TypeError, "value"),
+    "complex value": ((V.to(torch.complex64), S, L, W), TypeError, "value"),
+    "integer locations": ((V, S, L.long(), W), TypeError, "sampling_locations"),
+    "half-precision locations": ((V.bfloat16(), S, L.bfloat16(), W.bfloat16()), TypeError, "sampling_locations"),
+    "double locations of a float value": ((V.float(), S, L, W.float()), TypeError, "sampling_locations"),
+    "weights of another precision": ((V.bfloat16(), S, L.float(), W.half()), TypeError, "attention_weights"),
+    "flat value": ((V.flatten(2), S, L, W), ValueError, "value"),
+    "sparse value": ((V.to_sparse(), S, L, W), TypeError, "value"),
+    "sparse locations": ((V, S, L.to_sparse(), W), TypeError, "sampling_locations"),
+    "nested weights": ((V, S, L, torch.nested.nested_tensor(list(W), layout=torch.jagged)), TypeError, "attention_w"),
+    "shapes without data": ((V, torch.tensor(S, device="meta"), L, W), TypeError, "spatial_shapes"),
+    "sparse shapes": ((V, torch.tensor(S).to_sparse(), L, W), TypeError, "spatial_shapes"),
+    "logical shapes": ((V, torch.tensor(S) > 0, L, W), TypeError, "spatial_shapes"),
+    "shapes of fractional tensors": ((V, [(torch.tensor(3.7), 4), (2, 2)], L, W), TypeError, "spatial_shapes"),
+    "shapes of another sum": ((V, [(3, 4), (2, 3)], L, W), ValueError, "spatial_shapes"),
+    "float shapes": ((V, torch.tensor(S).float(), L, W), TypeError, "spatial_shapes"),
+    "fractional shapes": ((V, [(3.0, 4), (2, 2)], L, W), TypeError, "spatial_shapes"),
+    "empty level": ((V, [(3, 4), (2, 2), (0, 5)], L, W), ValueError, "spatial_shapes"),
+    "no pairs": ((V, [3, 4], L, W), ValueError, "spatial_shapes"),
+    "locations of 3": ((V, S, L[..., :1], W), ValueError, "sampling_locations"),
+    "locations of another level count": ((V, S, L[:, :, :, :1], W), ValueError, "sampling_locations"),
+    "locations elsewhere": ((V, S, L.to("meta"), W), ValueError, "sampling_locations"),
+    "weights of other points": ((V, S, L, W[..., :1]), ValueError, "attention_weights"),
+    "weights of other batch": ((V, S, L, W[:1]), ValueError, "attention_weights"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refuses(case):
+    given, error, name = BAD[case]
+    with pytest.raises(error, match=f"{name}.*expected"):
+        ms_deform_attn(*given)
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="expected one of"):
+        ms_deform_attn(V, S, L, W, backend="fast")

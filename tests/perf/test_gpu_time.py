@@ -1,0 +1,82 @@
+"""How calls on a GPU are timed (perf/gpu_time.py), on a GPU made of a clock."""
+
+import importlib.util
+import time
+
+import pytest
+import torch
+
+from benchmark.runtime.paths import ROOT
+
+
+class Clock:
+    """`now` on the host; the GPU has work until `busy`. Seconds."""
+
+    def __init__(self):
+        self.now = self.busy = 0.0
+        self.waits: list[float] = []
+
+    def sleep(self, cycles: int) -> None:
+        self.waits.append(cycles / 2e9)
+        self.busy = max(self.now, self.busy) + cycles / 2e9
+
+    def synchronize(self) -> None:
+        self.now = max(self.now, self.busy)
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    clock = Clock()
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = max(clock.now, clock.busy)
+
+        def query(self):
+            return clock.now >= self.at
+
+        def synchronize(self):
+            clock.now = max(clock.now, self.at)
+
+        def elapsed_time(self, end):
+            return 1e3 * (end.at - self.at)
+
+    spec = importlib.util.spec_from_file_location("gpu_time", ROOT / "perf/gpu_time.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "CACHE", 16)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", clock.sleep)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    return clock, lambda work: module.seconds(work, torch.device("cpu"))
+
+
+def call(clock: Clock, launching: float, running: float = 0.002, waits: bool = False):
+    def work():
+        if waits:
+            clock.synchronize()
+        clock.now += launching
+        clock.busy = max(clock.now, clock.busy) + running
+
+    return work
+
+
+def test_launches_do_not_count(timing):
+    clock, seconds = timing
+    assert seconds(call(clock, 0.005)) == pytest.approx(0.002) and clock.waits == [0.01]
+
+
+def test_slow_launches_get_a_longer_wait(timing):
+    clock, seconds = timing
+    assert seconds(call(clock, 0.03)) == pytest.approx(0.002) and clock.waits == [0.01, 0.04]
+
+
+def test_no_longer_wait_for_what_waits_for_the_device(timing):
+    """It would not help, and take the better part of a second for each of hundreds of calls."""
+    clock, seconds = timing
+    with pytest.warns(RuntimeWarning, match="waits for the device"):
+        assert seconds(call(clock, 0.001, waits=True)) == pytest.approx(0.003)
+    assert clock.waits == [0.01]

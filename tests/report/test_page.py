@@ -1,0 +1,192 @@
+"""The report of two real (tiny) runs: its files, and the page in a real headless browser."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.report_runs import read_csv
+
+METHODS = ("classical", "decoder_only")
+SHORT = ("recipe.epochs=1", "recipe.samples=4", "recipe.pretrain=0")
+
+
+@pytest.fixture(scope="module")
+def reports(benchmark_command, tmp_path_factory, cache):
+    results, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("reports")
+    done = benchmark_command("ablation", *SHORT, "--methods", *METHODS, "--reports", out, results=results)
+    assert done.returncode == 0, done.stderr
+    words = ("--results", results, "--reports", out, "--cache", cache)
+    done = benchmark_command("report", *words, results=results, data=False)
+    assert done.returncode == 0 and done.stdout.strip() == str(out / "index.html"), done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def folder(reports):
+    (found,) = [p.parent for p in reports.rglob("main-cellvit.md")]
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(reports):
+    return (reports / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def browser(reports):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, found in programs.items() if not found]:
+        pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs["chromium"]
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1200,1400",
+    ):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(programs["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.implicitly_wait(10)
+    driver.get((reports / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def test_every_figure_has_its_csv(folder):
+    figures = {p.stem for p in folder.glob("*.png")}
+    assert {"training", "examples", "tissues", "accuracy_cost"} <= figures
+    for stem in figures:
+        assert (folder / f"{stem}.pdf").read_bytes()[:4] == b"%PDF" and read_csv(folder / f"{stem}.csv"), stem
+
+
+def test_images_are_chosen_by_rule(folder):
+    rows = read_csv(folder / "examples.csv")
+    scores = {}
+    for r in rows:
+        scores.setdefault(r["image_id"], []).append(float(r["bPQ"]))
+    rule = {r["rule"]: r["image_id"] for r in rows}
+    means = {k: np.mean(v) for k, v in scores.items()}
+    assert means[rule["best"]] >= max(means.values()) - 1e-9 and means[rule["worst"]] <= min(means.values()) + 1e-9
+
+
+def test_page_is_self_contained(page):
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?:https?:)?//""", page), "nothing is fetched"
+    assert len(page) < 15e6 and page.count("<table") > 4 and "{{" not in page.split("<script")[0]
+
+    class Balanced(HTMLParser):
+        open = []
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "link", "img", "input", "br"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.open.pop() == tag, (tag, self.getpos())
+
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open
+
+
+def test_linked_files_exist(page, reports):
+    links = [h for h in re.findall(r'href="([^"#]+)"', page) if not h.startswith("data:")]
+    assert len(links) > 10 and [link for link in links if not (reports / unquote(link)).is_file()] == []
+
+
+def test_loads_without_console_errors(browser):
+    assert browser.title and browser.find_elements("css selector", ".views canvas")
+    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_tables_sort_and_filter(browser):
+    table = browser.find_element("css selector", "table.sortable")
+
+    def names():
+        return [c.text for c in table.find_elements("css selector", "tbody tr:not([hidden]) td:first-child")]
+
+    first, number = (
+        table.find_elements("css selector", "th button")[0],
+        table.find_elements("css selector", "th button")[2],
+    )
+    first.click()
+    assert names() == sorted(names(), reverse=True)
+    first.click()
+    assert names() == sorted(METHODS)
+    number.click()
+    values = [c.text for c in table.find_elements("css selector", "tbody td:nth-child(3)")]
+    known = [float(v) for v in values if v != "–"]
+    assert known == sorted(known, reverse=True) and len(known) == 2
+    box = browser.find_element("css selector", "input.filter")
+    box.send_keys("class")
+    assert names() == ["classical"]
+    for _ in "class":
+        box.send_keys("\ue003")
+    assert len(names()) == 2
+
+
+def test_image_browser_steps_toggles_and_zooms(browser):
+    root = browser.find_element("css selector", ".gallery")
+
+    def wait(condition, what):
+        for _ in range(100):
+            if condition():
+                return
+            browser.execute_async_script("setTimeout(arguments[0], 50)")
+        raise AssertionError(what)
+
+    def pixels():
+        # of all methods: where one misses every nucleus, its outlines hide the truth's
+        script = "return [...document.querySelectorAll('.views canvas')].map(c => c.toDataURL()).join()"
+        return browser.execute_script(script)
+
+    def shown():
+        return root.get_attribute("data-shown")
+
+    wait(lambda: shown() == "0", "the first image is shown")
+    root.find_element("css selector", "[data-next]").click()
+    wait(lambda: shown() == "1", "the next image is shown")
+    canvas = root.find_element("css selector", "canvas")
+    canvas.send_keys("\ue012")  # arrow left
+    wait(lambda: shown() == "0", "the arrow key steps back")
+    before = pixels()
+    root.find_element("css selector", "input[value='8']").click()
+    wait(lambda: pixels() != before, "the truth's outlines appear")
+    size = browser.execute_script("return document.querySelector('.views canvas').width")
+    root.find_element("css selector", "canvas").click()
+    wait(lambda: browser.execute_script("return document.querySelector('.views canvas').width") == size // 2, "zoom")
+    boxes = root.find_elements("css selector", "input[name^=method]")
+    assert len(root.find_elements("css selector", "canvas")) == len(boxes) == 2
+    boxes[0].click()
+    wait(lambda: len(root.find_elements("css selector", "canvas")) == 1, "a method is left out")
+    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_screenshot_shows_something(browser, tmp_path):
+    browser.save_screenshot(str(tmp_path / "page.png"))
+    picture = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
+    assert picture.std() > 10 and len(np.unique(picture)) > 30
+
+
+def test_focus_stays_on_the_image_that_steps(browser):
+    root = browser.find_element("css selector", ".gallery")
+    canvas = root.find_element("css selector", "canvas")
+    start, n = int(root.get_attribute("data-shown")), len(root.find_elements("css selector", "option"))
+    for step in (1, 2):  # the second key reaches a canvas that was drawn anew
+        browser.execute_script("arguments[0].focus()", canvas) if step == 1 else None
+        browser.switch_to.active_element.send_keys("\ue014")  # arrow right
+        for _ in range(100):
+            if root.get_attribute("data-shown") == str((start + step) % n):
+                break
+            browser.execute_async_script("setTimeout(arguments[0], 50)")
+        assert root.get_attribute("data-shown") == str((start + step) % n), f"key {step}"
+        assert browser.execute_script("return document.activeElement.tagName") == "CANVAS"

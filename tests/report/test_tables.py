@@ -1,0 +1,191 @@
+"""Tables and the first figure, from run folders made here: arithmetic and file contents."""
+
+import csv
+import io
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.report.build import build
+from benchmark.report.render.latex import escape, latex
+from benchmark.report.render.table import Block, Table, markdown, to_csv
+from benchmark.report.stats.summary import summarise
+from benchmark.report.write import write
+from benchmark.runtime.paths import ROOT
+from tests.support.report_runs import MAIN, make_run, read_csv, squares, table_rows
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    squares().save(folder)
+    return folder
+
+
+def test_summary_by_hand():
+    s = summarise([0.5, 0.6, 0.7, None, math.nan, "x"], expected=4)
+    assert (s.n, s.expected, s.complete) == (3, 4, False)
+    assert s.mean == pytest.approx(0.6) and s.sd == pytest.approx(0.1)  # sqrt((.01 + 0 + .01) / 2)
+    assert s.text() == "0.600 ± 0.100 (3/4)"
+    assert summarise([0.25], 1).text() == "0.250" and summarise([], 3).text() == "–"
+    assert summarise([2e6, 4e6], 3).text(1, 1e-6, "M") == "3.0 ± 1.4 M (2/3)"
+
+
+def test_main_table(tmp_path, stored):
+    for fold, bpq in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        make_run(tmp_path / "results", stored, "cellvta@small", fold, 0, bpq)
+    for fold in (1, 3):
+        make_run(tmp_path / "results", stored, "classical@small", fold, 0, 0.3, cost={"params": 0, "trainable": 0})
+    expected = ["cellvta@small", "hovernet@small", "classical@small"]
+    text = write(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
+    header, cellvta, hovernet, classical, cost_header, *costs = table_rows(text)
+    assert header[:6] == ["method", "backbone (weights)", "bPQ", "95 %", "mPQ", "95 %"]
+    assert header[6:] == ["DQ", "SQ", "detection F1", "95 %", "F1 Neoplastic", "F1 Inflammatory", "runs"]
+    assert cellvta[:5] == ["cellvta", "tiny (random)", "**0.600 ± 0.100**", "–", "**0.300 ± 0.050**"]
+    assert hovernet == ["hovernet", *"–" * 11, "0/3"]
+    assert classical[1:3] == ["–", "<u>0.300 ± 0.000 (2/3)</u>"] and classical[-1] == "2/3"
+    assert cost_header[2:5] == ["params (M)", "trainable (M)", "GFLOPs"]
+    assert costs[0][2:] == ["1.50", "0.25", "7.5", "12.0 ± 1.0", "3.0 ± 0.0", "512 ± 0 rss", "1.0 ± 0.0", "3/3"]
+    version = PROTOCOLS["cellvit"].version
+    for told in (
+        f"protocol `cellvit` version {version}",
+        "matched recipe (`main`)",
+        "preset `small`",
+        "0123456789",
+        "3 folds (1, 2, 3) × 1 seed (0)",
+        "python -m benchmark run",
+        "2 cores",
+        "synthetic",
+    ):
+        assert told in text, told
+    folder = tmp_path / "out" / MAIN
+    assert text == f"{(folder / 'main-cellvit.md').read_text()}\n{(folder / 'cost.md').read_text()}"
+    rows = read_csv(tmp_path / "out" / MAIN / "main-cellvit.csv")
+    assert [r["method"] for r in rows] == expected
+    assert float(rows[0]["bPQ_mean"]) == pytest.approx(0.6) and float(rows[0]["bPQ_sd"]) == pytest.approx(0.1)
+    assert (rows[2]["bPQ_n"], rows[2]["expected"], rows[1]["bPQ_mean"]) == ("2", "3", "")
+    assert rows[0]["AJI_mean"] == ""
+    assert read_csv(folder / "cost.csv")[0]["peak_memory_rss_bytes_mean"] == str(512 * 2**20)
+
+
+def test_latex_is_booktabs_and_escaped(tmp_path, stored):
+    for fold in (1, 2):
+        make_run(tmp_path, stored, "decoder_only@small", fold)
+    write(tmp_path, tmp_path / "out")
+    for name in ("main-cellvit", "tissues-cellvit", "types-cellvit", "sizes"):
+        tex = (tmp_path / "out" / MAIN / f"{name}.tex").read_text()
+        assert r"\toprule" in tex and r"\bottomrule" in tex and r"decoder\_only" in tex
+        for line in tex.splitlines()[1:]:
+            line = line.removesuffix("{!}{%")  # a line end that is no space
+            assert not re.search(r"(?<!\\)[%#]", line), line
+            assert not re.search(r"(?<!\\)_", line), line
+            assert not set(line) & set("±–×µ≥−`"), line
+        for spec, inside in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", tex, re.DOTALL):
+            body = [line for line in inside.splitlines() if line.endswith(r" \\") and r"\multicolumn" not in line]
+            assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body} == {len(spec)}
+    assert escape("`a --b_c` – `") == r"a -{}-b\_c -- "
+    assert escape("`a --b_c` –") == r"\texttt{a -{}-b\_c} --"
+    assert r"Colon\_x" in (tmp_path / "out" / MAIN / "tissues-cellvit.tex").read_text()
+    assert escape("a_b & 5% {x} ~ \\ < µm") == r"a\_b \& 5\% \{x\} \textasciitilde{} \textbackslash{} $<$ $\mu$m"
+
+
+def test_breakdowns(tmp_path, stored):
+    for fold, bpq in ((1, 0.5), (2, 0.7)):
+        make_run(tmp_path, stored, "cellvta@small", fold, 0, bpq)
+    make_run(tmp_path, stored, "hovernet@small", 1, 0, 0.4)
+    write(tmp_path, tmp_path / "out")
+    tissues = table_rows((tmp_path / "out" / MAIN / "tissues-cellvit.md").read_text())
+    assert ["Breast", "0.600 ± 0.141", "0.400 (1/2)"] in tissues and [
+        "overall mPQ",
+        "0.300 ± 0.071",
+        "0.200 (1/2)",
+    ] in tissues
+    types = table_rows((tmp_path / "out" / MAIN / "types-cellvit.md").read_text())
+    assert ["Inflammatory", "–", "–"] in types and ["Neoplastic", "0.300 ± 0.000", "0.300 (1/2)"] in types
+    rows = [r for r in read_csv(tmp_path / "out" / MAIN / "tissues-cellvit.csv") if r["tissue"] == "Colon_x"]
+    assert {(r["method"], r["metric"], r["n"]) for r in rows} == {
+        (m, k, n) for m, n in (("cellvta@small", "2"), ("hovernet@small", "1")) for k in ("bPQ", "mPQ")
+    }
+
+
+def test_size_table_by_hand(tmp_path, stored):
+    """Squares of 12 px are 3.4 µm wide (half are found), of 28 px 7.9 µm, of 56 px 15.8 µm."""
+    for fold in (1, 2):
+        make_run(tmp_path, stored, fold=fold)
+    write(tmp_path, tmp_path / "out")
+    rows = {(r["metric"], r["d_from_um"]): r for r in read_csv(tmp_path / "out" / MAIN / "sizes.csv")}
+    assert rows["recall", ""]["d_to_um"] == "4" and float(rows["recall", ""]["mean"]) == pytest.approx(0.5)
+    assert float(rows["PQ", ""]["mean"]) == pytest.approx(11 / 13 * 24 / (24 + 12), abs=1e-6)
+    assert float(rows["PQ", "6"]["mean"]) == pytest.approx(27 / 29, abs=1e-6)
+    assert float(rows["PQ", "8"]["mean"]) == pytest.approx(55 / 57, abs=1e-6)
+    assert rows["PQ", "8"]["n_true"] == "64" and rows["PQ", "4"]["n_true"] == "0"  # 2 folds x 2 images x 16
+    assert rows["PQ", "6"]["sd"] == "0" and rows["PQ", "6"]["n"] == "2"
+    text = (tmp_path / "out" / MAIN / "sizes.md").read_text()
+    assert "< 4 µm" in text and "4–6 µm" in text and "≥ 8 µm" in text
+
+
+def test_figures(tmp_path, stored):
+    for method in ("cellvta@small", "decoder_only@small", "cellvta@small,points=8"):
+        for fold in (1, 2):
+            make_run(tmp_path / "results", stored, method, fold)
+    before = {}
+    for _ in range(2):
+        build(tmp_path / "results", tmp_path / "out", tmp_path / "no cache")
+        files = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+        assert not before or files == before, "the same results give the same files"
+        before = files
+    folder = tmp_path / "out" / MAIN
+    figures = {p.stem for p in folder.glob("*.png")}
+    assert figures == {"pq_by_size", "pq_by_crowding", "gain", "tissues", "accuracy_cost", "forest", "confusion"}
+    for stem in figures:
+        assert (folder / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (folder / f"{stem}.pdf").read_bytes()[:4] == b"%PDF"
+    rows = [r for r in read_csv(folder / "pq_by_size.csv") if r["method"] == "cellvta@small"]
+    near = min(rows, key=lambda r: abs(float(r["x_um"]) - 7.9))
+    assert float(near["PQ"]) == pytest.approx(27 / 29, abs=1e-3) and near["drawn"] == "1"
+    assert float(rows[0]["recall"]) == pytest.approx(0.5, abs=1e-3), "half of the small squares are missed"
+    assert {float(r["PQ"]) for r in read_csv(folder / "gain.csv") if r["drawn"] == "1"} == {0.0}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "No pictures" in page and "One fold and one seed" not in page
+
+
+def test_csv_for_pipes(tmp_path, stored):
+    for dataset in ("synthetic", "pannuke"):
+        make_run(tmp_path, stored, dataset=dataset, bpq=0.25)
+    text = write(tmp_path, tmp_path / "out", form="csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(r["dataset"], r["bPQ_mean"]) for r in rows] == [("pannuke", "0.25"), ("synthetic", "0.25")]
+    tex = write(tmp_path, tmp_path / "out", form="tex")
+    assert r"\label{tab:pannuke-main-small-cost}" in tex and r"\label{tab:synthetic-main-small-cost}" in tex
+
+
+def test_csv_and_markdown_hold_awkward_text():
+    table = Table(
+        "t", "c", ["n"], [Block([["a", "b"], ["x|y", "1"]])], [{"a": 'say "x", y', "b": math.nan}, {"c": 0.5}]
+    )
+    assert to_csv(table.records) == 'a,b,c\n"say ""x"", y",,\n,,0.5\n'
+    assert "x\\|y" in markdown(table) and r"\label{tab:t}" in latex(table)
+
+
+def test_a_table_takes_seconds(tmp_path, stored):
+    make_run(tmp_path, stored)
+    code = "import sys; from pathlib import Path; from benchmark.report.tables import write; "
+    code += f"print(write(Path({str(tmp_path)!r}), Path({str(tmp_path / 'out')!r}))); "
+    code += "assert 'torch' not in sys.modules"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cellvta" in done.stdout and time.perf_counter() - start < 30

@@ -1,0 +1,82 @@
+"""Worker processes end with their parent: killed, interrupted or failed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import ROOT
+from benchmark.runtime.workers import pool
+from tests.conftest import heeds_interrupts
+
+SLEEPER = """
+import sys
+from tests.runtime.test_workers import sleep
+from benchmark.workers import pool
+if __name__ == "__main__":
+    with pool(1) as processes:
+        processes.submit(sleep, sys.argv[1]).result()
+"""
+
+
+def sleep(told: str) -> None:
+    with open(f"{told}.part", "w") as handle:
+        handle.write(str(os.getpid()))
+    os.replace(f"{told}.part", told)
+    time.sleep(120)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_worker_does_not_outlive_its_parent(number, tmp_path):
+    told = tmp_path / "worker"
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    line = [sys.executable, tmp_path / "sleeper.py", told]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts
+    )
+    try:
+        until(lambda: told.exists() or parent.poll() is not None)
+        worker = int(told.read_text())
+        parent.send_signal(number)
+        _, error = parent.communicate(timeout=30)  # ends once the worker has closed its stderr too
+        assert not alive(worker)
+        assert "SpawnProcess" not in error, "the worker has nothing to say about a Ctrl-C"
+    finally:
+        parent.kill()
+
+
+def test_a_worker_that_is_killed_is_one_sentence():
+    with pytest.raises(InputError, match="main memory ran out"), pool(1) as processes:
+        processes.submit(die).result(timeout=60)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # a process whose parent is gone waits for init to reap it
+    if os.path.isdir("/proc/self"):  # a small container has no ps
+        try:
+            with open(f"/proc/{pid}/stat") as handle:
+                return handle.read().rpartition(")")[2].split()[0] != "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def until(true, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,140 @@
+"""Schedules, the order of draws, and splits: what a recipe promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data import registry as datasets
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.data.source import Part, Split
+from benchmark.data.store.prepare import SIDES, prepare
+from benchmark.methods import registry
+from benchmark.runtime import precision
+from benchmark.runtime.errors import InputError
+from benchmark.training import optim
+from benchmark.training.loader import Crops, Draws, image_weights
+from tests.conftest import TINY
+
+PLAN = {"warmup": 0.1, "gamma": 0.95, "final": 0.01}
+
+
+def test_exponential_schedule_is_the_one_that_ran():
+    factors = [optim.lr_factor({"name": "exponential", **PLAN}, e, 100, 3, 10) for e in (0, 1, 99)]
+    assert factors == pytest.approx([1.0, 0.95, 0.95**99])
+
+
+def test_cosine_schedule_warms_up_and_ends_low():
+    plan = {"name": "cosine", **PLAN}
+    factors = [optim.lr_factor(plan, e, 10, s, 10) for e in range(10) for s in range(10)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == pytest.approx(1.0) and max(factors) == pytest.approx(1.0)
+    assert factors[-1] < 0.02 and sorted(factors[10:], reverse=True) == factors[10:]
+
+
+def test_step_schedule_is_hovernets():
+    plan = {"name": "step", **PLAN, "gamma": 0.1}
+    assert [optim.lr_factor(plan, e, 50, 0, 1) for e in (0, 24, 25, 49)] == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_unknown_schedule_and_optimiser_are_refused():
+    with pytest.raises(InputError, match="expected cosine"):
+        optim.lr_factor({"name": "linear", **PLAN}, 0, 1, 0, 1)
+    method = registry.build("decoder_only@debug", 5, 6)
+    with pytest.raises(InputError, match="expected adamw"):
+        optim.optimiser(method, {"name": "lion", "lr": 1e-3, "betas": (0.9, 0.9), "weight_decay": 0})
+
+
+def test_automatic_precision_is_fp32_on_a_cpu():
+    assert precision.precision_on("auto", torch.device("cpu")) == "fp32"
+    assert precision.precision_on("fp16", torch.device("cpu")) == "fp32", "where half precision takes minutes an image"
+    assert (
+        precision.precision_on("bf16", torch.device("cpu")) == "bf16"
+        and precision.precision_on("fp16", torch.device("cuda")) == "fp16"
+    )
+    assert precision.precision_on("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_ranks_share_each_batch_and_together_draw_what_one_process_draws():
+    weights = np.arange(1.0, 11.0)
+    alone = Draws(weights, 24, 8, seed=3)
+    pair = [Draws(weights, 24, 8, seed=3, rank=r, world=2) for r in range(2)]
+    for draws in (alone, *pair):
+        draws.epoch = 5
+    for whole, left, right in zip(alone, *pair, strict=True):
+        assert whole == left + right and len(left) == len(right) == 4
+    other = Draws(weights, 24, 8, seed=3)
+    assert list(other) != list(alone), "every epoch has its own draws"
+
+
+def test_crops_depend_on_seed_epoch_and_position_only(cache):
+    data = prepare(datasets.dataset(TINY), cache, split=1)
+    method = registry.build("hovernet@debug", 5, 6)
+    recipe = {"crop": 64, "crop_at": "random", "augment": "matched"}
+
+    def item(key, seed=0):
+        return Crops(data.subset(1, "train"), method, recipe, data.tissues, seed)[key]
+
+    first = item((0, 1, 2))
+    assert all(torch.equal(v, item((0, 1, 2))[k]) for k, v in first.items())
+    for other in (item((1, 1, 2)), item((0, 2, 2)), item((0, 1, 2), seed=1)):
+        assert not torch.equal(first["image"], other["image"])
+    side = method.input_side(64)
+    assert first["image"].shape == (3, side, side) and side >= 64 + 2 * method.margin
+    assert first["np"].shape == (64, 64)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_sides_of_a_split_share_no_image_and_no_slide(cache, k):
+    data = prepare(datasets.dataset(TINY), cache, split=k)
+    subsets = {side: data.subset(k, side) for side in SIDES}
+    for a, b in [("train", "val"), ("train", "test"), ("val", "test")]:
+        assert not set(subsets[a].image_ids) & set(subsets[b].image_ids)
+        assert not set(subsets[a].sources) & set(subsets[b].sources)
+
+
+def test_an_image_on_two_sides_is_refused(cache):
+    data = prepare(datasets.dataset(TINY), cache, split=1)
+    data._source.split = lambda k, sources: Split([Part(1)], [Part(3)], [Part(3, np.array([2]))])
+    with pytest.raises(InputError, match="image 2 of fold 3 on the sides val and test"):
+        data.subset(1, "test")
+
+
+def test_an_incomplete_last_batch_is_not_drawn():
+    draws = Draws(10, 10, 4, seed=0)
+    assert len(draws) == 2 and [len(batch) for batch in draws] == [4, 4]
+
+
+def test_images_of_unknown_types_are_drawn_like_the_average():
+    class Subset:
+        tissues = ["Colon"] * 4
+        counts = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+        typed = np.array([True, True, True, False])
+
+    # gamma 1: class 1 occurs in three images of four counted, class 2 in one: 4/3 and 4
+    found = image_weights(Subset, {"strategy": "cell", "gamma": 1.0, "factors": None}, "pannuke")
+    known = [4 / 3, 4 / 3, 4 / 3 + 4]
+    np.testing.assert_allclose(found, [*known, np.mean(known)])
+    plan = {"strategy": "cell", "gamma": 1.0, "factors": "pannuke"}  # PanNuke's constants do not hold elsewhere
+    np.testing.assert_allclose(image_weights(Subset, plan, "conic"), found)
+
+
+def test_an_item_of_training():
+    class Method:
+        patch_targets = False
+
+        @staticmethod
+        def targets(nuclei):
+            return {"np": nuclei.instances}
+
+        @staticmethod
+        def input_side(side):
+            return side + 3
+
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    nuclei = Nuclei.from_labels(np.arange(64).reshape(8, 8), None, 0.25, tissue="Skin", typed=False)
+    recipe = {"crop": 4, "crop_at": "centre", "augment": []}
+    known, other = (Crops([Sample(image, nuclei)], Method(), recipe, names, 0)[0, 0, 0] for names in (["Skin"], []))
+    assert (int(known["tissue"]), int(other["tissue"]), bool(known["typed"])) == (0, -1, False)
+    assert known["image"].shape == (3, 7, 7), "one pixel before the crop of 4, two after it"
+    np.testing.assert_allclose(known["image"].permute(1, 2, 0), image[1:8, 1:8] / 255, rtol=1e-6)
+    assert np.array_equal(known["np"] > 0, np.ones((4, 4)))
