@@ -60,7 +60,7 @@ MAY_IMPORT = {
         "benchmark.metrics",
         "benchmark.results",
     },
-    "benchmark.weights": {RUNTIME, DATA, "benchmark.layers", "benchmark.methods.registry"},
+    "benchmark.weights": {RUNTIME, DATA, "benchmark.layers", "benchmark.methods.registry", "benchmark.results"},
     "benchmark.experiment": {
         RUNTIME,
         DATA,
@@ -137,9 +137,9 @@ def closure(module: str) -> set[str]:
 
 
 def test_relative_and_nested_imports_are_seen():
-    code = "def f():\n    from . import base\n    from ..errors import InputError\n    import torch.nn"
+    code = "def f():\n    from . import base\n    from ..runtime.errors import InputError\n    import torch.nn"
     found = imported(ast.parse(code), "benchmark.methods.cellvta")
-    assert found == {"benchmark.methods.base", "benchmark.errors", "torch.nn"}
+    assert found == {"benchmark.methods.base", "benchmark.runtime.errors", "torch.nn"}
     assert part_of("benchmark.data.nuclei") == "benchmark.data.nuclei" and part_of("benchmark") is None
 
 

@@ -39,68 +39,53 @@ def keep_maps(to: argparse.ArgumentParser) -> None:
     to.add_argument("--keep-maps", action="store_true", help="store the raw maps of the test fold (1 MB an image)")
 
 
-def setup(options):
-    """The Setup that the options spell."""
-    from benchmark.experiment.cell import Setup
+def setup(options, **values):
+    """The Setup that the options spell; `values` take the place of options that a command lacks."""
+    from dataclasses import fields
+
     from benchmark.experiment.config import parse_overrides
+    from benchmark.experiment.setup import Setup
     from benchmark.results.run_folder import check_results
 
     check_results(options.results)
-    preset = options.preset or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
-    return Setup(
-        dataset=options.dataset,
-        data_root=options.data_root,
-        preset=preset,
-        experiment=options.experiment,
-        results=options.results,
-        cache=options.cache,
-        device=options.device,
-        backbone=options.backbone,
-        overrides=tuple(parse_overrides(options.overrides).items()),
-    )
+    chosen = {field.name: getattr(options, field.name) for field in fields(Setup) if hasattr(options, field.name)}
+    chosen |= {"overrides": tuple(parse_overrides(options.overrides).items())} | values
+    chosen["preset"] = chosen["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
+    return Setup(**chosen)
 
 
 def chosen_cells(options):
     """The cells that the options spell."""
     from benchmark.experiment.grid import cells
 
-    folds = options.folds
-    if folds == ["all"]:
-        folds = "all"
-    elif folds:
+    splits = options.folds
+    if splits == ["all"]:
+        splits = "all"
+    elif splits:
         try:
-            folds = [int(f) for f in folds]
+            splits = [int(text) for text in splits]
         except ValueError:
-            raise InputError(f"FOLDS is '{' '.join(folds)}'; expected numbers such as '1 2', or all.") from None
-    return cells(setup(options), options.methods, folds, options.seeds)
+            raise InputError(f"FOLDS is '{' '.join(splits)}'; expected numbers such as '1 2', or all.") from None
+    return cells(setup(options), options.methods, splits, options.seeds)
 
 
-def shared_arguments(options) -> list[str]:
-    """The grid options of this call, spelt again for a cell's own process."""
-    words = []
-    for name in ("experiment", "dataset", "data_root", "preset", "backbone", "results", "cache", "device"):
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return [*words, *options.overrides]
-
-
-def written_tables(options, made) -> str:
+def written_tables(options, cells) -> str:
     """Write the tables of these cells and return the main one."""
-    from benchmark.report import write as tables
+    from benchmark.experiment.state import state_of
+    from benchmark.report import write
 
-    config = made[0].setup.config
-    stale = [f"Stale: {c.run} ({why})." for c in made for state, why in [c.state()] if state == "stale"]
-    return tables.write(
+    states = [(cell.run, state_of(cell)) for cell in cells]
+    setup = cells[0].setup
+    return write.write(
         options.results,
         options.reports,
-        dataset=made[0].setup.label,
-        kind=config.kind,
-        protocol=config.protocol,
-        experiment_methods=list(dict.fromkeys(str(c.spec) for c in made)),
-        folds=sorted({c.fold for c in made}),
-        seeds=sorted({c.seed for c in made}),
-        remarks=stale,
+        dataset=setup.label,
+        kind=setup.config.kind,
+        protocol=setup.config.protocol,
+        experiment_methods=list(dict.fromkeys(str(cell.spec) for cell in cells)),
+        folds=sorted({cell.split for cell in cells}),
+        seeds=sorted({cell.seed for cell in cells}),
+        remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
     )
 
 

@@ -23,7 +23,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data.store.prepare import prepare as convert
+    from benchmark.data.store.prepare import prepare
     from benchmark.experiment.launch import run_missing
     from benchmark.results import provenance
     from benchmark.runtime.distributed import resolve
@@ -34,13 +34,11 @@ def run(options) -> int:
             raise ValueError
     except ValueError:
         raise InputError(f"--shard is '{options.shard}'; expected i/n with 0 <= i < n, such as 0/4.") from None
-    made = shared.chosen_cells(options)
+    cells = shared.chosen_cells(options)
     resolve(options.device)  # once, before every cell says it
-    for fold in sorted({cell.fold for cell in made}):
-        convert(made[0].setup.source, options.cache, split=fold)
-    command = [sys.executable, "-m", "benchmark", "run", *shared.shared_arguments(options)]
-    command += ["--keep-maps"] if options.keep_maps else []
+    for split in sorted({cell.split for cell in cells}):
+        prepare(cells[0].setup.source, options.cache, split=split)
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-    failures = run_missing(made, command, stale=options.stale == "rerun", shard=(i, n))
-    print(shared.written_tables(options, made))
+    failures = run_missing(cells, keep_maps=options.keep_maps, stale=options.stale == "rerun", shard=(i, n))
+    print(shared.written_tables(options, cells))
     return 1 if failures else 0

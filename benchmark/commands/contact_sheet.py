@@ -42,11 +42,13 @@ def run(options) -> int:
 
 def _same_images(options, data) -> None:
     """Raises InputError when the run predicted other images than those to be drawn."""
+    from benchmark.results.run_folder import RunFolder
+
     try:
-        told = read_json(options.run / "provenance.json").get("data_fingerprint")
+        fingerprint = read_json(RunFolder(options.run).provenance).get("data_fingerprint")
     except (OSError, ValueError, AttributeError):
-        told = None  # then the predictions are missing too, or their number decides
-    if options.side != "test" or (told is not None and told != data.fingerprint(options.fold)):
+        fingerprint = None  # then the predictions are missing too, or their number decides
+    if options.side != "test" or (fingerprint is not None and fingerprint != data.fingerprint(options.fold)):
         raise InputError(
             f"{options.run} predicted other images than the {options.side} side of {options.dataset}, "
             f"FOLD={options.fold}; name the --dataset, --data-root and --fold of the run (it predicts the test side)."

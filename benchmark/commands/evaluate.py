@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "Evaluate weights from a file: an officially published one, or those of a run."
@@ -27,25 +28,11 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     from benchmark.experiment import run as runner
-    from benchmark.experiment.cell import Setup
-    from benchmark.experiment.config import parse_overrides
-    from benchmark.experiment.evaluated_cell import official_cell
+    from benchmark.experiment.grid import file_cell
     from benchmark.report.tables.beside import beside
-    from benchmark.results.run_folder import check_results
 
-    check_results(options.results)
-    setup = Setup(
-        dataset=options.dataset,
-        data_root=options.data_root,
-        preset="paper",
-        experiment="main",
-        results=options.results,
-        cache=options.cache,
-        device=options.device,
-        backbone="random",
-        overrides=tuple(parse_overrides(options.overrides).items()),
-    )
-    cell = official_cell(setup, options.weights, options.method, options.fold, options.any_fold)
+    setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
+    cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold)
     if runner.main(cell):  # of several processes, the first has the values
         print(beside(cell.folder))
     return 0

@@ -30,7 +30,7 @@ def run(options) -> int:
     from benchmark.evaluation import imported
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
-    from benchmark.results.run_folder import check_results
+    from benchmark.results.run_folder import RunFolder, check_results
     from benchmark.results.run_id import RunId
 
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", options.name):
@@ -44,7 +44,7 @@ def run(options) -> int:
     settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
     pred = collection(options.pred, settings.pred, options.vertices)
     data = prepare(source, options.cache, options.fold)
-    folder = identity.folder(options.results)
+    folder = RunFolder(identity.folder(options.results))
     scores = imported.store(identity, folder, data, pred, options.missing)
     print(f"{identity}: bPQ {scores['cellvit']['bPQ']:.4f} (cellvit protocol) -> {folder}")
     return 0

@@ -47,8 +47,8 @@ def _specs(options) -> list:
     """The parsed names that the options spell, each once."""
     from pathlib import Path
 
-    from benchmark.experiment.cell import Setup
     from benchmark.experiment.grid import row_for
+    from benchmark.experiment.setup import Setup
     from benchmark.methods import registry
 
     if options.methods:

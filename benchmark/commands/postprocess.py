@@ -1,6 +1,5 @@
 """`postprocess`: the kept maps of a run decoded under every setting of a grid."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -28,12 +27,13 @@ def run(options) -> int:
     from benchmark.report.render.table import markdown, save
     from benchmark.report.tables import postprocessing
     from benchmark.results.raw_maps import StoredMaps
+    from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.progress import Progress
 
     made = finished(options.run)
     if options.protocol not in PROTOCOLS:
         raise InputError(f"--protocol is '{options.protocol}'; known are {', '.join(PROTOCOLS)}.")
-    maps = StoredMaps(options.run)
+    maps = StoredMaps(RunFolder(options.run))
     subset = test_set(options, made)
     if maps.images != list(range(len(subset))):
         raise InputError(
@@ -61,16 +61,16 @@ def run(options) -> int:
 
 def finished(folder: Path):
     """The run in a folder. Raises InputError when none is finished there."""
-    from benchmark.results.collect import runs
+    from benchmark.results.run import UNREADABLE
+    from benchmark.results.run_folder import RunFolder
 
-    said = io.StringIO()
     folder = folder.resolve()
-    # only what looks like a run may name the folder of results above it, which is searched as a whole
-    known = len(folder.parents) > 2 and (folder / "metrics.json").is_file()
-    for one in runs(folder.parents[2], said) if known else []:
-        if one.folder == folder:
-            return one
-    why = next((line for line in said.getvalue().splitlines() if str(folder) in line), "no metrics.json there")
+    why = "no metrics.json there"
+    try:
+        if RunFolder(folder).complete:
+            return RunFolder(folder).read()
+    except UNREADABLE as error:
+        why = str(error)
     raise InputError(f"{folder}: expected the folder of a finished run ({why}); name it, or finish the run.")
 
 

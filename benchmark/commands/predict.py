@@ -68,10 +68,11 @@ def run(options) -> int:
 def class_names(weights: Path | None, facts, types: int) -> list[str]:
     """Names of types 1..C: of the run that made the weights, of the data set that they are of, else numbers."""
     from benchmark.data import registry as datasets
+    from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.files import read_json
 
     if facts and facts.own and facts.told:
-        return [str(c) for c in read_json(weights.resolve().parent / "config.json")["classes"]]
+        return [str(c) for c in read_json(RunFolder(weights.resolve().parent).config)["classes"]]
     known = datasets.DATASETS.get(facts.dataset) if facts and facts.dataset in datasets.dataset_names() else None
     named = list(getattr(known, "classes", ()) or ())
     return named if len(named) == types else [f"type {k}" for k in range(1, types + 1)]

@@ -1,6 +1,9 @@
 """`run`: one cell."""
 
+import argparse
+
 from benchmark.commands import _options as shared
+from benchmark.runtime.errors import InputError
 
 HELP = "Run one cell: a method on a fold."
 EXAMPLE = "--method hovernet --fold 2"
@@ -8,16 +11,23 @@ EXAMPLE = "--method hovernet --fold 2"
 
 def arguments(parser) -> None:
     shared.grid(parser)
-    parser.add_argument("--method", required=True, help="method@row,key=value, such as cellvta@small,points=8")
+    parser.add_argument("--method", help="method@row,key=value, such as cellvta@small,points=8")
     parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     shared.keep_maps(parser)
+    parser.add_argument("--request", help=argparse.SUPPRESS)  # of the grid: the whole cell as JSON, in place of options
 
 
 def run(options) -> int:
     from benchmark.experiment import run as runner
-    from benchmark.experiment.grid import cells
+    from benchmark.experiment.request import Request
 
-    (cell,) = cells(shared.setup(options), [options.method], [options.fold], [options.seed])
-    runner.main(cell, keep_maps=options.keep_maps)
+    if options.request:
+        request = Request.from_text(options.request)
+    elif options.method:
+        setup = shared.setup(options)
+        request = Request(setup, options.method, options.fold, options.seed, options.keep_maps)
+    else:
+        raise InputError("--method is missing; for example: --method hovernet.")
+    runner.main(request.cell(), keep_maps=request.keep_maps)
     return 0

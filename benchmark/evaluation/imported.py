@@ -12,12 +12,12 @@ from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import lumped, told, warn_lumped
 from benchmark.metrics.records import Records
 from benchmark.results import predictions, provenance
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import write_json
 from benchmark.runtime.progress import Progress
 
 
-def store(identity, folder: Path, data, pred: Collection, missing: str = "refuse") -> dict[str, dict]:
+def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "refuse") -> dict[str, dict]:
     """Score `pred` against the test side of the split and write the run folder; an earlier one is replaced.
 
     Args:
@@ -51,15 +51,16 @@ def store(identity, folder: Path, data, pred: Collection, missing: str = "refuse
     meta = [image_meta(i, subset[i].nuclei, t) for i, t in enumerate(told(typed, some))]
     records = Records.collect(matches, meta)
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
-    (folder / "metrics.json").unlink(missing_ok=True)
-    records.save(folder)
-    predictions.write(folder / "predictions.npz", packed)
-    write_json(folder / "config.json", describe(identity, data, pred.path))
-    write_json(folder / "provenance.json", story | {"finished": provenance.now()})
-    write_json(folder / "cost.json", {})
     untyped = int((~np.asarray(subset.typed)).sum())
-    stored = {"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped}
-    write_json(folder / "metrics.json", stored)  # last: its presence means that the run is complete
+    folder.metrics.unlink(missing_ok=True)
+    predictions.write(folder.predictions, packed)
+    folder.finish(
+        config=describe(identity, data, pred.path),
+        records=records,
+        provenance=story | {"finished": provenance.now()},
+        cost={},
+        metrics={"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped},
+    )
     return scores
 
 

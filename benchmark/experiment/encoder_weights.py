@@ -1,14 +1,62 @@
-"""What BACKBONE= gives for an encoder: one answer for every ViT, or one for each encoder by its name."""
+"""Weights of a method's encoder before training: what BACKBONE= gives, the small ViT's pretext, or random ones."""
 
+import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError, near_miss
 
 
-def given(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
-    """A local file, "hub", "random", or None where nothing is given for this encoder.
+@dataclass(frozen=True)
+class EncoderWeights:
+    """What fills an encoder.
+
+    Attributes:
+        source: a local file, "hub", "pretext" (made by `training.pretrain` when the cell runs), or None: random ones.
+        label: what tables call them.
+        mark: identifies the weights themselves; the label, where that does.
+    """
+
+    source: str | None
+    label: str
+    mark: str
+
+
+def random(label: str = "random") -> EncoderWeights:
+    """Nothing fills the encoder here."""
+    return EncoderWeights(None, label, label)
+
+
+def resolve(encoder: str | None, chosen: str | None, updates: int | None) -> EncoderWeights:
+    """The weights of an encoder.
+
+    Args:
+        encoder: its name (`Method.encoder_of`); None when there is none to fill.
+        chosen: what the user gives for it, see `choice`.
+        updates: the recipe's `pretrain`: updates of a small ViT's pretext, 0 for random weights, None for the default.
+
+    Raises:
+        InputError: a file that does not exist.
+    """
+    if encoder is None or chosen == "random":
+        return random()
+    if chosen == "hub":
+        return EncoderWeights("hub", f"{encoder} (hub)", f"{encoder} (hub)")
+    if chosen:
+        label = f"{Path(chosen).name}:{file_mark(Path(chosen))}"
+        return EncoderWeights(chosen, label, label)
+    from benchmark.training import pretrain
+
+    if encoder in pretrain.BACKBONES and updates != 0:
+        label = f"synthetic pretext:{pretrain.key(encoder, updates=updates)}"
+        return EncoderWeights("pretext", label, label)
+    return random()
+
+
+def choice(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
+    """What BACKBONE= gives for an encoder: a local file, "hub", "random", or None for nothing.
 
     Args:
         text: "uni.bin", "hub", "random", or several such as "uni=uni.bin vit256=vit256.pth resnet50=preact.tar".
@@ -47,8 +95,6 @@ def check(text: str | None) -> None:
 
 def file_mark(path: Path) -> str:
     """Size and a hash over both ends of a weights file: cheap, and different for different weights."""
-    import hashlib
-
     if not path.is_file():
         raise InputError(f"Backbone weights '{path}' do not exist; give a file, 'hub' or 'random'.")
     size = path.stat().st_size

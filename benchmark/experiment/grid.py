@@ -1,41 +1,56 @@
-"""Which cells an experiment has: methods times published splits times seeds, or the part of it that was asked for."""
+"""Which cells there are: methods times published splits times seeds of an experiment, or a part of these."""
 
-from benchmark.experiment import encoder_weights
-from benchmark.experiment.cell import Cell, Setup
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.experiment import encoder_weights, weights_source
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
+from benchmark.weights.recognise import recognise
 
 
-def cells(setup: Setup, methods=None, folds=None, seeds=None) -> list[Cell]:
+def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     """The grid of an experiment, or the part of it that the arguments name.
 
     Args:
-        folds: list of numbers, or "all" for every published split of the dataset.
+        methods: list of names; None for the experiment's.
+        splits: list of numbers, "all" for every published split of the data set, None for the experiment's.
+        seeds: list of numbers; None for the experiment's.
 
     Raises:
-        InputError: unknown method, fold that the dataset does not have, negative seed.
+        InputError: unknown method, split that the data set does not have, negative seed.
     """
     chosen = setup.config
     encoder_weights.check(setup.backbone)
-    methods = list(methods or chosen.methods)
+    specs = [registry.parse(method, row_for(setup, method)) for method in methods or chosen.methods]
     # a grid may name a row's own value (points=4): that is the row itself, once
-    specs = list({str(s): s for m in methods for s in [registry.parse(m, row_for(setup, m))]}.values())
-    known = setup.source.splits()
-    folds = known if folds == "all" else list(dict.fromkeys(folds or chosen.folds))
-    for fold in folds:
-        if fold not in known:
-            raise InputError(
-                f"FOLD={fold}: dataset '{setup.dataset}' has the published splits "
-                f"{', '.join(map(str, known))}; choose one of these."
-            )
+    specs = list({str(spec): spec for spec in specs}.values())
+    splits = setup.source.splits() if splits == "all" else list(dict.fromkeys(splits or chosen.folds))
     seeds = list(dict.fromkeys(seeds if seeds is not None else chosen.seeds))
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise InputError(f"SEED={seed}: expected a whole number of at least 0 (and below 2^63).")
-    made = [Cell(setup, spec, fold, seed) for fold in folds for seed in seeds for spec in specs]
-    for cell in made[: len(specs)]:
-        _ = cell.recipe, cell.weights  # a misspelt override or a missing file is said before anything is prepared
-    return made
+    _check(setup, splits, seeds)
+    grid = [Cell(setup, spec, split, seed) for split in splits for seed in seeds for spec in specs]
+    for cell in grid[: len(specs)]:
+        _ = cell.recipe, cell.encoder  # a misspelt override or a missing file is said before anything is prepared
+    return grid
+
+
+def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold: bool = False) -> Cell:
+    """The cell that evaluates a file of weights, checked.
+
+    Args:
+        method: a method's name, see `weights_source.method_name`; None: as the file says.
+        any_fold: also when the file was trained for another published split.
+
+    Raises:
+        InputError: an unreadable or unfit file, an unknown method, row or split.
+    """
+    _, facts = recognise(path)
+    (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
+    cell = replace(plain, source=weights_source.FromFile.of(facts, setup.label, split, any_fold))
+    cell.source.check(cell)
+    return cell
 
 
 def row_for(setup: Setup, method: str) -> str:
@@ -44,3 +59,16 @@ def row_for(setup: Setup, method: str) -> str:
     cls = registry.method_class(registry.name_of(method))
     full = setup.preset == "paper" and setup.config.kind == "main"
     return "matched" if full and "matched" in cls.presets else setup.preset
+
+
+def _check(setup: Setup, splits: list[int], seeds: list[int]) -> None:
+    known = setup.source.splits()
+    for split in splits:
+        if split not in known:
+            raise InputError(
+                f"FOLD={split}: dataset '{setup.dataset}' has the published splits "
+                f"{', '.join(map(str, known))}; choose one of these."
+            )
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise InputError(f"SEED={seed}: expected a whole number of at least 0 (and below 2^63).")

@@ -1,4 +1,4 @@
-"""The grid: cells of an experiment, the state of each, and the missing ones run one subprocess each."""
+"""The missing cells of a grid, run one subprocess each; and the line of each cell in `status`."""
 
 import collections
 import ctypes
@@ -8,24 +8,27 @@ import sys
 import time
 
 from benchmark.experiment.cell import Cell
-
-TO_RUN = ("missing", "partial", "failed")
+from benchmark.experiment.request import Request
+from benchmark.experiment.state import TO_RUN, state_of
 
 
 def status(cells: list[Cell]) -> str:
     """A line per cell: state, cell, why."""
-    rows = [(str(cell.run), *cell.state()) for cell in cells]
-    wide = max(len(name) for name, *_ in rows)
-    lines = [f"{state:8} {name:{wide}} {why}".rstrip() for name, state, why in rows]
-    counts = collections.Counter(state for _, state, _ in rows)
+    states = [state_of(cell) for cell in cells]
+    names = [str(cell.run) for cell in cells]
+    wide = max(map(len, names))
+    lines = [f"{state.name:8} {name:{wide}} {state.why}".rstrip() for name, state in zip(names, states)]
+    counts = collections.Counter(state.name for state in states)
     return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
 
 
-def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, shard: tuple[int, int] = (0, 1)) -> int:
+def run_missing(
+    cells: list[Cell], *, keep_maps: bool = False, stale: bool = False, shard: tuple[int, int] = (0, 1)
+) -> int:
     """Run what is missing, partial or failed, one subprocess a cell; skip what another process runs.
 
     Args:
-        command: the command line that runs one cell, to which method, fold and seed are added.
+        keep_maps: store the raw maps of the test images too.
         stale: run stale cells too (their results are replaced).
         shard: (i, n): this machine's share, cells i, i+n, …
 
@@ -33,39 +36,41 @@ def run_missing(cells: list[Cell], command: list[str], *, stale: bool = False, s
         the number of cells that failed in this call.
     """
     wanted = (*TO_RUN, "stale") if stale else TO_RUN
-    states = [(cell, *cell.state()) for cell in cells[shard[0] :: shard[1]]]
-    todo = [cell for cell, state, _ in states if state in wanted]
-    for cell, state, why in states:
-        if state == "skipped" or (state == "stale" and not stale) or state == "running":
-            hint = " (STALE=rerun replaces it)" if state == "stale" else ""
-            print(f"{state}: {cell.run}: {why}{hint}", file=sys.stderr)
-    done = sum(state == "done" for _, state, _ in states)
+    states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
+    todo = [cell for cell, state in states if state.name in wanted]
+    for cell, state in states:
+        if state.name in ("skipped", "running") or (state.name == "stale" and not stale):
+            hint = " (STALE=rerun replaces it)" if state.name == "stale" else ""
+            print(f"{state.name}: {cell.run}: {state.why}{hint}", file=sys.stderr)
+    done = sum(state.name == "done" for _, state in states)
     if not todo:
         print(f"Nothing to run: {done} of {len(states)} cells are done.", file=sys.stderr)
         return 0
     print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
-    began, failures, ran = time.perf_counter(), 0, 0
+    began, outcomes = time.perf_counter(), []
     for n, cell in enumerate(todo):
-        if cell.state()[0] not in wanted:  # another machine took it meanwhile
+        if state_of(cell).name not in wanted:  # another machine took it meanwhile
             continue
         spent = time.perf_counter() - began
         left = f", about {spent / n * (len(todo) - n):.0f} s left" if n else ""
         print(f"\n=== cell {n + 1}/{len(todo)}: {cell.run}{left}", file=sys.stderr, flush=True)
-        arguments = ["--method", str(cell.spec), "--fold", str(cell.fold), "--seed", str(cell.seed)]
-        if _subprocess([*command, *arguments]) == 0:
-            ran += 1
-        else:
-            state, why = cell.state()
-            if state in ("running", "done"):  # another process was quicker
-                print(f"{state}: {cell.run}: {why}", file=sys.stderr, flush=True)
-                continue
-            failures += 1
-            print(f"failed: {cell.run}: {why}", file=sys.stderr, flush=True)
-    print(
-        f"\n{ran} of {len(todo)} cells ran in {time.perf_counter() - began:.0f} s.",
-        file=sys.stderr,
-    )
-    return failures
+        outcomes.append(_run_apart(cell, keep_maps))
+    seconds = time.perf_counter() - began
+    print(f"\n{outcomes.count('ran')} of {len(todo)} cells ran in {seconds:.0f} s.", file=sys.stderr)
+    return outcomes.count("failed")
+
+
+def _run_apart(cell: Cell, keep_maps: bool) -> str:
+    """Run a cell in a process of its own; "ran", "failed", or "taken" when another process was quicker."""
+    request = Request(cell.setup, str(cell.spec), cell.split, cell.seed, keep_maps)
+    if _subprocess([sys.executable, "-m", "benchmark", "run", "--request", request.to_text()]) == 0:
+        return "ran"
+    state = state_of(cell)
+    if state.name in ("running", "done"):
+        print(f"{state.name}: {cell.run}: {state.why}", file=sys.stderr, flush=True)
+        return "taken"
+    print(f"failed: {cell.run}: {state.why}", file=sys.stderr, flush=True)
+    return "failed"
 
 
 def _die_with_parent() -> None:

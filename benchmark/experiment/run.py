@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import socket
 import sys
 import traceback
+from dataclasses import asdict, replace
 
 import filelock
 import numpy as np
@@ -12,226 +12,20 @@ import torch
 
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import test_set
+from benchmark.evaluation.scoring import protocol_scores
 from benchmark.experiment.cell import Cell
-from benchmark.experiment.cost import gflops, op_backend, peak_memory, trainable
-from benchmark.experiment.encoder_weights import file_mark
+from benchmark.experiment.cost import Cost, gflops, op_backend, peak_memory, speed, trainable
+from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
+from benchmark.experiment.state import state_of
 from benchmark.methods import registry
-from benchmark.metrics.protocols import PROTOCOLS
-from benchmark.results import predictions, provenance, raw_maps, run_folder
-from benchmark.results.run_folder import CHECKPOINT, FAILED, METRICS, OWNER
+from benchmark.results import predictions, provenance, raw_maps
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, read_json, write_json
+from benchmark.runtime.files import read_json, write_json
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loop
 from benchmark.training.pretrain import ensure_apart
-
-
-def run(cell: Cell, world, say=None, keep_maps: bool = False) -> dict:
-    """Run a cell, or return its stored metrics when it is done.
-
-    A stale result is replaced; a failed or partial one is taken up where it stands.
-
-    Args:
-        keep_maps: store the raw maps of the test fold too; a done cell without them predicts once more.
-
-    Raises:
-        InputError: bad input, gated weights absent, or another live process holds the cell.
-    """
-    if not world.first:
-        say = lambda text: None  # noqa: E731
-    say = say or (lambda text: print(f"[{cell.run}] {text}", file=sys.stderr, flush=True))
-    told = provenance.COMMAND in os.environ  # the grid has prepared the data and said what there is to know
-    data = prepare(
-        cell.setup.source, cell.setup.cache, split=cell.fold, progress=world.first and not told, verify=world.first
-    )
-    if not world.first:
-        state = world.gather(None)[0]
-        if state == "done":
-            return {}
-        return _maps(cell, data, world) if state == "maps" else _run(cell, data, world, say, keep_maps)
-    state, why = cell.state()
-    if state == "skipped":
-        raise InputError(f"{cell.run} cannot run here: {why}.")
-    lock = cell.lock()
-    try:
-        lock.acquire(timeout=2)  # a look at the state by another process holds it for a moment
-    except filelock.Timeout as error:
-        raise InputError(f"{cell.run} is running already ({cell.state()[1]}); wait for it or stop it.") from error
-    with lock:
-        lock.release()  # the context holds it once more
-        state, why = cell.state(locked=True)  # another process may have finished it meanwhile
-        for leftover in cell.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        if state == "done" and keep_maps and not any(cell.folder.glob(raw_maps.PATTERN)):
-            state = "maps"
-        world.gather(state)
-        if state == "maps":
-            say("done already; predicting once more for its maps")
-            _maps(cell, data, world)
-            return read_json(cell.folder / METRICS)
-        if state == "done":
-            (cell.folder / CHECKPOINT).unlink(missing_ok=True)
-            say("already done")
-            return read_json(cell.folder / METRICS)
-        if state == "stale":
-            say(f"stale, running anew: {why}")
-        with atomic(cell.folder / OWNER, "w") as handle:
-            handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
-        for leftover in (METRICS, FAILED):
-            (cell.folder / leftover).unlink(missing_ok=True)
-        try:
-            return _run(cell, data, world, say, keep_maps)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            with atomic(cell.folder / FAILED, "w") as handle:
-                handle.write(f"{error}\n" if isinstance(error, InputError) else traceback.format_exc())
-            raise
-        finally:
-            (cell.folder / OWNER).unlink(missing_ok=True)
-
-
-def _run(cell: Cell, data, world, say, keep_maps: bool) -> dict:
-    setup, folder, recipe = cell.setup, cell.folder, cell.recipe
-    cls = registry.method_class(cell.spec.name)
-    weights, label = cell.weights
-    mark = label
-    pretraining = 0.0
-    if weights == "pretext":
-        made = ensure_apart(cls.backbone_of(cell.spec.arguments), setup.cache, recipe["pretrain"])
-        weights, pretraining, mark = str(made.path), made.seconds, file_mark(made.path)
-
-    torch.manual_seed(cell.seed)
-    extra = {"weights": weights} if weights and cls.trainable else {}
-    method = registry.build(cell.spec, *cell.heads(data), **extra)
-    story = provenance.describe(
-        cell.seed, str(world.device), op_backend(method, world.device), data.fingerprint(cell.fold)
-    )
-    if world.first:
-        write_json(folder / "config.json", describe(cell, data, label, mark))
-    encoder = f", backbone weights: {label}" if type(method).encoder_of(cell.spec.arguments) else ""
-    say(f"{sum(p.numel() for p in method.parameters()):,} parameters{encoder}")
-    precision = precision_on(recipe["precision"], world.device)
-    if recipe["precision"] not in ("auto", precision):
-        say(f"recipe.precision={recipe['precision']} is for GPUs; {world.device.type} computes in {precision}")
-
-    if cell.trains:
-        trained = loop.train(
-            method,
-            data,
-            cell.fold,
-            cell.seed,
-            recipe,
-            folder,
-            world,
-            key=cell.key,
-            pretrained=mark,
-            published=setup.config.kind == "published",
-            say=say,
-        )
-        checkpoint.load_weights(folder / run_folder.WEIGHTS, method)
-    else:
-        cell.fill(method)
-        trained = loop.Trained(-1, None, 0.0, 0)
-    method.to(world.device)
-
-    subset = data.subset(cell.fold, "test")
-    show = Progress("test:", "images", world.first, end=False)
-    show(0, len(subset))
-    with raw_maps.writing(folder, world.rank) if keep_maps else contextlib.nullcontext() as put:
-        share = test_set.evaluate(method, subset, recipe, world, keep=True, progress=show, put=put)
-    shares = world.gather(share)
-    peak, kind = peak_memory(world)
-    if not world.first:
-        world.barrier()
-        return {}
-    found = test_set.collect(shares, subset, has_types=method.has_types and bool(cell.heads(data)[0]))
-    raw_maps.drop(folder, world.size if keep_maps else 0)
-    found.records.save(folder)
-    predictions.write(folder / "predictions.npz", found.predictions)
-    phases = method.phases(setup.config.kind == "published")
-    write_json(
-        folder / "cost.json",
-        {
-            "params": sum(p.numel() for p in method.parameters()),
-            "trainable": trainable(method, phases),
-            "gflops": gflops(cell, data, subset[0].image.shape[:2], say),
-            "train_seconds": round(trained.seconds, 2),
-            "epochs": trained.epochs,
-            # forward and decoding together: the classical baseline has all its work in the decoding
-            "images_per_second": round(
-                world.size * found.images / max(found.forward_seconds + found.decode_seconds, 1e-9), 3
-            ),
-            "forward_ms": round(1000 * found.forward_seconds / max(1, found.images), 3),
-            "decode_ms": round(1000 * found.decode_seconds / max(1, found.images), 3),
-            "peak_memory_bytes": peak,
-            "peak_memory_kind": kind,
-            "pretrain_seconds": round(pretraining, 2),
-            "precision": precision,
-            "processes": world.size,
-        },
-    )
-    write_json(folder / "provenance.json", story | {"finished": provenance.now()})
-    metrics = {
-        "key": cell.key,
-        "identity": cell.parts(),
-        "protocols": {
-            name: {"version": p.version} | p.summary(found.records, list(data.classes), list(data.tissues))
-            for name, p in PROTOCOLS.items()
-        },
-        "n_images": found.images,
-        "n_untyped": int((~np.asarray(subset.typed)).sum()),
-        "best_epoch": trained.best_epoch,
-        "val_bPQ": trained.best_bpq,
-        "ceiling": test_set.ceiling(method, subset, len(data.classes), recipe["tiling"]) if cell.trains else None,
-    }
-    write_json(folder / METRICS, metrics)  # last: its presence means that the run is complete
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    bpq = metrics["protocols"][setup.config.protocol]["bPQ"]
-    say(f"test bPQ {bpq:.4f} ({setup.config.protocol} protocol), training {trained.seconds:.0f} s -> {folder}")
-    world.barrier()
-    return read_json(folder / METRICS)
-
-
-def _maps(cell: Cell, data, world) -> dict:
-    """Predict the test fold with the stored weights and store the raw maps."""
-    method = registry.build(cell.spec, len(data.classes), len(data.tissues))
-    if type(method).trainable:
-        checkpoint.load_weights(cell.folder / run_folder.WEIGHTS, method)
-    method.to(world.device)
-    subset = data.subset(cell.fold, "test")
-    show = Progress("maps:", "images", world.first, end=False)
-    show(0, len(subset))
-    with raw_maps.writing(cell.folder, world.rank) as put:
-        test_set.evaluate(method, subset, cell.recipe, world, progress=show, put=put)
-    world.barrier()
-    return {}
-
-
-def describe(cell: Cell, data, label: str, mark: str) -> dict:
-    """The contents of config.json."""
-    cls, arguments = registry.method_class(cell.spec.name), cell.spec.arguments
-    # an encoder that is no ViT is named where it was given weights
-    encoder = cls.backbone_of(arguments) or (cls.encoder_of(arguments) if cell.weights[0] else None)
-    return {
-        "key": cell.key,
-        "dataset": cell.setup.label,
-        "method": str(cell.spec),
-        "name": cell.spec.name,
-        "row": cell.spec.row,
-        "arguments": cell.spec.arguments,
-        "fold": cell.fold,
-        "seed": cell.seed,
-        "kind": cell.setup.config.kind,
-        "experiment": cell.setup.experiment,
-        "classes": list(data.classes),
-        "tissues": list(data.tissues),
-        "mpp": data.mpp,
-        "recipe": cell.recipe if cls.trainable else {},
-        "backbone": {"name": encoder, "weights": label, "file": mark},
-    } | cell.told()
 
 
 def main(cell: Cell, keep_maps: bool = False) -> dict:
@@ -245,3 +39,253 @@ def main(cell: Cell, keep_maps: bool = False) -> dict:
         return run(cell, world, keep_maps=keep_maps)
     finally:
         distributed.stop(world)
+
+
+def run(cell: Cell, world, keep_maps: bool = False) -> dict:
+    """Run a cell, or return its stored metrics when it is done.
+
+    A stale result is replaced; a failed or partial one is taken up where it stands.
+
+    Args:
+        world: a `runtime.distributed.World`; of several processes the first decides what is done, and writes.
+        keep_maps: store the raw maps of the test images too; a done cell without them predicts once more.
+
+    Raises:
+        InputError: bad input, gated weights absent, or another live process holds the cell.
+    """
+    announced = provenance.COMMAND in os.environ  # the grid has prepared the data and said what there is to know
+    data = prepare(
+        cell.setup.source,
+        cell.setup.cache,
+        split=cell.split,
+        progress=world.first and not announced,
+        verify=world.first,
+    )
+    attempt = Attempt(cell, data, world, keep_maps)
+    if not world.first:
+        return attempt.work(world.gather(None)[0])
+    with _locked(cell):
+        return attempt.work(world.gather(attempt.task())[0])
+
+
+@contextlib.contextmanager
+def _locked(cell: Cell):
+    """Hold the cell's lock. Raises InputError when it cannot run here or another process runs it."""
+    state = state_of(cell)
+    if state.name == "skipped":
+        raise InputError(f"{cell.run} cannot run here: {state.why}.")
+    lock = cell.folder.lock()
+    try:
+        lock.acquire(timeout=2)  # a look at the state by another process holds it for a moment
+    except filelock.Timeout as error:
+        raise InputError(f"{cell.run} is running already ({state_of(cell).why}); wait for it or stop it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Attempt:
+    """One process's part in running a cell.
+
+    Attributes:
+        data: the prepared data, a `data.store.prepare.Prepared`.
+        say: prints a line of progress; of several processes, the first speaks.
+    """
+
+    def __init__(self, cell: Cell, data, world, keep_maps: bool):
+        self.cell, self.data, self.world, self.keep_maps = cell, data, world, keep_maps
+        self.folder = cell.folder
+
+    def say(self, line: str) -> None:
+        if self.world.first:
+            print(f"[{self.cell.run}] {line}", file=sys.stderr, flush=True)
+
+    def task(self) -> str:
+        """What is left to do: "run", "maps" (predict once more to keep raw maps) or "nothing"."""
+        state = state_of(self.cell, locked=True)  # another process may have finished it meanwhile
+        self.folder.sweep()
+        if state.name == "stale":
+            self.say(f"stale, running anew: {state.why}")
+        if state.name != "done":
+            return "run"
+        return "maps" if self.keep_maps and not self.folder.all_raw_maps else "nothing"
+
+    def work(self, task: str) -> dict:
+        """Do a task; the first process returns the stored metrics, others {}."""
+        if task == "run":
+            self._run()
+        elif task == "maps":
+            self.say("done already; predicting once more for its maps")
+            self._predict_again()
+        elif self.world.first:
+            self.folder.checkpoint.unlink(missing_ok=True)
+            self.say("already done")
+        return read_json(self.folder.metrics) if self.world.first else {}
+
+    def _run(self) -> None:
+        if not self.world.first:
+            self._train_and_test()
+            return
+        self.folder.begin()
+        try:
+            self._train_and_test()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.folder.fail(f"{error}\n" if isinstance(error, InputError) else traceback.format_exc())
+            raise
+        finally:
+            self.folder.end()
+
+    def _train_and_test(self) -> None:
+        cell, data, world = self.cell, self.data, self.world
+        encoder, pretrain_seconds = self._encoder()
+        method = self._build(encoder)
+        origin = provenance.describe(
+            cell.seed, str(world.device), op_backend(method, world.device), data.fingerprint(cell.split)
+        )
+        config = describe(cell, data, encoder)
+        if world.first:
+            write_json(self.folder.config, config)  # a checkpoint belongs to the key in it
+        precision = precision_on(cell.recipe["precision"], world.device)
+        self._introduce(method, encoder, precision)
+        trained = self._train(method, encoder)
+        evaluation = self._test(method)
+        peak, kind = peak_memory(world)
+        if world.first:
+            cost = Cost(
+                params=sum(p.numel() for p in method.parameters()),
+                trainable=trainable(method, method.phases(cell.setup.config.kind == "published")),
+                gflops=gflops(cell, data, data.subset(cell.split, "test")[0].image.shape[:2], self.say),
+                train_seconds=round(trained.seconds, 2),
+                epochs=trained.epochs,
+                **speed(evaluation, world.size),
+                peak_memory_bytes=peak,
+                peak_memory_kind=kind,
+                pretrain_seconds=round(pretrain_seconds, 2),
+                precision=precision,
+                processes=world.size,
+            )
+            self._store(method, config, origin, trained, evaluation, cost)
+        world.barrier()
+
+    def _encoder(self) -> tuple[EncoderWeights, float]:
+        """(what fills the encoder, seconds of its pretext): a pretext is made now, in a process of its own."""
+        encoder = self.cell.encoder
+        if encoder.source != "pretext":
+            return encoder, 0.0
+        backbone = self.cell.cls.backbone_of(self.cell.spec.arguments)
+        pretext = ensure_apart(backbone, self.cell.setup.cache, self.cell.recipe["pretrain"])
+        return replace(encoder, source=str(pretext.path), mark=file_mark(pretext.path)), pretext.seconds
+
+    def _build(self, encoder: EncoderWeights):
+        torch.manual_seed(self.cell.seed)
+        filled = {"weights": encoder.source} if encoder.source and self.cell.cls.trainable else {}
+        return registry.build(self.cell.spec, *self.cell.heads(self.data), **filled)
+
+    def _introduce(self, method, encoder: EncoderWeights, precision: str) -> None:
+        weights = f", backbone weights: {encoder.label}" if self.cell.cls.encoder_of(self.cell.spec.arguments) else ""
+        self.say(f"{sum(p.numel() for p in method.parameters()):,} parameters{weights}")
+        asked, device = self.cell.recipe["precision"], self.world.device
+        if asked not in ("auto", precision):
+            self.say(f"recipe.precision={asked} is for GPUs; {device.type} computes in {precision}")
+
+    def _train(self, method, encoder: EncoderWeights) -> loop.Trained:
+        """Train the method or fill it from a file; it ends on the device with the weights to be tested."""
+        cell = self.cell
+        if cell.trains:
+            trained = loop.train(
+                method,
+                self.data,
+                cell.split,
+                cell.seed,
+                cell.recipe,
+                self.folder,
+                self.world,
+                key=cell.key,
+                pretrained=encoder.mark,
+                published=cell.setup.config.kind == "published",
+                say=self.say,
+            )
+            checkpoint.load_weights(self.folder.weights, method)
+        else:
+            cell.source.fill(method)
+            trained = loop.Trained(-1, None, 0.0, 0)
+        method.to(self.world.device)
+        return trained
+
+    def _test(self, method) -> test_set.Evaluation | None:
+        """Predict and score the test images; what all processes found, None but in the first one."""
+        subset = self.data.subset(self.cell.split, "test")
+        share = self._predict(method, "test:", keep=True, keep_maps=self.keep_maps)
+        shares = self.world.gather(share)
+        if not self.world.first:
+            return None
+        types = method.has_types and bool(self.cell.heads(self.data)[0])
+        return test_set.collect(shares, subset, has_types=types)
+
+    def _predict_again(self) -> None:
+        """Predict the test images with the stored weights and store the raw maps."""
+        method = registry.build(self.cell.spec, *self.cell.heads(self.data))
+        if self.cell.trains:
+            checkpoint.load_weights(self.folder.weights, method)
+        else:
+            self.cell.source.fill(method)
+        method.to(self.world.device)
+        self._predict(method, "maps:", keep=False, keep_maps=True)
+        self.world.barrier()
+
+    def _predict(self, method, what: str, keep: bool, keep_maps: bool):
+        """This process's share of the test images, see `test_set.evaluate`."""
+        subset = self.data.subset(self.cell.split, "test")
+        show = Progress(what, "images", self.world.first, end=False)
+        show(0, len(subset))
+        with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
+            return test_set.evaluate(method, subset, self.cell.recipe, self.world, keep=keep, progress=show, put=put)
+
+    def _store(self, method, config: dict, origin: dict, trained, evaluation, cost: Cost) -> None:
+        cell, data = self.cell, self.data
+        subset = data.subset(cell.split, "test")
+        tiling = cell.recipe["tiling"]
+        metrics = {
+            "key": cell.key,
+            "identity": cell.identity,
+            "protocols": protocol_scores(evaluation.records, list(data.classes), list(data.tissues)),
+            "n_images": evaluation.images,
+            "n_untyped": int((~np.asarray(subset.typed)).sum()),
+            "best_epoch": trained.best_epoch,
+            "val_bPQ": trained.best_bpq,
+            "ceiling": test_set.ceiling(method, subset, len(data.classes), tiling) if cell.trains else None,
+        }
+        raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
+        predictions.write(self.folder.predictions, evaluation.predictions)
+        self.folder.finish(
+            config=config,
+            records=evaluation.records,
+            provenance=origin | {"finished": provenance.now()},
+            cost=asdict(cost),
+            metrics=metrics,
+        )
+        protocol = cell.setup.config.protocol
+        bpq = metrics["protocols"][protocol]["bPQ"]
+        self.say(f"test bPQ {bpq:.4f} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
+
+
+def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
+    """The contents of config.json."""
+    return {
+        "key": cell.key,
+        "dataset": cell.setup.label,
+        "method": str(cell.spec),
+        "name": cell.spec.name,
+        "row": cell.spec.row,
+        "arguments": cell.spec.arguments,
+        "fold": cell.split,
+        "seed": cell.seed,
+        "kind": cell.run.kind,
+        "experiment": cell.setup.experiment,
+        "classes": list(data.classes),
+        "tissues": list(data.tissues),
+        "mpp": data.mpp,
+    } | cell.source.describe(cell, encoder)

@@ -8,12 +8,11 @@ from benchmark.report.render.table import Block, Table, markdown, write_file
 from benchmark.report.select.groups import Group, groups
 from benchmark.report.tables.common import words
 from benchmark.report.write import group_tables
-from benchmark.results.collect import Run, runs
+from benchmark.results.collect import runs
+from benchmark.results.run import Run
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
-FILES = ("config.json", "metrics.json", "cost.json", "provenance.json", "log.jsonl")
-RECORDS = ("images.parquet", "overlaps.parquet", "nuclei.parquet")
 MARKS = ("<!-- results -->", "<!-- /results -->")
 SHOWN = ("method", "bPQ", "95 %", "mPQ", "DQ", "SQ", "detection F1")
 COSTS = ("params (M)", "trainable (M)", "GFLOPs", "images/s", "peak memory (MiB)", "training (min)")
@@ -49,9 +48,9 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     for run in found:
         folder = run.id.folder(out / "runs")
         folder.mkdir(parents=True)
-        for name in (*FILES, *RECORDS):
-            if (run.folder / name).is_file():
-                shutil.copyfile(run.folder / name, folder / name)
+        for path in run.files.kept:
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
     for path in sorted(made.glob("*.csv")):
         shutil.copyfile(path, out / path.name)
     shutil.copyfile(made / "pq_by_size.png", out / "pq_by_size.png")

@@ -15,7 +15,8 @@ from benchmark.report.tables.common import caption, notes, run_list
 from benchmark.report.tables.comparisons import component_table, significance_table, tuning_table
 from benchmark.report.tables.headline import cost_table, main_table
 from benchmark.report.tables.published_table import published_table
-from benchmark.results.collect import UNREADABLE, Run, no_runs, runs, skipped
+from benchmark.results.collect import no_runs, runs
+from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.runtime.errors import InputError, near_miss
 
 

@@ -12,22 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.results.run_folder import RAW_MAPS, RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
-PATTERN = "maps-*.npz"
 _LARGEST = np.finfo(np.float16).max
 _LEVEL = 1  # of deflate: half precision maps hardly shrink further
 
 
 @contextmanager
-def writing(folder: Path, rank: int = 0) -> Iterator:
+def writing(folder: RunFolder, rank: int = 0) -> Iterator:
     """Yields put(image, maps), which appends an image's maps (name -> (..., C, H, W) floats) to this rank's file.
 
     The file appears when all is written; an exception leaves none. Values are rounded to half precision.
     """
-    path = Path(folder) / f"maps-{rank}.npz"
-    with atomic(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+    with (
+        atomic(folder.raw_maps(rank)) as handle,
+        zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
+    ):
 
         def put(image: int, maps: dict[str, np.ndarray]) -> None:
             for name, values in maps.items():
@@ -39,9 +41,9 @@ def writing(folder: Path, rank: int = 0) -> Iterator:
         yield put
 
 
-def drop(folder: Path, ranks: int = 0) -> None:
+def drop(folder: RunFolder, ranks: int = 0) -> None:
     """Remove the maps of ranks from `ranks` on: of an earlier run, with other weights or more processes."""
-    for path in Path(folder).glob(PATTERN):
+    for path in folder.all_raw_maps:
         if int(path.stem.partition("-")[2]) >= ranks:
             path.unlink()
 
@@ -57,10 +59,10 @@ class StoredMaps:
         InputError: the folder holds none, or a file that cannot be read.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: RunFolder):
         self._of: dict[int, Path] = {}
         names = set()
-        for path in sorted(Path(folder).glob(PATTERN)):
+        for path in folder.all_raw_maps:
             try:
                 with zipfile.ZipFile(path) as archive:
                     members = [name.removesuffix(".npy").partition("/") for name in archive.namelist()]
@@ -71,7 +73,7 @@ class StoredMaps:
                 ) from error
             names |= {name for name, _, _ in members}
         if not self._of:
-            raise InputError(f"{folder} holds no {PATTERN}; make them with `make run … KEEP_MAPS=1`.")
+            raise InputError(f"{folder} holds no {RAW_MAPS}; make them with `make run … KEEP_MAPS=1`.")
         self.images, self.names = sorted(self._of), sorted(names)
         self._open: dict[Path, object] = {}
 

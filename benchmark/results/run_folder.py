@@ -1,14 +1,187 @@
-"""The folder of a run: names of its files, and whether results can be written."""
+"""The folder of a run: what its files are called, the order in which they appear, and how they are read.
 
+No other module spells the name of one of these files. `metrics.json` is written last: its presence means that the run
+is complete.
+"""
+
+import os
+import socket
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+
+from benchmark.results.run import Run, checked, read_object, readable
+from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import atomic, write_json
 
-LOCK, OWNER, METRICS, FAILED = ".lock", "owner.txt", "metrics.json", "failed.txt"
+RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
 
 
-CHECKPOINT = "checkpoint.pt"
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in a run's folder, and the order in which they are written."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        """What was run; written when the run begins."""
+        return self.path / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """A line of JSON per epoch."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of an unfinished training."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def weights(self) -> Path:
+        """The selected weights, safetensors."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Instance maps and types of the test images, see `results.predictions`."""
+        return self.path / "predictions.npz"
+
+    @property
+    def provenance(self) -> Path:
+        """Command, commit, versions, hardware."""
+        return self.path / "provenance.json"
+
+    @property
+    def cost(self) -> Path:
+        """Time and memory."""
+        return self.path / "cost.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores, and the identity of the result."""
+        return self.path / "metrics.json"
+
+    @property
+    def failed(self) -> Path:
+        """Why the last attempt failed."""
+        return self.path / "failed.txt"
+
+    @property
+    def owner(self) -> Path:
+        """Host and process that run it now."""
+        return self.path / "owner.txt"
+
+    def raw_maps(self, rank: int) -> Path:
+        """Raw maps that process `rank` predicted, see `results.raw_maps`."""
+        return self.path / RAW_MAPS.replace("*", str(rank))
+
+    @property
+    def all_raw_maps(self) -> list[Path]:
+        """Existing files of raw maps, sorted by name."""
+        return sorted(self.path.glob(RAW_MAPS))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended; `experiment.state` says whether its result is still the one asked for."""
+        return self.metrics.exists()
+
+    @property
+    def kept(self) -> list[Path]:
+        """The files that make a result: JSON, log and records. Weights, predictions and raw maps may be removed."""
+        from benchmark.metrics.records import TABLES
+
+        described = [self.config, self.metrics, self.cost, self.provenance, self.log]
+        return described + [self.path / f"{name}.parquet" for name in TABLES]
+
+    def lock(self) -> filelock.FileLock:
+        """The run's lock: held while it runs, freed by the operating system when its owner dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(self._lock)
+
+    def held(self) -> bool:
+        """Whether a live process holds the lock."""
+        if not self._lock.exists():
+            return False
+        try:
+            with filelock.FileLock(self._lock).acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
+
+    def sweep(self) -> None:
+        """Remove half-written files of a process that was killed; only for who holds the lock."""
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
+
+    def begin(self) -> None:
+        """Name this process as the owner; an earlier result or failure is no longer one."""
+        with atomic(self.owner, "w") as handle:
+            handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+        self.metrics.unlink(missing_ok=True)
+        self.failed.unlink(missing_ok=True)
+
+    def fail(self, why: str) -> None:
+        """Keep the reason of a failure."""
+        with atomic(self.failed, "w") as handle:
+            handle.write(why)
+
+    def end(self) -> None:
+        """This process no longer owns the run, however that ended."""
+        self.owner.unlink(missing_ok=True)
+
+    def finish(self, *, config: dict, records, provenance: dict, cost: dict, metrics: dict) -> None:
+        """Store a result, `metrics.json` last; the checkpoint of its training is removed.
+
+        Args:
+            records: `metrics.records.Records`; the others become the JSON files of these names.
+        """
+        self.metrics.unlink(missing_ok=True)
+        records.save(self.path)
+        write_json(self.config, config)
+        write_json(self.provenance, provenance)
+        write_json(self.cost, cost)
+        write_json(self.metrics, metrics)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def read(self, stream=None) -> Run | None:
+        """The complete run that lies here, None when it is not complete.
+
+        Args:
+            stream: where a damaged cost or provenance is named; such a run is still one (default stderr).
+
+        Raises:
+            ValueError: no path of a run, or a file that is damaged or of another run.
+        """
+        identity = RunId.of(self.path)
+        if not self.complete:
+            return None
+        config, metrics = read_object(self.config), read_object(self.metrics)
+        checked(identity, config, metrics)
+        return Run(identity, self, config, metrics, readable(self.cost, stream), readable(self.provenance, stream))
+
+    def stored(self, path: Path) -> dict:
+        """A JSON file of this run, {} when it is absent, damaged or no object."""
+        try:
+            return read_object(path)
+        except ValueError:
+            return {}
+
+
+def run_folders(results: Path) -> list[RunFolder]:
+    """Folders below `results` that lie where runs lie, `<dataset>/<method>/<run>`, sorted by name."""
+    return [RunFolder(path) for path in sorted(Path(results).glob("*/*/*")) if path.is_dir()]
 
 
 def check_results(results: Path) -> None:
@@ -26,6 +199,3 @@ def check_results(results: Path) -> None:
         raise InputError(
             f"{results}: cannot write results there ({error.strerror}); set RESULTS= elsewhere."
         ) from error
-
-
-WEIGHTS, LOG = "weights.safetensors", "log.jsonl"

@@ -1,15 +1,17 @@
 """Training logs for a live viewer: each epoch's numbers, once."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmark.results import training_log
+from benchmark.results.run_folder import run_folders
 
 SCALARS = ("loss", "lr", "val_bPQ", "seconds")
 
 
 class Tracker:
-    """Writes what is new in every log.jsonl below a folder of results.
+    """Writes what is new in every training log below a folder of results.
 
     Args:
         results: folder of results.
@@ -25,14 +27,13 @@ class Tracker:
     def update(self) -> int:
         """Epochs written by this call. A run that began anew is written again from its first epoch."""
         written = 0
-        for path in sorted(self.results.glob("*/*/*/log.jsonl")):
-            name = path.parent.relative_to(self.results).as_posix()
-            # a log is replaced as a whole, never appended to: every line is complete, or the file is damaged
+        for folder in run_folders(self.results):
+            name = folder.path.relative_to(self.results).as_posix()
             try:
-                lines = [_epoch(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+                lines = training_log.read(folder.log)
             except (OSError, ValueError) as error:
                 if name not in self._named:
-                    print(f"skipped {path}: {error}", file=sys.stderr)
+                    print(f"skipped {folder.log}: {error}", file=sys.stderr)
                     self._named.add(name)
                 continue
             if len(lines) < self._seen.get(name, 0):
@@ -52,11 +53,3 @@ class Tracker:
             self._seen[name] = len(lines)
             written += len(new)
         return written
-
-
-def _epoch(line: str) -> dict:
-    """One line of a log. Raises ValueError when it is no epoch."""
-    found = json.loads(line)
-    if not isinstance(found, dict) or not isinstance(found.get("epoch"), int):
-        raise ValueError(f"expected an object with a whole 'epoch', found {line[:60]}")
-    return found

@@ -7,7 +7,6 @@ so a run that was killed at any moment and started again ends with the same bits
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from benchmark.evaluation import test_set
 from benchmark.layers.image_ops import centre
 from benchmark.metrics.panoptic import tally
 from benchmark.metrics.protocols import PROTOCOLS
-from benchmark.results.run_folder import CHECKPOINT, LOG, WEIGHTS
+from benchmark.results import training_log
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic
 from benchmark.runtime.precision import autocast, precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loader, optim
@@ -43,7 +42,7 @@ def train(
     fold: int,
     seed: int,
     recipe: dict,
-    folder: Path,
+    folder: RunFolder,
     world,
     *,
     key: str,
@@ -53,7 +52,7 @@ def train(
 ) -> Trained:
     """Train `method` on split `fold` of `data`, resuming from `folder` when a checkpoint with the same key is there.
 
-    Leaves the selected weights in `folder/weights.safetensors` and a line per epoch in `folder/log.jsonl`.
+    Leaves the selected weights and the training log in `folder`.
 
     Args:
         data: a `data.store.prepare.Prepared`.
@@ -81,7 +80,7 @@ def train(
     log, seconds, first, stale = [], 0.0, 0, 0
     optimiser, phase_now, feed, model = None, None, None, method
 
-    state = checkpoint.load(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    state = checkpoint.load(folder.checkpoint) if folder.checkpoint.exists() else None
     place = {"key": key, "precision": precision, "processes": world.size, "pretrained": pretrained}
     if state is not None and state["place"] != place:
         differing = ", ".join(k for k in place if state["place"].get(k) != place[k])
@@ -166,15 +165,14 @@ def train(
             if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
                 best, stale = {"epoch": epoch, "bpq": bpq}, 0
                 if world.first and recipe["select"] == "best":
-                    checkpoint.save_weights(folder / WEIGHTS, chosen)
+                    checkpoint.save_weights(folder.weights, chosen)
         line["seconds"] = round(time.perf_counter() - began, 3)
         seconds += line["seconds"]
         log.append(line)
         if world.first:
-            with atomic(folder / LOG, "w") as handle:
-                handle.writelines(json.dumps(entry) + "\n" for entry in log)
+            training_log.write(folder.log, log)
             checkpoint.save(
-                folder / CHECKPOINT,
+                folder.checkpoint,
                 {
                     "place": place,
                     "epoch": epoch,
@@ -194,7 +192,7 @@ def train(
     if recipe["select"] == "last":
         best = {"epoch": log[-1]["epoch"], "bpq": log[-1].get("val_bPQ")}
         if world.first:
-            checkpoint.save_weights(folder / WEIGHTS, ema.module if ema else method)
+            checkpoint.save_weights(folder.weights, ema.module if ema else method)
         world.barrier()
     return Trained(best["epoch"], best["bpq"], seconds, len(log))
 

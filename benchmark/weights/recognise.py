@@ -11,6 +11,7 @@ import torch
 
 from benchmark.data.sources.pannuke import SPLITS
 from benchmark.layers.weights_file import Content, read
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json
 
@@ -126,7 +127,7 @@ def _hovernet(path: Path, content: Content) -> Facts:
 def _own(path: Path, content: Content) -> Facts:
     """Weights in this benchmark's own names; the run's config.json beside them says the rest."""
     try:
-        config = read_json(path.resolve().parent / "config.json")
+        config = read_json(RunFolder(path.resolve().parent).config)
         said = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
         known = isinstance(said["classes"], list) and isinstance(said["tissues"], list)
     except (OSError, ValueError, KeyError, TypeError):

@@ -10,6 +10,7 @@ from benchmark.metrics.records import Records
 from benchmark.report.tables import beside, published
 from benchmark.report.write import write
 from benchmark.results import collect
+from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId, file_tag
 from tests.conftest import TINY
 from tests.support import tiny_data
@@ -166,7 +167,11 @@ def test_published_values_stand_beside(tmp_path):
     values = {"version": 1, "bPQ": said["bPQ"] + 0.01, "mPQ": None, "PQ_Dead": said["PQ_Dead"]}
     for name, content in (("config", told), ("metrics", {"n_images": 2722, "protocols": {"cellvit": values}})):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    lines = {line.split("|")[1].strip(): line for line in beside.beside(tmp_path).splitlines() if line.startswith("| ")}
+    lines = {
+        line.split("|")[1].strip(): line
+        for line in beside.beside(RunFolder(tmp_path)).splitlines()
+        if line.startswith("| ")
+    }
     assert [c.strip() for c in lines["bPQ"].split("|")[2:5]] == [
         f"{values['bPQ']:.4f}",
         f"{said['bPQ']:.4f}",
@@ -175,10 +180,10 @@ def test_published_values_stand_beside(tmp_path):
     assert [c.strip() for c in lines["mPQ"].split("|")[2:5]] == ["–", "0.5040", "–"]
     assert "+0.0000" in lines["PQ_Dead"]
     (tmp_path / "metrics.json").write_text(json.dumps({"n_images": 87, "protocols": {"cellvit": values}}))
-    assert "of 2722 images, these of 87: not the same test set" in " ".join(beside.beside(tmp_path).split())
+    assert "of 2722 images, these of 87: not the same test set" in " ".join(beside.beside(RunFolder(tmp_path)).split())
     told["file"]["split"] = 2
     (tmp_path / "config.json").write_text(json.dumps(told))
-    assert "Published: none" in beside.beside(tmp_path)
+    assert "Published: none" in beside.beside(RunFolder(tmp_path))
 
 
 def test_folders_of_every_kind_are_read_back(tmp_path):

@@ -24,7 +24,7 @@ from tests.support.tiny_data import Drawn
 
 KILLED = """
 import sys
-from benchmark.data.prepare import prepare
+from benchmark.data.store.prepare import prepare
 from tests.support.tiny_data import Drawn
 prepare(Drawn(200, pause=0.01), sys.argv[1], progress=False)
 """
@@ -237,7 +237,7 @@ def test_a_fold_is_never_held_in_memory(tmp_path, zipped):
 
 
 def test_importable_without_torch():
-    code = "import sys; from benchmark.data.prepare import Prepared, prepare; assert 'torch' not in sys.modules"
+    code = "import sys; from benchmark.data.store.prepare import Prepared, prepare; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

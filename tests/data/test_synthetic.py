@@ -74,7 +74,7 @@ def test_every_argument_matters_and_nothing_else():
 
 def test_another_process_draws_the_same_bytes():
     code = (
-        "from tests.data.test_synthetic import digest; from benchmark.data.synthetic import draw, TISSUES;"
+        "from tests.data.test_synthetic import digest; from benchmark.data.sources.synthetic import draw, TISSUES;"
         "print(*[digest(draw(t, 10001, 4)) for t in TISSUES])"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -20,6 +20,7 @@ from benchmark.methods import registry
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
 from benchmark.results import predictions
 from benchmark.results.raw_maps import StoredMaps, drop, writing
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 
@@ -44,7 +45,7 @@ def stored(folder, n: int = 5) -> list[Nuclei]:
     """Write n images' maps as two ranks would, and return their truths."""
     truths = []
     for rank in range(2):
-        with writing(folder, rank) as put:
+        with writing(RunFolder(folder), rank) as put:
             for i in range(rank, n, 2):
                 put(i, image(i)[1])
     truths += [image(i)[0] for i in range(n)]
@@ -53,21 +54,21 @@ def stored(folder, n: int = 5) -> list[Nuclei]:
 
 def test_maps_come_back_in_half_precision(tmp_path):
     stored(tmp_path)
-    maps = pickle.loads(pickle.dumps(StoredMaps(tmp_path)))
+    maps = pickle.loads(pickle.dumps(StoredMaps(RunFolder(tmp_path))))
     assert maps.images == list(range(5)) and maps.names == ["hv", "np", "tp"]
     for i in (3, 0, 4):
         for name, values in maps.read(i).items():
             assert values.dtype == np.float32
             np.testing.assert_allclose(values, image(i)[1][name], atol=1e-3)
-    drop(tmp_path, 1)
-    assert StoredMaps(tmp_path).images == [0, 2, 4]
-    drop(tmp_path)
+    drop(RunFolder(tmp_path), 1)
+    assert StoredMaps(RunFolder(tmp_path)).images == [0, 2, 4]
+    drop(RunFolder(tmp_path))
     with pytest.raises(InputError, match="KEEP_MAPS=1"):
-        StoredMaps(tmp_path)
+        StoredMaps(RunFolder(tmp_path))
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path) as put:
+    with pytest.raises(KeyboardInterrupt), writing(RunFolder(tmp_path)) as put:
         put(0, image(0)[1])
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
@@ -76,13 +77,13 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path):
 def test_damaged_maps_are_named(tmp_path):
     (tmp_path / "maps-0.npz").write_bytes(b"no zip")
     with pytest.raises(InputError, match=r"maps-0\.npz cannot be read"):
-        StoredMaps(tmp_path)
+        StoredMaps(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
     truths = stored(tmp_path)
-    maps = StoredMaps(tmp_path)
+    maps = StoredMaps(RunFolder(tmp_path))
     grid = [HVSettings.cellvit40(), HVSettings(opening=1), HVSettings(opening=1, edge=0.6, object_size=3)]
     found = decode_grid.decode(maps, truths, grid, workers=workers)
     for one, records in zip(grid, found):
@@ -97,7 +98,7 @@ def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
 
 
 def test_workers_do_not_import_torch():
-    code = "import sys, benchmark.decode_grid, benchmark.data.subset; print('torch' in sys.modules)"
+    code = "import sys, benchmark.evaluation.decode_grid, benchmark.data.store.subset; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.strip() == "False", done.stderr
 
@@ -106,22 +107,22 @@ def test_maps_of_other_images_or_methods_are_refused(tmp_path):
     truths = stored(tmp_path)
     smaller = [t.crop(0, 0, 64, 64) for t in truths]
     with pytest.raises(InputError, match="they belong to other data"):
-        decode_grid.decode(StoredMaps(tmp_path), smaller, [HVSettings()], workers=0)
-    drop(tmp_path)
-    with writing(tmp_path) as put:
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), smaller, [HVSettings()], workers=0)
+    drop(RunFolder(tmp_path))
+    with writing(RunFolder(tmp_path)) as put:
         put(0, {"rgb": np.zeros((3, 8, 8))})
     with pytest.raises(InputError, match="the kept maps are rgb"):
-        decode_grid.decode(StoredMaps(tmp_path), truths, [HVSettings()], workers=0)
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), truths, [HVSettings()], workers=0)
 
 
 @pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])
 def test_maps_of_a_tiled_run_decode_as_the_run_did(tmp_path, tiling):
     cls = registry.method_class("cellvta")
     truths = [image(i)[0] for i in range(2)]
-    with writing(tmp_path) as put:
+    with writing(RunFolder(tmp_path)) as put:
         for i, truth in enumerate(truths):
             put(i, tiled.ideal(cls, truth, 2, tiling) | {"tissue": np.zeros((4, 3))})
-    maps = StoredMaps(tmp_path)
+    maps = StoredMaps(RunFolder(tmp_path))
     settings = [HVSettings.cellvit40(), HVSettings(object_size=10**4)]
     found, none = decode_grid.decode(maps, truths, settings, workers=0, tiling=tiling)
     for i, truth in enumerate(truths):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmark.experiment.cell import Setup
-from benchmark.experiment.encoder_weights import check, given
+from benchmark.experiment.encoder_weights import EncoderWeights, check, choice
 from benchmark.experiment.grid import cells
+from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
 from tests.conftest import TINY
@@ -30,7 +30,7 @@ SEVERAL = "uni=/w/uni.bin vit256=random resnet14=enc.tar"
     ],
 )
 def test_what_is_given_for_an_encoder(text, encoder, is_vit, found):
-    assert given(text, encoder, is_vit) == found
+    assert choice(text, encoder, is_vit) == found
 
 
 def test_names_are_checked():
@@ -52,13 +52,13 @@ def test_each_cell_takes_its_own(tmp_path):
         return cells(setup, names, [1], [0])
 
     conv, vit, sam, small, full = made(f"resnet14={path} vit256=random")
-    assert conv.weights[0] == str(path) and conv.weights[1].startswith("preact.tar:")
-    assert vit.weights == (None, "random") and vit.supports()[0]
+    assert conv.encoder.source == str(path) and conv.encoder.label.startswith("preact.tar:")
+    assert vit.encoder == EncoderWeights(None, "random", "random") and vit.supports()[0]
     assert sam.supports()[0] is False and "no weights given for 'sam_b'" in sam.supports()[1]
-    assert small.weights[0] == "pretext"
+    assert small.encoder.source == "pretext"
     assert full.supports()[0] is False and "no weights given for 'resnet50'" in full.supports()[1]
     conv, *_, full = made("random")
-    assert conv.weights == full.weights == (None, "random") and full.supports()[0]
+    assert conv.encoder == full.encoder == EncoderWeights(None, "random", "random") and full.supports()[0]
     *_, full = made("resnet50=hub")
     assert full.supports()[0] is False and "no hub has 'resnet50'" in full.supports()[1]
     with pytest.raises(InputError, match="Did you mean"):

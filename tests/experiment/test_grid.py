@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from benchmark.experiment import launch
-from benchmark.experiment.cell import Setup
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
+from benchmark.experiment.request import Request
+from benchmark.experiment.setup import Setup
+from benchmark.experiment.state import State, state_of
 from benchmark.runtime.files import write_json
 from benchmark.runtime.paths import ROOT
 from tests.conftest import TINY, heeds_interrupts
@@ -39,7 +42,7 @@ def setup(results, cache, **changes):
 
 
 def states(made):
-    return {str(c.spec): c.state() for c in made}
+    return {str(c.spec): state_of(c) for c in made}
 
 
 def test_ablation_runs_every_cell_and_prints_the_table(first, results):
@@ -85,14 +88,14 @@ def test_states(first, results, cache):
 
 def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
-    parts = json.loads(json.dumps(cell.parts()))
+    parts = json.loads(json.dumps(cell.identity))
     deciding = ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records")
     assert {*deciding, "method", "arguments", "recipe", "data"} <= parts.keys()
     assert cell.recipe.keys() - parts["recipe"].keys() == {"workers"}, "how many load the images changes nothing"
 
     def state(**changes):
-        write_json(cell.folder / "metrics.json", {"identity": parts | changes})
-        return cell.state()[0]
+        write_json(cell.folder.metrics, {"identity": parts | changes})
+        return state_of(cell)[0]
 
     assert state() == "done"
     for name in deciding:
@@ -102,27 +105,34 @@ def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
 
 def test_which_cells_are_run(monkeypatch):
     class Fake:
-        spec, fold, seed = "made", 1, 0
+        setup, spec, split, seed = setup("results", "cache"), "made", 1, 0
 
         def __init__(self, state):
-            self.run, self.state = state, lambda: (state, "")
+            self.run, self.state = state, lambda: State(state, "")
 
     made = [Fake(state) for state in ("done", "stale", "missing", "partial", "failed", "skipped", "running")]
     assert set(launch.TO_RUN) < {cell.run for cell in made}
     ran = []
+    monkeypatch.setattr(launch, "state_of", lambda cell: cell.state())
     monkeypatch.setattr(launch, "_subprocess", lambda command: ran.append(command) or len(ran) % 2)
 
     def calls(**options):
         ran.clear()
-        return launch.run_missing(made, ["run"], **options), len(ran)
+        return launch.run_missing(made, **options), len(ran)
 
     assert calls() == (2, 3), "missing, partial, failed; the first and the third fail"
     assert calls(stale=True) == (2, 4)
     assert calls(shard=(0, 2)) == (1, 2) and calls(shard=(1, 2)) == (1, 1), "cells 0, 2, 4, 6 and 1, 3, 5"
-    assert ran == [["run", "--method", "made", "--fold", "1", "--seed", "0"]]
+    ((*words, request),) = ran
+    assert words == [sys.executable, "-m", "benchmark", "run", "--request"]
+    asked = Request.from_text(request)
+    assert (asked.method, asked.split, asked.seed, asked.keep_maps) == ("made", 1, 0, False)
+    assert vars(asked.setup) == vars(setup(Path("results"), Path("cache")))
+    calls(shard=(1, 2), keep_maps=True)
+    assert Request.from_text(ran[0][-1]).keep_maps
     taken = Fake("missing")
     states = iter(["missing", "running"])  # when the grid is listed, and when its turn comes
-    taken.state = lambda: (next(states), "")
+    taken.state = lambda: State(next(states), "")
     made[:] = [taken]
     assert calls() == (0, 0)
 
@@ -131,17 +141,17 @@ def test_partial_failed_running_and_skipped(tmp_path, cache):
     base = setup(tmp_path, cache)
     partial, failed, running, gated = cells(base, ["cellvta", "cellvit", "hovernet", "cellvta@paper"])
     for cell in (partial, failed, running):
-        cell.folder.mkdir(parents=True)
-    (partial.folder / "checkpoint.pt").write_bytes(b"x")
-    write_json(partial.folder / "config.json", {"key": partial.key})
-    (failed.folder / "failed.txt").write_text("Traceback\nValueError: here\n")
-    (running.folder / "owner.txt").write_text("host pid 1\n")
-    holder = running.lock()
+        cell.folder.path.mkdir(parents=True)
+    partial.folder.checkpoint.write_bytes(b"x")
+    write_json(partial.folder.config, {"key": partial.key})
+    failed.folder.failed.write_text("Traceback\nValueError: here\n")
+    running.folder.owner.write_text("host pid 1\n")
+    holder = running.folder.lock()
     with holder:
         found = states([partial, failed, running, gated])
     assert found["cellvta@debug"] == ("partial", "0 of 1 epochs; resumes")
-    write_json(partial.folder / "config.json", {"key": "another"})
-    assert "starts over" in partial.state()[1]
+    write_json(partial.folder.config, {"key": "another"})
+    assert "starts over" in state_of(partial).why
     assert found["cellvit@debug"] == ("failed", "ValueError: here")
     assert found["hovernet@debug"] == ("running", "owner host pid 1")
     assert found["cellvta@paper"][0] == "skipped" and "uni" in found["cellvta@paper"][1].lower()
@@ -150,7 +160,7 @@ def test_partial_failed_running_and_skipped(tmp_path, cache):
 
 def test_a_running_cell_is_not_run_twice(benchmark_command, tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    with cell.lock():
+    with cell.folder.lock():
         refused = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
     assert refused.returncode == 2 and "running already" in refused.stderr
 
@@ -166,18 +176,18 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(benchmark_command,
 @pytest.mark.parametrize("ends", ["running", "done"])
 def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, monkeypatch, capsys, ends):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    other = cell.lock()
+    other = cell.folder.lock()
 
     def refused(command):
         other.acquire()
         if ends == "done":
-            write_json(cell.folder / "metrics.json", {"identity": cell.parts()})
+            write_json(cell.folder.metrics, {"identity": cell.identity})
         return 2
 
     monkeypatch.setattr(launch, "_subprocess", refused)
     with other:
         other.release()
-        assert launch.run_missing([cell], []) == 0
+        assert launch.run_missing([cell]) == 0
     told = capsys.readouterr().err
     assert f"{ends}: {cell.run}" in told and "0 of 1 cells ran" in told
 
@@ -197,30 +207,31 @@ def test_failed_write_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 def test_a_dead_owners_lock_counts_for_nothing(tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    cell.folder.mkdir(parents=True)
+    cell.folder.path.mkdir(parents=True)
     hold = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
     hold += "; print('held', flush=True); time.sleep(99)"
-    owner = subprocess.Popen([sys.executable, "-c", hold, cell.folder / ".lock"], stdout=subprocess.PIPE, text=True)
+    line = [sys.executable, "-c", hold, cell.folder.path / ".lock"]
+    owner = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "held\n"
-    assert cell.state()[0] == "running"
+    assert state_of(cell)[0] == "running"
     owner.kill()
     owner.communicate()
-    assert cell.state()[0] == "missing"
+    assert state_of(cell)[0] == "missing"
 
 
 @pytest.mark.parametrize("content", ["[]", '{"identity": 3}', "{", ""])
 def test_a_damaged_result_is_said_and_replaced(tmp_path, cache, content):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    cell.folder.mkdir(parents=True)
-    (cell.folder / "metrics.json").write_text(content)
-    state, why = cell.state()
+    cell.folder.path.mkdir(parents=True)
+    cell.folder.metrics.write_text(content)
+    state, why = state_of(cell)
     assert state == "failed" and "damaged" in why
 
 
 def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["cellvta@paper"])
-    write_json(cell.folder / "metrics.json", {"identity": {"backbone": "uni.bin:abc"}})
-    state, why = cell.state()
+    write_json(cell.folder.metrics, {"identity": {"backbone": "uni.bin:abc"}})
+    state, why = state_of(cell)
     assert state == "skipped" and "stale" in why, "random weights must not replace a result of UNI unasked"
 
 
@@ -233,16 +244,17 @@ def test_input_errors_leave_their_reason(benchmark_command, tmp_path, cache):
 
 def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
-    cell.folder.mkdir(parents=True)
-    (cell.folder / ".checkpoint.pt.1.tmp").write_bytes(b"half")
+    cell.folder.path.mkdir(parents=True)
+    (cell.folder.path / ".checkpoint.pt.1.tmp").write_bytes(b"half")
     done = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
-    assert done.returncode == 0 and not list(cell.folder.glob(".*.tmp"))
+    assert done.returncode == 0 and not list(cell.folder.path.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_grid_ends_its_cell_too(number, tmp_path):
     cell = f"import os, time; open({str(tmp_path / 'cell')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    grid = f"import sys; from benchmark.grid import _subprocess; _subprocess([sys.executable, '-c', {cell!r}])"
+    grid = "import sys; from benchmark.experiment.launch import _subprocess; "
+    grid += f"_subprocess([sys.executable, '-c', {cell!r}])"
     process = subprocess.Popen(
         [sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heeds_interrupts
     )

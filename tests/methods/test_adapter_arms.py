@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmark.experiment import flops
-from benchmark.experiment.cell import Setup
 from benchmark.experiment.cost import trainable
 from benchmark.experiment.grid import cells
+from benchmark.experiment.setup import Setup
 from benchmark.layers.adapter import PatchPrior
 from benchmark.layers.global_attention import GlobalAttention, reference_points, sine_positions
 from benchmark.layers.lora import is_lora

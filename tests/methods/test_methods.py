@@ -279,7 +279,9 @@ def test_misspelt_names_are_refused_with_a_hint(name):
 
 
 def test_a_broken_file_is_reported_as_itself_each_time(tmp_path, monkeypatch):
-    source = "from benchmark.registry import METHODS\n@METHODS.register_module()\nclass Half: pass\nimport nowhere"
+    source = (
+        "from benchmark.methods.registry import METHODS\n@METHODS.register_module()\nclass Half: pass\nimport nowhere"
+    )
     (tmp_path / "broken_method.py").write_text(source)
     (tmp_path / "few_methods.py").write_text(f"__path__ = [{str(tmp_path)!r}]")
     monkeypatch.syspath_prepend(tmp_path)

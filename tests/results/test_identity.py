@@ -14,8 +14,8 @@ def cell(tmp_path):
 
 
 def test_adding_a_protocol_makes_no_run_stale(cell, monkeypatch):
-    before = cell().parts()
+    before = cell().identity
     monkeypatch.setitem(PROTOCOLS, "another", PROTOCOLS["clean"])
-    assert cell().parts() == before
+    assert cell().identity == before
     monkeypatch.setattr(records, "VERSION", records.VERSION + 1)
-    assert cell().parts()["records"] == before["records"] + 1 and "protocols" not in before
+    assert cell().identity["records"] == before["records"] + 1 and "protocols" not in before

@@ -13,8 +13,9 @@ def tree(tmp_path, monkeypatch):
     """A repository with a commit, and this project's folder inside it, not added."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
-    (tmp_path / "code" / "benchmark").mkdir(parents=True)
-    (tmp_path / "code" / "benchmark" / "provenance.py").write_text("a = 1\n")
+    own = tmp_path / "code" / "benchmark" / "results" / "provenance.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("a = 1\n")
     (tmp_path / "other.txt").write_text("another project")
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "code")
 
@@ -25,7 +26,7 @@ def tree(tmp_path, monkeypatch):
     git("init")
     git("add", "other.txt")
     git("commit", "-m", "another")
-    return tmp_path / "code" / "benchmark" / "provenance.py", git
+    return own, git
 
 
 def test_a_folder_inside_another_repository_has_no_commit(tree):

@@ -12,7 +12,7 @@ from torch import nn
 from benchmark.methods.base import Phase
 from benchmark.metrics.match import match
 from benchmark.metrics.records import Records
-from benchmark.results import run_folder
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.training import loop, optim
 
@@ -78,10 +78,10 @@ def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
     }  # fmt: skip
     told = {"key": "k", "pretrained": pretrained, "published": False, "say": lambda line: None}
     world = distributed.start("cpu")
-    trained = loop.train(method or OneWeight(), Data(), 1, 0, recipe | changes, folder, world, **told)
-    log = [json.loads(line) for line in (folder / run_folder.LOG).read_text().splitlines()]
+    trained = loop.train(method or OneWeight(), Data(), 1, 0, recipe | changes, RunFolder(folder), world, **told)
+    log = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     assert feed.batch_sampler.epoch == log[-1]["epoch"], "every epoch has draws of its own"
-    return trained, log, safetensors.torch.load_file(folder / run_folder.WEIGHTS)["w"].item(), seen
+    return trained, log, safetensors.torch.load_file(RunFolder(folder).weights)["w"].item(), seen
 
 
 def test_learning_rate_and_clipping(tmp_path, monkeypatch):
@@ -144,8 +144,8 @@ def test_what_an_epoch_is_selected_by(monkeypatch, selection, expected):
     true[2:6, 2:6], pred[2:6, 2:5] = 1, 1
     matches = [match(true, [1], pred, [1], mpp=0.25), match(none, [], pred, [1], mpp=0.25)]
     records = Records.collect(matches, [{"image": i} for i in range(2)])
-    monkeypatch.setattr(loop.evaluate, "evaluate", lambda *_: None)
-    monkeypatch.setattr(loop.evaluate, "collect", lambda *_, **__: SimpleNamespace(records=records))
+    monkeypatch.setattr(loop.test_set, "evaluate", lambda *_: None)
+    monkeypatch.setattr(loop.test_set, "collect", lambda *_, **__: SimpleNamespace(records=records))
     method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
     found = loop.validate(method, None, {"selection": selection}, distributed.start("cpu"), data)
     assert found == pytest.approx(expected, abs=2e-6)

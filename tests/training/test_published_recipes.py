@@ -12,7 +12,7 @@ from benchmark.data.store.prepare import prepare
 from benchmark.experiment import config
 from benchmark.methods import registry
 from benchmark.methods.base import Method
-from benchmark.results import run_folder
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.training import loader, loop, optim
 from benchmark.training.recipe import SCALES, recipe_for
@@ -195,14 +195,14 @@ def trained(cache, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, "validate", lambda *_: next(scores))
         monkeypatch.setattr(loop.checkpoint, "save", lambda *_: None)
         monkeypatch.setattr(loop.checkpoint, "save_weights", lambda _, m: saved.append(m.weight.item()))
-        folder = tmp_path / f"{name}-{used['select']}"
-        folder.mkdir()
+        folder = RunFolder(tmp_path / f"{name}-{used['select']}")
+        folder.path.mkdir()
         data = prepare(datasets.dataset(TINY), cache, split=1, progress=False)
         world = distributed.World(0, 1, torch.device("cpu"))
         words = {"key": "k", "pretrained": "", "published": True, "say": lambda text: None}
         done = loop.train(method, data, 1, 0, used, folder, world, **words)
         rows, seen = [], iter(method.seen)
-        for line in map(json.loads, (folder / run_folder.LOG).read_text().splitlines()):
+        for line in map(json.loads, folder.log.read_text().splitlines()):
             sizes = []
             while sum(sizes) < used["samples"]:
                 tune, size = next(seen)

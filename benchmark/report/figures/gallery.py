@@ -12,7 +12,7 @@ import pandas as pd
 from benchmark.data.store.fold import CachedFold
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
-from benchmark.results.collect import UNREADABLE, Run, skipped
+from benchmark.results.run import UNREADABLE, Run, skipped
 
 HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
 
@@ -74,7 +74,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
                 continue
             if found.shape != panel.truth.shape:
                 why = f"its images are {found.shape}, the truth {panel.truth.shape}; no pictures of this run"
-                skipped(other.folder / "predictions.npz", why)
+                skipped(other.files.predictions, why)
                 predicted[name] = {}
                 continue
             panel.maps[name] = found
@@ -186,7 +186,7 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
 
 def _predictions(run: Run, places: list[int]) -> dict[int, np.ndarray]:
     """position in the test set -> int32 (H, W) stored prediction; {} when they are damaged, said once on stderr."""
-    path = run.folder / "predictions.npz"
+    path = run.files.predictions
     try:
         with np.load(path, allow_pickle=False) as stored:
             instances = stored["instances"]

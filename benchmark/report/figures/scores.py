@@ -1,6 +1,5 @@
 """Figures of scores: per tissue, adapter components, accuracy against cost, training curves, confusions."""
 
-import json
 import math
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import compare, interval
 from benchmark.report.stats.summary import summarise
-from benchmark.results.collect import UNREADABLE, skipped
+from benchmark.results import training_log
+from benchmark.results.run import UNREADABLE, Run, skipped
 
 VARIANT = {"color": "#999999", "marker": "x", "zorder": 1}  # rows that group.drawn leaves out
 LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
@@ -122,7 +122,7 @@ def training_curves(group: Group, folder: Path) -> bool:
     lines, records = [], []
     for i, row in enumerate(group.drawn):
         for run in row.runs:
-            log = _log(run.folder / "log.jsonl")
+            log = _log(run)
             lines += [(i, row.label, log)] if log else []
             records += [{"method": row.method, "fold": run.id.fold, "seed": run.id.seed} | e for e in log]
     if not lines:
@@ -215,16 +215,11 @@ def bars(points: list[dict]) -> list[list[float]]:
     return [low, high]
 
 
-def _log(path: Path) -> list[dict]:
+def _log(run: Run) -> list[dict]:
+    """Numbers of each epoch; [] without a log, or with a damaged one, which is said on stderr."""
     try:
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        return []
+        epochs = training_log.read(run.files.log)
     except (OSError, ValueError) as error:
-        skipped(path, error)
+        skipped(run.files.log, error)
         return []
-    for number, line in enumerate(found, 1):
-        if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-            skipped(path, f"line {number} is no epoch of a training log")
-            return []
-    return [{k: v if isinstance(v := e.get(k), int | float) else None for k in LOGGED} for e in found]
+    return [{k: v if isinstance(v := e.get(k), int | float) else None for k in LOGGED} for e in epochs]

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.results.collect import Run, scale_of
+from benchmark.results.run import Run, scale_of
 
 KINDS = {
     "main": "matched recipe",

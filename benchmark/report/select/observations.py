@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.select.groups import Group, Row
-from benchmark.results.collect import UNREADABLE, Run, skipped
+from benchmark.results.run import UNREADABLE, Run, skipped
 
 METRICS = ("bPQ", "mPQ", "bDQ", "bSQ", "AJI", "F1")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.bootstrap import FEWEST, LEVEL, weights
-from benchmark.results.collect import UNREADABLE, Run, skipped
+from benchmark.results.run import UNREADABLE, Run, skipped
 
 BY = {"d_um": "equivalent diameter (µm)", "neighbour_um": "distance to the nearest nucleus (µm)"}
 FEW = 20  # true nuclei in weight below which a point is noise: in the csv, not in the figure

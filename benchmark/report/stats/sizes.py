@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from benchmark.report.select.groups import Row
-from benchmark.results.collect import UNREADABLE, Run, skipped
+from benchmark.results.run import UNREADABLE, Run, skipped
 
 TABLE_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.EDGES, which is imported only when records are read
 CROWDING_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.NEIGHBOUR_EDGES

@@ -6,7 +6,7 @@ import statistics
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.tables.common import extent, notes, record
-from benchmark.results.collect import UNREADABLE, skipped
+from benchmark.results.run import UNREADABLE, skipped
 
 
 def averaging_table(group: Group, protocols: list[str]) -> Table | None:

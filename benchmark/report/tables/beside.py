@@ -1,24 +1,23 @@
 """Measured values of one run beside the published ones."""
 
-from pathlib import Path
-
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.render.table import Block, Table, markdown
 from benchmark.report.tables import published
-from benchmark.runtime.files import read_json
+from benchmark.results.run import read_object
+from benchmark.results.run_folder import RunFolder
 
 # the protocol under which the figures of a dataset are published
 PUBLISHED_UNDER = {"pannuke": "cellvit", "conic": "cellvta_conic"}
 SCORES = ("bPQ", "mPQ", "tissue_mean/bPQ", "tissue_mean/mPQ", "bDQ", "bSQ", "F1", "precision", "recall", "Dice")
 
 
-def beside(folder: Path) -> str:
+def beside(folder: RunFolder) -> str:
     """Markdown table of a complete run: metric, measured, published, difference.
 
     Published figures are those of the same method, row, dataset, split and protocol. Where none exist, the line below
     the table says so, and where the images are not the same ones in number.
     """
-    config, metrics = read_json(folder / "config.json"), read_json(folder / "metrics.json")
+    config, metrics = read_object(folder.config), read_object(folder.metrics)
     dataset, file = config["dataset"].partition("@")[0], config.get("file") or {}
     protocol = PUBLISHED_UNDER.get(dataset, "cellvit")
     protocol = protocol if protocol in metrics["protocols"] else next(iter(metrics["protocols"]))

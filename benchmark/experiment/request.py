@@ -1,0 +1,40 @@
+"""A request to run one cell, as data: what the process that runs it is given."""
+
+import json
+from dataclasses import dataclass
+
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.grid import cells
+from benchmark.experiment.setup import Setup
+
+
+@dataclass(frozen=True)
+class Request:
+    """One cell to run.
+
+    Attributes:
+        method: canonical name, or one whose row the setup's preset gives.
+        split: published split, counted from 1.
+        keep_maps: store the raw maps of the test images too.
+    """
+
+    setup: Setup
+    method: str
+    split: int
+    seed: int
+    keep_maps: bool = False
+
+    def to_text(self) -> str:
+        """JSON."""
+        return json.dumps(vars(self) | {"setup": self.setup.to_json()})
+
+    @classmethod
+    def from_text(cls, text: str) -> "Request":
+        """What `to_text` was made of."""
+        values = json.loads(text)
+        return cls(**values | {"setup": Setup.from_json(values["setup"])})
+
+    def cell(self) -> Cell:
+        """The cell asked for. Raises InputError as `grid.cells`."""
+        (cell,) = cells(self.setup, [self.method], [self.split], [self.seed])
+        return cell

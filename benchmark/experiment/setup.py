@@ -1,0 +1,77 @@
+"""What all cells of one command share."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.data import registry as datasets
+from benchmark.experiment import config
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """Experiment, data set, scale and folders; compared by identity.
+
+    Attributes:
+        preset: scale of methods whose name gives no row.
+        backbone: weights for published encoders: a local file, "hub", "random", several of these by the encoders'
+            names (see `encoder_weights`), or None (not given).
+        overrides: dotted recipe keys with their values.
+    """
+
+    dataset: str
+    data_root: str | None
+    preset: str
+    experiment: str
+    results: Path
+    cache: Path
+    device: str = "auto"
+    backbone: str | None = None
+    overrides: tuple[tuple[str, object], ...] = ()
+
+    def to_json(self) -> dict:
+        """Its fields as JSON-able values, for a process that runs one of its cells."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | {"results": str(self.results), "cache": str(self.cache)}
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Setup":
+        """What `to_json` was made of."""
+        overrides = tuple((key, _tuples(value)) for key, value in values["overrides"])
+        paths = {name: Path(values[name]) for name in ("results", "cache")}
+        return cls(**{**values, **paths, "overrides": overrides})
+
+    @functools.cached_property
+    def config(self):
+        """The loaded experiment."""
+        return config.load(self.experiment)
+
+    @functools.cached_property
+    def source(self):
+        """The dataset's Source."""
+        return datasets.dataset(self.dataset, self.data_root)
+
+    @property
+    def dataset_name(self) -> str:
+        """Registered name of the data set, without its arguments."""
+        return self.dataset.partition("@")[0]
+
+    @property
+    def label(self) -> str:
+        """What results call the data set: the name in `dataset.toml` for a folder, else the name as given."""
+        return self.source.name if self.dataset_name == "folder" else self.dataset
+
+
+def _tuples(value):
+    """JSON has no tuples: its lists become tuples again, as the command line gives them."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+@functools.lru_cache(maxsize=16)
+def data_fingerprint(setup: Setup, split: int) -> str | None:
+    """Fingerprint of the data that a published split uses; None when they are not prepared yet."""
+    from benchmark.data.store.prepare import opened
+
+    data = opened(setup.source, setup.cache, split)
+    return data.fingerprint(split)[:16] if data else None

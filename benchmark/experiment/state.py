@@ -1,0 +1,73 @@
+"""The state of a cell: derived from its folder and its identity at each look, never stored."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark.experiment.cell import Cell
+from benchmark.results.identity import differing
+
+TO_RUN = ("missing", "partial", "failed")
+
+
+class State(NamedTuple):
+    """name: done, stale, running, skipped, partial, failed or missing; why: in words, "" where the name says all."""
+
+    name: str
+    why: str
+
+
+def state_of(cell: Cell, locked: bool = False) -> State:
+    """The state of a cell.
+
+    Args:
+        locked: this process holds the cell's lock, so nobody runs it.
+    """
+    folder = cell.folder
+    ended = _ended(cell) if folder.complete else None
+    if ended and ended.name == "done":
+        return ended
+    supported, reason = cell.supports()
+    if not supported:
+        stale = ended and ended.name == "stale"
+        return State("skipped", f"{reason}; the stored result is stale: {ended.why}" if stale else reason)
+    if ended:
+        return ended
+    if not locked and folder.held():
+        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
+    if folder.failed.exists():
+        lines = [line for line in _text(folder.failed).splitlines() if line.strip()]
+        return State("failed", lines[-1] if lines else "no traceback was kept")
+    if folder.checkpoint.exists():
+        return _partial(cell)
+    return State("missing", "not run yet")
+
+
+def _partial(cell: Cell) -> State:
+    if cell.folder.stored(cell.folder.config).get("key") != cell.key:
+        return State("partial", "its checkpoint belongs to another configuration; starts over")
+    epochs = len(_text(cell.folder.log).splitlines())
+    return State("partial", f"{epochs} of {cell.recipe['epochs']} epochs; resumes")
+
+
+def _ended(cell: Cell) -> State:
+    """done, or stale with the entries of the identity that differ, of a folder with a stored result."""
+    folder = cell.folder
+    old = folder.stored(folder.metrics).get("identity")
+    if not isinstance(old, dict):
+        return State("failed", f"{folder.metrics} is damaged; it is replaced by a new run")
+    new = json.loads(json.dumps(cell.identity, default=list))
+    if new["data"] is None:  # not prepared yet: nothing speaks against the stored data
+        old = old | {"data": None}
+    differences = differing(old, new)
+    if differences:
+        return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))
+    return State("done", "")
+
+
+def _text(path: Path) -> str:
+    """What a file says; "" when it is gone: its owner may have removed it since we looked."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

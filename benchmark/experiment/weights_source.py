@@ -1,0 +1,214 @@
+"""Where a cell's weights come from: training in the run itself, or a file that is only evaluated."""
+
+import functools
+import re
+from dataclasses import dataclass
+
+import torch
+
+from benchmark.experiment import config
+from benchmark.experiment.encoder_weights import EncoderWeights, choice, random, resolve
+from benchmark.methods import registry
+from benchmark.results.run_id import file_tag
+from benchmark.runtime.errors import InputError
+from benchmark.training.recipe import recipe_for
+from benchmark.weights.fit import fitted, load_official, other_fold, remarks
+from benchmark.weights.recognise import Facts, recognise
+
+PREDICTS = ("precision", "tiling")  # recipe keys that decide how images are predicted
+
+
+@dataclass(frozen=True)
+class TrainedHere:
+    """The run trains the method, or the method has nothing to train."""
+
+    trains = True
+    tag = ""
+
+    def kind(self, cell) -> str:
+        """The kind of the experiment: "main" or "published"."""
+        return cell.setup.config.kind
+
+    def recipe(self, cell) -> dict:
+        """The recipe of the cell's scale and method with the setup's overrides."""
+        setup = cell.setup
+        return recipe_for(setup.config, cell.spec, dict(setup.overrides), setup.dataset_name)
+
+    def encoder(self, cell) -> EncoderWeights:
+        """What fills the encoder before training."""
+        encoder = cell.cls.encoder_of(cell.spec.arguments)
+        return resolve(encoder, self._choice(cell), cell.recipe["pretrain"])
+
+    def supports(self, cell) -> tuple[bool, str]:
+        """(runnable here, reason when not): what the method says, given the encoder's weights."""
+        weights = self._choice(cell) or ("random" if cell.encoder.source == "pretext" else None)
+        return cell.cls.supports(cell.spec.arguments | {"weights": weights})
+
+    def heads(self, data) -> tuple[int, int]:
+        """As many types and tissues as the data have."""
+        return len(data.classes), len(data.tissues)
+
+    def identity(self, cell) -> dict:
+        """What decides the result beside the method and the data."""
+        recipe = {k: v for k, v in cell.recipe.items() if k != "workers"} if cell.cls.trainable else {}
+        return {"kind": self.kind(cell), "recipe": recipe, "backbone": cell.encoder.label, "seed": cell.seed}
+
+    def describe(self, cell, encoder: EncoderWeights) -> dict:
+        """Entries of config.json; encoder: what filled it, the pretext's file once that is made."""
+        arguments = cell.spec.arguments
+        # an encoder that is no ViT is named where it was given weights
+        name = cell.cls.backbone_of(arguments) or (cell.cls.encoder_of(arguments) if encoder.source else None)
+        return {
+            "recipe": cell.recipe if cell.cls.trainable else {},
+            "backbone": {"name": name, "weights": encoder.label, "file": encoder.mark},
+        }
+
+    def fill(self, method) -> None:
+        """Nothing to fill: the weights come from training."""
+
+    def _choice(self, cell) -> str | None:
+        arguments = cell.spec.arguments
+        is_vit = cell.cls.backbone_of(arguments) is not None
+        return choice(cell.setup.backbone, cell.cls.encoder_of(arguments), is_vit)
+
+
+TRAINED_HERE = TrainedHere()
+
+
+@dataclass(frozen=True, eq=False)
+class FromFile:
+    """A file of weights, published or of a run of this benchmark; stored as a kind of its own, never trained.
+
+    Attributes:
+        facts: what the file says about itself.
+        misfit: in words, what speaks against the cell's split; "" when nothing does.
+        any_fold: evaluate although the file was trained for another published split.
+    """
+
+    facts: Facts
+    misfit: str = ""
+    any_fold: bool = False
+
+    trains = False
+
+    @classmethod
+    def of(cls, facts: Facts, dataset: str, split: int, any_fold: bool) -> "FromFile":
+        """A file to be evaluated on a split of what results call `dataset`."""
+        return cls(facts, other_fold(facts, dataset, split), any_fold)
+
+    def kind(self, cell=None) -> str:
+        """ "evaluated" for weights of a run of this benchmark, "official" for all others."""
+        return "evaluated" if self.facts.own else "official"
+
+    @functools.cached_property
+    def tag(self) -> str:
+        """What the run's folder calls the file."""
+        return file_tag(self.facts.name, self.facts.sha256, known=self._pattern != self.facts.name)
+
+    @property
+    def _pattern(self) -> str:
+        """The file's name with a star for the split that it was made for; its name where that shows no such split."""
+        name = self.facts.name
+        if self.misfit or not self.facts.split:
+            return name
+        place = r"(fold)\d(?=-seed)" if self.facts.own else r"(split[ _-]?)\d"
+        return re.sub(place, r"\1*", name, flags=re.IGNORECASE)
+
+    def recipe(self, cell) -> dict:
+        """Precision and tiling as published, or as in the run that made the weights, with the setup's overrides."""
+        setup = cell.setup
+        published = cell.spec.row in cell.cls.published
+        experiment = config.load("published") if published and not self.facts.own else setup.config
+        changes = {} if published else {"precision": "fp32"}
+        changes |= {k: v for k, v in self.facts.recipe.items() if k in PREDICTS}
+        return recipe_for(experiment, cell.spec, changes | dict(setup.overrides), setup.dataset_name)
+
+    def encoder(self, cell) -> EncoderWeights:
+        """Nothing fills the encoder alone; the tables have one row for the files of a method's splits."""
+        name, pattern = self.facts.name, self._pattern
+        return random(f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern)
+
+    def supports(self, cell) -> tuple[bool, str]:
+        """Nothing but the file is needed."""
+        return True, ""
+
+    def heads(self, data) -> tuple[int, int]:
+        """No types where the file has none, tissues as in the file: the tissue head is not scored."""
+        facts = self.facts
+        classes = 0 if facts.classes == 0 else len(data.classes)
+        return classes, len(data.tissues) if facts.tissues is None else facts.tissues
+
+    def identity(self, cell) -> dict:
+        """The file, how it predicts, and whether it was evaluated on a split that it was not made for."""
+        return {
+            "kind": self.kind(),
+            "sha256": self.facts.sha256,
+            "any_fold": self.any_fold and bool(self.misfit),
+            "recipe": {k: cell.recipe[k] for k in PREDICTS},
+        }
+
+    def describe(self, cell, encoder: EncoderWeights) -> dict:
+        """Entries of config.json."""
+        facts, data = self.facts, cell.setup.source
+        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues))
+        if self.misfit:
+            notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
+        network = cell.cls.backbone_of(cell.spec.arguments) or "network"
+        return {
+            "recipe": {},
+            "backbone": {"name": network, "weights": encoder.label, "file": facts.sha256[:12]},
+            "file": {
+                "tag": self.tag,
+                "name": facts.name,
+                "sha256": facts.sha256,
+                "layout": facts.layout,
+                "arch": facts.arch,
+                "split": facts.split,
+                "remarks": notes,
+            },
+        }
+
+    def fill(self, method) -> None:
+        """Give the method the weights in the file."""
+        load_official(method, self.facts.path)
+
+    def check(self, cell) -> None:
+        """Raises InputError when the file is not the one asked for; prepares and writes nothing."""
+        setup, data, facts = cell.setup, cell.setup.source, self.facts
+        if self.misfit and not self.any_fold:
+            raise InputError(f"{facts.path}: {self.misfit} (or --any-fold, which the tables will say).")
+        for what, count, expected in (
+            ("types", facts.classes, len(data.classes)),
+            # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
+            ("tissues", facts.tissues if setup.dataset in ("pannuke", "conic") else None, len(data.tissues)),
+        ):
+            if count and count != expected:
+                raise InputError(
+                    f"{facts.path}: is {facts.title}, the dataset {setup.label} has {expected} {what}; give "
+                    f"weights with {expected} {what}, or the dataset that these were trained on."
+                )
+        state, _ = recognise(facts.path)
+        with torch.device("meta"):
+            method = registry.build(cell.spec, *self.heads(data))
+        fitted(method, state, facts)
+
+
+def method_name(facts: Facts, method: str | None) -> str:
+    """The method to evaluate a file as.
+
+    Args:
+        method: a method's name; without a row, the file's own row is taken, else `paper`. None: as the file says.
+
+    Raises:
+        InputError: the file does not say its method, or it is another one.
+    """
+    text = method or facts.method
+    if text is None:
+        raise InputError(
+            f"{facts.path}: holds weights of a run, but not which; name the METHOD with its row and arguments."
+        )
+    name = text.partition("@")[0]
+    if facts.method not in (None, name):
+        registry.method_class(name)  # a misspelt name has a hint of its own
+        raise InputError(f"{facts.path}: is {facts.title}, but METHOD is {name}; use METHOD={facts.method}.")
+    return text if "@" in text else f"{name}@{facts.row or 'paper'}"

@@ -1,0 +1,119 @@
+"""A complete run as the tables read it, and what its files must hold."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.results.run_id import RunId
+from benchmark.runtime.files import read_json
+
+SCALES = ("debug", "small", "paper")
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict}
+EXPECTED = {
+    "dataset": str,
+    "method": str,
+    "fold": int,
+    "seed": int,
+    "kind": str,
+    "classes": list,
+    "tissues": list,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete run: its folder (a `run_folder.RunFolder`) and the JSON files in it as dicts."""
+
+    id: RunId
+    files: object
+    config: dict
+    metrics: dict
+    cost: dict
+    provenance: dict
+
+    @property
+    def folder(self) -> Path:
+        """The path of the run's folder."""
+        return self.files.path
+
+    @property
+    def scale(self) -> str:
+        """Preset whose recipe the run was trained under; published variants are of scale "paper"."""
+        return scale_of(self.id.method)
+
+    @property
+    def backbone(self) -> tuple[str, str]:
+        """(name, weights) of the backbone, ("", "") for methods without one."""
+        backbone = self.config.get("backbone") or {}
+        name = backbone.get("name")
+        return (str(name), str(backbone.get("weights") or "random")) if name else ("", "")
+
+    def records(self):
+        """The run's records, read from disk at each call. Raises one of UNREADABLE when damaged."""
+        from benchmark.metrics.records import Records
+
+        return Records.load(self.folder)
+
+
+def scale_of(method: str) -> str:
+    """ "cellvta@small,points=8" -> "small"; rows that are no preset are published variants: "paper"."""
+    row = method.partition("@")[2].split(",")[0]
+    return row if row in SCALES else "paper"
+
+
+def skipped(path: Path, why, stream=None) -> None:
+    """Say in one line on stderr that `path` is left out, and why."""
+    why = " ".join(f"{type(why).__name__}: {why}".split()) if isinstance(why, Exception) else why
+    print(f"skipped {path}: {why}", file=stream or sys.stderr)
+
+
+def read_object(path: Path) -> dict:
+    """A JSON object. Raises ValueError when the file is absent, damaged or holds anything else."""
+    try:
+        value = read_json(path)
+    except UNREADABLE as error:
+        raise ValueError(f"{path.name} cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def readable(path: Path, stream=None) -> dict:
+    """A JSON object that a table can do without: {} when it cannot be read, which is said on `stream`."""
+    try:
+        return read_object(path)
+    except UNREADABLE as error:
+        skipped(path, error, stream)
+        return {}
+
+
+def checked(identity: RunId, config: dict, metrics: dict) -> None:
+    """Raises ValueError where config.json or metrics.json is not that of the run `identity`."""
+    for key, kind in EXPECTED.items():
+        if not isinstance(config.get(key), kind):
+            raise ValueError(f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}")
+    for key, kind in OPTIONAL.items():
+        if not isinstance(config.get(key), kind | None):
+            raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected an object")
+    file = str((config.get("file") or {}).get("tag", ""))
+    described = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
+    if described != identity:
+        raise ValueError(f"config.json describes {described}, the folder {identity}; a run moved or copied by hand?")
+    if not isinstance(metrics.get("protocols"), dict):
+        raise ValueError("metrics.json: 'protocols' is missing")
+    for key in ("n_untyped", "n_images"):
+        if not isinstance(metrics.get(key), int | None):
+            raise ValueError(f"metrics.json: '{key}' is {metrics[key]!r}; expected a whole number")
+    for name, values in metrics["protocols"].items():
+        if not isinstance(values, dict):
+            raise ValueError(f"metrics.json: '{name}' holds a {type(values).__name__}; expected its scores by name")
+        wrong = [k for k, v in values.items() if not isinstance(v, int | float | None)]
+        if wrong:
+            raise ValueError(f"metrics.json: {name}/{wrong[0]} is not a number")
+    from benchmark.metrics.records import VERSION
+
+    parts = metrics.get("identity")
+    version = parts.get("records") if isinstance(parts, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise ValueError(f"its records are of version {version}, this code reads up to {VERSION}; update the code")
