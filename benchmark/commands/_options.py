@@ -72,11 +72,11 @@ def chosen_cells(options):
 def written_tables(options, cells) -> str:
     """Write the tables of these cells and return the main one."""
     from benchmark.experiment.state import state_of
-    from benchmark.report import write
+    from benchmark.report.write import write_tables
 
     states = [(cell.run, state_of(cell)) for cell in cells]
     setup = cells[0].setup
-    return write.write(
+    return write_tables(
         options.results,
         options.reports,
         dataset=setup.label,

@@ -19,9 +19,9 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.report import write as tables
+    from benchmark.report.write import write_tables
 
-    text = tables.write(
+    text = write_tables(
         options.results,
         options.reports,
         dataset=options.dataset,

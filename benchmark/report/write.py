@@ -20,7 +20,7 @@ from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.runtime.errors import InputError, near_miss
 
 
-def write(
+def write_tables(
     results: Path,
     out: Path,
     *,

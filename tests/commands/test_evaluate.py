@@ -8,7 +8,7 @@ from benchmark.cli import main
 from benchmark.data.sources.pannuke import CLASSES
 from benchmark.metrics.records import Records
 from benchmark.report.tables import beside, published
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.results import collect
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId, file_tag
@@ -64,7 +64,7 @@ def test_evaluates_stores_and_prints(call, tmp_path):
 
     (run,) = collect.runs(tmp_path / "results")
     assert run.id == RunId.of(folder) and run.id.kind == "official"
-    table = write(tmp_path / "results", tmp_path / "reports")
+    table = write_tables(tmp_path / "results", tmp_path / "reports")
     assert "official weights, not trained here" in table and "CellVTA_UNI_pannuke_split*.pth" in table
     assert told["file"]["sha256"][:12] in table
 
@@ -73,7 +73,7 @@ def test_splits_of_one_model_are_one_row(call, tmp_path):
     for fold, (train, val) in {1: (0, 1), 2: (1, 0)}.items():
         path = cellvta_file(tmp_path / f"CellVTA_UNI_pannuke_split{fold}.pth", config(train, val))
         assert call(path, "--method", METHOD, "--fold", str(fold))[0] == 0
-    table = write(tmp_path / "results", tmp_path / "reports")
+    table = write_tables(tmp_path / "results", tmp_path / "reports")
     rows = [line for line in table.splitlines() if line.startswith("| cellvta") and "CellVTA_UNI" in line]
     assert rows and all("split*.pth" in row and row.rstrip(" |").endswith("2/2") for row in rows)
 

@@ -8,7 +8,7 @@ import pytest
 from benchmark.experiment.config import load
 from benchmark.report import readme
 from benchmark.report.build import build
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from tests.support.report_runs import make_run, squares
@@ -26,7 +26,7 @@ def test_readme_is_rebuilt_from_the_committed_records():
 
 def test_committed_tables_follow_from_the_committed_records(tmp_path):
     methods = [f"{m}@small" for m in load("main").methods]
-    write(KEPT / "runs", tmp_path, experiment_methods=methods, dataset="synthetic")
+    write_tables(KEPT / "runs", tmp_path, experiment_methods=methods, dataset="synthetic")
     for name in ("main-cellvit.csv", "sizes.csv", "types-cellvit.csv", "significance.csv"):
         assert (tmp_path / "synthetic/main-small" / name).read_text() == (KEPT / name).read_text(), name
 

@@ -11,7 +11,7 @@ from benchmark.metrics.aggregate import AGGREGATIONS, Scores, over_folds
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from tests.metrics.test_records import CLASSES, EMPTY, HALF, TRUE, four, squares
 from tests.support.report_runs import MAIN, make_run, read_csv
 
@@ -201,7 +201,7 @@ def test_table_of_all_protocols_and_averagings(tmp_path):
     perfect.save(tmp_path / "perfect")
     for fold, seed, stored in ((1, 0, "stored"), (2, 0, "perfect"), (1, 1, "perfect")):
         make_run(tmp_path / "results", tmp_path / stored, fold=fold, seed=seed)
-    text = write(tmp_path / "results", tmp_path / "out", protocol="all")
+    text = write_tables(tmp_path / "results", tmp_path / "out", protocol="all")
     assert "bPQ, folds averaged" in text and "mPQ, folds pooled" in text
     rows = read_csv(tmp_path / "out" / MAIN / "averagings.csv")
     value = {(r["protocol"], r["metric"], r["folds"], r["averaging"]): r["value"] for r in rows}
@@ -221,5 +221,5 @@ def test_table_of_all_protocols_and_averagings(tmp_path):
     assert shown("clean", "mPQ", "averaged", "class_pooled") == pytest.approx(((own + 1) / 2 + 1) / 2)
     assert value["hovernet", "mPQ", "pooled", "image_mean"] == ""
     # one protocol: no such table
-    write(tmp_path / "results", tmp_path / "one")
+    write_tables(tmp_path / "results", tmp_path / "one")
     assert not (tmp_path / "one" / MAIN / "averagings.csv").exists()

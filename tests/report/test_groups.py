@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.select.groups import groups
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.results import collect
 from benchmark.runtime.errors import InputError
 from tests.support.report_runs import CLASSES, MAIN, TISSUES, make_run, read_csv, squares, table_rows
@@ -26,7 +26,7 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
     make_run(tmp_path, stored, bpq=0.3, dataset="pannuke")
     make_run(tmp_path, stored, "cellvta@debug", bpq=0.4)
     make_run(tmp_path, stored, fold=2, bpq=0.9, weights="uni.bin")
-    text = write(tmp_path, tmp_path / "out")
+    text = write_tables(tmp_path, tmp_path / "out")
     text = text.replace("**0.900 (1/2)**", "0.900 (1/2)").replace(
         "<u>0.100 (1/2)</u>", "0.100 (1/2)"
     )  # best and second
@@ -41,7 +41,7 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
         "pannuke/main-small",
         "synthetic/main-debug",
     }
-    one = write(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", folds=[1], seeds=[0])
+    one = write_tables(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", folds=[1], seeds=[0])
     assert len(table_rows(one.split("**Cost")[0])) == 2 and "0.300" in one
 
 
@@ -54,7 +54,7 @@ def test_notes_tell_what_is_unusual(tmp_path, stored):
         recipe={"epochs": 9, "optimiser": {"lr": 1e-3}},
         cost={"peak_memory_kind": "cuda"},
     )
-    text = write(tmp_path, tmp_path / "out")
+    text = write_tables(tmp_path, tmp_path / "out")
     assert "recipes differ in epochs." in text and "512 cuda" in text and "512 rss" in text
     assert "One run per row" in text and "and 0 more" not in text
     folder = tmp_path / "synthetic/hovernet@small/fold1-seed0"
@@ -64,7 +64,7 @@ def test_notes_tell_what_is_unusual(tmp_path, stored):
     ):
         value = json.loads((folder / f"{name}.json").read_text()) | change
         (folder / f"{name}.json").write_text(json.dumps(value))
-    text = write(tmp_path, tmp_path / "out")
+    text = write_tables(tmp_path, tmp_path / "out")
     assert "different versions of the data" in text and "with uncommitted changes" in text
     assert "different machines" in text and "1 of 2 test images are untyped" in text
 
@@ -89,7 +89,7 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path, stored, capsy
     (tmp_path / ".lock").write_text("")
     runs = collect.runs(tmp_path)
     assert [(r.id.fold, r.id.seed) for r in runs] == [(1, 0), (1, 3), (1, 8)] and runs[1].cost == {}
-    text = write(tmp_path, tmp_path / "out")
+    text = write_tables(tmp_path, tmp_path / "out")
     assert "0.500 ± 0.000" in text and "(2/3)" in text  # no images/s where cost.json is damaged
     told = capsys.readouterr().err
     for name in (
@@ -121,17 +121,17 @@ def test_no_value_of_a_damaged_file_is_fatal(tmp_path, stored):
                     value |= {"seed": seed} if file.stem == "config" else {}
                     value |= {key: wrong} if file.stem == name else {}
                     (folder / file.name).write_text(json.dumps(value))
-    assert "cellvta" in write(tmp_path, tmp_path / "out") and seed > 150
+    assert "cellvta" in write_tables(tmp_path, tmp_path / "out") and seed > 150
 
 
 def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys):
     folder = make_run(tmp_path, stored, bpq=0.123, version=-1)
-    text = write(tmp_path, tmp_path / "out", protocol="all")
+    text = write_tables(tmp_path, tmp_path / "out", protocol="all")
     assert "0.123" not in text and text.count("\n| cellvta | tiny (random)") == len(PROTOCOLS) + 1  # and the costs
     expected = PROTOCOLS["pannuke"].summary(squares(), CLASSES, TISSUES)["bPQ"]
     assert read_csv(tmp_path / "out" / MAIN / "main-pannuke.csv")[0]["bPQ_mean"] == f"{expected:.10g}"
     (folder / "overlaps.parquet").unlink()
-    assert table_rows(write(tmp_path, tmp_path / "out"))[1][2] == "–"
+    assert table_rows(write_tables(tmp_path, tmp_path / "out"))[1][2] == "–"
     assert "fold1-seed0" in capsys.readouterr().err
 
 
@@ -140,14 +140,14 @@ def test_records_of_a_newer_version_are_left_out_and_named(tmp_path, stored, cap
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps(metrics | {"identity": {"records": 99}}))
     with pytest.raises(InputError, match="No complete runs"):
-        write(tmp_path, tmp_path / "out")
+        write_tables(tmp_path, tmp_path / "out")
     assert "version 99" in capsys.readouterr().err
 
 
 def test_empty_results_and_bad_arguments(tmp_path, stored):
     with pytest.raises(InputError, match="No complete runs"):
-        write(tmp_path / "absent", tmp_path / "out")
-    missing = write(
+        write_tables(tmp_path / "absent", tmp_path / "out")
+    missing = write_tables(
         tmp_path / "absent",
         tmp_path / "out",
         dataset="synthetic",
@@ -159,12 +159,12 @@ def test_empty_results_and_bad_arguments(tmp_path, stored):
     assert not list((tmp_path / "out").rglob("*.png")), "no empty figure"
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file; expected the results folder"):
-        write(tmp_path / "file", tmp_path / "out")
+        write_tables(tmp_path / "file", tmp_path / "out")
     with pytest.raises(InputError, match="Did you mean 'pannuke'"):
-        write(tmp_path, tmp_path / "out", protocol="panuke")
+        write_tables(tmp_path, tmp_path / "out", protocol="panuke")
     make_run(tmp_path / "results", stored)
     with pytest.raises(InputError, match="Cannot write"):
-        write(tmp_path / "results", tmp_path / "file")
+        write_tables(tmp_path / "results", tmp_path / "file")
 
 
 def test_no_types_and_no_tissues(tmp_path, stored):
@@ -173,7 +173,7 @@ def test_no_types_and_no_tissues(tmp_path, stored):
     for name, scores in metrics["protocols"].items():
         metrics["protocols"][name] = {k: v for k, v in scores.items() if "tissue/" not in k}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    write(tmp_path, tmp_path / "out")
+    write_tables(tmp_path, tmp_path / "out")
     names = {p.stem for p in (tmp_path / "out" / MAIN).iterdir()}
     assert names == {"main-cellvit", "cost", "sizes", "crowding", "runs"}
 

@@ -11,7 +11,7 @@ from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.render import latex as module
 from benchmark.report.render.latex import escape, latex
 from benchmark.report.render.table import Block, Table, ranked, save
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from tests.support.report_runs import make_run, squares
 
 NASTY = (
@@ -111,7 +111,7 @@ def tables(tmp_path_factory):
             make_run(path / "results", path / "records", method, fold, arguments={"tune": method[:7]})
     make_run(path / "results", path / "records", "cellvta@paper", dataset="pannuke", kind="published")
     make_run(path / "results", path / "records", "my.tool_1", dataset="a_b%&ü", kind="imported")
-    write(path / "results", path / "out", protocol="all")
+    write_tables(path / "results", path / "out", protocol="all")
     return sorted((path / "out").rglob("*.tex"))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.report.select.groups import groups
 from benchmark.report.tables.published_table import published_table
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.results import collect
 from tests.support.report_runs import make_run, squares
 
@@ -80,12 +80,12 @@ def test_a_difference_needs_the_published_number_of_images(tmp_path, stored):
 def test_no_published_figures_no_block(tmp_path, stored):
     make_run(tmp_path, stored)
     assert table_of(tmp_path, "synthetic") is None
-    assert "Published" not in write(tmp_path, tmp_path / "out")
+    assert "Published" not in write_tables(tmp_path, tmp_path / "out")
 
 
 def test_the_block_stands_apart_in_make_table(tmp_path, stored):
     make_run(tmp_path, stored, "cellvta@paper", dataset="pannuke")
-    text = write(tmp_path, tmp_path / "out")
+    text = write_tables(tmp_path, tmp_path / "out")
     main, block = text.split("**Published figures")
     assert "0.506" not in main and "0.506" in block and "not measured here" in block
     assert (tmp_path / "out/pannuke/main-paper/published-cellvit.csv").is_file()

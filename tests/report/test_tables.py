@@ -16,7 +16,7 @@ from benchmark.report.build import build
 from benchmark.report.render.latex import escape, latex
 from benchmark.report.render.table import Block, Table, markdown, to_csv
 from benchmark.report.stats.summary import summarise
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.runtime.paths import ROOT
 from tests.support.report_runs import MAIN, make_run, read_csv, squares, table_rows
 
@@ -43,7 +43,7 @@ def test_main_table(tmp_path, stored):
     for fold in (1, 3):
         make_run(tmp_path / "results", stored, "classical@small", fold, 0, 0.3, cost={"params": 0, "trainable": 0})
     expected = ["cellvta@small", "hovernet@small", "classical@small"]
-    text = write(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
+    text = write_tables(tmp_path / "results", tmp_path / "out", experiment_methods=expected, dataset="synthetic")
     header, cellvta, hovernet, classical, cost_header, *costs = table_rows(text)
     assert header[:6] == ["method", "backbone (weights)", "bPQ", "95 %", "mPQ", "95 %"]
     assert header[6:] == ["DQ", "SQ", "detection F1", "95 %", "F1 Neoplastic", "F1 Inflammatory", "runs"]
@@ -77,7 +77,7 @@ def test_main_table(tmp_path, stored):
 def test_latex_is_booktabs_and_escaped(tmp_path, stored):
     for fold in (1, 2):
         make_run(tmp_path, stored, "decoder_only@small", fold)
-    write(tmp_path, tmp_path / "out")
+    write_tables(tmp_path, tmp_path / "out")
     for name in ("main-cellvit", "tissues-cellvit", "types-cellvit", "sizes"):
         tex = (tmp_path / "out" / MAIN / f"{name}.tex").read_text()
         assert r"\toprule" in tex and r"\bottomrule" in tex and r"decoder\_only" in tex
@@ -99,7 +99,7 @@ def test_breakdowns(tmp_path, stored):
     for fold, bpq in ((1, 0.5), (2, 0.7)):
         make_run(tmp_path, stored, "cellvta@small", fold, 0, bpq)
     make_run(tmp_path, stored, "hovernet@small", 1, 0, 0.4)
-    write(tmp_path, tmp_path / "out")
+    write_tables(tmp_path, tmp_path / "out")
     tissues = table_rows((tmp_path / "out" / MAIN / "tissues-cellvit.md").read_text())
     assert ["Breast", "0.600 ± 0.141", "0.400 (1/2)"] in tissues and [
         "overall mPQ",
@@ -118,7 +118,7 @@ def test_size_table_by_hand(tmp_path, stored):
     """Squares of 12 px are 3.4 µm wide (half are found), of 28 px 7.9 µm, of 56 px 15.8 µm."""
     for fold in (1, 2):
         make_run(tmp_path, stored, fold=fold)
-    write(tmp_path, tmp_path / "out")
+    write_tables(tmp_path, tmp_path / "out")
     rows = {(r["metric"], r["d_from_um"]): r for r in read_csv(tmp_path / "out" / MAIN / "sizes.csv")}
     assert rows["recall", ""]["d_to_um"] == "4" and float(rows["recall", ""]["mean"]) == pytest.approx(0.5)
     assert float(rows["PQ", ""]["mean"]) == pytest.approx(11 / 13 * 24 / (24 + 12), abs=1e-6)
@@ -158,10 +158,10 @@ def test_figures(tmp_path, stored):
 def test_csv_for_pipes(tmp_path, stored):
     for dataset in ("synthetic", "pannuke"):
         make_run(tmp_path, stored, dataset=dataset, bpq=0.25)
-    text = write(tmp_path, tmp_path / "out", form="csv")
+    text = write_tables(tmp_path, tmp_path / "out", form="csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(r["dataset"], r["bPQ_mean"]) for r in rows] == [("pannuke", "0.25"), ("synthetic", "0.25")]
-    tex = write(tmp_path, tmp_path / "out", form="tex")
+    tex = write_tables(tmp_path, tmp_path / "out", form="tex")
     assert r"\label{tab:pannuke-main-small-cost}" in tex and r"\label{tab:synthetic-main-small-cost}" in tex
 
 
@@ -175,8 +175,8 @@ def test_csv_and_markdown_hold_awkward_text():
 
 def test_a_table_takes_seconds(tmp_path, stored):
     make_run(tmp_path, stored)
-    code = "import sys; from pathlib import Path; from benchmark.report.tables import write; "
-    code += f"print(write(Path({str(tmp_path)!r}), Path({str(tmp_path / 'out')!r}))); "
+    code = "import sys; from pathlib import Path; from benchmark.report.write import write_tables; "
+    code += f"print(write_tables(Path({str(tmp_path)!r}), Path({str(tmp_path / 'out')!r}))); "
     code += "assert 'torch' not in sys.modules"
     start = time.perf_counter()
     done = subprocess.run(

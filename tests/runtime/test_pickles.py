@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import official_files, pickles, stand_ins
 from benchmark.data.sources import cellvit_layout
 from benchmark.formats import cellpose
 from benchmark.layers import weights_file
+from benchmark.runtime import pickles, stand_ins
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from tests.support.shared import shared
@@ -363,11 +363,11 @@ def torch_array(flags: int, shape=(2,)) -> bytes:
 
 def test_weights_with_hostile_arrays(tmp_path):
     """A float whose dtype says that it is counted like an object: numpy believes it."""
-    found = official_files.read(checkpoint(tmp_path / "a.pth", torch_array(63)))
+    found = weights_file.read(checkpoint(tmp_path / "a.pth", torch_array(63)))
     assert found.state["x"].tolist() == np.frombuffer(b"A" * 16).tolist()
     path = checkpoint(tmp_path / "b.pth", torch_array(0, (7,)))
     with pytest.raises(InputError, match=r"b\.pth: .*does not load .*shape \(7,\)"):
-        official_files.read(path)
+        weights_file.read(path)
 
 
 def test_encoders_with_harmless_objects(tmp_path, monkeypatch):
