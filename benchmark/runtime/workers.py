@@ -1,11 +1,13 @@
 """Worker processes that end with the process that started them, however that ends."""
 
+import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
 from benchmark.runtime.errors import InputError
@@ -23,19 +25,50 @@ def pool(workers: int, start=None, arguments: tuple = ()):
     """
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a forked child of a process with CUDA or OpenMP threads may hang
-    made = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (start, arguments))
+    processes = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (start, arguments))
     try:
-        yield made
+        yield processes
     except BaseException as error:
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
-        made.shutdown(cancel_futures=True)
+        processes.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise InputError(
                 "A worker process was killed, most often because main memory ran out; free some and run again."
             ) from error
         raise
-    made.shutdown()
+    processes.shutdown()
+
+
+def in_order(
+    function: Callable, jobs: Iterable[tuple], workers: int, *, ahead: int, start=None, arguments: tuple = ()
+) -> Iterator:
+    """Results of `function(*job)` in the order of `jobs`, computed in worker processes.
+
+    Jobs are drawn as they are handed out, so that whoever makes them works beside the processes.
+
+    Args:
+        workers: processes; 0: each call happens in this process, when its result is asked for.
+        ahead: jobs per process that may be drawn before the oldest result is taken: what waits stands in memory.
+        start, arguments: as in `pool`.
+
+    Raises:
+        InputError: a process died under its task.
+    """
+    if not workers:
+        if start:
+            start(*arguments)
+        for job in jobs:
+            yield function(*job)
+        return
+    with pool(workers, start, arguments) as processes:
+        waiting: collections.deque = collections.deque()
+        for job in jobs:
+            waiting.append(processes.submit(function, *job))
+            if len(waiting) > ahead * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _begin(start, arguments: tuple) -> None:

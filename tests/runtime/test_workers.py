@@ -1,5 +1,6 @@
 """Worker processes end with their parent: killed, interrupted or failed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,13 +11,13 @@ import pytest
 
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
-from benchmark.runtime.workers import pool
+from benchmark.runtime.workers import in_order, pool
 from tests.conftest import heeds_interrupts
 
 SLEEPER = """
 import sys
 from tests.runtime.test_workers import sleep
-from benchmark.workers import pool
+from benchmark.runtime.workers import pool
 if __name__ == "__main__":
     with pool(1) as processes:
         processes.submit(sleep, sys.argv[1]).result()
@@ -57,6 +58,43 @@ def test_a_worker_does_not_outlive_its_parent(number, tmp_path):
 def test_a_worker_that_is_killed_is_one_sentence():
     with pytest.raises(InputError, match="main memory ran out"), pool(1) as processes:
         processes.submit(die).result(timeout=60)
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_results_come_in_order_while_few_jobs_wait(workers):
+    drawn = []
+
+    def jobs():
+        for x in range(12):
+            drawn.append(x)
+            yield (x,)
+
+    for k, result in enumerate(in_order(square, jobs(), workers, ahead=2)):
+        assert result == k * k
+        assert len(drawn) == min(12, k + 1 + 2 * workers)
+    assert k == 11
+
+
+def test_processes_begin_with_the_arguments_of_start_and_end_with_a_failure():
+    before = len(multiprocessing.active_children())
+    for workers in (0, 1):
+        assert list(in_order(remembered, [(2,), (3,)], workers, ahead=1, start=remember, arguments=(10,))) == [12, 13]
+        with pytest.raises(TypeError):
+            list(in_order(remembered, [(2,), ("x",), (3,)], workers, ahead=1, start=remember, arguments=(10,)))
+    assert len(multiprocessing.active_children()) == before
+
+
+def remember(value: int) -> None:
+    global _value
+    _value = value
+
+
+def remembered(more: int) -> int:
+    return _value + more
 
 
 def alive(pid: int) -> bool:
