@@ -16,7 +16,6 @@ from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
-from benchmark.layers.image_ops import pad_to
 from benchmark.runtime import precision
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
@@ -34,13 +33,13 @@ def images_in(folder: Path) -> list[Path]:
     """
     if folder.is_file():
         return [folder]
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not found:
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none; name their folder.")
-    stems = [p.stem for p in found]
+    stems = [p.stem for p in paths]
     if twice := next((s for s in stems if stems.count(s) > 1), None):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
-    return found
+    return paths
 
 
 def maps_of(method, image: np.ndarray, device, *, window: int, margin: int, batch: int = 8) -> dict[str, np.ndarray]:
@@ -50,28 +49,16 @@ def maps_of(method, image: np.ndarray, device, *, window: int, margin: int, batc
         image: uint8 (H, W, 3).
         window: side in px of what the network sees at once; margin: px of it that are thrown away on each side.
     """
-    height, width = image.shape[:2]
-    core = window - 2 * margin
-    rows, columns = -(-height // core), -(-width // core)
-    # the same amount on both sides, so that the image stands in the middle of what the windows cover
-    whole = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    padded, (top, left) = pad_to(image_ops.to_float(whole), rows * core + 2 * margin, columns * core + 2 * margin)
-    corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
-    out: dict[str, np.ndarray] = {}
-    for start in range(0, len(corners), batch):
-        part = corners[start : start + batch]
-        windows = torch.cat([padded[..., y : y + window, x : x + window] for y, x in part]).to(device)
+
+    def predict(windows: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.inference_mode(), precision.autocast("fp32", device):
-            found = method.predict(windows)
-        for name, values in found.items():
-            if values.ndim == 4:  # the tissue is of no use here
-                values = values[..., margin : margin + core, margin : margin + core].float().cpu().numpy()
-                shape = (values.shape[1], rows * core, columns * core)
-                into = out.setdefault(name, np.zeros(shape, np.float32))
-                for (y, x), value in zip(part, values):
-                    into[:, y : y + core, x : x + core] = value
-    top, left = top - margin, left - margin
-    return {name: v[:, top : top + height, left : left + width] for name, v in out.items()}
+            outputs = method.predict(windows.to(device))
+        # maps wait in main memory; the tissue, a vector, is of no use here
+        return {name: values.float().cpu() for name, values in outputs.items() if values.ndim == 4}
+
+    whole = image_ops.to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None])
+    maps = image_ops.in_windows(predict, whole, window, margin, at_once=batch)
+    return {name: values[0].numpy() for name, values in maps.items()}
 
 
 def nuclei_of(method, image: np.ndarray, mpp: float, device, *, window: int, margin: int) -> Nuclei:
@@ -86,11 +73,9 @@ def nuclei_of(method, image: np.ndarray, mpp: float, device, *, window: int, mar
         return nuclei
     rows = np.minimum(((np.arange(height) + 0.5) * scale).astype(int), seen.shape[0] - 1)
     columns = np.minimum(((np.arange(width) + 0.5) * scale).astype(int), seen.shape[1] - 1)
-    back = nuclei.instances[np.ix_(rows, columns)]
-    kept, instances = np.unique(back, return_inverse=True)  # what is lost between pixels has no id left
-    instances = instances.reshape(back.shape) + (0 if kept[0] == 0 else 1)
-    kept = kept[kept > 0]
-    return Nuclei(instances=instances.astype(np.int32), types=nuclei.types[kept - 1], mpp=mpp)
+    place = np.ix_(rows, columns)
+    type_map = None if nuclei.type_map is None else nuclei.type_map[place]
+    return replace(nuclei.with_map(nuclei.instances[place], type_map), mpp=mpp)
 
 
 def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: list[str]) -> list[dict]:
@@ -120,7 +105,7 @@ def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float
     """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
 
     Raises:
-        InputError: an image that cannot be used; before the first one is predicted, as far as headers tell.
+        InputError: an image that cannot be used; where its header shows that, before the first one is predicted.
     """
     for path in paths:
         label_files.check_image(path)

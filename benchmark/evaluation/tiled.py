@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.tiles import Tiling
+from benchmark.layers.image_ops import windows
 from benchmark.postproc.stitch import STITCHED
 
 
@@ -32,9 +33,9 @@ def predict(method, images: torch.Tensor, tiling: str) -> dict[str, torch.Tensor
         return method.predict(images)
     grid = Tiling.of(*images.shape[-2:])
     enlarged = F.interpolate(images.float(), size=(grid.whole, grid.whole), mode="bilinear", align_corners=False)
-    tiles = [enlarged[..., top : top + grid.side, left : left + grid.side] for top, left in grid.corners]
-    maps = method.predict(torch.stack(tiles, 1).flatten(0, 1))
-    return {k: v.unflatten(0, (len(images), len(tiles))) for k, v in maps.items()}
+    tiles = windows(enlarged, grid.corners, grid.side)
+    maps = method.predict(tiles.flatten(0, 1))
+    return {k: v.unflatten(0, tiles.shape[:2]) for k, v in maps.items()}
 
 
 def decode(cls, maps: dict[str, np.ndarray], mpp: float, tiling: str) -> Nuclei:

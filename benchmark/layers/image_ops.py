@@ -1,4 +1,6 @@
-"""Images as tensors: to floats, mirror padding, the centre of a map."""
+"""Images as tensors: to floats, mirror padding, the centre of a map, windows and maps joined from them."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -30,3 +32,54 @@ def centre(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return maps
     top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
     return maps[..., top : top + height, left : left + width]
+
+
+def windows(images: torch.Tensor, corners: list[tuple[int, int]], side: int) -> torch.Tensor:
+    """(B, N, C, side, side): the windows of (B, C, H, W) that begin at each (top, left) of `corners`."""
+    return torch.stack([images[..., top : top + side, left : left + side] for top, left in corners], 1)
+
+
+def in_windows(
+    predict: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+    images: torch.Tensor,
+    side: int,
+    margin: int,
+    at_once: int = 1,
+) -> dict[str, torch.Tensor]:
+    """Maps of images of any size from a network that sees square windows.
+
+    The images are mirror-padded by the same amount on both sides, so that windows whose cores lie edge to edge cover
+    them; of each window's maps the core is kept.
+
+    Args:
+        predict: windows (B * N, C, side, side) to maps (B * N, K, h, w) around the same centre, h and w at least the
+            core's side, and vectors (B * N, K).
+        images: (B, C, H, W).
+        side: of a window, px.
+        margin: of each window, px on each side that are context only; the core has side - 2 * margin.
+        at_once: N, windows of an image that `predict` is called with.
+
+    Returns:
+        Maps (B, K, H, W) of the device and dtype that `predict` gives; vectors (B, K), the mean over all windows.
+    """
+    height, width = images.shape[-2:]
+    core = side - 2 * margin
+    rows, columns = -(-height // core), -(-width // core)
+    padded, (top, left) = pad_to(images, rows * core + 2 * margin, columns * core + 2 * margin)
+    top, left = top - margin, left - margin
+    corners = [(row * core, column * core) for row in range(rows) for column in range(columns)]
+    maps: dict[str, torch.Tensor] = {}
+    vectors: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, len(corners), at_once):
+        part = corners[start : start + at_once]
+        for name, values in predict(windows(padded, part, side).flatten(0, 1)).items():
+            values = values.unflatten(0, (len(images), len(part)))
+            if values.ndim == 3:
+                vectors.setdefault(name, []).extend(values.unbind(1))
+                continue
+            if name not in maps:
+                maps[name] = values.new_zeros(len(images), values.shape[2], rows * core, columns * core)
+            for k, (y, x) in enumerate(part):
+                maps[name][..., y : y + core, x : x + core] = centre(values[:, k], core, core)
+    joined = {name: whole[..., top : top + height, left : left + width] for name, whole in maps.items()}
+    return joined | {name: torch.stack(parts).mean(0) for name, parts in vectors.items()}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmark.data.nuclei import Nuclei
-from benchmark.layers.image_ops import centre, pad_to
+from benchmark.layers.image_ops import centre, in_windows, pad_to
 from benchmark.runtime.errors import InputError
 
 
@@ -158,22 +158,7 @@ class Method(nn.Module):
         if self.tile is None or max(self.input_side(height), self.input_side(width)) <= self.tile:
             padded, _ = pad_to(images, self.input_side(height), self.input_side(width))
             return {k: centre(v, height, width) for k, v in self(padded).items()}
-        core = self.tile - 2 * self.margin
-        rows, cols = -(-height // core), -(-width // core)
-        padded, (top, left) = pad_to(images, rows * core + 2 * self.margin, cols * core + 2 * self.margin)
-        top, left = top - self.margin, left - self.margin
-        grid = [
-            [self(padded[..., r * core : r * core + self.tile, c * core : c * core + self.tile]) for c in range(cols)]
-            for r in range(rows)
-        ]
-        out = {}
-        for key, first in grid[0][0].items():
-            if first.ndim == 2:
-                out[key] = torch.stack([cell[key] for row in grid for cell in row]).mean(0)
-                continue
-            whole = torch.cat([torch.cat([centre(c[key], core, core) for c in row], -1) for row in grid], -2)
-            out[key] = whole[..., top : top + height, left : left + width]
-        return out
+        return in_windows(self, images, self.tile, self.margin)
 
 
 def check_scale(name: str, *, width: float, drop_path: float, points: int = 1) -> None:
