@@ -34,8 +34,8 @@ def read(path: Path, names) -> Labelled:
             f"{path}: StarDist's details are read from an npz; save them with np.savez('x.npz', **details)."
         )
     if key is None:
-        found = type(value).__name__
+        content = type(value).__name__
         if isinstance(value, dict):
-            found = pickles.line(", ".join(k for k in value if isinstance(k, str))) or "none of them"
-        raise InputError(f"{path}: expected a pickled dict with masks (or inst_map and type_map), found {found}.")
+            content = pickles.line(", ".join(k for k in value if isinstance(k, str))) or "none of them"
+        raise InputError(f"{path}: expected a pickled dict with masks (or inst_map and type_map), found {content}.")
     return from_maps(value[key], value.get(_MAPS[key]) if _MAPS[key] else None, names, str(path))

@@ -28,7 +28,7 @@ TYPES = "types"  # where type maps of PNG, TIFF and npy lie
 
 @dataclass(frozen=True)
 class Image:
-    """One image: `read(shape)` gives its nuclei; outlines need the shape (H, W), maps ignore it."""
+    """One image: `read(shape)` returns its nuclei; outlines need the shape (H, W), maps ignore it."""
 
     name: str
     where: str
@@ -170,8 +170,8 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
     held = members(path) if suffix == ".npz" else {}
     polygons = "coord" in held
     if suffix == ".npz" and not polygons and "instances" not in held:
-        found = ", ".join(held) or "nothing"
-        raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {found}.")
+        arrays = ", ".join(held) or "nothing"
+        raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {arrays}.")
 
     def read(shape) -> Labelled:
         if suffix in OUTLINES:

@@ -26,8 +26,8 @@ def read(path: Path, names) -> Labelled:
     except _ERRORS as error:
         raise archive.unreadable(path, error) from error
     if "inst_map" not in content:
-        found = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
-        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {found}.")
+        arrays = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
+        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {arrays}.")
     instances, where = content["inst_map"], str(path)
     if "type_map" in content:
         return from_maps(instances, content["type_map"], names, where)

@@ -21,7 +21,7 @@ Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id 
 
 
 def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -> Labelled:
-    """HoVer-Net's JSON (`nuc`: id -> contour, type) or GeoJSON, told apart by their content.
+    """HoVer-Net's JSON (`nuc`: id -> contour, type) or GeoJSON, distinguished by their content.
 
     Args:
         vertices: a word of polygons.VERTICES; None: centres for HoVer-Net and for annotations that hold one polygon per
@@ -132,27 +132,27 @@ def _is_coco(content) -> bool:
 def _object_type(feature) -> str | None:
     """QuPath's kind of object: `objectType` (since 0.4), `object_type` (0.3) or a Java class as the id (0.2)."""
     properties = _properties(feature)
-    found = properties.get("objectType", properties.get("object_type"))
-    named = re.fullmatch(r"Path(\w+)Object", str(feature.get("id"))) if isinstance(feature, dict) else None
-    found = named[1].lower() if found is None and named else found
-    return None if found is None else str(found)
+    kind = properties.get("objectType", properties.get("object_type"))
+    java = re.fullmatch(r"Path(\w+)Object", str(feature.get("id"))) if isinstance(feature, dict) else None
+    kind = java[1].lower() if kind is None and java else kind
+    return None if kind is None else str(kind)
 
 
 def _properties(feature) -> dict:
-    found = feature.get("properties") if isinstance(feature, dict) else None
-    return found if isinstance(found, dict) else {}
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    return properties if isinstance(properties, dict) else {}
 
 
 def _class_of(properties: dict, where: str) -> str | None:
     """Class name of a feature; several names (QuPath's derived classes) are joined as QuPath shows them."""
-    found = properties.get("classification")
-    if isinstance(found, dict):
-        found = found.get("name", found.get("names"))
-    if isinstance(found, list):
-        found = ": ".join(map(str, found))
-    if found is not None and not isinstance(found, str):
-        raise InputError(f"{where}: expected a class name in properties.classification, found {found!r}.")
-    return found
+    name = properties.get("classification")
+    if isinstance(name, dict):
+        name = name.get("name", name.get("names"))
+    if isinstance(name, list):
+        name = ": ".join(map(str, name))
+    if name is not None and not isinstance(name, str):
+        raise InputError(f"{where}: expected a class name in properties.classification, found {name!r}.")
+    return name
 
 
 def _ring(points, where: str) -> np.ndarray:
@@ -160,7 +160,7 @@ def _ring(points, where: str) -> np.ndarray:
         ring = np.asarray(points, np.float64)
         if ring.ndim == 2 and ring.shape[1] >= 2 and np.isfinite(ring).all() and np.abs(ring).max() < 2**31:
             return ring[:, :2]
-        found = f"shape {ring.shape}" if ring.ndim != 2 or ring.shape[1] < 2 else "values that are no coordinates"
+        fault = f"shape {ring.shape}" if ring.ndim != 2 or ring.shape[1] < 2 else "values that are no coordinates"
     except (ValueError, TypeError) as error:
-        found = str(error)
-    raise InputError(f"{where}: expected an outline as a list of x, y pairs, found {found}.")
+        fault = str(error)
+    raise InputError(f"{where}: expected an outline as a list of x, y pairs, found {fault}.")

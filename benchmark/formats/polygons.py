@@ -58,7 +58,7 @@ def _even_odd(rings: list[np.ndarray], y: np.ndarray, x: float, width: int) -> n
 
 
 def _outline(ring: np.ndarray, low: tuple[int, int], high: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels under the ring's edges; of what lies beyond x, y low..high little is given."""
+    """Rows and columns of the pixels under the ring's edges, and a few of those beyond x, y low..high."""
     begin, step = ring, np.roll(ring, -1, 0) - ring
     steps = np.ceil(np.abs(step).max(1)).astype(np.int64)
     # an edge may leave the image by any length: only its steps near the window are taken

@@ -42,8 +42,8 @@ class Stack:
                 )
         elif "types" in rows:
             if rows["types"].shape != shape:
-                found = rows["types"].shape
-                raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {found}.")
+                other = rows["types"].shape
+                raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {other}.")
             self._types = _Sequence(rows["types"])
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
         self.mpp = _first(rows["mpp"]) if "mpp" in rows else None
@@ -62,10 +62,10 @@ class Stack:
     def _words(self, rows: dict[str, Rows], key: str) -> list[str] | None:
         if key not in rows:
             return None
-        found = rows[key]
-        if found.shape != (self.n,) or found.dtype.kind not in "US":
-            raise InputError(f"{self.path}: expected {key} as {self.n} words, found {found.dtype} {found.shape}.")
-        return [str(word) for word in found.whole().astype(str)]
+        words = rows[key]
+        if words.shape != (self.n,) or words.dtype.kind not in "US":
+            raise InputError(f"{self.path}: expected {key} as {self.n} words, found {words.dtype} {words.shape}.")
+        return [str(word) for word in words.whole().astype(str)]
 
 
 class _Sequence:

@@ -60,18 +60,18 @@ class TypeNames:
     def ids(self, values: np.ndarray, where: str) -> np.ndarray:
         """uint8 type ids of an array of numbers >= 0. Raises InputError for one that is no class."""
         numbers = {int(k): v for k, v in self.table.items() if k.isdigit()}
-        found = np.unique(values)
+        occurring = np.unique(values)
         if numbers:
             numbers.setdefault(0, 0)
-            unknown = [k for k in found.tolist() if k not in numbers]
+            unknown = [k for k in occurring.tolist() if k not in numbers]
             if unknown:
                 raise InputError(
                     f"{where}: holds the type {unknown[0]}, which classes.toml does not list; add it there."
                 )
-            return np.array([numbers[k] for k in found.tolist()], np.uint8)[np.searchsorted(found, values)]
+            return np.array([numbers[k] for k in occurring.tolist()], np.uint8)[np.searchsorted(occurring, values)]
         most = 255 if self.classes is None else len(self.classes)
-        if found.size and (found[-1] > most or found[0] < 0):
-            wrong = found[-1] if found[-1] > most else found[0]
+        if occurring.size and (occurring[-1] > most or occurring[0] < 0):
+            wrong = occurring[-1] if occurring[-1] > most else occurring[0]
             named = "" if self.classes is None else f" ({', '.join(self.classes) or 'no classes'})"
             raise InputError(f"{where}: expected types 0..{most}{named}, found {wrong}; check the classes.")
         return values.astype(np.uint8)
@@ -92,35 +92,35 @@ def read(path: Path | None, classes: tuple[str, ...] | None = None, outside: boo
 
     Args:
         path: None for no file.
-        classes: names that are given already (a dataset's); the file may then leave them out.
+        classes: names that are known already (a dataset's); the file may then leave them out.
         outside: as in TypeNames.
 
     Raises:
-        InputError: unreadable, unknown keys, wrong kinds, a table that leads to no class, other classes than given.
+        InputError: unreadable, unknown keys, wrong kinds, a table that leads to no class, other classes than `classes`.
     """
     if path is None:
         names = TypeNames(classes, outside=outside)
         return Settings(classes, None, names, names)
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
-    for key in given:
+    for key in content:
         if key not in _KEYS:
             raise InputError(f"{path}: expected the keys {', '.join(_KEYS)}, found '{key}'.{near_miss(key, _KEYS)}")
-    own = given.get("classes", None if classes is None else list(classes))
+    own = content.get("classes", None if classes is None else list(classes))
     if not isinstance(own, list) or not all(isinstance(c, str) and c for c in own) or len(set(own)) != len(own):
         raise InputError(f"{path}: expected classes to be a list of distinct names, found {own!r}; correct it.")
     if classes is not None and tuple(own) != tuple(classes):
         raise InputError(
             f"{path}: its classes are {', '.join(own)}, the dataset's {', '.join(classes)}; leave them out."
         )
-    mpp = given.get("mpp")
+    mpp = content.get("mpp")
     if mpp is not None and not (type(mpp) in (int, float) and 0 < mpp < 100):
         raise InputError(f"{path}: expected mpp to be micrometres per pixel such as 0.25, found {mpp!r}; correct it.")
     sides = {}
     for side in ("true", "pred"):
-        table = given.get(side, {})
+        table = content.get(side, {})
         if not isinstance(table, dict):
             raise InputError(f"{path}: expected [{side}] to be a table of name = class, found {table!r}; correct it.")
         for name, to in table.items():
