@@ -74,6 +74,11 @@ class Nuclei:
             raise ValueError(f"types has {len(types)} entries, expected {n}: one per instance id")
         return cls(labels, types.astype(np.uint8), float(mpp), type_map=kept, **meta)
 
+    @property
+    def label_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """(instances, types) as `metrics.match` takes them: the pixel type map where it is kept, else types (N,)."""
+        return self.instances, self.types if self.type_map is None else self.type_map
+
     def pixel_types(self) -> np.ndarray:
         """uint8 (H, W) type map: the file's own where it is kept, else each instance painted with its type."""
         if self.type_map is not None:

@@ -3,21 +3,17 @@
 Runs in worker processes that never import torch; memory is bounded by the images in flight.
 """
 
-import collections
-import os
-
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.tiles import Tiling
-from benchmark.evaluation.scoring import image_meta, match_nuclei
-from benchmark.metrics.match import Match
+from benchmark.evaluation.scoring import ScoredImage, collect, score_image
 from benchmark.metrics.records import Records
 from benchmark.postproc.hv import HVSettings, decode_hv
 from benchmark.postproc.stitch import STITCHED
 from benchmark.results.raw_maps import StoredMaps
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.workers import pool
+from benchmark.runtime.workers import in_order, usable_cores
 
 CHUNK = 16  # images a task
 POOL_FROM = 64  # decodings (images times settings) from which processes pay
@@ -30,7 +26,7 @@ def decode(
     workers: int | None = None,
     progress=None,
     tiling: str = "none",
-):
+) -> list[Records]:
     """Records of every setting.
 
     Args:
@@ -41,7 +37,7 @@ def decode(
         tiling: the run's `recipe.tiling`: how the nuclei of the tiles are joined.
 
     Returns:
-        list of Records, one for each setting, images in ascending order.
+        Records for each setting, images in ascending order.
 
     Raises:
         InputError: the maps are not of the HV family, or belong to other images.
@@ -50,35 +46,15 @@ def decode(
         raise InputError(f"the kept maps are {', '.join(maps.names)}; expected np and hv, as HV methods have them.")
     images = maps.images
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = cores if len(images) * len(settings) >= POOL_FROM else 0
-    chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-    matches: list[list[Match]] = [[] for _ in settings]
-    meta = []
-    for rows in _in_order(chunks, (maps, truths, settings, tiling), workers):
-        for found, about in rows:
-            meta.append(about)
-            for k, one in enumerate(found):
-                matches[k].append(one)
+        workers = usable_cores() if len(images) * len(settings) >= POOL_FROM else 0
+    jobs = ((images[start : start + CHUNK],) for start in range(0, len(images), CHUNK))
+    state = (maps, truths, settings, tiling)
+    rows: list[list[ScoredImage]] = []  # of each image, one per setting
+    for chunk in in_order(_decode_chunk, jobs, workers, ahead=2, start=_start, arguments=state):
+        rows += chunk
         if progress:
-            progress(len(meta), len(images))
-    return [Records.collect(found, meta) for found in matches]
-
-
-def _in_order(chunks: list, state: tuple, workers: int):
-    """Results of `_decode_chunk` in the order of `chunks`; a few wait at a time."""
-    if not workers:
-        _start(*state)
-        yield from map(_decode_chunk, chunks)
-        return
-    with pool(workers, _start, state) as processes:
-        waiting: collections.deque = collections.deque()
-        for chunk in chunks:
-            waiting.append(processes.submit(_decode_chunk, chunk))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            progress(len(rows), len(images))
+    return [collect(row[k] for row in rows) for k in range(len(settings))]
 
 
 _state: tuple = ()
@@ -89,7 +65,8 @@ def _start(*state) -> None:
     _state = state
 
 
-def _decode_chunk(images: list[int]) -> list[tuple[list[Match], dict]]:
+def _decode_chunk(images: list[int]) -> list[list[ScoredImage]]:
+    """Of each image, its scores under every setting."""
     maps, truths, settings, tiling = _state
     out = []
     for i in images:
@@ -104,8 +81,8 @@ def _decode_chunk(images: list[int]) -> list[tuple[list[Match], dict]]:
                 f"image {i}: the kept maps have shape {stored['np'].shape}, which the run's tiling '{tiling}' "
                 "does not give; run the cell again with KEEP_MAPS=1."
             )
-        found = [_nuclei(stored, one, truth.mpp, tiling) for one in settings]
-        out.append(([match_nuclei(truth, nuclei) for nuclei in found], image_meta(i, truth, "tp" in stored)))
+        decoded = [_nuclei(stored, one, truth.mpp, tiling) for one in settings]
+        out.append([score_image(i, truth, nuclei, "tp" in stored) for nuclei in decoded])
     return out
 
 

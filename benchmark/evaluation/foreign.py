@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import Labelled, lumped, told, warn_lumped
-from benchmark.metrics.match import Match, match
+from benchmark.formats.labelled import Labelled, lumped, warn_lumped
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.runtime.errors import InputError
@@ -71,16 +71,16 @@ def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[
             raise InputError(
                 f"{one.path}: has no `names`, while {other.path} names its images; add names (N,) to match by."
             )
-    found = assigned([image.name for image in true.images], str(true.path), pred, missing)
-    return list(zip(true.images, found))
+    predictions = assigned([image.name for image in true.images], str(true.path), pred, missing)
+    return list(zip(true.images, predictions))
 
 
 def assigned(names: list[str], whose: str, pred: Collection, missing: str = "refuse") -> list[Image | None]:
-    """The prediction of each named image; predictions of other names are told on stderr and left out.
+    """The prediction of each named image; predictions of other names are reported on stderr and left out.
 
     Args:
         whose: where the names come from, for the sentence.
-        missing: "refuse", or "empty": None for an image without prediction, in which nothing was found.
+        missing: "refuse", or "empty": None for an image without prediction, which counts as one without nuclei.
 
     Raises:
         InputError: images without prediction (unless "empty"), or no common name at all.
@@ -126,34 +126,26 @@ def score(
         InputError: anything wrong with a file; nothing is returned then.
     """
     pairs = list(pairs)
-    matches, flags, some = [], {"typed": [], "pred_typed": []}, {"typed": False, "pred_typed": False}
-    doubtful = {}
+    whole = "" if any(true.tissue for true, _ in pairs) else ALL
+    scored, doubts = [], {}
     if progress:
         progress(0, len(pairs))
     for i, (true, pred) in enumerate(pairs):
-        truth, found = read_pair(true, pred, shape)
-        matches.append(matched(truth, found, mpp, pred.where if pred else true.where))
-        for side, one in (("typed", truth), ("pred_typed", found)):
-            flags[side].append(one.typed)
-            some[side] |= one.types is not None and bool(one.types.any())
-        doubtful |= {
-            i.where: what for i, one in ((true, truth), (pred, found)) if i and (what := lumped(one.instances))
-        }
+        truth, predicted = read_pair(true, pred, shape)
+        truth = replace(truth, mpp=mpp, image_id=true.name, tissue=true.tissue or whole)
+        scored.append(score_image(i, truth, predicted, predicted.typed))
+        doubts[true.where] = lumped(truth.instances)
+        if pred:
+            doubts[pred.where] = lumped(predicted.instances)
         if progress:
             progress(i + 1, len(pairs))
-    warn_lumped(doubtful)
-    resolved = {side: told(flags[side], some[side]) for side in flags}
-    whole = "" if any(true.tissue for true, _ in pairs) else ALL
-    meta = [
-        {"image": i, "image_id": true.name, "tissue": true.tissue or whole} | {s: resolved[s][i] for s in resolved}
-        for i, (true, _) in enumerate(pairs)
-    ]
-    records = Records.collect(matches, meta)
+    warn_lumped(doubts)
+    records = collect(scored, from_files=("true", "pred"))
     if classes is None:
-        both = any(row["typed"] and row["pred_typed"] for row in meta)
+        both = (records.images["typed"] & records.images["pred_typed"]).any()
         most = int(records.overlaps[["true_type", "pred_type"]].to_numpy().max(initial=0)) if both else 0
         classes = tuple(str(k) for k in range(1, most + 1))
-    tissues = sorted({row["tissue"] for row in meta} - {""})
+    tissues = sorted(set(records.images["tissue"]) - {""})
     return Scored(records, list(classes), tissues)
 
 
@@ -165,31 +157,30 @@ def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) ->
     """
     if not true.needs_shape:
         truth = true.read(None)
-        found = pred.read(truth.instances.shape) if pred else empty(truth)
-    elif pred and not pred.needs_shape:
-        found = pred.read(None)
-        truth = true.read(found.instances.shape)
-    elif shape is None:
+        return truth, read_prediction(pred, truth.instances.shape, true.where)
+    if pred and not pred.needs_shape:
+        predicted = pred.read(None)
+        return true.read(predicted.instances.shape), predicted
+    if shape is None:
         raise InputError(f"{true.where}: outlines alone do not say how large the image is; give --shape HEIGHT WIDTH.")
-    else:
-        truth = true.read(shape)
-        found = pred.read(shape) if pred else empty(truth)
-    if truth.instances.shape != found.instances.shape:
+    return true.read(shape), read_prediction(pred, shape, true.where)
+
+
+def read_prediction(pred: Image | None, shape: tuple[int, int], truth: str) -> Labelled:
+    """A prediction in the shape (H, W) of its truth; no nucleus where there is none.
+
+    Args:
+        truth: the truth's file and image, for the sentence.
+
+    Raises:
+        InputError: as `Image.read`, or another shape.
+    """
+    if pred is None:
+        return Labelled(np.zeros(shape, np.int64), np.zeros(0, np.uint8))
+    labelled = pred.read(shape)
+    if labelled.instances.shape != shape:
         raise InputError(
-            f"{pred.where}: expected a label map of the truth's shape {truth.instances.shape} ({true.where}), "
-            f"found {found.instances.shape}."
+            f"{pred.where}: expected a label map of the truth's shape {shape} ({truth}), "
+            f"found {labelled.instances.shape}."
         )
-    return truth, found
-
-
-def empty(like: Labelled) -> Labelled:
-    """A prediction of no nucleus."""
-    return Labelled(np.zeros(like.instances.shape, np.int64), np.zeros(0, np.uint8))
-
-
-def matched(truth: Labelled, found: Labelled, mpp: float, where: str) -> Match:
-    """The one match of an image. Raises InputError where the maps cannot be matched."""
-    try:
-        return match(truth.instances, truth.types, found.instances, found.types, mpp=mpp)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}.") from error
+    return labelled

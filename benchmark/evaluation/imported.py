@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.nuclei import Nuclei
 from benchmark.evaluation import foreign
-from benchmark.evaluation.scoring import image_meta, match_nuclei, protocol_scores
+from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import lumped, told, warn_lumped
-from benchmark.metrics.records import Records
+from benchmark.formats.labelled import lumped, warn_lumped
 from benchmark.results import predictions, provenance
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
@@ -37,23 +35,20 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     images = assigned(pred, subset.image_ids, missing)
     show = Progress("imported:", "images", end=False)
     show(0, len(images))
-    matches, packed, typed, doubtful = [], [], [], {}
+    scored, doubts = [], {}
     for i, image in enumerate(images):
         truth = subset[i].nuclei
-        found, has_types = predicted(image, truth)
-        doubtful |= {image.where: what} if image and (what := lumped(found.instances)) else {}
-        matches.append(match_nuclei(truth, found))
-        packed.append(predictions.Packed.of(found))
-        typed.append(has_types)
+        labelled = foreign.read_prediction(image, truth.instances.shape, f"'{truth.image_id}' of the test set")
+        scored.append(score_image(i, truth, labelled.nuclei(truth.mpp), labelled.typed, keep=True))
+        if image:
+            doubts[image.where] = lumped(labelled.instances)
         show(i + 1, len(images))
-    warn_lumped(doubtful)
-    some = any(one.types.any() for one in packed)
-    meta = [image_meta(i, subset[i].nuclei, t) for i, t in enumerate(told(typed, some))]
-    records = Records.collect(matches, meta)
+    warn_lumped(doubts)
+    records = collect(scored, from_files=("pred",))
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     untyped = int((~np.asarray(subset.typed)).sum())
     folder.metrics.unlink(missing_ok=True)
-    predictions.write(folder.predictions, packed)
+    predictions.write(folder.predictions, [image.prediction for image in scored])
     folder.finish(
         config=describe(identity, data, pred.path),
         records=records,
@@ -94,18 +89,3 @@ def assigned(pred: Collection, ids: list[str], missing: str) -> list[Image | Non
         )
     print(f"{pred.path}: has no names; its images are taken in the order of the test set", file=sys.stderr)
     return list(pred.images)
-
-
-def predicted(image: Image | None, truth: Nuclei) -> tuple[Nuclei, bool | None]:
-    """(nuclei, `Labelled.typed`) in the shape of the truth.
-
-    Raises:
-        InputError: another shape.
-    """
-    shape = truth.instances.shape
-    if image is None:
-        return Nuclei.from_labels(np.zeros(shape, np.int32), None, truth.mpp), None
-    found = image.read(shape)
-    if found.instances.shape != shape:
-        raise InputError(f"{image.where}: expected the image's shape {shape}, found {found.instances.shape}.")
-    return Nuclei.from_labels(found.instances, found.types, truth.mpp), found.typed

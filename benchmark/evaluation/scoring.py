@@ -1,29 +1,89 @@
-"""What is stored of scored images, the same for a run, an imported prediction and a decoding done again."""
+"""The one scorer: a true and a predicted image to a match, matches to records, records to the stored scores.
+
+Runs, imported predictions, `score` and decoding grids all go through it. Where a side keeps a pixel type map, that map
+is matched, as the published protocols see it, else its types per nucleus.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from benchmark.data.nuclei import Nuclei
+from benchmark.formats.labelled import Labelled, resolve_typed
 from benchmark.metrics.match import Match, match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.results.predictions import Packed
+
+TYPED = {"true": "typed", "pred": "pred_typed"}  # side -> its column of `Records.images`
 
 
-def match_nuclei(truth: Nuclei, predicted: Nuclei) -> Match:
-    """The one match of an image; pixel type maps where they are kept, else types per nucleus."""
-    sides = []
-    for nuclei in (truth, predicted):
-        sides += [nuclei.instances, nuclei.types if nuclei.type_map is None else nuclei.type_map]
-    return match(*sides, mpp=truth.mpp)
+@dataclass(frozen=True)
+class ScoredImage:
+    """An image, matched once.
+
+    Attributes:
+        match: both sides' nuclei and their overlaps.
+        meta: its row for `Records.collect`: image, image_id, tissue, source, typed, pred_typed.
+        prediction: the predicted nuclei, None where they were not kept.
+        decode_seconds: what decoding took.
+    """
+
+    match: Match
+    meta: dict
+    prediction: Packed | None = None
+    decode_seconds: float = 0.0
 
 
-def image_meta(i: int, truth: Nuclei, pred_typed: bool) -> dict:
-    """What `Records.collect` takes beside image i's match."""
-    return {
-        "image": i,
+def score_image(
+    index: int,
+    truth: Nuclei | Labelled,
+    predicted: Nuclei | Labelled,
+    pred_typed: bool | None,
+    *,
+    keep: bool = False,
+    decode_seconds: float = 0.0,
+    shapes: bool = True,
+) -> ScoredImage:
+    """Match an image.
+
+    Args:
+        index: its number in the records.
+        truth: gives the resolution and what the records say of the image too.
+        predicted: of the truth's shape.
+        pred_typed: whether the predictor names types; None for a file that does not show it, see `collect`.
+        keep: keep the prediction too, which must be Nuclei.
+        shapes: compute solidity and eccentricity, which no protocol needs.
+
+    Raises:
+        ValueError: as `metrics.match.match`.
+    """
+    meta = {
+        "image": index,
         "image_id": truth.image_id,
         "tissue": truth.tissue,
         "source": truth.source,
         "typed": truth.typed,
         "pred_typed": pred_typed,
     }
+    matched = match(*truth.label_image, *predicted.label_image, mpp=truth.mpp, shapes=shapes)
+    return ScoredImage(matched, meta, Packed.of(predicted) if keep else None, decode_seconds)
+
+
+def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> Records:
+    """Records of scored images in ascending order of their numbers.
+
+    Args:
+        from_files: sides ("true", "pred") whose images are typed as files of unknown origin declare it: settled over
+            the whole set by `formats.labelled.resolve_typed`.
+    """
+    images = sorted(images, key=lambda image: image.meta["image"])
+    meta = [dict(image.meta) for image in images]
+    for side in from_files:
+        column = TYPED[side]
+        some = any(getattr(image.match, side).type.any() for image in images)
+        for row, typed in zip(meta, resolve_typed([row[column] for row in meta], some), strict=True):
+            row[column] = typed
+    return Records.collect([image.match for image in images], meta)
 
 
 def protocol_scores(records: Records, classes: list[str], tissues: list[str]) -> dict[str, dict]:

@@ -10,14 +10,14 @@ from benchmark.layers.image_ops import windows
 from benchmark.postproc.stitch import STITCHED
 
 
-def of(method, recipe: dict) -> str:
+def of(method, tiling: str) -> str:
     """The tiling in force: an untrained method sees images as they are, its settings follow the resolution."""
-    return recipe["tiling"] if method.trainable else "none"
+    return tiling if method.trainable else "none"
 
 
-def inputs(method, recipe: dict) -> int:
+def inputs(method, tiling: str) -> int:
     """Inputs of the image's own size that the network sees per image."""
-    return 1 if of(method, recipe) == "none" else 4
+    return 1 if of(method, tiling) == "none" else 4
 
 
 def predict(method, images: torch.Tensor, tiling: str) -> dict[str, torch.Tensor]:

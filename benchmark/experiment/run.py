@@ -26,6 +26,7 @@ from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loop
 from benchmark.training.pretrain import ensure_apart
+from benchmark.training.recipe import prediction_of
 
 
 def main(cell: Cell, keep_maps: bool = False) -> dict:
@@ -90,12 +91,13 @@ class Attempt:
 
     Attributes:
         data: the prepared data, a `data.store.prepare.Prepared`.
+        prediction: how images are predicted.
         say: prints a line of progress; of several processes, the first speaks.
     """
 
     def __init__(self, cell: Cell, data, world, keep_maps: bool):
         self.cell, self.data, self.world, self.keep_maps = cell, data, world, keep_maps
-        self.folder = cell.folder
+        self.folder, self.prediction = cell.folder, prediction_of(cell.recipe)
 
     def say(self, line: str) -> None:
         if self.world.first:
@@ -217,13 +219,11 @@ class Attempt:
 
     def _test(self, method) -> test_set.Evaluation | None:
         """Predict and score the test images; what all processes found, None but in the first one."""
-        subset = self.data.subset(self.cell.split, "test")
         share = self._predict(method, "test:", keep=True, keep_maps=self.keep_maps)
         shares = self.world.gather(share)
         if not self.world.first:
             return None
-        types = method.has_types and bool(self.cell.heads(self.data)[0])
-        return test_set.collect(shares, subset, has_types=types)
+        return test_set.join(shares)
 
     def _predict_again(self) -> None:
         """Predict the test images with the stored weights and store the raw maps."""
@@ -239,15 +239,17 @@ class Attempt:
     def _predict(self, method, what: str, keep: bool, keep_maps: bool):
         """This process's share of the test images, see `test_set.evaluate`."""
         subset = self.data.subset(self.cell.split, "test")
+        typed = method.has_types and bool(self.cell.heads(self.data)[0])
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
-            return test_set.evaluate(method, subset, self.cell.recipe, self.world, keep=keep, progress=show, put=put)
+            return test_set.evaluate(
+                method, subset, self.prediction, self.world, typed, keep=keep, progress=show, put=put
+            )
 
     def _store(self, method, config: dict, origin: dict, trained, evaluation, cost: Cost) -> None:
         cell, data = self.cell, self.data
         subset = data.subset(cell.split, "test")
-        tiling = cell.recipe["tiling"]
         metrics = {
             "key": cell.key,
             "identity": cell.identity,
@@ -256,7 +258,7 @@ class Attempt:
             "n_untyped": int((~np.asarray(subset.typed)).sum()),
             "best_epoch": trained.best_epoch,
             "val_bPQ": trained.best_bpq,
-            "ceiling": test_set.ceiling(method, subset, len(data.classes), tiling) if cell.trains else None,
+            "ceiling": test_set.ceiling(method, subset, len(data.classes), self.prediction) if cell.trains else None,
         }
         raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
         predictions.write(self.folder.predictions, evaluation.predictions)

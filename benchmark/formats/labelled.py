@@ -1,4 +1,4 @@
-"""What every reader gives: one image's instance map with its types, checked."""
+"""What every reader returns: one image's instance map with its types, checked."""
 
 import sys
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmark.data.files import checks
+from benchmark.data.nuclei import Nuclei
 from benchmark.runtime.errors import InputError
 
 FEW = 10  # ids in a map that may be types
@@ -17,29 +18,46 @@ PIECES = 2  # of an id on average, from which a map is doubted
 
 @dataclass(frozen=True)
 class Labelled:
-    """The nuclei of one image as a file holds them.
+    """The nuclei of one image as a file holds them, under the file's ids.
 
     Attributes:
         instances: int64 (H, W) ids >= 0, 0 = background; gaps allowed.
         types: uint8 pixel map (H, W), or uint8 (N,) in ascending order of id, or None where the file names no types.
+        mpp: micrometres per pixel, None where it is not known.
+        image_id, tissue, source: as in Nuclei, "" where they are not known.
     """
 
     instances: np.ndarray
     types: np.ndarray | None = None
+    mpp: float | None = None
+    image_id: str = ""
+    tissue: str = ""
+    source: str = ""
 
     @property
     def typed(self) -> bool | None:
-        """Whether its nuclei have types; None for a file without nuclei, which does not tell."""
+        """Whether its nuclei have types; None for a file without nuclei, which does not show it."""
         if not self.instances.any():
             return None
         return self.types is not None
 
+    @property
+    def label_image(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """(instances, types) as `metrics.match` takes them."""
+        return self.instances, self.types
 
-def told(flags: list[bool | None], some: bool) -> list[bool]:
-    """Flags of a whole collection with None resolved.
+    def nuclei(self, mpp: float) -> Nuclei:
+        """The same with ids 1..N; the pixel type map is kept where an instance is of mixed type."""
+        meta = {"image_id": self.image_id, "tissue": self.tissue, "source": self.source}
+        return Nuclei.from_labels(self.instances, self.types, mpp, typed=self.types is not None, **meta)
+
+
+def resolve_typed(flags: list[bool | None], some: bool) -> list[bool]:
+    """Which images of a collection are typed.
 
     Args:
-        flags: `Labelled.typed` of each image. some: whether any nucleus of them all has a type above 0.
+        flags: `Labelled.typed` of each image.
+        some: whether any nucleus of them all has a type above 0.
 
     Where nuclei exist and none has a type, nothing is typed, whatever the files declare; an image without nuclei is as
     typed as the others.
@@ -69,12 +87,13 @@ def lumped(labels: np.ndarray) -> str:
     return f"{len(ids)} id{'s' * (len(ids) > 1)} in {pieces} separate pieces" if many else ""
 
 
-def warn_lumped(found: dict[str, str]) -> None:
-    """One line on stderr about the files, by name, of which `lumped` said something."""
-    if not found:
+def warn_lumped(doubts: dict[str, str]) -> None:
+    """One line on stderr about files that look as if their ids were no instances. doubts: file -> `lumped` of it."""
+    doubts = {where: doubt for where, doubt in doubts.items() if doubt}
+    if not doubts:
         return
-    where, what = next(iter(found.items()))
-    more = f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
+    where, what = next(iter(doubts.items()))
+    more = f" (and {len(doubts) - 1} more such)" if len(doubts) > 1 else ""
     print(
         f"warning: {where}: {what}: this looks like a binary mask, a map of types or a picture; every nucleus needs an "
         f"id of its own, such as scipy.ndimage.label(mask)[0] gives{more}",

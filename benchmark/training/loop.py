@@ -6,7 +6,7 @@ so a run that was killed at any moment and started again ends with the same bits
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.data.tiles import Tiles, random_tiles
 from benchmark.evaluation import test_set
+from benchmark.evaluation.prediction import Prediction
 from benchmark.layers.image_ops import centre
 from benchmark.metrics.panoptic import tally
 from benchmark.metrics.protocols import PROTOCOLS
@@ -24,6 +25,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.precision import autocast, precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loader, optim
+from benchmark.training.recipe import prediction_of
 
 
 @dataclass
@@ -159,7 +161,7 @@ def train(
             world.share_buffers(ema.module)
         if (epoch + 1) % recipe["eval_every"] == 0 or epoch + 1 == epochs:
             chosen = ema.module if ema else method
-            bpq = validate(chosen, validation, judged, world, data)
+            bpq = validate(chosen, validation, judged, world, data, recipe["selection"])
             line["val_bPQ"] = bpq
             stale += 1
             if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
@@ -198,18 +200,19 @@ def train(
 
 
 def sides(data, fold: int, recipe: dict, seed: int) -> tuple:
-    """(training images, validation images, the recipe to judge these by): whole patches, or x40 tiles of them.
+    """(training images, validation images, how these are predicted): whole patches, or x40 tiles of them.
 
     With `validation="split"` validation patches are predicted whole, stitched like test patches, and share no source
     image with the training; `random_tiles` is the published CoNIC recipe: a fifth of all tiles outside the test side.
     """
     training, validation = data.subset(fold, "train"), data.subset(fold, "val")
+    prediction = prediction_of(recipe)
     if recipe["tiling"] == "none":
-        return training, validation, recipe
+        return training, validation, prediction
     classes = len(data.classes)
     if recipe["validation"] == "random_tiles":
-        return *random_tiles([training, validation], classes, 0.2, seed), recipe | {"tiling": "none"}
-    return Tiles([training], classes), validation, recipe
+        return *random_tiles([training, validation], classes, 0.2, seed), replace(prediction, tiling="none")
+    return Tiles([training], classes), validation, prediction
 
 
 def batch_of(phase, recipe: dict) -> int:
@@ -217,13 +220,13 @@ def batch_of(phase, recipe: dict) -> int:
     return max(1, round(recipe["batch"] * phase.batch_scale))
 
 
-def validate(method, subset, recipe: dict, world, data) -> float:
+def validate(method, subset, prediction: Prediction, world, data, selection: str) -> float:
     """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw"."""
-    shares = world.gather(test_set.evaluate(method, subset, recipe, world))
-    found = test_set.collect(shares, subset, has_types=method.has_types and bool(data.classes))
-    if recipe["selection"] == "raw":
-        return raw_bpq(found.records)
-    images = PROTOCOLS["cellvit"].images(found.records, len(data.classes))
+    typed = method.has_types and bool(data.classes)
+    records = test_set.join(world.gather(test_set.evaluate(method, subset, prediction, world, typed))).records
+    if selection == "raw":
+        return raw_bpq(records)
+    images = PROTOCOLS["cellvit"].images(records, len(data.classes))
     return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else 0.0
 
 

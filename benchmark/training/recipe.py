@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from benchmark.evaluation.prediction import Prediction
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError, near_miss
 
@@ -103,6 +104,11 @@ def recipe_for(
             "recipe.validation=random_tiles draws tiles; set recipe.tiling=conic40 too, or validation=split."
         )
     return recipe
+
+
+def prediction_of(recipe: dict) -> Prediction:
+    """How the method is evaluated under a recipe."""
+    return Prediction(recipe["precision"], recipe["tiling"], recipe["eval_batch"])
 
 
 def merge(into: dict, new: dict, where: str, path: str = "recipe") -> None:

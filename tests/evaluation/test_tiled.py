@@ -139,13 +139,13 @@ def test_faithful_validation_leaks_and_the_corrected_one_does_not(data):
     assert not set(train.image_ids) & set(val.image_ids)
     patches = [{name.partition(":")[0] for name in side.image_ids} for side in (train, val)]
     assert patches[0] & patches[1], "tiles of one patch on both sides"
-    assert judged["tiling"] == "none", "the tiles themselves are judged"
+    assert judged.tiling == "none", "the tiles themselves are judged"
     again, other = (random_tiles(parts, CLASSES, 0.2, seed)[1].image_ids for seed in (0, 1))
     assert again == val.image_ids != other
 
     train, val, judged = sides(data, 1, recipe(), seed=0)
     assert not set(train.sources) & set(val.sources) and len(train) == 4 * len(parts[0])
-    assert len(val) == len(parts[1]) and judged["tiling"] == "conic40", "whole patches, stitched"
+    assert len(val) == len(parts[1]) and judged.tiling == "conic40", "whole patches, stitched"
 
 
 @pytest.mark.parametrize("tiling", ["none", "conic40", "conic40_corrected"])
@@ -159,16 +159,16 @@ def test_prediction_and_ceiling_take_the_same_way(data, tiling):
     maps = {k: v.numpy() for k, v in tiled.predict(method, images, tiling).items()}
     for i, sample in enumerate(samples):
         one = {k: v[i] for k, v in maps.items()}
-        found, _, _ = test_set.decode_and_match(cls, one, sample.nuclei, False, tiling)
-        perfect = test_set.perfect(cls, sample.nuclei, CLASSES, tiling)
+        found = test_set.decode_and_score(cls, i, sample.nuclei, one, tiling, True, False).match
+        perfect = test_set.score_ideal(cls, i, sample.nuclei, CLASSES, tiling).match
         assert np.array_equal(found.pixels, perfect.pixels)
         assert found.shape == (SIDE, SIDE) and np.array_equal(found.pred.type, perfect.pred.type)
 
 
 def test_an_untrained_method_sees_images_as_they_are():
-    assert tiled.of(registry.method_class("classical"), recipe()) == "none"
-    assert tiled.of(registry.method_class("cellvta"), recipe()) == "conic40"
-    assert tiled.inputs(registry.method_class("cellvta"), recipe()) == 4
+    assert tiled.of(registry.method_class("classical"), "conic40") == "none"
+    assert tiled.of(registry.method_class("cellvta"), "conic40") == "conic40"
+    assert tiled.inputs(registry.method_class("cellvta"), "conic40") == 4
 
 
 def test_raw_selection_counts_empty_images_and_untyped_nuclei(data):

@@ -72,7 +72,7 @@ def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
     monkeypatch.setattr(loop, "validate", validate)
     recipe = {
         "epochs": 3, "batch": 2, "samples": 4, "precision": "fp32", "ema": 0, "patience": 0, "eval_every": 1,
-        "select": "best", "selection": "bPQ", "tiling": "none", "clip": 1.0, "crop": 2,
+        "select": "best", "selection": "bPQ", "tiling": "none", "eval_batch": 1, "clip": 1.0, "crop": 2,
         "optimiser": {"name": "sgd", "lr": 0.1, "betas": [0.0], "weight_decay": 0.0},
         "schedule": {"name": "exponential", "gamma": 0.5},
     }  # fmt: skip
@@ -145,9 +145,9 @@ def test_what_an_epoch_is_selected_by(monkeypatch, selection, expected):
     matches = [match(true, [1], pred, [1], mpp=0.25), match(none, [], pred, [1], mpp=0.25)]
     records = Records.collect(matches, [{"image": i} for i in range(2)])
     monkeypatch.setattr(loop.test_set, "evaluate", lambda *_: None)
-    monkeypatch.setattr(loop.test_set, "collect", lambda *_, **__: SimpleNamespace(records=records))
+    monkeypatch.setattr(loop.test_set, "join", lambda _: SimpleNamespace(records=records))
     method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
-    found = loop.validate(method, None, {"selection": selection}, distributed.start("cpu"), data)
+    found = loop.validate(method, None, None, distributed.start("cpu"), data, selection)
     assert found == pytest.approx(expected, abs=2e-6)
 
 
