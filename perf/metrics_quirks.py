@@ -99,7 +99,7 @@ def table(maps: dict[str, tuple]) -> list[list[str]]:
     row("IoU of exactly 0.5 is no pair", "hovernet bPQ", frame("hovernet")["bPQ"], at_least_half(records))
     first = first_dropped(maps)
     row(
-        "the first predicted cell is painted as background (read, not measured; not in the protocol)",
+        "the first predicted nucleus is painted as background (read, not measured; not in the protocol)",
         "cellvta_conic bPQ",
         frame("cellvta_conic", first)["bPQ"],
         vta["bPQ"],

@@ -39,8 +39,8 @@ def assign_sparse(rows: np.ndarray, cols: np.ndarray, cost: np.ndarray, most: bo
         table[local_row[edge], local_col[edge]] = cost[edge]
         at = np.full(shape, -1)
         at[local_row[edge], local_col[edge]] = edge
-        found = at[linear_sum_assignment(table)]
-        chosen.append(found[found >= 0])
+        paired = at[linear_sum_assignment(table)]
+        chosen.append(paired[paired >= 0])
     return np.concatenate(chosen)
 
 

@@ -85,7 +85,8 @@ def cluster_sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(names of the clusters, float64 (clusters, 4, len(grid)): weighted sums of tp, fp, fn and IoU); see `curve`.
 
-    Sums of several runs may be added cluster by cluster; the same draws for two methods make their difference paired.
+    Sums of several records may be added cluster by cluster; the same draws for two methods make their difference
+    paired.
     """
     if by not in ("d_um", "neighbour_um"):
         raise ValueError(f"by is '{by}', expected 'd_um' or 'neighbour_um'")

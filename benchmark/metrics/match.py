@@ -11,7 +11,7 @@ import numpy as np
 from .inputs import label_map, type_ids
 from .outline import contacts, drawable, touching
 from .pairs import sum_by_pair
-from .pieces import Cells
+from .pieces import Pieces
 from .rle import Runs, encode, merge
 from .shape import eccentricity, solidity
 
@@ -82,16 +82,16 @@ class Overlaps:
 
     Attributes:
         runs: both maps and their types, cut into runs.
-        true, pred: the sides, as objects (ids, areas) and their one-type cells.
-        cell_true, cell_pred, pixels: int64 (K,) the histogram over cells.
+        true, pred: the sides, as objects (ids, areas) and their one-type pieces.
+        piece_true, piece_pred, pixels: int64 (K,) the histogram over pieces.
         pair_true, pair_pred, shared: int64 (P,) the same over objects, background left out.
     """
 
     runs: Runs
-    true: Cells
-    pred: Cells
-    cell_true: np.ndarray
-    cell_pred: np.ndarray
+    true: Pieces
+    pred: Pieces
+    piece_true: np.ndarray
+    piece_pred: np.ndarray
     pixels: np.ndarray
     pair_true: np.ndarray
     pair_pred: np.ndarray
@@ -108,13 +108,13 @@ def overlaps(true_instances, true_types, pred_instances, pred_types) -> Overlaps
     type_maps = [t for t in (true_types, pred_types) if t.ndim == 2]
     runs = encode([true_map, pred_map, *type_maps])
     values = iter(runs.values[2:])
-    true = Cells(runs, runs.values[0], next(values) if true_types.ndim == 2 else true_types, true_types.ndim, "true")
-    pred = Cells(runs, runs.values[1], next(values) if pred_types.ndim == 2 else pred_types, pred_types.ndim, "pred")
-    cell_true, cell_pred, pixels = sum_by_pair(true.cell, pred.cell, runs.length, len(pred.type))
-    of_true, of_pred = true.object[cell_true], pred.object[cell_pred]
+    true = Pieces(runs, runs.values[0], next(values) if true_types.ndim == 2 else true_types, true_types.ndim, "true")
+    pred = Pieces(runs, runs.values[1], next(values) if pred_types.ndim == 2 else pred_types, pred_types.ndim, "pred")
+    piece_true, piece_pred, pixels = sum_by_pair(true.piece, pred.piece, runs.length, len(pred.type))
+    of_true, of_pred = true.object[piece_true], pred.object[piece_pred]
     both = (of_true > 0) & (of_pred > 0)
     pairs = sum_by_pair(of_true[both], of_pred[both], pixels[both], len(pred.ids))
-    return Overlaps(runs, true, pred, cell_true, cell_pred, pixels, *pairs)
+    return Overlaps(runs, true, pred, piece_true, piece_pred, pixels, *pairs)
 
 
 def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float, shapes: bool = True) -> Match:
@@ -133,32 +133,32 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float,
     """
     if not (isinstance(mpp, int | float | np.number) and 0 < mpp < np.inf):
         raise ValueError(f"mpp is {mpp!r}, expected a positive number of micrometres per pixel")
-    found = overlaps(true_instances, true_types, pred_instances, pred_types)
-    runs, true, pred = found.runs, found.true, found.pred
-    pair_true, pair_pred, shared = found.pair_true, found.pair_pred, found.shared
+    joint = overlaps(true_instances, true_types, pred_instances, pred_types)
+    runs, true, pred = joint.runs, joint.true, joint.pred
+    pair_true, pair_pred, shared = joint.pair_true, joint.pair_pred, joint.shared
     iou = shared / (true.area[pair_true] + pred.area[pair_pred] - shared)
     return Match(
         shape=runs.shape,
         mpp=float(mpp),
         true=_describe(true, runs, pair_true, pred.ids[pair_pred], iou, shapes),
         pred=_describe(pred, runs, pair_pred, true.ids[pair_true], iou, shapes),
-        true_id=true.ids[true.object[found.cell_true]],
-        true_type=true.type[found.cell_true],
-        pred_id=pred.ids[pred.object[found.cell_pred]],
-        pred_type=pred.type[found.cell_pred],
-        pixels=found.pixels,
+        true_id=true.ids[true.object[joint.piece_true]],
+        true_type=true.type[joint.piece_true],
+        pred_id=pred.ids[pred.object[joint.piece_pred]],
+        pred_type=pred.type[joint.piece_pred],
+        pixels=joint.pixels,
         pair_true=pair_true - 1,
         pair_pred=pair_pred - 1,
         pair_pixels=shared,
     )
 
 
-def _describe(cells: Cells, runs: Runs, own: np.ndarray, other_id: np.ndarray, iou: np.ndarray, shapes: bool) -> Side:
+def _describe(side: Pieces, runs: Runs, own: np.ndarray, other_id: np.ndarray, iou: np.ndarray, shapes: bool) -> Side:
     """The nuclei of one side; own, other_id, iou (P,): object, partner's id and IoU of each overlapping pair."""
-    n = len(cells.ids)
-    pieces = merge(runs, cells.label)
-    of, row, col, length = pieces.values[0], pieces.row, pieces.col, pieces.length
-    area = np.maximum(cells.area, 1)
+    n = len(side.ids)
+    nuclei = merge(runs, side.label)
+    of, row, col, length = nuclei.values[0], nuclei.row, nuclei.col, nuclei.length
+    area = np.maximum(side.area, 1)
     border = np.zeros(n, bool)
     height, width = runs.shape
     border[of[(row == 0) | (row == height - 1) | (col == 0) | (col + length == width)]] = True
@@ -166,18 +166,18 @@ def _describe(cells: Cells, runs: Runs, own: np.ndarray, other_id: np.ndarray, i
     np.maximum.at(best, own, iou)
     hit = iou > 0.5
     partner[own[hit]] = other_id[hit]
-    meeting = contacts(pieces)
+    meeting = contacts(nuclei)
     columns = {
-        "id": cells.ids,
-        "type": cells.majority(),
-        "area": cells.area,
+        "id": side.ids,
+        "type": side.majority(),
+        "area": side.area,
         "x": np.bincount(of, weights=length * (col + (length - 1) / 2), minlength=n) / area,
         "y": np.bincount(of, weights=length * row, minlength=n) / area,
         "border": border,
-        "touching": touching(pieces, n, meeting),
-        "points": drawable(pieces, n, meeting),
-        "solidity": solidity(pieces, n) if shapes else np.full(n, np.nan),
-        "eccentricity": eccentricity(pieces, n) if shapes else np.full(n, np.nan),
+        "touching": touching(nuclei, n, meeting),
+        "points": drawable(nuclei, n, meeting),
+        "solidity": solidity(nuclei, n) if shapes else np.full(n, np.nan),
+        "eccentricity": eccentricity(nuclei, n) if shapes else np.full(n, np.nan),
         "partner": partner,
         "iou": best,
     }

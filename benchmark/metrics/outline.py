@@ -2,8 +2,8 @@
 
 The published decoders drop a nucleus whose first contour has fewer than three points after straight
 stretches are reduced to their ends (Suzuki border following, simple chain approximation). That contour
-belongs to the 8-connected piece whose first pixel in raster order comes last, and it has fewer than three
-points exactly when the piece is a straight line: one pixel, a row, a column or a diagonal.
+belongs to the 8-connected component whose first pixel in raster order comes last, and it has fewer than three
+points exactly when the component is a straight line: one pixel, a row, a column or a diagonal.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from .rle import Runs
 
 
 def drawable(runs: Runs, n: int, meeting: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """bool (n,): True for every label whose deciding piece is no straight line.
+    """bool (n,): True for every label whose deciding component is no straight line.
 
     Args:
         runs: foreground runs of one label map (see runs.merge), labels 1..n-1 in runs.values[0].
@@ -25,14 +25,14 @@ def drawable(runs: Runs, n: int, meeting: tuple[np.ndarray, np.ndarray]) -> np.n
     child, parent = child[same], parent[same]
     top = np.ones(len(label), bool)
     top[child] = False
-    in_piece = _last_piece(label, child, parent, np.bincount(label[top], minlength=n) > 1)
+    in_component = _last_component(label, child, parent, np.bincount(label[top], minlength=n) > 1)
     row, col, length = runs.row, runs.col, runs.length
-    if in_piece is not None:
-        row, col, length, label = row[in_piece], col[in_piece], length[in_piece], label[in_piece]
+    if in_component is not None:
+        row, col, length, label = row[in_component], col[in_component], length[in_component], label[in_component]
     count = np.bincount(label, minlength=n)
     area = np.bincount(label, weights=length, minlength=n)
     line = count == 1
-    # Only a connected piece of single pixels, one in each of its rows, can still be a column or a diagonal.
+    # Only a connected component of single pixels, one in each of its rows, can still be a column or a diagonal.
     thin = ((count == area) & (count > 1))[label]
     height, width = _extent(label[thin], row[thin], n), _extent(label[thin], col[thin], n)
     line |= (count == area) & (height == count) & ((width == 1) | (width == height))
@@ -79,24 +79,24 @@ def contacts(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([none, *child]), np.concatenate([none, *parent])
 
 
-def _last_piece(label, child, parent, several: np.ndarray) -> np.ndarray | None:
-    """Mask of the runs in the deciding piece of their label; None when every label has one top."""
+def _last_component(label, child, parent, several: np.ndarray) -> np.ndarray | None:
+    """Mask of the runs in the deciding component of their label; None when every label has one top."""
     if not several.any():
         return None
     chosen = np.flatnonzero(several[label])
     position = np.full(len(label), -1)
     position[chosen] = np.arange(len(chosen))
     edge = several[label[child]]
-    piece = _pieces(len(chosen), position[child[edge]], position[parent[edge]])
-    # A piece is named by its first run, so the deciding piece of a label has the largest name.
+    component = _components(len(chosen), position[child[edge]], position[parent[edge]])
+    # A component is named by its first run, so the deciding component of a label has the largest name.
     last = np.zeros(len(several), np.int64)
-    np.maximum.at(last, label[chosen], piece)
+    np.maximum.at(last, label[chosen], component)
     keep = np.ones(len(label), bool)
-    keep[chosen] = piece == last[label[chosen]]
+    keep[chosen] = component == last[label[chosen]]
     return keep
 
 
-def _pieces(n: int, child: np.ndarray, parent: np.ndarray) -> np.ndarray:
+def _components(n: int, child: np.ndarray, parent: np.ndarray) -> np.ndarray:
     """Smallest member of the connected component of each of n nodes; parent < child on every edge."""
     name = np.arange(n)
     while True:

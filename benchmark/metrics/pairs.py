@@ -20,15 +20,15 @@ def sum_by_pair(a: np.ndarray, b: np.ndarray, weights: np.ndarray, width: int):
     size = (int(a.max(initial=0)) + 1) * width
     if size <= 16 * len(key) + 4096:
         table = np.bincount(key, weights=weights, minlength=size)
-        found = np.flatnonzero(table)
-        total = table[found].astype(np.int64)
+        pair = np.flatnonzero(table)
+        total = table[pair].astype(np.int64)
     elif size < 1 << 31:
         # One plain sort of (key, weight) packed into 64 bits is several times faster than argsort.
         packed = np.sort(key << 32 | weights)
         key = packed >> 32
         at = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-        found, total = key[at], np.add.reduceat(packed & 0xFFFFFFFF, at)
+        pair, total = key[at], np.add.reduceat(packed & 0xFFFFFFFF, at)
     else:
-        found, index = np.unique(key, return_inverse=True)
-        total = np.bincount(index.reshape(-1), weights=weights, minlength=len(found)).astype(np.int64)
-    return found // width, found % width, total
+        pair, index = np.unique(key, return_inverse=True)
+        total = np.bincount(index.reshape(-1), weights=weights, minlength=len(pair)).astype(np.int64)
+    return pair // width, pair % width, total

@@ -6,14 +6,14 @@ from .inputs import TYPES
 from .rle import Runs, dense
 
 
-class Cells:
-    """One side of the runs, split into cells: the pixels of one id and one type. Object 0 and cell 0 are
+class Pieces:
+    """One side of the runs, split into pieces: the pixels of one id and one type. Object 0 and piece 0 are
     background.
 
     Attributes:
         ids (n,), area (n,): id and pixels of each object.
-        object (c,), type (c,), cell_area (c,): of each cell.
-        label (R,), cell (R,): object and cell of each run.
+        object (p,), type (p,), piece_area (p,): of each piece.
+        label (R,), piece (R,): object and piece of each run.
     """
 
     def __init__(self, runs: Runs, ids: np.ndarray, types: np.ndarray, ndim: int, name: str):
@@ -29,26 +29,26 @@ class Cells:
             of_label = np.zeros(n, np.int64)
             of_label[self.label] = types
             if np.array_equal(of_label[self.label], types):  # no nucleus of mixed type, as nearly always
-                self.cell, self.object, self.type = self.label, np.arange(n), of_label
+                self.piece, self.object, self.type = self.label, np.arange(n), of_label
             else:
-                cells, self.cell = dense(self.label * width + types)
-                self.object, self.type = cells // width, cells % width
+                keys, self.piece = dense(self.label * width + types)
+                self.object, self.type = keys // width, keys % width
         else:
             if ndim == 0:
                 types = np.zeros(n - 1, np.int64)
             if len(types) != n - 1:
                 raise ValueError(f"{name}_types has {len(types)} entries, expected {n - 1}: one per instance id")
-            self.cell, self.object = self.label, np.arange(n)
+            self.piece, self.object = self.label, np.arange(n)
             self.type = np.concatenate([np.zeros(1, np.int64), types])
-        self.cell_area = np.bincount(self.cell, weights=runs.length, minlength=len(self.object)).astype(np.int64)
-        self.area = np.bincount(self.object, weights=self.cell_area, minlength=n).astype(np.int64)
+        self.piece_area = np.bincount(self.piece, weights=runs.length, minlength=len(self.object)).astype(np.int64)
+        self.area = np.bincount(self.object, weights=self.piece_area, minlength=n).astype(np.int64)
 
     def majority(self) -> np.ndarray:
         """int64 (n,) type of each object: most pixels, the lower on a tie, 0 only when nothing else
         occurs."""
         if len(self.object) == len(self.ids):
             return self.type
-        order = np.lexsort((self.type, -self.cell_area, self.type == 0, self.object))
+        order = np.lexsort((self.type, -self.piece_area, self.type == 0, self.object))
         first = np.ones(len(order), bool)
         first[1:] = self.object[order][1:] != self.object[order][:-1]
         return self.type[order[first]]
