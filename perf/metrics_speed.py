@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.metrics import evaluate
 from benchmark.metrics.detection import Points, assign
 from benchmark.metrics.match import match, overlaps
 from benchmark.metrics.overlap import aji_plus
@@ -63,6 +64,11 @@ def report(name: str, maps: tuple, rounds: int) -> None:
         Points(np.zeros(len(side), np.int64), np.column_stack([side.x, side.y]), side.type)
         for side in (found[0].true, found[0].pred)
     ]
+
+    def alone(protocol):
+        scored = evaluate([maps[:2]], [maps[2:]], protocol, mpp=0.25)
+        return scored.summary, scored.images  # both are computed when they are asked for
+
     works: dict[str, tuple[Callable, int]] = {
         "joint histogram (np.bincount)": (histogram, 1),
         "overlaps: the match's histogram, areas, ids": (lambda: overlaps(*maps), 1),
@@ -72,6 +78,8 @@ def report(name: str, maps: tuple, rounds: int) -> None:
         "records, AJI+, sizes, protocol cellvit": (lambda: metrics(["cellvit"]), set_size),
         "of it the published pairing of all centroids": (lambda: assign(*centroids, 1), 1),
         "records, AJI+, sizes, all protocols": (lambda: metrics(PROTOCOLS), set_size),
+        "metrics.evaluate of one image alone, protocol cellvit": (lambda: alone("cellvit"), 1),
+        "metrics.evaluate of one image alone, all protocols": (lambda: alone("all"), 1),
         **{label: (work, 1) for label, work in peers(true, pred).items()},
     }
     best = least(works, rounds)

@@ -23,16 +23,15 @@ def arguments(parser) -> None:
 def run(options) -> int:
     from benchmark.data.tiles import DOWN, UP
     from benchmark.evaluation import decode_grid
-    from benchmark.metrics.protocols import PROTOCOLS
     from benchmark.report.render.table import markdown, save
+    from benchmark.report.select.protocols import protocols
     from benchmark.report.tables import postprocessing
     from benchmark.results.raw_maps import StoredMaps
     from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.progress import Progress
 
     made = finished(options.run)
-    if options.protocol not in PROTOCOLS:
-        raise InputError(f"--protocol is '{options.protocol}'; known are {', '.join(PROTOCOLS)}.")
+    (protocol,) = protocols(options.protocol, single=True)
     maps = StoredMaps(RunFolder(options.run))
     subset = test_set(options, made)
     if maps.images != list(range(len(subset))):
@@ -52,7 +51,7 @@ def run(options) -> int:
     )
     for name, one in zip(grid, records):
         one.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in name))
-    table = postprocessing.table(made, dict(zip(grid, records)), grid, options.protocol)
+    table = postprocessing.table(made, dict(zip(grid, records)), grid, protocol)
     save(table, folder)
     print(markdown(table))
     print(f"written to {folder}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError
 
 HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
 EXAMPLE = "--true labels/ --pred predictions/ --mpp 0.25 --types classes.toml --out scores/"
@@ -48,15 +48,12 @@ def run(options) -> int:
     from benchmark.evaluation import foreign
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
-    from benchmark.metrics.protocols import PROTOCOLS
     from benchmark.report.render.table import markdown
+    from benchmark.report.select.protocols import protocols
     from benchmark.report.tables.foreign import tables
     from benchmark.runtime.progress import Progress
 
-    if options.protocol != "all" and options.protocol not in PROTOCOLS:
-        hint = near_miss(options.protocol, PROTOCOLS)
-        raise InputError(f"Unknown protocol '{options.protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
-    chosen = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
+    protocols(options.protocol)  # an unknown one is refused before anything is read
     if options.shape and not all(0 < side <= LARGEST for side in options.shape):
         raise InputError(
             f"--shape is {options.shape[0]} {options.shape[1]}; expected two sides of 1..{LARGEST} pixels."
@@ -67,11 +64,11 @@ def run(options) -> int:
     mpp = resolution(options.mpp, {options.types: settings.mpp, options.true: true.mpp, options.pred: pred.mpp})
     pairs = foreign.paired(true, pred, options.missing)
     shape = tuple(options.shape) if options.shape else None
-    found = foreign.score(pairs, mpp, settings.classes, shape, Progress("scored", "images", end=False))
-    values = found.summaries(chosen)
+    progress = Progress("scored", "images", end=False)
+    scored = foreign.score(pairs, mpp, settings.classes, shape, progress, options.protocol)
     if options.out:
-        write(options.out, found, values, found.images(chosen))
-    print("\n".join(markdown(t) for t in tables(values, found.records, found.classes, found.tissues)))
+        write(options.out, scored)
+    print("\n".join(markdown(t) for t in tables(scored.summaries, scored.records, scored.classes, scored.tissues)))
     if options.out:
         print(f"written to {options.out}", file=sys.stderr)
     return 0
@@ -94,13 +91,13 @@ def resolution(given: float | None, told: dict) -> float:
     return value
 
 
-def write(folder: Path, found, values: dict, rows: list[dict]) -> None:
+def write(folder: Path, scored) -> None:
     """Records, images.csv and, last, metrics.json: where it lies, the files beside it are whole and belong to it."""
     from benchmark.report.render.table import to_csv, write_file
     from benchmark.runtime.files import write_json
 
     if folder.is_dir():
         (folder / "metrics.json").unlink(missing_ok=True)
-    write_file(folder / "images.csv", to_csv(rows).encode())
-    found.records.save(folder)
-    write_json(folder / "metrics.json", values)
+    write_file(folder / "images.csv", to_csv(scored.rows()).encode())
+    scored.records.save(folder)
+    write_json(folder / "metrics.json", scored.summaries)

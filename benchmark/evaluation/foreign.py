@@ -2,51 +2,19 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import Labelled, lumped, warn_lumped
-from benchmark.metrics.protocols import PROTOCOLS
-from benchmark.metrics.records import Records
+from benchmark.metrics.api import Evaluation
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
 SHOWN = 5  # names that a sentence lists
-FIRST = ("image", "tissue", "bPQ", "bDQ", "bSQ", "mPQ")  # columns of images.csv; PQ_<class> follow, then the rest
 ALL = "all"  # the one tissue of images without any
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Records with what is needed to summarise them."""
-
-    records: Records
-    classes: list[str]
-    tissues: list[str]
-
-    def summaries(self, protocols: list[str]) -> dict[str, dict[str, float]]:
-        """{protocol: {metric: value}}."""
-        return {name: PROTOCOLS[name].summary(self.records, self.classes, self.tissues) for name in protocols}
-
-    def images(self, protocols: list[str]) -> list[dict]:
-        """A row per protocol and image, types by name: protocol, image, tissue, bPQ, …, PQ_<class>, …"""
-        rows = []
-        named = {str(k): name for k, name in enumerate(self.classes, 1)} | {"0": "untyped"}
-        for protocol in protocols:
-            frame = PROTOCOLS[protocol].images(self.records, len(self.classes))
-            titles = {}
-            for column in frame.columns:
-                head, _, tail = str(column).rpartition("_")
-                titles[column] = f"{head}_{named[tail]}" if head and tail in named else str(column)
-            frame = frame.drop(columns=["image"]).rename(columns=titles | {"image_id": "image"})
-            first = [c for c in FIRST if c in frame.columns]
-            first += [c for c in frame.columns if c.startswith("PQ_")]
-            order = [*first, *(c for c in frame.columns if c not in first)]
-            rows += [{"protocol": protocol} | row for row in frame[order].to_dict("records")]
-        return rows
 
 
 def paired(true: Collection, pred: Collection, missing: str = "refuse") -> list[tuple[Image, Image | None]]:
@@ -115,12 +83,14 @@ def score(
     classes: tuple[str, ...] | None,
     shape: tuple[int, int] | None = None,
     progress: Progress | None = None,
-) -> Scored:
+    protocol: str = "all",
+) -> Evaluation:
     """Read and match every pair.
 
     Args:
         classes: names of types 1..C; None: as many as occur, named by their ids.
         shape: (H, W) of images of which both sides are outlines.
+        protocol: a name in `metrics.PROTOCOLS`, or "all".
 
     Raises:
         InputError: anything wrong with a file; nothing is returned then.
@@ -146,7 +116,7 @@ def score(
         most = int(records.overlaps[["true_type", "pred_type"]].to_numpy().max(initial=0)) if both else 0
         classes = tuple(str(k) for k in range(1, most + 1))
     tissues = sorted(set(records.images["tissue"]) - {""})
-    return Scored(records, list(classes), tissues)
+    return Evaluation(records, list(classes), tissues, protocol)
 
 
 def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) -> tuple[Labelled, Labelled]:

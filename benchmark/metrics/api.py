@@ -2,30 +2,73 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from .inputs import check_agreement
 from .match import match
-from .protocols import PROTOCOLS
+from .protocols import PROTOCOLS, choose
 from .records import Records
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """Scores of a set of images under a protocol: a table of images and a summary, computed when first asked for.
 
     Attributes:
-        images: a row per image (per protocol and image for "all"): protocol, image, tissue, bPQ, bDQ, bSQ, mPQ,
-            PQ_<class>, Dice, AJI and what else the protocol gives; see `Protocol.images`.
-        summary: flat dict of scores of the set, see `Protocol.summary`; for "all" a dict of them by protocol.
-        records: what all of it was computed from; `metrics.sizes` and `metrics.curves` take it.
+        records: what all of it is computed from; `metrics.sizes` and `metrics.curves` take it.
+        classes: names of types 1..C.
+        tissues: tissues of the tissue mean.
+        protocol: a name in PROTOCOLS, or "all".
     """
 
-    images: pd.DataFrame
-    summary: dict
     records: Records
+    classes: list[str]
+    tissues: list[str]
+    protocol: str = "all"
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """A row per image (per protocol and image for "all"): protocol, image, tissue, bPQ, bDQ, bSQ, mPQ, PQ_<class>,
+        Dice, AJI and what else the protocol gives; see `Protocol.images`."""
+        frames = [pd.DataFrame(self._columns(name)) for name in choose(self.protocol)]
+        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+    @cached_property
+    def summary(self) -> dict:
+        """Flat dict of scores of the set, see `Protocol.summary`; for "all" a dict of them by protocol."""
+        return self.summaries if self.protocol == "all" else self.summaries[self.protocol]
+
+    @cached_property
+    def summaries(self) -> dict[str, dict[str, float]]:
+        """{protocol: its summary}, also of one protocol."""
+        return {
+            name: PROTOCOLS[name].summary(self.records, self.classes, self.tissues) for name in choose(self.protocol)
+        }
+
+    def rows(self) -> list[dict]:
+        """`images` as a dict per row, each with the columns of its own protocol alone; type 0 is called "untyped"."""
+        out = []
+        for name in choose(self.protocol):
+            out += pd.DataFrame(self._columns(name, {0: "untyped"})).to_dict("records")
+        return out
+
+    def _columns(self, protocol: str, also: dict[int, str] | None = None) -> dict:
+        """The protocol's columns of images with names for numbers: image by its name, types by their class.
+
+        Args:
+            also: names of further types.
+        """
+        scores = dict(PROTOCOLS[protocol].columns(self.records, len(self.classes)))
+        number, name = scores.pop("image"), scores.pop("image_id")
+        class_of = dict(enumerate(self.classes, start=1)) | (also or {})
+        titled = {_titled(column, class_of): values for column, values in scores.items()}
+        first = ["tissue", "bPQ", "bDQ", "bSQ", "mPQ", *(c for c in titled if c.startswith("PQ_"))]
+        image = [str(own or k) for own, k in zip(name.tolist(), number.tolist(), strict=True)]
+        out = {"protocol": [protocol] * len(image), "image": image}
+        return out | {column: titled[column] for column in first} | titled
 
 
 def evaluate(
@@ -56,8 +99,7 @@ def evaluate(
             maps of which `match` or `check_agreement` says what is wrong, with the image. Nothing is scored then.
     """
     true, pred = list(true), list(pred)
-    if protocol != "all" and protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all")
+    choose(protocol)  # an unknown one is refused before anything is matched
     if not true or len(true) != len(pred):
         raise ValueError(
             f"{len(true)} true and {len(pred)} predicted images, expected as many of each and at least one"
@@ -84,11 +126,7 @@ def evaluate(
     if classes is None:
         classes = [str(k) for k in range(1, _most(records) + 1)]
     listed = sorted({row["tissue"] for row in meta} - {""})
-    chosen = list(PROTOCOLS) if protocol == "all" else [protocol]
-    frames = [_table(name, PROTOCOLS[name].images(records, len(classes)), classes) for name in chosen]
-    summaries = {name: PROTOCOLS[name].summary(records, list(classes), listed) for name in chosen}
-    summary = summaries if protocol == "all" else summaries[protocol]
-    return Evaluation(pd.concat(frames, ignore_index=True), summary, records)
+    return Evaluation(records, list(classes), listed, protocol)
 
 
 def _maps(entry) -> tuple:
@@ -101,17 +139,17 @@ def _maps(entry) -> tuple:
     return entry, None
 
 
-def _mpp(given, entry, i: int, n: int) -> float:
-    if given is None:
-        given = getattr(entry, "mpp", None)
-        if given is None:
+def _mpp(mpp, entry, i: int, n: int) -> float:
+    if mpp is None:
+        mpp = getattr(entry, "mpp", None)
+        if mpp is None:
             raise ValueError("mpp is missing, expected micrometres per pixel (0.25 at x40, 0.5 at x20)")
-        return given
-    if np.ndim(given) == 0:
-        return given
-    if len(given) != n:
-        raise ValueError(f"{len(given)} values of mpp for {n} images, expected one, or one per image")
-    return float(given[i])
+        return mpp
+    if np.ndim(mpp) == 0:
+        return mpp
+    if len(mpp) != n:
+        raise ValueError(f"{len(mpp)} values of mpp for {n} images, expected one, or one per image")
+    return float(mpp[i])
 
 
 def _refuse_duplicates(names: list[str]) -> None:
@@ -124,22 +162,12 @@ def _refuse_duplicates(names: list[str]) -> None:
 
 def _most(records: Records) -> int:
     """The largest type that a pixel holds where the truth is typed."""
-    typed = set(records.images.loc[records.images["typed"] & records.images["pred_typed"], "image"])
-    rows = records.overlaps[records.overlaps["image"].isin(typed)]
-    return int(max(rows["true_type"].max(), rows["pred_type"].max())) if len(rows) else 0
+    columns = records.columns
+    typed = (columns.images["typed"] & columns.images["pred_typed"])[columns.image]
+    return int(max(types[typed].max(initial=0) for types in (columns.true_type, columns.pred_type)))
 
 
-def _table(protocol: str, frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The protocol's frame with names for numbers: image by its name, types by their class."""
-    named = frame["image_id"].where(frame["image_id"] != "", frame["image"].astype(str))
-    renamed = {}
-    for column in frame.columns:
-        stem, _, k = column.rpartition("_")
-        if stem and k.isdigit() and 1 <= int(k) <= len(classes):
-            renamed[column] = f"{stem}_{classes[int(k) - 1]}"
-    out = frame.drop(columns=["image", "image_id"]).rename(columns=renamed)
-    first = ["tissue", "bPQ", "bDQ", "bSQ", "mPQ", *(c for c in out if c.startswith("PQ_"))]
-    out = out[[*(c for c in first if c in out), *(c for c in out if c not in first)]]
-    out.insert(0, "image", named.to_numpy())
-    out.insert(0, "protocol", protocol)
-    return out
+def _titled(column: str, class_of: dict[int, str]) -> str:
+    """A column's name with the class in place of a type's number: PQ_1 -> PQ_<class>."""
+    stem, _, k = column.rpartition("_")
+    return f"{stem}_{class_of[int(k)]}" if stem and k.isdigit() and int(k) in class_of else column

@@ -84,4 +84,4 @@ def _pairs(records: Records):
 
 
 def _foreground(records: Records):
-    return (records.images[f"{k}_pixels"].to_numpy().astype(np.float64) for k in ("true", "pred", "both"))
+    return (records.columns.images[f"{k}_pixels"].astype(np.float64) for k in ("true", "pred", "both"))

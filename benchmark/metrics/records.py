@@ -1,7 +1,7 @@
-"""The stored result of a run: images, overlaps and nuclei, from which every metric is computed."""
+"""What was matched, stored: images, overlaps and nuclei, from which every metric is computed."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property, wraps
 from pathlib import Path
 
@@ -14,14 +14,20 @@ from .match import Match
 VERSION = 2  # raised when a stored column changes its meaning or a protocol needs one that older records lack
 TABLES = ("images", "overlaps", "nuclei")
 _SIDES = pd.CategoricalDtype(["true", "pred"])
+Table = pd.DataFrame | Mapping  # of columns: name -> array
 
 
-@dataclass(frozen=True, eq=False)
 class Records:
     """Three tables over a set of images; `image` is the key that joins them.
 
+    Metrics compute on `columns`, plain arrays; a DataFrame is built when it is first asked for, which costs more than
+    to score one image.
+
+    Args:
+        images, overlaps, nuclei: each a DataFrame, or its columns by name.
+
     Attributes:
-        images: a row per image: image, image_id, tissue, source, typed (the truth holds real types),
+        images: DataFrame, a row per image: image, image_id, tissue, source, typed (the truth holds real types),
             pred_typed (the predictor names types), height, width (px), mpp (um/px), n_true, n_pred, and the
             pixel counts true_pixels, pred_pixels, both_pixels of the foregrounds.
         overlaps: the joint histogram: image, true_id, true_type, pred_id, pred_type, pixels (id 0 =
@@ -34,9 +40,27 @@ class Records:
             image, um; NaN when it is alone), solidity, eccentricity (NaN where not computed).
     """
 
-    images: pd.DataFrame
-    overlaps: pd.DataFrame
-    nuclei: pd.DataFrame
+    def __init__(self, images: Table, overlaps: Table, nuclei: Table):
+        self._tables = dict(zip(TABLES, (images, overlaps, nuclei), strict=True))
+        self._known = {}
+
+    @property
+    def images(self) -> pd.DataFrame:
+        return self._frame("images")
+
+    @property
+    def overlaps(self) -> pd.DataFrame:
+        return self._frame("overlaps")
+
+    @property
+    def nuclei(self) -> pd.DataFrame:
+        return self._frame("nuclei")
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        table = self._tables[name]
+        if not isinstance(table, pd.DataFrame):
+            table = self._tables[name] = pd.DataFrame(table)
+        return table
 
     @classmethod
     def collect(cls, matches: list[Match], meta: list[dict]) -> "Records":
@@ -59,23 +83,20 @@ class Records:
             raise ValueError("meta holds image numbers out of order or twice, expected them ascending")
         nuclei = _nuclei(matches, number)
         overlaps = _overlaps(matches, number)
-        predicted = nuclei["side"].to_numpy() == "pred"
-        names_types = bool(not predicted.any() or nuclei["type"].to_numpy()[predicted].any())
-        foreground = _foreground(overlaps, number)
-        images = pd.DataFrame(
-            {
-                "image": number.astype(np.int32),
-                **{k: [str(row.get(k, "")) for row in meta] for k in ("image_id", "tissue", "source")},
-                "typed": np.array([row.get("typed", True) for row in meta], bool),
-                "pred_typed": np.array([row.get("pred_typed", names_types) for row in meta], bool),
-                "height": np.array([m.shape[0] for m in matches], np.int32),
-                "width": np.array([m.shape[1] for m in matches], np.int32),
-                "mpp": np.array([m.mpp for m in matches], np.float64),
-                "n_true": np.array([len(m.true) for m in matches], np.int32),
-                "n_pred": np.array([len(m.pred) for m in matches], np.int32),
-                **foreground,
-            }
-        )
+        predicted = _is_pred(nuclei)
+        names_types = bool(not predicted.any() or nuclei["type"][predicted].any())
+        images = {
+            "image": number.astype(np.int32),
+            **{k: [str(row.get(k, "")) for row in meta] for k in ("image_id", "tissue", "source")},
+            "typed": np.array([row.get("typed", True) for row in meta], bool),
+            "pred_typed": np.array([row.get("pred_typed", names_types) for row in meta], bool),
+            "height": np.array([m.shape[0] for m in matches], np.int32),
+            "width": np.array([m.shape[1] for m in matches], np.int32),
+            "mpp": np.array([m.mpp for m in matches], np.float64),
+            "n_true": np.array([len(m.true) for m in matches], np.int32),
+            "n_pred": np.array([len(m.pred) for m in matches], np.int32),
+            **_foreground(overlaps, number),
+        }
         return cls(images, overlaps, nuclei)
 
     @classmethod
@@ -131,11 +152,13 @@ class Records:
     @cached_property
     def columns(self) -> "Columns":
         """The tables as arrays with images numbered 0..n-1 (cached)."""
-        return Columns(self)
+        return Columns(*self._tables.values())
 
-    @cached_property
-    def _known(self) -> dict:
-        return {}
+    def once(self, key, compute):
+        """compute(), remembered under `key` for as long as these records live: several scores share it."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
 
 def remembered(function):
@@ -143,9 +166,7 @@ def remembered(function):
 
     @wraps(function)
     def once(records: Records):
-        if function not in records._known:
-            records._known[function] = function(records)
-        return records._known[function]
+        return records.once(function, lambda: function(records))
 
     return once
 
@@ -155,7 +176,8 @@ class Columns:
 
     Attributes:
         n: number of images.
-        image (K,), pixels (K,): of each overlap row; image is the position in records.images.
+        images: dict of arrays (n,), the table of images.
+        image (K,), pixels (K,): of each overlap row; image is the position in the table of images.
         true, pred (K,): nucleus of the row as a position 1.. in `side["true"]` / `side["pred"]`, 0 =
             background.
         true_type, pred_type (K,): type of the row's pixels.
@@ -163,26 +185,31 @@ class Columns:
             points, border, ...
     """
 
-    def __init__(self, records: Records):
-        images, overlaps, nuclei = records.images, records.overlaps, records.nuclei
-        number = images["image"].to_numpy()
-        self.n = len(images)
-        self.image = np.searchsorted(number, overlaps["image"].to_numpy())
-        self.pixels = overlaps["pixels"].to_numpy().astype(np.int64)
-        self.true_type = overlaps["true_type"].to_numpy().astype(np.int64)
-        self.pred_type = overlaps["pred_type"].to_numpy().astype(np.int64)
+    def __init__(self, images: Table, overlaps: Table, nuclei: Table):
+        self.images = {name: np.asarray(images[name]) for name in images}
+        number = self.images["image"]
+        self.n = len(number)
+        self.image = np.searchsorted(number, np.asarray(overlaps["image"]))
+        self.pixels, self.true_type, self.pred_type = (
+            np.asarray(overlaps[name]).astype(np.int64) for name in ("pixels", "true_type", "pred_type")
+        )
+        of_nuclei = {name: np.asarray(nuclei[name]) for name in nuclei if name != "side"}
+        of_nuclei["image"] = np.searchsorted(number, of_nuclei["image"])
+        is_pred = _is_pred(nuclei)
         self.side = {}
-        is_pred = nuclei["side"].to_numpy() == "pred"
         for name, chosen in (("true", ~is_pred), ("pred", is_pred)):
-            rows = {c: nuclei[c].to_numpy()[chosen] for c in nuclei.columns if c != "side"}
-            rows["image"] = np.searchsorted(number, rows["image"])
-            self.side[name] = rows
-            setattr(self, name, self._position(rows, overlaps[f"{name}_id"].to_numpy()))
+            self.side[name] = {column: values[chosen] for column, values in of_nuclei.items()}
+            setattr(self, name, self._position(self.side[name], np.asarray(overlaps[f"{name}_id"])))
 
     def _position(self, rows: dict, ids: np.ndarray) -> np.ndarray:
         stride = int(max(rows["id"].max(initial=0), ids.max(initial=0))) + 1
         known = rows["image"] * stride + rows["id"].astype(np.int64)
         return np.where(ids > 0, np.searchsorted(known, self.image * stride + ids.astype(np.int64)) + 1, 0)
+
+
+def _is_pred(nuclei: Table) -> np.ndarray:
+    """bool (N,): nuclei of the side "pred"."""
+    return np.asarray(nuclei["side"] == "pred")
 
 
 def _ids(parts: list[np.ndarray]) -> np.ndarray:
@@ -191,23 +218,21 @@ def _ids(parts: list[np.ndarray]) -> np.ndarray:
     return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
 
 
-def _overlaps(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
+def _overlaps(matches: list[Match], number: np.ndarray) -> dict:
     def joined(name, dtype):
         return np.concatenate([np.zeros(0, dtype), *(getattr(m, name).astype(dtype) for m in matches)])
 
-    return pd.DataFrame(
-        {
-            "image": np.repeat(number, [len(m.pixels) for m in matches]).astype(np.int32),
-            "true_id": _ids([m.true_id for m in matches]),
-            "true_type": joined("true_type", np.uint8),
-            "pred_id": _ids([m.pred_id for m in matches]),
-            "pred_type": joined("pred_type", np.uint8),
-            "pixels": joined("pixels", np.int32),
-        }
-    )
+    return {
+        "image": np.repeat(number, [len(m.pixels) for m in matches]).astype(np.int32),
+        "true_id": _ids([m.true_id for m in matches]),
+        "true_type": joined("true_type", np.uint8),
+        "pred_id": _ids([m.pred_id for m in matches]),
+        "pred_type": joined("pred_type", np.uint8),
+        "pixels": joined("pixels", np.int32),
+    }
 
 
-def _nuclei(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
+def _nuclei(matches: list[Match], number: np.ndarray) -> dict:
     sides = [side for m in matches for side in (m.true, m.pred)]
     sizes = np.array([len(s) for s in sides], np.int64)
 
@@ -216,26 +241,24 @@ def _nuclei(matches: list[Match], number: np.ndarray) -> pd.DataFrame:
 
     area = joined("area", np.int32)
     mpp = np.repeat(np.repeat([m.mpp for m in matches], 2), sizes)
-    return pd.DataFrame(
-        {
-            "image": np.repeat(np.repeat(number, 2), sizes).astype(np.int32),
-            "side": pd.Categorical.from_codes(np.repeat(np.tile([0, 1], len(matches)), sizes), dtype=_SIDES),
-            "id": _ids([s.id for s in sides]),
-            "type": joined("type", np.uint8),
-            "area": area,
-            "d_um": (2 * np.sqrt(area / np.pi) * mpp).astype(np.float32),
-            "x": joined("x", np.float64),
-            "y": joined("y", np.float64),
-            "border": joined("border", bool),
-            "match": _ids([s.partner for s in sides]),
-            "iou": joined("iou", np.float64),
-            "points": joined("points", bool),
-            "touching": joined("touching", bool),
-            "neighbour_um": _nearest(sides, sizes, mpp),
-            "solidity": joined("solidity", np.float32),
-            "eccentricity": joined("eccentricity", np.float32),
-        }
-    )
+    return {
+        "image": np.repeat(np.repeat(number, 2), sizes).astype(np.int32),
+        "side": pd.Categorical.from_codes(np.repeat(np.tile([0, 1], len(matches)), sizes), dtype=_SIDES),
+        "id": _ids([s.id for s in sides]),
+        "type": joined("type", np.uint8),
+        "area": area,
+        "d_um": (2 * np.sqrt(area / np.pi) * mpp).astype(np.float32),
+        "x": joined("x", np.float64),
+        "y": joined("y", np.float64),
+        "border": joined("border", bool),
+        "match": _ids([s.partner for s in sides]),
+        "iou": joined("iou", np.float64),
+        "points": joined("points", bool),
+        "touching": joined("touching", bool),
+        "neighbour_um": _nearest(sides, sizes, mpp),
+        "solidity": joined("solidity", np.float32),
+        "eccentricity": joined("eccentricity", np.float32),
+    }
 
 
 def _nearest(sides: list, sizes: np.ndarray, mpp: np.ndarray) -> np.ndarray:
@@ -252,11 +275,10 @@ def _nearest(sides: list, sizes: np.ndarray, mpp: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(distance), distance * mpp, np.nan).astype(np.float32)
 
 
-def _foreground(overlaps: pd.DataFrame, number: np.ndarray) -> dict[str, np.ndarray]:
-    image = np.searchsorted(number, overlaps["image"].to_numpy())
-    true, pred = overlaps["true_id"].to_numpy() > 0, overlaps["pred_id"].to_numpy() > 0
+def _foreground(overlaps: dict, number: np.ndarray) -> dict[str, np.ndarray]:
+    image, pixels = np.searchsorted(number, overlaps["image"]), overlaps["pixels"]
+    true, pred = overlaps["true_id"] > 0, overlaps["pred_id"] > 0
     masks = {"true_pixels": true, "pred_pixels": pred, "both_pixels": true & pred}
-    pixels = overlaps["pixels"].to_numpy()
     return {
         name: np.bincount(image[mask], weights=pixels[mask], minlength=len(number)).astype(np.int64)
         for name, mask in masks.items()

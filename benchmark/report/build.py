@@ -10,12 +10,13 @@ from benchmark.report.figures.gallery import gallery
 from benchmark.report.page.html import Section, write_page
 from benchmark.report.render.table import Block, Table, save, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
+from benchmark.report.select.protocols import protocols
 from benchmark.report.sentences import summary
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
 from benchmark.report.write import group_tables
 from benchmark.results.collect import no_runs, runs
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
 TITLE = "Nuclei segmentation with foundation models, measured fairly"
@@ -45,13 +46,7 @@ def build(
     Raises:
         InputError: unknown protocol, no complete run, or `out` cannot be written.
     """
-    from benchmark.metrics.protocols import PROTOCOLS
-
-    if protocol != "all" and protocol not in PROTOCOLS:
-        raise InputError(
-            f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{near_miss(protocol, PROTOCOLS)}"
-        )
-    names = list(PROTOCOLS) if protocol == "all" else [protocol]
+    names = protocols(protocol)
     complete = runs(results)
     found = [g for g in groups(complete, dataset, None, experiment_methods) if g.runs]
     if not found:

@@ -7,6 +7,7 @@ from benchmark.report.render.latex import latex
 from benchmark.report.render.table import Table, markdown, save, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
 from benchmark.report.select.observations import Observed, observe
+from benchmark.report.select.protocols import protocols
 from benchmark.report.stats.sizes import size_scores
 from benchmark.report.tables.averaging import averaging_table
 from benchmark.report.tables.bins import crowding_table, size_table
@@ -17,7 +18,7 @@ from benchmark.report.tables.headline import cost_table, main_table
 from benchmark.report.tables.published_table import published_table
 from benchmark.results.collect import no_runs, runs
 from benchmark.results.run import UNREADABLE, Run, skipped
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError
 
 
 def write_tables(
@@ -53,12 +54,7 @@ def write_tables(
     Raises:
         InputError: unknown protocol, no complete run, `results` is a file, or `out` cannot be written.
     """
-    from benchmark.metrics.protocols import PROTOCOLS
-
-    if protocol != "all" and protocol not in PROTOCOLS:
-        hint = near_miss(protocol, PROTOCOLS)
-        raise InputError(f"Unknown protocol '{protocol}'; known are {', '.join(PROTOCOLS)} and all.{hint}")
-    names = list(PROTOCOLS) if protocol == "all" else [protocol]
+    names = protocols(protocol)
     complete = runs(results)
     found = groups(complete, dataset, kind, experiment_methods, folds, seeds)
     if folds is None:  # not the table of a grid, whose rows are known before the first run

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmark.data.nuclei import Nuclei
@@ -31,6 +32,34 @@ def test_images_and_summary():
     assert found.images["PQ_long"].tolist() == pytest.approx([1, IOU / 1.5, 0]) and "PQ_1" not in found.images
     assert found.summary["bPQ"] == pytest.approx(found.images["bPQ"].mean())
     assert found.summary["tissue/Liver/bPQ"] == 0 and len(found.records.images) == 3
+
+
+def test_scores_need_no_data_frame(monkeypatch):
+    """Building them takes longer than to score an image: they are made when they are asked for."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a DataFrame was built")
+
+    for protocol in PROTOCOLS:
+        with monkeypatch.context() as patch:
+            patch.setattr(pd.DataFrame, "__init__", refuse)
+            found = call(protocol=protocol)
+            assert found.summary["image_mean/bPQ"] > 0
+        assert found.images is found.images and len(found.images) == len(found.records.images) == 3
+
+
+def test_rows_of_the_stored_table():
+    """As `images`, but each row has the columns of its protocol alone, and type 0 has a name."""
+    found = call(protocol="all", classes=["round", "long"], names=["a", "b", "c"])
+    rows = found.rows()
+    assert [(row["protocol"], row["image"]) for row in rows] == list(
+        zip(found.images["protocol"], found.images["image"])
+    )
+    by_name = {row["protocol"]: row for row in rows}
+    assert "PQ_untyped" in by_name["cellvit"] and "PQ_0" in found.images and "PQ_untyped" not in found.images
+    assert "AJI+" in by_name["hovernet"] and "AJI+" not in by_name["clean"] and "n_paired" not in by_name["pannuke"]
+    assert list(rows[0])[:8] == ["protocol", "image", "tissue", "bPQ", "bDQ", "bSQ", "mPQ", "PQ_round"]
+    assert found.summaries == found.summary and list(call(protocol="clean").summaries) == ["clean"]
 
 
 def test_all_protocols_at_once():

@@ -79,6 +79,36 @@ def test_columns_are_those_promised():
     assert records.overlaps["true_id"].dtype == np.int32
 
 
+def test_types_of_the_columns():
+    records = four()
+    words = pd.Series(["a"]).dtype  # object, or str in later versions of pandas
+    integers = dict.fromkeys(("height", "width", "n_true", "n_pred", "image"), "int32")
+    pixels = dict.fromkeys(("true_pixels", "pred_pixels", "both_pixels"), "int64")
+    expected = {
+        "images": integers | pixels | {"image_id": words, "tissue": words, "source": words, "typed": "bool"},
+        "overlaps": {"image": "int32", "true_id": "int32", "true_type": "uint8", "pred_type": "uint8"},
+        "nuclei": {"image": "int32", "id": "int32", "type": "uint8", "area": "int32", "x": "float64", "border": "bool"},
+    }
+    expected["images"] |= {"mpp": "float64", "pred_typed": "bool"}
+    expected["overlaps"] |= {"pred_id": "int32", "pixels": "int32"}
+    expected["nuclei"] |= {"side": pd.CategoricalDtype(["true", "pred"]), "y": "float64", "match": "int32"}
+    expected["nuclei"] |= dict.fromkeys(("d_um", "neighbour_um", "solidity", "eccentricity"), "float32")
+    expected["nuclei"] |= {"iou": "float64", "points": "bool", "touching": "bool"}
+    for name, types in expected.items():
+        frame = getattr(records, name)
+        assert frame is getattr(records, name) and set(frame) == set(types)
+        assert {column: frame[column].dtype for column in frame} == types
+
+
+@PROTOCOL
+def test_columns_and_frames_make_the_same_records(name):
+    records = four(typed=[True, False, True, True])
+    summary = PROTOCOLS[name].summary(records, CLASSES, ["Colon"])
+    framed = Records(records.images, records.overlaps, records.nuclei.astype({"side": object}))
+    assert PROTOCOLS[name].summary(framed, CLASSES, ["Colon"]) == pytest.approx(summary, abs=0, rel=0, nan_ok=True)
+    pd.testing.assert_frame_equal(PROTOCOLS[name].images(framed, 2), PROTOCOLS[name].images(records, 2))
+
+
 def test_large_ids_keep_their_value(tmp_path):
     labels = np.where(TRUE > 0, TRUE.astype(np.int64) + 2**40, 0)
     Records.collect([match(labels, None, HALF, None, mpp=1)], [{"image": 0}]).save(tmp_path)

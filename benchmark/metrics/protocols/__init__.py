@@ -1,14 +1,34 @@
-"""Evaluation protocols by name; each is arithmetic on the same records."""
+"""Evaluation protocols by name; each is arithmetic on the same records.
 
-from .base import Protocol
-from .cellvit import CellViT, CellVTAConic
-from .clean import Clean
-from .conic import CoNIC
-from .hovernet import HoVerNet
-from .pannuke import PanNuke
+A protocol is registered by its file in this folder (see `base.register`).
+"""
 
-PROTOCOLS: dict[str, Protocol] = {
-    p.name: p for p in (PanNuke(), CellViT(), CellVTAConic(), CoNIC(), HoVerNet(), Clean())
-}
+import difflib
+import importlib
+import pkgutil
 
-__all__ = ["PROTOCOLS", "Protocol"]
+from .base import PROTOCOLS, Protocol
+
+__all__ = ["PROTOCOLS", "Protocol", "choose"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def choose(name: str, single: bool = False) -> list[str]:
+    """Names of the protocols that `name` asks for, in the order of PROTOCOLS: itself, or for "all" every one.
+
+    Args:
+        single: whether only one protocol may be asked for, so that "all" is refused.
+
+    Raises:
+        ValueError: unknown name; names those that are known and the one that was probably meant.
+    """
+    if name in PROTOCOLS:
+        return [name]
+    if name == "all" and not single:
+        return list(PROTOCOLS)
+    close = difflib.get_close_matches(name, PROTOCOLS, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    known = ", ".join(PROTOCOLS) + ("" if single else " and all")
+    raise ValueError(f"unknown protocol '{name}'; known are {known}.{hint}")

@@ -1,17 +1,16 @@
 """The evaluation of CellViT and CellVTA: on PanNuke (Hörst et al. 2024), and CellVTA's own on CoNIC."""
 
 import numpy as np
-import pandas as pd
 
-from ..aggregate import Scores
 from ..detection import in_images, scores, type_counts, type_scores
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, both_typed, typed
+from .base import Protocol, both_typed, f1_by_tissue, pair_counts, register, typed
 from .objects import has_outline, pairs_within, pieces, several_values
 
 
+@register
 class CellViT(Protocol):
     """Predictions have one type each (by majority) and must have an outline; the truth keeps its map whole.
 
@@ -32,14 +31,14 @@ class CellViT(Protocol):
     of the protocol: an image mean.
     """
 
-    name, version = "cellvit", 1
+    name, place, version = "cellvit", 20, 1
     made_for, n_classes = "PanNuke", 5
 
-    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+    def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds the scores and counts of type 0, and n_true, n_pred, n_paired, the detection counts with dummies."""
         columns = records.columns
         n, image, pixels, true = columns.n, columns.image, columns.pixels, columns.true
-        whole = records.images["height"].to_numpy().astype(np.int64) * records.images["width"].to_numpy()
+        whole = columns.images["height"].astype(np.int64) * columns.images["width"]
         by_type, of_type, all_typed = self.objects(records, n_classes)
         tallies, scored = {}, {}
         for k in range(n_classes + 1):
@@ -48,12 +47,10 @@ class CellViT(Protocol):
             tallies[k] = tally(image[rows], of_true[rows], pred[rows], pixels[rows], n)
             scored[k] = several_values(image, of_true, pixels, whole)
         binary = tally(image, true, all_typed, pixels, n)
-        out = self.frame(records, n_classes, tallies, scored, binary, several_values(image, true, pixels, whole))
-        out["Dice"] = np.where(records.images["n_true"] > 0, dice(records), 0.0)
+        out = self.panoptic(records, n_classes, tallies, scored, binary, several_values(image, true, pixels, whole))
+        out["Dice"] = np.where(columns.images["n_true"] > 0, dice(records), 0.0)
         out["Jaccard"] = jaccard(records)
-        true, pred, rows, _ = self.pairs(records)
-        counts = {"n_true": true.image, "n_pred": pred.image, "n_paired": true.image[rows]}
-        return out.assign(**{name: np.bincount(of, minlength=n) for name, of in counts.items()})
+        return out | pair_counts(self.pairs(records), n)
 
     def objects(self, records: Records, n_classes: int):
         """Of each overlap row: (true nucleus for the per-type scores, function of a type -> predicted object,
@@ -69,7 +66,7 @@ class CellViT(Protocol):
 
     def radius(self, records: Records) -> np.ndarray:
         """float64 (n,) px: how far apart the centroids of a detection pair may lie."""
-        return np.where(records.images["mpp"].to_numpy() < 0.375, 12.0, 6.0)
+        return np.where(records.columns.images["mpp"] < 0.375, 12.0, 6.0)
 
     def pairs(self, records: Records):
         """(true points, predicted points, rows, cols): the detection pairs true[rows] - pred[cols] of all
@@ -79,16 +76,13 @@ class CellViT(Protocol):
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """Adds F1, precision, recall and F1_<class>, precision_<class>, recall_<class>, pooled over images, and
         tissue/<name>/F1. tissue_mean/bPQ and tissue_mean/mPQ are what the CellViT paper prints."""
-        images = self.images(records, len(classes))
+        images = self.columns(records, len(classes))
         out = self.means(images, classes, tissues)
         out |= published_detection(self.pairs(records), classes, both_typed(records, len(classes)))
-        by_tissue = images.groupby("tissue")[["n_paired", "n_true", "n_pred"]].sum()
-        for tissue in Scores(images, 0, 0, tissues).tissues:
-            paired, n_true, n_pred = by_tissue.loc[tissue] if tissue in by_tissue.index else (0, 0, 0)
-            out[f"tissue/{tissue}/F1"] = scores(paired, n_pred - paired, n_true - paired)[0]
-        return out
+        return out | f1_by_tissue(images, tissues)
 
 
+@register
 class CellVTAConic(CellViT):
     """CellVTA's evaluation on CoNIC: as `cellvit`, but on pixel type maps and always with the radius of x40.
 
@@ -98,12 +92,12 @@ class CellVTAConic(CellViT):
     neighbouring ids fall together.
     Detection: as `cellvit` with 12 px whatever the magnification, twice the x20 rule on CoNIC's 0.5 um/px.
 
-    The published script also paints the first predicted cell of an image with id 0, that is as background. That was
+    The published script also paints the first predicted nucleus of an image with id 0, that is as background. That was
     read, not measured, and is not part of this protocol. It fails on a truth, or one type of it, without background;
     the definitions above hold there.
     """
 
-    name, version = "cellvta_conic", 1
+    name, place, version = "cellvta_conic", 30, 1
     made_for, n_classes = "CoNIC", 6
 
     def objects(self, records: Records, n_classes: int):
@@ -117,14 +111,14 @@ class CellVTAConic(CellViT):
         return _as_float32(columns, "true"), of_type, pieces(merged, columns.pred_type, has_types, n_classes)
 
     def radius(self, records: Records) -> np.ndarray:
-        return np.full(len(records.images), 12.0)
+        return np.full(records.columns.n, 12.0)
 
 
 def published_detection(pairs: tuple, classes: list[str], usable: np.ndarray) -> dict[str, float]:
     """F1, precision, recall of all images, and of each class in the usable ones (bool (n,))."""
     true, pred, rows, _ = pairs
-    found = len(rows)
-    values = scores(found, len(pred.image) - found, len(true.image) - found)
+    paired = len(rows)
+    values = scores(paired, len(pred.image) - paired, len(true.image) - paired)
     out = dict(zip(("F1", "precision", "recall"), values, strict=True))
     counts = type_counts(*in_images(*pairs, usable), len(classes))
     for score, of_class in type_scores(counts).items():

@@ -1,19 +1,18 @@
 """Our own evaluation: the usual definitions without the published codes' accidents."""
 
 import numpy as np
-import pandas as pd
 
-from ..aggregate import Scores
 from ..detection import gated, in_images, scores, type_counts, type_scores
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records, remembered
-from .base import Protocol, both_typed
+from .base import Protocol, both_typed, f1_by_tissue, pair_counts, register
 from .objects import points_of
 
 RADIUS = 3.0  # um, 12 px at x40
 
 
+@register
 class Clean(Protocol):
     """One nucleus is one object of one type on both sides, and what is undefined is left out, nothing else.
 
@@ -28,11 +27,11 @@ class Clean(Protocol):
     Dice, Jaccard, AJI: NaN when both foregrounds are empty, 0 when one is; image means.
     """
 
-    name, version = "clean", 1
+    name, place, version = "clean", 60, 1
     made_for = "any data"
     dq_eps = sq_eps = 0.0
 
-    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+    def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds n_true, n_pred, n_paired, the detection counts."""
         columns = records.columns
         n, image, pixels = columns.n, columns.image, columns.pixels
@@ -47,11 +46,8 @@ class Clean(Protocol):
             )
             some[k] = np.ones(n, bool)
         binary = tally(image, columns.true, columns.pred, pixels, n)
-        out = self.frame(records, n_classes, tallies, some, binary, binary.tp + binary.fp + binary.fn > 0)
-        true, pred, rows, _ = self.pairs(records)
-        points = {"n_true": true.image, "n_pred": pred.image, "n_paired": true.image[rows]}
-        counts = {name: np.bincount(of, minlength=n) for name, of in points.items()}
-        return out.assign(Dice=dice(records), Jaccard=jaccard(records), **counts)
+        out = self.panoptic(records, n_classes, tallies, some, binary, binary.tp + binary.fp + binary.fn > 0)
+        return out | {"Dice": dice(records), "Jaccard": jaccard(records)} | pair_counts(self.pairs(records), n)
 
     def pairs(self, records: Records):
         """(true points, predicted points, rows, cols): the detection pairs true[rows] - pred[cols] of all images."""
@@ -59,24 +55,20 @@ class Clean(Protocol):
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """Adds F1, precision, recall, accuracy, F1_<class>, precision_<class>, recall_<class>, tissue/<name>/F1."""
-        images = self.images(records, len(classes))
+        images = self.columns(records, len(classes))
         out = self.means(images, classes, tissues)
         true, pred, rows, _ = pairs = self.pairs(records)
-        found = len(rows)
-        values = scores(found, len(pred.image) - found, len(true.image) - found)
+        paired = len(rows)
+        values = scores(paired, len(pred.image) - paired, len(true.image) - paired)
         out |= dict(zip(("F1", "precision", "recall"), values, strict=True))
         true, pred, rows, cols = in_images(*pairs, both_typed(records, len(classes)))
         out["accuracy"] = float((true.type[rows] == pred.type[cols]).mean()) if len(rows) else float("nan")
         for score, of_class in type_scores(type_counts(true, pred, rows, cols, len(classes)), confused=1).items():
             out |= {f"{score}_{name}": float(v) for name, v in zip(classes, of_class, strict=True)}
-        by_tissue = images.groupby("tissue")[["n_paired", "n_true", "n_pred"]].sum()
-        for tissue in Scores(images, 0, 0, tissues).tissues:
-            paired, n_true, n_pred = by_tissue.loc[tissue] if tissue in by_tissue.index else (0, 0, 0)
-            out[f"tissue/{tissue}/F1"] = scores(paired, n_pred - paired, n_true - paired)[0]
-        return out
+        return out | f1_by_tissue(images, tissues)
 
 
 @remembered
 def _pairs(records: Records):
     true, pred = (points_of(records, s, np.ones(len(records.columns.side[s]["id"]), bool)) for s in ("true", "pred"))
-    return true, pred, *gated(true, pred, RADIUS / records.images["mpp"].to_numpy())
+    return true, pred, *gated(true, pred, RADIUS / records.columns.images["mpp"])

@@ -1,16 +1,16 @@
 """The metrics of the CoNIC challenge (Graham et al. 2021): PQ, mPQ+, R2 of counts."""
 
 import numpy as np
-import pandas as pd
 
 from ..aggregate import nanmean
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, both_typed
+from .base import Protocol, both_typed, register
 from .pannuke import tally_types
 
 
+@register
 class CoNIC(Protocol):
     """False positives count everywhere, and an image without nuclei scores 0.
 
@@ -27,33 +27,36 @@ class CoNIC(Protocol):
     and AJI are not part of the protocol: image means. It needs a typed truth: otherwise only the binary PQ has a value.
     """
 
-    name, version = "conic", 1
+    name, place, version = "conic", 40, 1
     made_for, n_classes = "CoNIC", 6
     multi = of_class = "class_pooled"
 
-    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+    def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds true_<k> and pred_<k>, the number of nuclei of each type."""
-        columns, everywhere = records.columns, np.ones(len(records.images), bool)
+        columns, everywhere = records.columns, np.ones(records.columns.n, bool)
         tallies, _ = tally_types(records, n_classes)
         binary = tally(columns.image, columns.true, columns.pred, columns.pixels, columns.n)
-        out = self.frame(records, n_classes, tallies, dict.fromkeys(tallies, everywhere), binary, everywhere)
-        counts = {}
+        out = self.panoptic(records, n_classes, tallies, dict.fromkeys(tallies, everywhere), binary, everywhere)
+        out |= {"Dice": dice(records), "Jaccard": jaccard(records)}
         for side in ("true", "pred"):
             nuclei = columns.side[side]
             for k in tallies:
-                counts[f"{side}_{k}"] = np.bincount(nuclei["image"][nuclei["type"] == k], minlength=columns.n)
-        return out.assign(Dice=dice(records), Jaccard=jaccard(records), **counts)
+                out[f"{side}_{k}"] = np.bincount(nuclei["image"][nuclei["type"] == k], minlength=columns.n)
+        return out
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """Adds R2 and R2_<class>. mPQ is the challenge's mPQ+."""
-        images = self.images(records, len(classes))
+        images = self.columns(records, len(classes))
         out = self.means(images, classes, tissues)
-        usable = images[both_typed(records, len(classes))]
-        r2 = {name: _r2(usable[f"true_{k}"], usable[f"pred_{k}"]) for k, name in enumerate(classes, start=1)}
+        usable = both_typed(records, len(classes))
+        r2 = {
+            name: _r2(images[f"true_{k}"][usable], images[f"pred_{k}"][usable])
+            for k, name in enumerate(classes, start=1)
+        }
         return out | {"R2": nanmean(list(r2.values()))} | {f"R2_{name}": v for name, v in r2.items()}
 
 
-def _r2(true: pd.Series, pred: pd.Series) -> float:
+def _r2(true: np.ndarray, pred: np.ndarray) -> float:
     """Coefficient of determination of counts; NaN without images."""
     if not len(true):
         return float("nan")

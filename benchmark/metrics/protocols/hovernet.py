@@ -1,17 +1,17 @@
 """The metrics of HoVer-Net (Graham et al. 2019)."""
 
 import numpy as np
-import pandas as pd
 
 from ..aggregate import nanmean
 from ..overlap import aji_plus, dice, dice2, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, both_typed
+from .base import Protocol, both_typed, pair_counts, register
 from .cellvit import published_detection
 from .objects import pairs_within
 
 
+@register
 class HoVerNet(Protocol):
     """Instance scores per image and their mean; classification as F1 over centroids.
 
@@ -28,32 +28,30 @@ class HoVerNet(Protocol):
     dice2 without any overlapping pair NaN; no pair in the whole set, F1 0; maps without background as defined.
     """
 
-    name, version = "hovernet", 1
+    name, place, version = "hovernet", 50, 1
     made_for, n_classes = "CoNSeP", None
     dq_eps = 0.0
 
-    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+    def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds AJI+, dice2 and n_true, n_pred, n_paired, the detection counts with dummies."""
         columns = records.columns
         binary = tally(columns.image, columns.true, columns.pred, columns.pixels, columns.n)
         some = binary.tp + binary.fp + binary.fn > 0
-        out = self.frame(records, n_classes, {}, {}, binary, some)
-        true, pred, rows, _ = self.pairs(records)
-        points = {"n_true": true.image, "n_pred": pred.image, "n_paired": true.image[rows]}
-        extra = {"Dice": dice(records), "Jaccard": jaccard(records), "AJI+": aji_plus(records), "dice2": dice2(records)}
-        extra |= {f"PQ_{k}": np.nan for k in range(1, n_classes + 1)}
-        return out.assign(**extra, **{name: np.bincount(of, minlength=columns.n) for name, of in points.items()})
+        out = self.panoptic(records, n_classes, {}, {}, binary, some)
+        out |= {"Dice": dice(records), "Jaccard": jaccard(records), "AJI+": aji_plus(records), "dice2": dice2(records)}
+        out |= {f"PQ_{k}": np.full(columns.n, np.nan) for k in range(1, n_classes + 1)}
+        return out | pair_counts(self.pairs(records), columns.n)
 
     def pairs(self, records: Records):
         """(true points, predicted points, rows, cols): the detection pairs true[rows] - pred[cols] of all images."""
-        return pairs_within(records, np.full(len(records.images), 12.0))
+        return pairs_within(records, np.full(records.columns.n, 12.0))
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
         """Adds AJI+, dice2, F1, precision, recall, accuracy and F1_<class>, precision_<class>, recall_<class>."""
-        images = self.images(records, len(classes))
-        out = self.means(images.drop(columns=[c for c in images if c.startswith("PQ_")]), [], tissues)
+        images = self.columns(records, len(classes))
+        out = self.means({name: v for name, v in images.items() if not name.startswith("PQ_")}, [], tissues)
         out |= {f"PQ_{name}": float("nan") for name in classes}
-        out |= {score: nanmean(images[score].to_numpy()) for score in ("AJI+", "dice2")}
+        out |= {score: nanmean(images[score]) for score in ("AJI+", "dice2")}
         usable = both_typed(records, len(classes))
         pairs = self.pairs(records)
         true, pred, rows, cols = pairs

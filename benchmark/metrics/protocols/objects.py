@@ -34,9 +34,9 @@ def several_values(image: np.ndarray, nucleus: np.ndarray, pixels: np.ndarray, w
     inside = nucleus > 0
     image, nucleus, pixels = image[inside], nucleus[inside], pixels[inside]
     area = np.bincount(image, weights=pixels, minlength=n)
-    found = np.zeros(int(nucleus.max(initial=0)) + 1, np.int64)
-    found[nucleus] = image + 1
-    count = np.bincount(found, minlength=n + 1)[1:]
+    owner = np.zeros(int(nucleus.max(initial=0)) + 1, np.int64)
+    owner[nucleus] = image + 1
+    count = np.bincount(owner, minlength=n + 1)[1:]
     return (area > 0) & ((area < whole) | (count > 1))
 
 

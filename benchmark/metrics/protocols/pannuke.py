@@ -1,14 +1,15 @@
 """The official PanNuke metrics (Gamper et al. 2020)."""
 
-import pandas as pd
+import numpy as np
 
 from ..overlap import dice, jaccard
 from ..panoptic import tally
 from ..records import Records
-from .base import Protocol, typed
+from .base import Protocol, register, typed
 from .objects import pieces
 
 
+@register
 class PanNuke(Protocol):
     """Objects are (id, type) pieces: a nucleus of mixed type counts once per type, pixels without a type are
     no object.
@@ -26,23 +27,23 @@ class PanNuke(Protocol):
     the inflammatory row; the values here are those that the official code prints.
     """
 
-    name, version = "pannuke", 1
+    name, place, version = "pannuke", 10, 1
     made_for, n_classes = "PanNuke", 5
     dq_eps = 0.0
     binary = multi = "tissue_mean"
 
-    def images(self, records: Records, n_classes: int) -> pd.DataFrame:
+    def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         columns = records.columns
         n, image, pixels = columns.n, columns.image, columns.pixels
         true = pieces(columns.true, columns.true_type, typed(records, "true", n_classes)[image], n_classes)
         pred = pieces(columns.pred, columns.pred_type, typed(records, "pred", n_classes)[image], n_classes)
         tallies, scored = tally_types(records, n_classes)
         binary = tally(image, true, pred, pixels, n)
-        out = self.frame(records, n_classes, tallies, scored, binary, binary.tp + binary.fn > 0)
-        return out.assign(Dice=dice(records), Jaccard=jaccard(records))
+        out = self.panoptic(records, n_classes, tallies, scored, binary, binary.tp + binary.fn > 0)
+        return out | {"Dice": dice(records), "Jaccard": jaccard(records)}
 
     def summary(self, records: Records, classes: list[str], tissues: list[str]) -> dict[str, float]:
-        return self.means(self.images(records, len(classes)), classes, tissues)
+        return self.means(self.columns(records, len(classes)), classes, tissues)
 
 
 def tally_types(records: Records, n_classes: int) -> tuple[dict, dict]:
