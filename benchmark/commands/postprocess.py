@@ -26,6 +26,7 @@ def run(options) -> int:
     from benchmark.report.render.table import markdown, save
     from benchmark.report.select.protocols import protocols
     from benchmark.report.tables import postprocessing
+    from benchmark.results.collect import finished
     from benchmark.results.raw_maps import StoredMaps
     from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.progress import Progress
@@ -56,21 +57,6 @@ def run(options) -> int:
     print(markdown(table))
     print(f"written to {folder}", file=sys.stderr)
     return 0
-
-
-def finished(folder: Path):
-    """The run in a folder. Raises InputError when none is finished there."""
-    from benchmark.results.run import UNREADABLE
-    from benchmark.results.run_folder import RunFolder
-
-    folder = folder.resolve()
-    why = "no metrics.json there"
-    try:
-        if RunFolder(folder).complete:
-            return RunFolder(folder).read()
-    except UNREADABLE as error:
-        why = str(error)
-    raise InputError(f"{folder}: expected the folder of a finished run ({why}); name it, or finish the run.")
 
 
 def test_set(options, made):

@@ -35,6 +35,18 @@ def runs(results: Path, stream=None) -> list[Run]:
     return out
 
 
+def finished(folder: Path) -> Run:
+    """The run in a folder. Raises InputError when none is finished there."""
+    files = RunFolder(Path(folder).resolve())
+    why = "no metrics.json there"
+    try:
+        if files.complete:
+            return files.read()
+    except UNREADABLE as error:
+        why = str(error)
+    raise InputError(f"{files}: expected the folder of a finished run ({why}); name it, or finish the run.")
+
+
 def no_runs(results: Path, found: list[Run], dataset: str | None) -> str:
     """The sentence for a report of nothing: there are no complete runs, or none of this dataset."""
     if not found or dataset is None:
