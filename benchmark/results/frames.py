@@ -48,7 +48,7 @@ def load(folder: str | Path) -> Frames:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of results or of a run, found {_kind_of(folder)}.")
-    single = any((folder / name).exists() for name in ("config.json", "metrics.json"))
+    single = RunFolder(folder).config.exists() or RunFolder(folder).complete
     complete = [finished(folder)] if single else runs(folder)
     facts, tables = [], {name: [] for name in ("scores", "images", "overlaps", "nuclei")}
     for run in complete:
