@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT))  # the rule that fills weights belongs to the test
 from benchmark.data.sources import synthetic  # noqa: E402
 from benchmark.evaluation import tiled  # noqa: E402
 from benchmark.layers import losses  # noqa: E402
-from benchmark.layers.adapter import ViTAdapter  # noqa: E402
-from benchmark.layers.cellvit_loss import cellvit_loss  # noqa: E402
+from benchmark.layers.adapter import AdapterConfig, ViTAdapter  # noqa: E402
+from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss  # noqa: E402
 from benchmark.methods import registry  # noqa: E402
 from benchmark.methods.cellvta import CellVTA, official_key  # noqa: E402
 from benchmark.metrics.match import match  # noqa: E402
@@ -73,13 +73,13 @@ def loss_terms() -> Rows:
     perfect = sharp | {"hv": batch["hv"].clone()}
     out = []
     for name, outputs in (("random logits", random), ("perfect logits of ±8", perfect)):
-        terms = {flag: cellvit_loss(outputs, batch, double_softmax=flag, cross_msge=True) for flag in (True, False)}
+        terms = {flag: cellvit_loss(outputs, batch, LossConfig(double_softmax=flag)) for flag in (True, False)}
         for term in ("np_focal_tversky", "tp_focal_tversky"):
             out.append(row("double_softmax", f"{term} (weighted), {name}", terms[True][term], terms[False][term]))
     norms = []
     for flag in (True, False):
         leaf = random["tp"].clone().requires_grad_()
-        cellvit_loss(random | {"tp": leaf}, batch, double_softmax=flag, cross_msge=True)["tp_focal_tversky"].backward()
+        cellvit_loss(random | {"tp": leaf}, batch, LossConfig(double_softmax=flag))["tp_focal_tversky"].backward()
         norms.append(leaf.grad.norm())
     out.append(row("double_softmax", "gradient norm of tp_focal_tversky (weighted), random logits", *norms))
     slopes, values = [], []
@@ -120,7 +120,8 @@ def offsets() -> Rows:
     found = []
     for grid in (False, True):
         torch.manual_seed(0)
-        layer = ViTAdapter(1024, 4, interactions=1, offset_grid=grid).interactions[0].injector.attn.sampling_offsets
+        adapter = ViTAdapter(1024, 4, AdapterConfig(interactions=1, offset_grid=grid))
+        layer = adapter.interactions[0].injector.attn.sampling_offsets
         with torch.no_grad():
             found.append(layer(torch.randn(256, 1024)).view(-1, 2).norm(dim=1).mean())
     return [row("offset_grid=false", "mean distance of a sampling point from its query at the start, px", *found)]

@@ -78,7 +78,7 @@ class Cell:
         entries = {
             "method": str(self.spec),
             "method_version": self.cls.version,
-            "arguments": self.spec.arguments,
+            "arguments": registry.identity_arguments(self.spec),
             "dataset": self.setup.label,
             "data": data_fingerprint(self.setup, self.split),
             "fold": self.split,

@@ -6,6 +6,7 @@ of the module: it is passed to `forward`, so that a frozen backbone stays one ob
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,57 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from benchmark.layers.cellvit_decoder import scaled
 from benchmark.layers.global_attention import GlobalAttention, reference_points
 from benchmark.layers.vit import embed, summary, to_map
 from benchmark.ops import MSDeformAttn
 
 Grid = tuple[int, int]
+ATTENTIONS = ("deformable", "global")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Settings of `ViTAdapter` and its blocks; the defaults are CellVTA's as published.
+
+    Attributes:
+        interactions: exchanges between the pyramid and the ViT; must divide the ViT's depth.
+        attention: "deformable" as published, or "global": exact attention over all tokens (`GlobalAttention`).
+        points: sampling points per head and level; without meaning for global attention.
+        heads: of the attention.
+        deform_ratio: width of the attention's values relative to the ViT's.
+        extra_extractors: extractors that the last exchange has beside its own.
+        injector: False leaves the injectors out.
+        extractor: False leaves all extractors out: the maps are the spatial prior and the ViT's maps, which never meet.
+        vit_features: False leaves the ViT's maps out: the maps are the pyramid alone.
+        spatial_prior: False puts `PatchPrior` in place of the convolutional pyramid.
+        adapter_width: factor on the channels inside: 64 in the spatial prior's stem, dim / 4 in the ConvFFNs.
+        drop_path: stochastic depth rate of every ConvFFN, and of the ViT's last block where a method builds both.
+        cls_in_vit: False as published: the class token skips every ViT block. True keeps it among the tokens.
+        offset_grid: False as published: the sampling offsets start at zero, their linear layers at truncated normal
+            0.02. True starts each head along its own direction, as Deformable DETR does.
+    """
+
+    interactions: int = 4
+    attention: str = "deformable"
+    points: int = 4
+    heads: int = 8
+    deform_ratio: float = 0.5
+    extra_extractors: int = 2
+    injector: bool = True
+    extractor: bool = True
+    vit_features: bool = True
+    spatial_prior: bool = True
+    adapter_width: float = 1.0
+    drop_path: float = 0.4
+    cls_in_vit: bool = False
+    offset_grid: bool = False
+
+    def attend(self, dim: int, levels: int) -> nn.Module:
+        """The attention of one block, from `dim` channels to a pyramid of `levels` grids."""
+        if self.attention == "global":
+            return GlobalAttention(dim, self.heads, self.deform_ratio)
+        return MSDeformAttn(dim, self.heads, levels, self.points, self.deform_ratio)
 
 
 class SpatialPrior(nn.Module):
@@ -93,12 +140,12 @@ class ConvFFN(nn.Module):
 class Injector(nn.Module):
     """Pyramid into ViT tokens: x + gamma * attention(norm(x), norm(c)); gamma starts at 1e-5."""
 
-    def __init__(self, dim: int, attn: nn.Module):
+    def __init__(self, dim: int, config: AdapterConfig):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = attn
+        self.attn = config.attend(dim, 3)
 
     def forward(self, x: Tensor, c: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
         """x: (B, n, dim); c: (B, 21 n, dim); reference: (1, n, 1, 2); grids: of c. Returns (B, n, dim)."""
@@ -108,14 +155,14 @@ class Injector(nn.Module):
 class Extractor(nn.Module):
     """ViT tokens into the pyramid: c + attention(norm(c), norm(x)), then a ConvFFN."""
 
-    def __init__(self, dim: int, attn: nn.Module, hidden: int, drop_path: float):
+    def __init__(self, dim: int, config: AdapterConfig):
         super().__init__()
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = attn
-        self.ffn = ConvFFN(dim, hidden)
+        self.attn = config.attend(dim, 1)
+        self.ffn = ConvFFN(dim, max(1, int(dim * 0.25 * config.adapter_width)))
         self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = DropPath(config.drop_path) if config.drop_path else nn.Identity()
 
     def forward(self, c: Tensor, x: Tensor, reference: Tensor, grids: list[Grid]) -> Tensor:
         """c: (B, 21 n, dim); x: (B, n, dim); reference: (1, 21 n, 1, 2); grids: of c. Returns c's shape."""
@@ -124,12 +171,20 @@ class Extractor(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One exchange: injector, a stretch of ViT blocks (not held here), extractors; either may be absent."""
+    """One exchange: injector, a stretch of ViT blocks (not held here), extractors; either may be absent.
 
-    def __init__(self, injector: Injector | None, extractor: Extractor | None, extra: list[Extractor]):
+    Args:
+        dim: width of the ViT.
+        config: which parts there are, and their settings.
+        extra: number of extractors beside the first.
+    """
+
+    def __init__(self, dim: int, config: AdapterConfig, extra: int):
         super().__init__()
-        self.injector, self.extractor = injector, extractor
-        self.extra_extractors = nn.ModuleList(extra) if extra else None
+        self.injector = Injector(dim, config) if config.injector else None
+        self.extractor = Extractor(dim, config) if config.extractor else None
+        extras = [Extractor(dim, config) for _ in range(extra if config.extractor else 0)]
+        self.extra_extractors = nn.ModuleList(extras) if extras else None
 
 
 class ViTAdapter(nn.Module):
@@ -137,77 +192,34 @@ class ViTAdapter(nn.Module):
 
     Args:
         dim, depth: width and number of blocks of the ViT.
-        width: channels of the pyramid's stem.
-        hidden: channels inside the ConvFFN.
-        interactions: exchanges; must divide depth. The last has `extra_extractors` more extractors.
-        attention: "deformable" as published, or "global": exact attention over all tokens (`GlobalAttention`), which
-            has no points.
-        points, heads, deform_ratio: of the attention; deform_ratio is the width of its values relative to dim.
-        drop_path: stochastic depth of every ConvFFN.
-        cls_in_vit: False as published: the class token skips every ViT block. True keeps it among the tokens.
-        injector, extractor, vit_features: False leaves that part out. Without vit_features the maps are the pyramid
-            alone, without extractors they are the spatial prior and the ViT's maps, which never meet.
-        spatial_prior: False puts `PatchPrior` in place of the convolutional pyramid.
-        offset_grid: False as published: the sampling offsets start at zero, the linear layers at
-            truncated normal 0.02. True starts each head along its own direction, as Deformable DETR does.
+        config: see `AdapterConfig`.
+        width: factor on the channels of the spatial prior alone, beside `config.adapter_width`; 1.0 as published (64
+            in its stem).
 
     Raises:
         ValueError: interactions does not divide depth, 4 does not, heads do not fit, fewer than 0 extra extractors,
             or an attention that does not exist.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        *,
-        width: int = 64,
-        hidden: int = 256,
-        interactions: int = 4,
-        attention: str = "deformable",
-        points: int = 4,
-        heads: int = 8,
-        deform_ratio: float = 0.5,
-        extra_extractors: int = 2,
-        drop_path: float = 0.0,
-        cls_in_vit: bool = False,
-        injector: bool = True,
-        extractor: bool = True,
-        vit_features: bool = True,
-        spatial_prior: bool = True,
-        offset_grid: bool = False,
-    ):
+    def __init__(self, dim: int, depth: int, config: AdapterConfig = AdapterConfig(), width: float = 1.0):
         super().__init__()
+        interactions = config.interactions
         if depth % 4 or interactions < 1 or depth % interactions:
             raise ValueError(f"interactions is {interactions}; it must divide the depth {depth}, and so must 4")
-        if extra_extractors < 0:
-            raise ValueError(f"extra_extractors is {extra_extractors}; expected at least 0")
-        if attention not in ("deformable", "global"):
-            raise ValueError(f"attention is '{attention}'; expected deformable or global")
-        self.cls_in_vit, self.vit_features = cls_in_vit, vit_features
+        if config.extra_extractors < 0:
+            raise ValueError(f"extra_extractors is {config.extra_extractors}; expected at least 0")
+        if config.attention not in ATTENTIONS:
+            raise ValueError(f"attention is '{config.attention}'; expected {' or '.join(ATTENTIONS)}")
+        self.cls_in_vit, self.vit_features = config.cls_in_vit, config.vit_features
         self.taps = {depth * k // 4 for k in (1, 2, 3, 4)}
         self.level_embed = nn.Parameter(torch.randn(3, dim))
-        self.spm = SpatialPrior(width, dim) if spatial_prior else PatchPrior()
-
-        def attend(levels: int) -> nn.Module:
-            if attention == "global":
-                return GlobalAttention(dim, heads, deform_ratio)
-            return MSDeformAttn(dim, heads, levels, points, deform_ratio)
-
-        def extractors(count: int) -> list[Extractor]:
-            return [Extractor(dim, attend(1), hidden, drop_path) for _ in range(count if extractor else 0)]
-
-        self.interactions = nn.ModuleList(
-            Interaction(
-                Injector(dim, attend(3)) if injector else None,
-                next(iter(extractors(1)), None),
-                extractors(extra_extractors if k == interactions - 1 else 0),
-            )
-            for k in range(interactions)
-        )
+        stem = scaled(64, width * config.adapter_width)
+        self.spm = SpatialPrior(stem, dim) if config.spatial_prior else PatchPrior()
+        extra = [0] * (interactions - 1) + [config.extra_extractors]
+        self.interactions = nn.ModuleList(Interaction(dim, config, count) for count in extra)
         self.up = nn.ConvTranspose2d(dim, dim, 2, 2)
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.BatchNorm2d(dim) for _ in range(4))
-        self.reset_parameters(offset_grid)
+        self.reset_parameters(config.offset_grid)
 
     def reset_parameters(self, offset_grid: bool) -> None:
         """Convolutions He-normal (fan-out), linear layers truncated normal 0.02 without bias."""

@@ -1,13 +1,28 @@
 """The training loss that CellViT and CellVTA share, with the published terms and weights."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.layers.losses import dice, focal_tversky, mc_focal_tversky, mse, msge, onehot, xentropy
 
 
+@dataclass(frozen=True)
+class LossConfig:
+    """Quirks of the published code's loss functions, each a switch; see `layers.losses`.
+
+    Attributes:
+        double_softmax: True as published: the focal Tversky losses take the softmax of probabilities.
+        cross_msge: True as published: `losses.msge` compares each map's slope across its own direction.
+    """
+
+    double_softmax: bool = True
+    cross_msge: bool = True
+
+
 def cellvit_loss(
-    outputs: dict[str, Tensor], batch: dict[str, Tensor], *, double_softmax: bool, cross_msge: bool
+    outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfig = LossConfig()
 ) -> dict[str, Tensor]:
     """Named, weighted terms (Hörst et al. 2024, section 3.3; weights of the published configurations).
 
@@ -15,21 +30,21 @@ def cellvit_loss(
         outputs: np (B, 2, H, W), hv (B, 2, H, W), and tp (B, C + 1, H, W), tissue (B, T) where they exist.
         batch: np (B, H, W), hv (B, 2, H, W), tp (B, H, W), typed (B,) bool, tissue (B,) int64,
             -1 = unknown.
-        double_softmax, cross_msge: True reproduces the published code, see `losses`.
+        config: quirks of the published code.
     """
     nuclei, hv = onehot(batch["np"], 2), batch["hv"]
     terms = {
-        "np_focal_tversky": focal_tversky(outputs["np"], nuclei, double_softmax=double_softmax),
+        "np_focal_tversky": focal_tversky(outputs["np"], nuclei, double_softmax=config.double_softmax),
         "np_dice": dice(outputs["np"], nuclei),
         "hv_mse": 2.5 * mse(outputs["hv"], hv),
-        "hv_msge": 8.0 * msge(outputs["hv"], hv, batch["np"], cross=cross_msge),
+        "hv_msge": 8.0 * msge(outputs["hv"], hv, batch["np"], cross=config.cross_msge),
     }
     if "tp" in outputs:
         types, typed = onehot(batch["tp"], outputs["tp"].shape[1]), batch["typed"]
         terms["tp_ce"] = 0.5 * xentropy(outputs["tp"], types, weight=typed)
         terms["tp_dice"] = 0.2 * dice(outputs["tp"], types, weight=typed)
         terms["tp_focal_tversky"] = 0.5 * mc_focal_tversky(
-            outputs["tp"], types, double_softmax=double_softmax, weight=typed
+            outputs["tp"], types, double_softmax=config.double_softmax, weight=typed
         )
     if "tissue" in outputs:
         known = (batch["tissue"] >= 0).sum().clamp(min=1)

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# of the focal Tversky losses: weights of misses and of false alarms, exponent, smoothing
+ALPHA, BETA, GAMMA, SMOOTH = 0.7, 0.3, 4 / 3, 1e-6
+
 
 def onehot(labels: Tensor, classes: int) -> Tensor:
     """(B, H, W) integer labels in 0..classes-1 to float32 (B, classes, H, W)."""
@@ -16,15 +19,7 @@ def onehot(labels: Tensor, classes: int) -> Tensor:
 
 
 def focal_tversky(
-    logits: Tensor,
-    onehot: Tensor,
-    *,
-    alpha: float = 0.7,
-    beta: float = 0.3,
-    gamma: float = 4 / 3,
-    smooth: float = 1e-6,
-    double_softmax: bool = False,
-    weight: Tensor | None = None,
+    logits: Tensor, onehot: Tensor, *, double_softmax: bool = False, weight: Tensor | None = None
 ) -> Tensor:
     """Focal Tversky loss (1 - TI)^gamma over all channels together (Abraham & Khan 2019, eq. 2-4).
 
@@ -37,22 +32,14 @@ def focal_tversky(
         double_softmax: the published CellViT and CellVTA code applies softmax to probabilities: a perfect
             prediction then keeps a loss of about 0.17. True reproduces it.
     """
-    return _tversky(logits, onehot, (0, 1, 2, 3), alpha, beta, gamma, smooth, double_softmax, weight).sum()
+    return _tversky(logits, onehot, (0, 1, 2, 3), double_softmax, weight)
 
 
 def mc_focal_tversky(
-    logits: Tensor,
-    onehot: Tensor,
-    *,
-    alpha: float = 0.7,
-    beta: float = 0.3,
-    gamma: float = 4 / 3,
-    smooth: float = 1e-6,
-    double_softmax: bool = False,
-    weight: Tensor | None = None,
+    logits: Tensor, onehot: Tensor, *, double_softmax: bool = False, weight: Tensor | None = None
 ) -> Tensor:
     """`focal_tversky` per class, over all images and pixels of the batch, summed over classes."""
-    return _tversky(logits, onehot, (0, 2, 3), alpha, beta, gamma, smooth, double_softmax, weight).sum()
+    return _tversky(logits, onehot, (0, 2, 3), double_softmax, weight).sum()
 
 
 def dice(logits: Tensor, onehot: Tensor, smooth: float = 1e-3, weight: Tensor | None = None) -> Tensor:
@@ -118,13 +105,16 @@ def _participation(logits: Tensor, weight: Tensor | None) -> Tensor:
     return weight.float().view(-1, 1, 1, 1)
 
 
-def _tversky(logits, onehot, axes, alpha, beta, gamma, smooth, double_softmax, weight) -> Tensor:
+def _tversky(
+    logits: Tensor, onehot: Tensor, axes: tuple[int, ...], double_softmax: bool, weight: Tensor | None
+) -> Tensor:
+    """(1 - TI)^gamma, summed over `axes` before the ratio: a scalar, or (C,) where the classes stay apart."""
     part = _participation(logits, weight)
     p = logits.float().softmax(1)
     if double_softmax:
         p = p.softmax(1)
     p, t = p * part, onehot * part
     tp, fn, fp = (p * t).sum(axes), ((part - p) * t).sum(axes), (p * (part - t)).sum(axes)
-    index = (tp + smooth) / (tp + alpha * fn + beta * fp + smooth)
+    index = (tp + SMOOTH) / (tp + ALPHA * fn + BETA * fp + SMOOTH)
     # rounding may lift the index above 1, whose power is NaN
-    return (1 - index).clamp(min=0) ** gamma
+    return (1 - index).clamp(min=0) ** GAMMA

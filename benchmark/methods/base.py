@@ -4,7 +4,7 @@ The harness alone knows epochs, precision, EMA, DDP, folds and files.
 """
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +30,8 @@ class Method(nn.Module):
     """Base class; see `benchmark/methods/*.py` for one file per method.
 
     Args of every subclass: `classes` (nucleus types without background; 0 = no type branch), `tissues` (0 = no
-    tissue head), then its own keyword arguments, all with defaults.
+    tissue head), then its own keyword arguments, all with defaults. Arguments that travel together are fields of a
+    frozen dataclass, which is one argument of the constructor; names such as `cellvta@points=8` stay flat.
     """
 
     # row name -> overrides of the defaults. Rows are presets (debug, small, paper) and published variants.
@@ -39,6 +40,9 @@ class Method(nn.Module):
     published: ClassVar[dict[str, dict]] = {}
     published_on: ClassVar[dict[str, dict[str, dict]]] = {}  # dataset -> row -> what differs from `published` there
     fixed: ClassVar[frozenset[str]] = frozenset()  # arguments that define the method: no name may change them
+    # argument that came after results had been stored -> the value that computes what was computed before it; with
+    # this value it is no part of a result's identity (`registry.identity_arguments`), so that old results stay done
+    neutral: ClassVar[dict[str, object]] = {}
     reference: ClassVar[str] = ""
     licence: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raise it when results change; part of a result's identity
@@ -53,14 +57,39 @@ class Method(nn.Module):
     tile: int | None = None  # largest input side; larger images are predicted in tiles
 
     @classmethod
-    def arguments(cls) -> dict:
-        """Name -> default of the constructor's own arguments (not classes, tissues or weights)."""
+    def _defaults(cls) -> dict:
+        """Name -> default of the constructor's own arguments, configs whole."""
         hidden = {"self", "classes", "tissues", "weights"}
         return {
             name: p.default
             for name, p in inspect.signature(cls.__init__).parameters.items()
             if name not in hidden and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
         }
+
+    @classmethod
+    def arguments(cls) -> dict:
+        """Name -> default of all arguments (not classes, tissues or weights); the fields of a config by their names."""
+        flat = {}
+        for name, default in cls._defaults().items():
+            if is_dataclass(default):
+                flat |= {field.name: getattr(default, field.name) for field in fields(default)}
+            else:
+                flat[name] = default
+        return flat
+
+    @classmethod
+    def from_arguments(cls, classes: int, tissues: int, **flat) -> "Method":
+        """Construct from arguments by name, as `arguments` lists them; those that are left out keep their defaults.
+
+        Args:
+            classes, tissues: as for the constructor.
+            flat: arguments of the constructor and fields of its configs; also `weights`, where it takes them.
+        """
+        for name, default in cls._defaults().items():
+            if is_dataclass(default):
+                own = [field.name for field in fields(default) if field.name in flat]
+                flat[name] = replace(default, **{field: flat.pop(field) for field in own})
+        return cls(classes, tissues, **flat)
 
     @classmethod
     def supports(cls, arguments: dict) -> tuple[bool, str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers import sam
 from benchmark.layers.cellvit_decoder import HVDecoder
-from benchmark.layers.cellvit_loss import cellvit_loss
+from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import SUMMARY, available, build_encoder, features, normalisation, quarters
 from benchmark.methods.base import Method, Phase, check_scale
@@ -60,7 +60,7 @@ class CellViT(Method):
             epochs and then "full", as published; "lora" trains low-rank updates of the encoder's attention.
         width: scale of the decoder's channels, 1.0 as published.
         drop_path: of the encoder's last block, rising linearly from 0; also while the encoder is frozen.
-        double_softmax, cross_msge: True as published, see `layers.losses`.
+        losses: quirks of the published losses.
         lora_rank: of the updates with tune=lora, see `layers.lora`.
         weights: of the backbone: None, "random", "hub" or a local file.
 
@@ -87,14 +87,13 @@ class CellViT(Method):
         tune: str = "staged",
         width: float = 1.0,
         drop_path: float = 0.0,
-        double_softmax: bool = True,
-        cross_msge: bool = True,
+        losses: LossConfig = LossConfig(),
         lora_rank: int = 8,
         weights: str | None = None,
     ):
         super().__init__()
         check_scale("cellvit", width=width, drop_path=drop_path)
-        self.double_softmax, self.cross_msge = double_softmax, cross_msge
+        self.losses = losses
         self.vit = build_encoder(backbone, weights, drop_path)
         self.taps = quarters(self.vit, f"backbone '{backbone}'")
         self.mean, self.std = normalisation(backbone, self.vit)
@@ -145,7 +144,7 @@ class CellViT(Method):
         return out
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return cellvit_loss(outputs, batch, double_softmax=self.double_softmax, cross_msge=self.cross_msge)
+        return cellvit_loss(outputs, batch, self.losses)
 
     targets = staticmethod(maps.targets)
     ideal = staticmethod(maps.ideal)

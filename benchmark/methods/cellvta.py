@@ -7,9 +7,9 @@ Yang et al., "CellVTA: Enhancing Vision Foundation Models for Accurate Cell Segm
 from torch import Tensor, nn
 
 from benchmark.layers import cellvit_decoder as parts
-from benchmark.layers.adapter import ViTAdapter
-from benchmark.layers.cellvit_decoder import HVDecoder, scaled
-from benchmark.layers.cellvit_loss import cellvit_loss
+from benchmark.layers.adapter import AdapterConfig, ViTAdapter
+from benchmark.layers.cellvit_decoder import HVDecoder
+from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
@@ -62,15 +62,10 @@ class CellVTA(Method):
         tune: "adapter" trains all but the ViT's embedding and blocks (its last norm trains, as published); "lora"
             adds to that low-rank updates of the ViT's attention; "full" or "adapter+full" trains everything.
         lora_rank: rank of these updates (`layers.lora`; alpha 16); without meaning for another tune.
-        interactions, attention, points, heads, deform_ratio, extra_extractors, injector, extractor, vit_features,
-            spatial_prior: see `layers.adapter.ViTAdapter`.
-        adapter_width: factor on the adapter's inner channels, those of the spatial prior and inside its ConvFFNs (64
-            and a quarter of the ViT's as published); the decoder keeps its own.
+        adapter: the adapter's settings. Their `drop_path` is also that of the ViT's last block (rising linearly from
+            0, frozen or not); without `cls_in_vit`, as published, the tissue head is blind.
         width: scale of the decoder's and the spatial prior's channels, 1.0 as published.
-        drop_path: of the ViT's last block (rising linearly from 0, frozen or not) and of every extractor.
-        cls_in_vit: False as published: the class token skips the ViT, so the tissue head is blind.
-        offset_grid: False as published: later initialisation wipes out the sampling offsets' directions.
-        double_softmax, cross_msge: True as published, see `layers.losses`.
+        losses: quirks of the published losses.
         weights: of the backbone: None, "random", "hub" or a local file.
 
     Raises:
@@ -96,50 +91,19 @@ class CellVTA(Method):
         backbone: str = "uni",
         tune: str = "adapter",
         lora_rank: int = 8,
-        interactions: int = 4,
-        attention: str = "deformable",
-        points: int = 4,
-        heads: int = 8,
-        deform_ratio: float = 0.5,
-        extra_extractors: int = 2,
-        injector: bool = True,
-        extractor: bool = True,
-        vit_features: bool = True,
-        spatial_prior: bool = True,
-        adapter_width: float = 1.0,
+        adapter: AdapterConfig = AdapterConfig(),
         width: float = 1.0,
-        drop_path: float = 0.4,
-        cls_in_vit: bool = False,
-        offset_grid: bool = False,
-        double_softmax: bool = True,
-        cross_msge: bool = True,
+        losses: LossConfig = LossConfig(),
         weights: str | None = None,
     ):
         super().__init__()
-        check_scale("cellvta", width=min(width, adapter_width), drop_path=drop_path, points=points)
-        self.double_softmax, self.cross_msge = double_softmax, cross_msge
-        self.vit = build_backbone(backbone, weights, drop_path)
+        narrowest = min(width, adapter.adapter_width)
+        check_scale("cellvta", width=narrowest, drop_path=adapter.drop_path, points=adapter.points)
+        self.losses = losses
+        self.vit = build_backbone(backbone, weights, adapter.drop_path)
         dim = self.vit.embed_dim
         try:
-            self.adapter = ViTAdapter(
-                dim,
-                len(self.vit.blocks),
-                width=scaled(64, width * adapter_width),
-                hidden=max(1, int(dim * 0.25 * adapter_width)),
-                interactions=interactions,
-                attention=attention,
-                points=points,
-                heads=heads,
-                deform_ratio=deform_ratio,
-                extra_extractors=extra_extractors,
-                drop_path=drop_path,
-                cls_in_vit=cls_in_vit,
-                injector=injector,
-                extractor=extractor,
-                vit_features=vit_features,
-                spatial_prior=spatial_prior,
-                offset_grid=offset_grid,
-            )
+            self.adapter = ViTAdapter(dim, len(self.vit.blocks), adapter, width)
         except ValueError as error:
             raise InputError(f"cellvta on '{backbone}': {error}.") from None
         self.decoder = HVDecoder(dim, classes, width, pyramid=True)
@@ -180,7 +144,7 @@ class CellVTA(Method):
         return out
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return cellvit_loss(outputs, batch, double_softmax=self.double_softmax, cross_msge=self.cross_msge)
+        return cellvit_loss(outputs, batch, self.losses)
 
     targets = staticmethod(maps.targets)
     ideal = staticmethod(maps.ideal)

@@ -96,7 +96,17 @@ def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = Non
         extra: arguments that do not belong to the identity, such as `weights` (a local file).
     """
     spec = parse(spec, preset) if isinstance(spec, str) else spec
-    return method_class(spec.name)(classes, tissues, **(spec.arguments | extra))
+    return method_class(spec.name).from_arguments(classes, tissues, **(spec.arguments | extra))
+
+
+def identity_arguments(spec: Spec) -> dict:
+    """The arguments that identify a result: all but those at the value that their method declares neutral.
+
+    An argument that is added to a method declares in `Method.neutral` the value with which the method computes what
+    it did before; results stored before then keep their identity.
+    """
+    neutral = method_class(spec.name).neutral
+    return {name: value for name, value in spec.arguments.items() if name not in neutral or value != neutral[name]}
 
 
 def _same_kind(value, default) -> bool:

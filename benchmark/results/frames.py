@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmark.results.collect import UNREADABLE, Run, finished, no_runs, runs, skipped
+from benchmark.results.collect import finished, no_runs, runs
+from benchmark.results.run import UNREADABLE, Run, skipped
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 
 KEY = ("dataset", "method", "kind", "fold", "seed", "file")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmark.layers import losses
-from benchmark.layers.cellvit_loss import cellvit_loss
+from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
 from tests.support.shared import GOLDEN, shared
 
 CASES = ("random", "empty_gt", "one_empty", "good_pred")
@@ -63,11 +63,12 @@ def test_the_objective_weighs_the_official_terms():
     outputs["tissue"] = torch.zeros(count, 4)
     batch = {"np": instances > 0, "hv": hv.float(), "tp": types, "typed": torch.ones(count, dtype=torch.bool)}
     batch["tissue"] = torch.tensor([2] + [-1] * (count - 1))  # of the others the tissue is not known
-    terms = cellvit_loss(outputs, batch, double_softmax=True, cross_msge=True)
+    published = LossConfig(double_softmax=True, cross_msge=True)
+    terms = cellvit_loss(outputs, batch, published)
     assert [float(v) for v in terms.values()] == pytest.approx([*official, 0.1 * np.log(4)], rel=3e-5)
-    apart = cellvit_loss(outputs, batch | {"typed": torch.arange(count) == 0}, double_softmax=True, cross_msge=True)
+    apart = cellvit_loss(outputs, batch | {"typed": torch.arange(count) == 0}, published)
     first = {k: v[:1] for k, v in batch.items()}
-    alone = cellvit_loss({k: v[:1] for k, v in outputs.items()}, first, double_softmax=True, cross_msge=True)
+    alone = cellvit_loss({k: v[:1] for k, v in outputs.items()}, first, published)
     for name in ("tp_ce", "tp_dice", "tp_focal_tversky"):
         assert float(apart[name]) == pytest.approx(float(alone[name]), rel=1e-5) != float(terms[name])
 

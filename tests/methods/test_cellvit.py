@@ -46,7 +46,7 @@ def test_encoders_are_the_published_ones(row, heads, depth, taps):
     assert not any(m.p for m in method.modules() if isinstance(m, nn.Dropout))
     assert not any(getattr(b.drop_path1, "drop_prob", 0.0) for b in blocks)
     assert all(isinstance(b.mlp.act, nn.GELU) and b.mlp.act.approximate == "none" for b in blocks)
-    assert (method.double_softmax, method.cross_msge) == (True, True)
+    assert (method.losses.double_softmax, method.losses.cross_msge) == (True, True)
     assert (method.mean, method.std) == ((0.5,) * 3, (0.5,) * 3)
 
 

@@ -24,7 +24,7 @@ EXTRACTS = {row: GOLDEN / f"{OFFICIAL[row]}_256x256.npz" for row in ("vit256", "
 def paper(row: str, **changes) -> CellViT:
     """A published model without memory."""
     with torch.device("meta"):
-        return CellViT(5, 19, **(CellViT.presets[row] | changes))
+        return CellViT.from_arguments(5, 19, **(CellViT.presets[row] | changes))
 
 
 def compare(row: str, size: str, stored, method: CellViT, source: str) -> None:

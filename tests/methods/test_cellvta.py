@@ -70,7 +70,7 @@ def test_attributes_that_outputs_do_not_show():
     extractors = [i.extractor for i in method.adapter.interactions]
     extractors += method.adapter.interactions[-1].extra_extractors
     assert [e.drop_path.drop_prob for e in extractors] == [0.4] * 6
-    assert (method.double_softmax, method.cross_msge, method.adapter.cls_in_vit) == (True, True, False)
+    assert (method.losses.double_softmax, method.losses.cross_msge, method.adapter.cls_in_vit) == (True, True, False)
 
 
 def test_forward_equals_official_extract(official):
