@@ -22,9 +22,10 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data import pictures as sheet
+    from benchmark.data import pictures
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare as convert
+    from benchmark.results import predictions
 
     data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)
@@ -34,8 +35,8 @@ def run(options) -> int:
         _same_images(options, data)
     # evenly over the subset: neighbours are often of one slide
     rows = sorted({round(k * (len(subset) - 1) / max(1, options.count - 1)) for k in range(options.count)})
-    predicted = sheet.predictions(options.run, rows, data.mpp) if options.run else None
-    sheet.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
+    predicted = predictions.load(RunFolder(options.run), rows, data.mpp) if options.run else None
+    pictures.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
     print(options.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""The predictions of a test fold: packed while they wait, written image by image."""
+"""The predictions of a test fold: packed while they wait, written image by image, read for some images."""
 
 import zipfile
 import zlib
@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei
+from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
+
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,33 @@ def write(path: Path, packed: list[Packed]) -> None:
         ):
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
+    """The stored predictions of a run for some images of its test set.
+
+    Args:
+        rows: positions in the test set, from 0.
+        mpp: of the images, micrometres per pixel.
+
+    Returns:
+        The nuclei of each row: instances int32 (H, W) and types; no scores, tissue or names.
+
+    Raises:
+        InputError: the folder holds no predictions, damaged ones, or those of fewer images than asked for.
+    """
+    path = folder.predictions
+    if not path.is_file():
+        raise InputError(f"{path}: expected the predictions of a finished run, found no file; name a run folder.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path}: expected the predictions of a finished run, found a damaged file ({reason}); name another run "
+            "folder, or remove this one and run it again."
+        ) from error
+    if rows and max(rows) >= len(instances):
+        raise InputError(f"{path}: holds {len(instances)} images, this test set more; name a run on the same data.")
+    return [Nuclei(instances[i].astype(np.int32), types[offsets[i] : offsets[i + 1]], mpp) for i in rows]

@@ -217,7 +217,7 @@ def test_contact_sheet(tmp_path):
     assert picture.shape == (4 * 64, 3 * 64, 3)
     changed = np.any(pictures.outlined(samples[0]) != samples[0].image, axis=-1)
     assert changed.any() and not (changed & (samples[0].nuclei.instances == 0)).any()
-    pictures.main([str(tmp_path / "a.png"), "--tissue", "Colon", "--patches", "2"])
+    pictures.write_sheet([draw("Colon", k, 0) for k in range(2)], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="one size"):
         pictures.sheet([])

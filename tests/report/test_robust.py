@@ -43,13 +43,14 @@ def test_damaged_predictions_are_named_once(tmp_path, stored, capsys):
     make_run(tmp_path, stored)
     (run,) = collect.runs(tmp_path)
     content = io.BytesIO()
-    np.savez_compressed(content, instances=np.arange(60000, dtype=np.int32).reshape(2, 100, 300))
+    instances = np.arange(60000, dtype=np.int32).reshape(2, 100, 300)
+    np.savez_compressed(content, instances=instances, types=np.ones(59999, np.uint8), offsets=[0, 29999, 59999])
     for damaged in (b"", b"no zip", content.getvalue()[:-40], content.getvalue()[:900] + b"\0" * 90):
         (run.folder / "predictions.npz").write_bytes(damaged)
-        assert _predictions(run, [0, 1]) == {}
+        assert _predictions(run, [0, 1], 0.25) == {}
         assert capsys.readouterr().err.count("predictions.npz") >= 1
     (run.folder / "predictions.npz").write_bytes(content.getvalue())
-    assert _predictions(run, [1])[1][0, 0] == 30000
+    assert _predictions(run, [1], 0.25)[1][0, 0] == 30000
 
 
 @pytest.mark.parametrize("line", ["[1]", '{"epoch": "a"}', '{"loss": 2}', "{"])

@@ -1,7 +1,7 @@
 """Drawn H&E with exact masks and types: data that needs no download.
 
 Stain belongs to the slide, architecture to the tissue, nuclei to their class; see `tissue_profiles`,
-`motifs`, `nucleus_shapes`, `distractors` and `stain`. To see it: `python -m benchmark.data.contact_sheet`.
+`motifs`, `nucleus_shapes`, `distractors` and `stain`. To see it: `python -m benchmark contact-sheet`.
 """
 
 import zlib

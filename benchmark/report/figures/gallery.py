@@ -1,7 +1,5 @@
 """Images to look at, chosen by rule and never by hand, with truth and every method's hits and misses."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -12,7 +10,9 @@ import pandas as pd
 from benchmark.data.store.fold import CachedFold
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
-from benchmark.results.run import UNREADABLE, Run, skipped
+from benchmark.results import predictions
+from benchmark.results.run import Run, skipped
+from benchmark.runtime.errors import InputError
 
 HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
 
@@ -61,7 +61,9 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     chosen = [(rule, place) for rule, place in chosen if samples[place] is not None]
     if not chosen:
         return []
-    predicted = {label: _predictions(run, [place for _, place in chosen]) for label, run in of_row.items()}
+    places = [place for _, place in chosen]
+    mpp = samples[places[0]].nuclei.mpp
+    predicted = {label: _predictions(run, places, mpp) for label, run in of_row.items()}
     panels = []
     for rule, place in chosen:
         row, sample = rows.iloc[place], samples[place]
@@ -184,13 +186,11 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
     return None
 
 
-def _predictions(run: Run, places: list[int]) -> dict[int, np.ndarray]:
-    """position in the test set -> int32 (H, W) stored prediction; {} when they are damaged, said once on stderr."""
-    path = run.files.predictions
+def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarray]:
+    """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read, said once on stderr."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            instances = stored["instances"]
-        return {place: instances[place].astype(np.int32) for place in places}
-    except (*UNREADABLE, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        skipped(path, f"no pictures of this run ({type(error).__name__}: {error})")
+        nuclei = predictions.load(run.files, places, mpp)
+    except InputError as error:
+        skipped(run.folder, f"no pictures of this run ({error})")
         return {}
+    return {place: one.instances for place, one in zip(places, nuclei)}
