@@ -26,6 +26,7 @@ def run(options) -> int:
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare as convert
     from benchmark.results import predictions
+    from benchmark.results.run_folder import RunFolder
 
     data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
     subset = data.subset(options.fold, options.side)

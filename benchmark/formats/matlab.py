@@ -3,14 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
-from benchmark.data.files import archive
+from benchmark.data.files import label_files
 from benchmark.formats.labelled import Labelled, from_maps, from_table
-from benchmark.runtime.errors import InputError
-
-_ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, SyntaxError, MatReadError)
 
 
 def read(path: Path, names) -> Labelled:
@@ -19,15 +14,7 @@ def read(path: Path, names) -> Labelled:
     Raises:
         InputError: unreadable, version 7.3, no inst_map, or types that do not fit it.
     """
-    try:
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
-    except _ERRORS as error:
-        raise archive.unreadable(path, error) from error
-    if "inst_map" not in content:
-        arrays = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
-        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {arrays}.")
+    content = label_files.mat(path)
     instances, where = content["inst_map"], str(path)
     if "type_map" in content:
         return from_maps(instances, content["type_map"], names, where)

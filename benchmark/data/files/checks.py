@@ -1,7 +1,8 @@
-"""What an image and a label map must be, checked on every one before it is converted."""
+"""Checks of images and label maps, made on every one before it is converted."""
 
 import numpy as np
 
+from benchmark.data.files.archive import Rows
 from benchmark.runtime.errors import InputError
 
 
@@ -38,6 +39,14 @@ def not_rgb(where: str, shape: tuple[int, ...]) -> InputError:
     return InputError(f"{where}: expected RGB (height, width, 3), found shape {shape}; convert it to RGB.")
 
 
+def check_rgb_rows(images: Rows, advice: str) -> None:
+    """Raises InputError for an array of images whose shape is not (N, H, W, 3), N at least 1; says `advice`."""
+    if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
+        raise InputError(
+            f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; {advice}."
+        )
+
+
 def ids(labels: np.ndarray, where: str) -> np.ndarray:
     """int64 labels of the same shape from any real dtype.
 
@@ -57,9 +66,9 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: expected ids below 2^53, found {high:g}; renumber the labels.")
     whole = labels.astype(np.int64)
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
-        found = labels[whole != labels].flat[0]
+        fraction = labels[whole != labels].flat[0]
         raise InputError(
-            f"{where}: expected integer ids, found {found:g}; labels must not be interpolated, resize "
+            f"{where}: expected integer ids, found {fraction:g}; labels must not be interpolated, resize "
             "with nearest neighbour."
         )
     return whole

@@ -50,17 +50,17 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml.")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            if path.stem in found:
+            if path.stem in files:
                 raise InputError(
-                    f"{folder}: expected one file per image, found {found[path.stem].name} and {path.name}."
+                    f"{folder}: expected one file per image, found {files[path.stem].name} and {path.name}."
                 )
-            found[path.stem] = path
-    if not found:
+            files[path.stem] = path
+    if not files:
         raise InputError(f"'{folder}' holds no {', '.join(suffixes)} files; expected one per image.")
-    return found
+    return files
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def check_image(path: Path) -> None:
-    """Raises InputError where `image` would, as far as the header tells (an image with alpha is read)."""
+    """Raises InputError where `image` would, judged by the header alone (an image with alpha is read)."""
     shape = _shape(path)
     if len(shape) == 3 and shape[2] == 4:
         image(path)
@@ -110,15 +110,7 @@ def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     """The nuclei of an image of the given shape; types only from a .mat (type_map, else inst_type)."""
     if path.suffix.lower() != ".mat":
         return Labels(checks.ids(_plane(array(path), path, shape), str(path)), None)
-    try:
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
-    except _ERRORS as error:
-        raise archive.unreadable(path, error) from error
-    if "inst_map" not in content:
-        found = ", ".join(k for k in content if not k.startswith("__")) or "nothing"
-        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {found}.")
+    content = mat(path)
     instances = checks.ids(_plane(content["inst_map"], path, shape), f"{path} inst_map")
     if "type_map" in content:
         plane = _plane(content["type_map"], path, shape)
@@ -130,6 +122,24 @@ def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     if len(types) != n:
         raise InputError(f"{path}: expected inst_type with one entry for each of {n} ids, found {len(types)}.")
     return Labels(instances, types)
+
+
+def mat(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .mat file up to version 7, `inst_map` among them.
+
+    Raises:
+        InputError: unreadable, version 7.3, or no inst_map.
+    """
+    try:
+        content = scipy.io.loadmat(path)
+    except NotImplementedError as error:
+        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
+    except _ERRORS as error:
+        raise archive.unreadable(path, error) from error
+    if "inst_map" not in content:
+        names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
+        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")
+    return content
 
 
 def array(path: Path, colours: bool = False) -> np.ndarray:
@@ -167,19 +177,20 @@ def _values(file: tifffile.TiffFile, path: Path) -> np.ndarray:
     except (ValueError, ImportError) as error:
         if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
-    page, found = file.pages[0], None
+    page, pixels = file.pages[0], None
     try:
         with Image.open(path) as picture:
-            found = np.asarray(picture)
+            pixels = np.asarray(picture)
     except _ERRORS:
-        pass  # said below
+        pass  # reported below
     shape = file.series[0].shape
-    if found is None or found.shape != shape or found.dtype.itemsize != page.dtype.itemsize:  # no page, no bit is lost
+    # no page and no bit may be lost
+    if pixels is None or pixels.shape != shape or pixels.dtype.itemsize != page.dtype.itemsize:
         raise InputError(
             f"{path}: this kind of TIFF is not read ({page.dtype} {shape}, compression "
             f"{getattr(page.compression, 'name', page.compression)}); save it uncompressed or with zlib."
         )
-    return found.view(page.dtype)
+    return pixels.view(page.dtype)
 
 
 def _plane(array: np.ndarray, path: Path, shape: tuple[int, int]) -> np.ndarray:

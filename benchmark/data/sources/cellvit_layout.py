@@ -66,8 +66,8 @@ class CellViTFold:
         maps = read_dict(path)
         for key in ("inst_map", "type_map"):
             if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:
-                found = getattr(maps.get(key), "shape", "none")
-                raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {found}.")
+                shape = getattr(maps.get(key), "shape", "none")
+                raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {shape}.")
         instances = checks.ids(maps["inst_map"], f"{path} inst_map")
         types = checks.types(maps["type_map"], classes, f"{path} type_map")
         return image, Nuclei.from_labels(instances, types, mpp, **meta)
@@ -75,13 +75,13 @@ class CellViTFold:
 
 def find(root: Path, depth: int = 4) -> dict[int, Path]:
     """Raw fold (from 1) -> folder of each fold in this layout below `root`."""
-    found = {}
+    folder_of: dict[int, Path] = {}
     for folder, folders, _ in archive.walk(root, depth):
         match = re.fullmatch(r"fold[ _-]*(\d+)", folder.name, re.IGNORECASE)
         if match and "labels" in folders and "images" in folders and any((folder / "images").glob("*.png")):
-            found.setdefault(int(match[1]), folder)
-    shift = 1 if 0 in found else 0
-    return {number + shift: folder for number, folder in sorted(found.items())}
+            folder_of.setdefault(int(match[1]), folder)
+    shift = 1 if 0 in folder_of else 0
+    return {number + shift: folder for number, folder in sorted(folder_of.items())}
 
 
 def load(folder: Path) -> CellViTFold:

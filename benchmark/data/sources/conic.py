@@ -100,10 +100,10 @@ class CoNIC(Source):
             return whole[0]
         for path, reason in listing.broken.items():
             raise archive.unreadable(path, RuntimeError(reason))
-        found = ", ".join(sorted({m.name for m in listing.members})) or "none of them"
+        present = ", ".join(sorted({m.name for m in listing.members})) or "none of them"
         raise InputError(
             f"CoNIC is missing below '{root}': expected images.npy, labels.npy, counts.csv and "
-            f"patch_info.csv in one folder or zip, found {found}; download it or correct DATA_ROOT."
+            f"patch_info.csv in one folder or zip, found {present}; download it or correct DATA_ROOT."
         )
 
     def _open(self, fold: int) -> tuple[Rows, Rows, list[str]]:
@@ -111,11 +111,7 @@ class CoNIC(Source):
         if fold != 1:
             raise InputError(f"CoNIC has one fold, found fold {fold}.")
         images, labels = Rows(self._files["images.npy"]), Rows(self._files["labels.npy"])
-        if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
-            raise InputError(
-                f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; "
-                "use the published file."
-            )
+        checks.check_rgb_rows(images, "use the published file")
         expected = (*images.shape[:3], 2)
         if labels.shape != expected:
             raise InputError(
@@ -125,10 +121,10 @@ class CoNIC(Source):
         names = self._column("patch_info.csv", len(images))
         strange = next((n for n in names if not n.rpartition("-")[0]), None)
         if strange is not None or len(set(names)) < len(names):
-            found = f"'{strange}'" if strange is not None else "a name twice"
+            fault = f"'{strange}'" if strange is not None else "a name twice"
             raise InputError(
                 f"{self._files['patch_info.csv']}: expected distinct names such as 'consep_1-0000', "
-                f"found {found}; use the published file."
+                f"found {fault}; use the published file."
             )
         if "counts.csv" in self._files:
             self._column("counts.csv", len(images))

@@ -112,11 +112,11 @@ class Folder(Source):
 
     def identity(self, fold: int) -> dict:
         digest = hashlib.sha256()
-        for one in self._of(fold):
-            for path in (one.image, one.labels, one.types):
+        for entry in self._of(fold):
+            for path in (entry.image, entry.labels, entry.types):
                 words = archive.Member(path, "", (path.name,)).digest() if path else "none"
                 digest.update(f"{path.name if path else ''} {words}\n".encode())
-            digest.update(f"{one.source}\n{one.tissue}\n".encode())
+            digest.update(f"{entry.source}\n{entry.tissue}\n".encode())
         settings = {"patch": self.patch, "mpp": self.mpp, "classes": list(self.classes)}
         return {
             "layout": "folder",
@@ -126,42 +126,41 @@ class Folder(Source):
         } | settings
 
     def count(self, fold: int) -> int:
-        return sum(len(self._tiles(one)) for one in self._of(fold))
+        return sum(len(self._tiles(entry)) for entry in self._of(fold))
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
-        for one in self._of(fold):
-            tiles = self._tiles(one)
+        for entry in self._of(fold):
+            tiles = self._tiles(entry)
             if start >= len(tiles):
                 start -= len(tiles)
                 continue
-            sample = self._read(one)
+            sample = self._read(entry)
             for top, left in tiles[start:]:
-                yield self._cut(
-                    sample, top, left, f"{one.image.stem}-{top}-{left}" if len(tiles) > 1 else one.image.stem
-                )
+                name = f"{entry.image.stem}-{top}-{left}" if len(tiles) > 1 else entry.image.stem
+                yield self._cut(sample, top, left, name)
             start = 0
 
     def _of(self, fold: int) -> list[_Image]:
         return [image for image in self._images if image.fold == fold]
 
-    def _tiles(self, one: _Image) -> list[tuple[int, int]]:
-        if one.image not in self._sizes:
-            self._sizes[one.image] = label_files.size(one.image)
-        height, width = self._sizes[one.image]
+    def _tiles(self, entry: _Image) -> list[tuple[int, int]]:
+        if entry.image not in self._sizes:
+            self._sizes[entry.image] = label_files.size(entry.image)
+        height, width = self._sizes[entry.image]
         return [(top, left) for top in range(0, height, self.patch) for left in range(0, width, self.patch)]
 
     @cached_property
     def _sizes(self) -> dict[Path, tuple[int, int]]:
         return {}
 
-    def _read(self, one: _Image) -> Sample:
+    def _read(self, entry: _Image) -> Sample:
         """A whole image, padded to whole patches."""
-        pixels = label_files.image(one.image)
+        pixels = label_files.image(entry.image)
         shape = pixels.shape[:2]
-        found = label_files.labels(one.labels, shape, self.classes)
-        types = label_files.type_map(one.types, shape, self.classes) if one.types else found.types
-        meta = {"tissue": one.tissue, "source": one.source, "typed": types is not None}
-        nuclei = Nuclei.from_labels(found.instances, types, self.mpp, **meta)
+        labels = label_files.labels(entry.labels, shape, self.classes)
+        types = label_files.type_map(entry.types, shape, self.classes) if entry.types else labels.types
+        meta = {"tissue": entry.tissue, "source": entry.source, "typed": types is not None}
+        nuclei = Nuclei.from_labels(labels.instances, types, self.mpp, **meta)
         beyond = [(0, -side % self.patch) for side in shape]
         padded = None if nuclei.type_map is None else np.pad(nuclei.type_map, beyond)
         nuclei = nuclei.with_map(np.pad(nuclei.instances, beyond), padded)
@@ -210,34 +209,19 @@ class Folder(Source):
             )
         if self._table:
             _same(images, self._table, self._paths["table"])
-        sources = [self._table.get(stem, {}).get("source") or stem for stem in images]
-        return [
-            _Image(images[stem], labels[stem], types.get(stem), fold, source,
-                   self._table.get(stem, {}).get("tissue") or self._tissue)
-            for stem, source, fold in zip(images, sources, self._dealt(list(images), sources))
-        ]  # fmt: skip
+        rows = [self._table.get(stem, {}) for stem in images]
+        sources = [row.get("source") or stem for stem, row in zip(images, rows)]
+        entries = []
+        for stem, row, source, fold in zip(images, rows, sources, self._dealt(list(images), sources)):
+            tissue = row.get("tissue") or self._tissue
+            entries.append(_Image(images[stem], labels[stem], types.get(stem), fold, source, tissue))
+        return entries
 
     def _dealt(self, stems: list[str], sources: list[str]) -> list[int]:
         """Raw fold of each image."""
-        given = [self._table.get(stem, {}).get("fold", "") for stem in stems]
-        if any(given):
-            named = [_WORDS.index(f) + 1 if f in _WORDS else int(f) if f.isdigit() else 0 for f in given]
-            n = max(named)
-            whole = set(named) == set(range(1, n + 1)) and n >= 3 and (self._words or not set(given) & set(_WORDS))
-            if not whole or (self._folds and self._folds != n):
-                raise InputError(
-                    f"{self._paths['table']}: expected each image's fold as 1..n (n >= 3), all in "
-                    f"use, or as train, val and test, found "
-                    f"{', '.join(sorted({f or 'nothing' for f in given}))}; correct the column."
-                )
-            home: dict[str, int] = {}
-            for source, fold in zip(sources, named):
-                if home.setdefault(source, fold) != fold:
-                    raise InputError(
-                        f"{self._paths['table']}: expected each source in one fold, found '{source}' "
-                        f"in folds {home[source]} and {fold}; put its images into one."
-                    )
-            return named
+        column = [self._table.get(stem, {}).get("fold", "") for stem in stems]
+        if any(column):
+            return self._folds_of_table(column, sources)
         if not self._folds:
             return [1] * len(stems)
         if len(set(sources)) < self._folds:
@@ -249,8 +233,41 @@ class Folder(Source):
             fold_of.update(dict.fromkeys(rows.tolist(), fold))
         return [fold_of[i] for i in range(len(stems))]
 
+    def _folds_of_table(self, column: list[str], sources: list[str]) -> list[int]:
+        """Raw fold of each image from the table's column `fold`; train, val and test are the folds 1, 2 and 3.
+
+        Raises:
+            InputError: the column does not name the folds 1..n, or names two for one source.
+        """
+        folds = [_fold_number(word) for word in column]
+        n = max(folds)
+        complete = set(folds) == set(range(1, n + 1)) and n >= 3
+        mixed = not self._words and set(column) & set(_WORDS)
+        if not complete or mixed or (self._folds and self._folds != n):
+            raise InputError(
+                f"{self._paths['table']}: expected each image's fold as 1..n (n >= 3), all in "
+                f"use, or as train, val and test, found "
+                f"{', '.join(sorted({word or 'nothing' for word in column}))}; correct the column."
+            )
+        fold_of: dict[str, int] = {}
+        for source, fold in zip(sources, folds):
+            if fold_of.setdefault(source, fold) != fold:
+                raise InputError(
+                    f"{self._paths['table']}: expected each source in one fold, found '{source}' "
+                    f"in folds {fold_of[source]} and {fold}; put its images into one."
+                )
+        return folds
+
+
+def _fold_number(word: str) -> int:
+    """Raw fold that an entry of the column `fold` names; 0 for an entry that names none."""
+    if word in _WORDS:
+        return _WORDS.index(word) + 1
+    return int(word) if word.isdigit() else 0
+
 
 def _same(images: dict, others: dict, where: Path) -> None:
+    """Raises InputError unless both have the same stems."""
     lonely = sorted(set(images) ^ set(others))
     if lonely:
         state = "has none" if lonely[0] in images else "has no image"

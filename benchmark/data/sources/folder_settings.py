@@ -1,4 +1,4 @@
-"""dataset.toml of a `folder` dataset, checked. Its keys are described in `benchmark.data.folder`."""
+"""dataset.toml of a `folder` dataset, checked. Its keys are described in `benchmark.data.sources.folder`."""
 
 import json
 import re
@@ -19,22 +19,21 @@ def read(path: Path) -> dict:
             f"'{path}' is missing: expected a file such as classes = [\"tumour\"] and mpp = 0.25; write it."
         )
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
-    files = given.get("files", {})
-    for key, known in [
-        *((k, _KEYS) for k in given),
-        *((k, tuple(FILES)) for k in (files if type(files) is dict else ())),
-    ]:
-        if key not in known:
-            raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'.{near_miss(key, known)}")
-    settings = {"name": "folder", "tissue": "", "patch": 256, "folds": 0, "files": {}} | given
+    files = content.get("files", {})
+    for keys, known in ((content, _KEYS), (files if isinstance(files, dict) else (), FILES)):
+        for key in keys:
+            if key not in known:
+                hint = near_miss(key, known)
+                raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'.{hint}")
+    settings = {"name": "folder", "tissue": "", "patch": 256, "folds": 0, "files": {}} | content
 
     def need(key: str, fits: bool, expected: str) -> None:
         if not fits:
-            found = json.dumps(settings[key], default=str) if key in settings else "nothing"
-            raise InputError(f"{path}: expected {key} to be {expected}, found {found}; correct it.")
+            value = json.dumps(settings[key], default=str) if key in settings else "nothing"
+            raise InputError(f"{path}: expected {key} to be {expected}, found {value}; correct it.")
 
     classes, mpp = settings.get("classes"), settings.get("mpp")
     strings = isinstance(classes, list) and all(isinstance(c, str) and c for c in classes)
@@ -50,7 +49,7 @@ def read(path: Path) -> dict:
         type(patch) is int and 16 <= patch <= 8192 and patch % 16 == 0,
         "a multiple of 16 from 16 to 8192",
     )
-    need("folds", type(folds) is int and (folds == 0 or "folds" not in given or folds >= 3), "at least 3")
+    need("folds", type(folds) is int and (folds == 0 or "folds" not in content or folds >= 3), "at least 3")
     need(
         "files",
         isinstance(files, dict) and all(isinstance(v, str) for v in files.values()),

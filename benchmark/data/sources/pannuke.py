@@ -49,10 +49,10 @@ class PanNuke(Source):
         self._files = PanNukeFiles(self.root)
 
     def folds(self) -> list[int]:
-        found = self._files.folds()
-        if not found:
+        folds = self._files.folds()
+        if not folds:
             self._files.complain(1)
-        return found
+        return folds
 
     def splits(self) -> list[int]:
         return list(SPLITS)
@@ -79,7 +79,8 @@ class PanNuke(Source):
         }
 
     def count(self, fold: int) -> int:
-        return len((self._per_image if fold in self._files.per_image else self._published)(fold)[0])
+        images = self._per_image(fold)[0] if fold in self._files.per_image else self._published(fold)[0]
+        return len(images)
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         read = self._samples_per_image if fold in self._files.per_image else self._samples_published
@@ -109,13 +110,9 @@ class PanNuke(Source):
 
     def _published(self, fold: int) -> tuple[Rows, Rows, list[str], Member | None]:
         """Images, masks, tissues and provenance of a fold, their shapes checked against each other."""
-        found: PublishedFold = self._files.published(fold)
-        images, types, masks = (Rows(found.arrays[name]) for name in ARRAYS)
-        if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
-            raise InputError(
-                f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; "
-                "use the published file or convert it to RGB."
-            )
+        files: PublishedFold = self._files.published(fold)
+        images, types, masks = (Rows(files.arrays[name]) for name in ARRAYS)
+        checks.check_rgb_rows(images, "use the published file or convert it to RGB")
         expected = (*images.shape[:3], 6)
         if masks.shape != expected:
             raise InputError(
@@ -129,7 +126,7 @@ class PanNuke(Source):
                 "fetch them again."
             )
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in types.whole().tolist()]
-        return images, masks, names, found.provenance
+        return images, masks, names, files.provenance
 
 
 def merge(channels: np.ndarray, mpp: float, typed: bool = True, **meta) -> Nuclei:

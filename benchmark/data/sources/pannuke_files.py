@@ -23,7 +23,7 @@ REAL_TYPES = {"4-class", "5-class"}
 
 @dataclass(frozen=True)
 class Origin:
-    """What the provenance file says of one patch: its source image, and whether its types are real."""
+    """One patch in the provenance file: its source image, and whether its types are real."""
 
     source: str = ""
     typed: bool = True
@@ -45,11 +45,11 @@ class PanNukeFiles:
     """
 
     def __init__(self, root: Path | None):
-        self.given = root
+        self._root = root
 
     @cached_property
     def root(self) -> Path:
-        return archive.check_root(self.given, "pannuke")
+        return archive.check_root(self._root, "pannuke")
 
     @cached_property
     def listing(self) -> archive.Listing:
@@ -63,8 +63,8 @@ class PanNukeFiles:
     @cached_property
     def per_image(self) -> dict[int, Path]:
         """Raw fold -> folder in CellViT's layout, where the fold is not there as published."""
-        found = cellvit_layout.find(self.root) if self.root.is_dir() else {}
-        return {fold: folder for fold, folder in found.items() if fold in FOLDS and not self._ranked(fold, True)}
+        folders = cellvit_layout.find(self.root) if self.root.is_dir() else {}
+        return {fold: folder for fold, folder in folders.items() if fold in FOLDS and not self._ranked(fold, True)}
 
     @cached_property
     def _groups(self) -> dict[tuple, dict[str, Member]]:
@@ -75,9 +75,12 @@ class PanNukeFiles:
         return groups
 
     def _ranked(self, fold: int, whole: bool) -> list[tuple]:
-        """Places of a fold: an extracted one before a zip, the shallower before the deeper."""
-        found = [p for p, arrays in self._groups.items() if p[0] == fold and (len(arrays) == len(ARRAYS)) == whole]
-        return sorted(found, key=lambda place: (_rank(place), place))
+        """Places that hold all arrays of a fold (whole) or some of them: extracted ones before zips, shallow first."""
+        places = []
+        for place, arrays in self._groups.items():
+            if place[0] == fold and (len(arrays) == len(ARRAYS)) == whole:
+                places.append(place)
+        return sorted(places, key=lambda place: (_rank(place), place))
 
     def folds(self) -> list[int]:
         """Raw folds of which at least a part is there, in either layout."""
@@ -120,8 +123,8 @@ class PanNukeFiles:
 
     def beside(self, fold: int) -> Member | None:
         """provenance_fold<K>.csv, the shallowest."""
-        found = [m for m in self.listing.members if m.name == f"provenance_fold{fold}.csv"]
-        return min(found, key=lambda m: (len(m.below), str(m)), default=None)
+        files = [m for m in self.listing.members if m.name == f"provenance_fold{fold}.csv"]
+        return min(files, key=lambda m: (len(m.below), str(m)), default=None)
 
 
 def origins(provenance: Member | None, n: int) -> list[Origin]:
@@ -135,8 +138,8 @@ def origins(provenance: Member | None, n: int) -> list[Origin]:
     if len(rows) != n:
         raise InputError(f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it.")
     if "types_real" not in rows[0]:
-        found = ", ".join(map(str, rows[0]))
-        raise InputError(f"{provenance}: expected the column types_real, found {found}; correct its header.")
+        columns = ", ".join(map(str, rows[0]))
+        raise InputError(f"{provenance}: expected the column types_real, found {columns}; correct its header.")
     order = [str(row.get("index", i)).strip() for i, row in enumerate(rows)]
     if sorted(order) != sorted(map(str, range(n))):
         raise InputError(f"{provenance}: expected the column index to hold each of 0..{n - 1} once; correct it.")

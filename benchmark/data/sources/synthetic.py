@@ -94,8 +94,7 @@ class Synthetic(Source):
 
     def __init__(self, root=None, patches: int = 64, seed: int = 0, size: int = 256):
         super().__init__(root)
-        given = {"patches": (patches, 1), "seed": (seed, 0), "size": (size, 64)}
-        for key, (value, least) in given.items():
+        for key, value, least in (("patches", patches, 1), ("seed", seed, 0), ("size", size, 64)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"synthetic needs {key} as a whole number from {least} on, found {key}={value!r}.")
         self.patches, self.seed, self.size = patches, seed, size

@@ -1,4 +1,4 @@
-"""Writing a raw fold into the layout of `benchmark.data.cache`, resumable after a kill."""
+"""Writing a raw fold into the layout of `benchmark.data.store.fold`, resumable after a kill."""
 
 import contextlib
 import errno
@@ -105,16 +105,17 @@ def _shape(partial: Path, batch: list[Sample]) -> tuple[int, int]:
 
 def _check(batch: list[Sample], shape: tuple[int, int], source: Source, fold: int) -> None:
     for sample in batch:
-        nuclei, what = sample.nuclei, f"Image '{sample.nuclei.image_id}' of fold {fold} of '{source.name}'"
+        nuclei = sample.nuclei
+        title = f"Image '{nuclei.image_id}' of fold {fold} of '{source.name}'"
         if sample.image.shape != (*shape, 3) or nuclei.instances.shape != shape:
             raise InputError(
-                f"{what}: expected image and labels of {shape[0]}x{shape[1]} as the first image has, found "
+                f"{title}: expected image and labels of {shape[0]}x{shape[1]} as the first image has, found "
                 f"{sample.image.shape[:2]} and {nuclei.instances.shape}; cut all images to one size."
             )
         if nuclei.types.max(initial=0) > len(source.classes):
-            raise InputError(f"{what}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}.")
+            raise InputError(f"{title}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}.")
         if len(nuclei) > np.iinfo(_dtype(shape)).max:
-            raise InputError(f"{what}: expected at most {np.iinfo(_dtype(shape)).max} nuclei, found {len(nuclei)}.")
+            raise InputError(f"{title}: expected at most {np.iinfo(_dtype(shape)).max} nuclei, found {len(nuclei)}.")
 
 
 def _dtype(shape: tuple[int, int]):
@@ -128,16 +129,20 @@ def _append(partial: Path, chunk: int, n: int, batch: list[Sample], shape: tuple
     _write_rows(partial / "images.npy", chunk * CHUNK, n, images)
     _write_rows(partial / "instances.npy", chunk * CHUNK, n, instances)
     nuclei = [s.nuclei for s in batch]
-    mixed = [i for i, x in enumerate(nuclei) if x.type_map is not None]
+    mixed = [i for i, one in enumerate(nuclei) if one.type_map is not None]
     maps = np.stack([nuclei[i].type_map for i in mixed]) if mixed else np.zeros((0, *shape), np.uint8)
-    names = {"tissues": [x.tissue for x in nuclei], "image_ids": [x.image_id for x in nuclei],
-             "sources": [x.source for x in nuclei], "mpp": nuclei[0].mpp}  # fmt: skip
+    names = {
+        "tissues": [one.tissue for one in nuclei],
+        "image_ids": [one.image_id for one in nuclei],
+        "sources": [one.source for one in nuclei],
+        "mpp": nuclei[0].mpp,
+    }
     with atomic(_journal(partial, chunk)) as stream:
         np.savez_compressed(
             stream,
-            types=np.concatenate([x.types for x in nuclei]).astype(np.uint8),
-            lengths=np.array([len(x) for x in nuclei], np.int64),
-            typed=np.array([x.typed for x in nuclei], bool),
+            types=np.concatenate([one.types for one in nuclei]).astype(np.uint8),
+            lengths=np.array([len(one) for one in nuclei], np.int64),
+            typed=np.array([one.typed for one in nuclei], bool),
             mixed=np.array(mixed, np.int64) + chunk * CHUNK,
             type_maps=maps,
             names=np.frombuffer(json.dumps(names).encode(), np.uint8),

@@ -38,8 +38,9 @@ class CachedFold:
         try:
             self.meta = read_json(folder / "meta.json")
             for name, size in self.meta["sizes"].items():
-                if (found := (folder / name).stat().st_size) != size:
-                    raise ValueError(f"{folder / name} has {found} bytes, expected {size}")
+                actual = (folder / name).stat().st_size
+                if actual != size:
+                    raise ValueError(f"{folder / name} has {actual} bytes, expected {size}")
         except (OSError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder} is not a complete converted fold ({error})") from error
 

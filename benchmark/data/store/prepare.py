@@ -71,10 +71,11 @@ class Prepared:
         """
         split = self.split(k)
         content = {fold: self.folds[fold].meta["content"] for fold in _folds_of(split)}
-        sides = {
-            side: [(p.fold, None if p.rows is None else np.asarray(p.rows).tolist()) for p in parts]
-            for side, parts in _sides(split).items()
-        }
+        sides: dict[str, list[tuple[int, list[int] | None]]] = {side: [] for side in SIDES}
+        for side, parts in _sides(split).items():
+            for part in parts:
+                rows = None if part.rows is None else np.asarray(part.rows).tolist()
+                sides[side].append((part.fold, rows))
         words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
@@ -139,7 +140,7 @@ def _identities(source: Source, split: int | None) -> dict[int, dict]:
     if split is not None:
         # Which folds a split uses does not depend on the sources, known only once the folds are converted.
         wanted = sorted(_folds_of(source.split(split, {fold: [] for fold in wanted})))
-    # All folds are looked at before the first is converted: a missing third one is said at once.
+    # All folds are looked at before the first is converted: a missing third one is reported at once.
     return {fold: source.identity(fold) for fold in wanted}
 
 
@@ -149,12 +150,12 @@ def _folder(source: Source, fold: int, identity: dict, cache: Path) -> Path:
 
 
 def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
-    """What a user should know: untyped images, unknown tissues, folds or sides that share images."""
-    said, name = [], prepared.name
+    """Remarks about the data for the user: untyped images, unknown tissues, folds or sides that share images."""
+    lines, name = [], prepared.name
     for number, fold in prepared.folds.items():
         lacking = fold.meta["typed"].count(False)
         if lacking and prepared.classes:
-            said.append(
+            lines.append(
                 f"{name} fold {number}: {lacking} of {len(fold)} images are untyped; they are left "
                 "out of type losses, mPQ and per-class scores."
             )
@@ -162,7 +163,7 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     strange = Counter(t for fold in prepared.folds.values() for t in fold.meta["tissues"] if t not in known)
     if strange:
         names = ", ".join(f"'{tissue}' ({n})" for tissue, n in sorted(strange.items()))
-        said.append(
+        lines.append(
             f"{name}: images of tissues outside the {len(prepared.tissues)} known: {names}; they keep "
             "their names and are left out of the mean over tissues."
         )
@@ -170,13 +171,15 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     for number, fold in prepared.folds.items():
         first = seen.setdefault(fold.meta["hashes"]["images.npy"], number)
         if first != number:
-            said.append(f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy.")
+            lines.append(
+                f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy."
+            )
     if split is not None:
         sources = {side: set(prepared.subset(split, side).sources) - {""} for side in SIDES}
         shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
         if shared:
-            said.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
-    return said
+            lines.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
+    return lines
 
 
 def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool, verify: bool) -> CachedFold:
@@ -185,12 +188,12 @@ def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool
         raise InputError(f"A file stands at '{cache}', where the folder for prepared data should be; move it away.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"A file stands at '{folder}', where a prepared fold should be; move it away.")
-    if folder.exists() and (found := _opened(folder, verify)):
-        return found
+    if folder.exists() and (cached := _opened(folder, verify)):
+        return cached
     with _alone(cache, folder.name, f"{source.name} fold {fold}", progress):
         if folder.exists():
-            if found := _opened(folder, verify):
-                return found
+            if cached := _opened(folder, verify):
+                return cached
             print(f"{folder} is damaged and is prepared again.", file=sys.stderr)
             with writing(folder):
                 shutil.rmtree(folder)
@@ -219,10 +222,10 @@ def _alone(cache: Path, name: str, what: str, progress: bool):
 
 def _opened(folder: Path, verify: bool = False) -> CachedFold | None:
     try:
-        found = CachedFold(folder)
+        fold = CachedFold(folder)
     except ValueError:
         return None
-    return None if verify and found.damaged() else found
+    return None if verify and fold.damaged() else fold
 
 
 def _sides(split: Split) -> dict[str, list[Part]]:
