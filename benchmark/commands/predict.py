@@ -54,7 +54,7 @@ def run(options) -> int:
     method = registry.build(spec, types, tissues)
     if facts:
         fit.load_official(method, options.weights)
-    names = class_names(options.weights, facts, types)
+    names = class_names(facts, types)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
     show = Progress("predicted", "images")
@@ -65,14 +65,12 @@ def run(options) -> int:
     return 0
 
 
-def class_names(weights: Path | None, facts, types: int) -> list[str]:
+def class_names(facts, types: int) -> list[str]:
     """Names of types 1..C: of the run that made the weights, of the data set that they are of, else numbers."""
     from benchmark.data import registry as datasets
-    from benchmark.results.run_folder import RunFolder
-    from benchmark.runtime.files import read_json
 
-    if facts and facts.own and facts.told:
-        return [str(c) for c in read_json(RunFolder(weights.resolve().parent).config)["classes"]]
+    if facts and facts.class_names:
+        return list(facts.class_names)
     known = datasets.DATASETS.get(facts.dataset) if facts and facts.dataset in datasets.dataset_names() else None
     named = list(getattr(known, "classes", ()) or ())
     return named if len(named) == types else [f"type {k}" for k in range(1, types + 1)]

@@ -12,7 +12,7 @@ from benchmark.methods import registry
 from benchmark.results.run_id import file_tag
 from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import recipe_for
-from benchmark.weights.fit import fitted, load_official, other_fold, remarks
+from benchmark.weights.fit import fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 
 PREDICTS = ("precision", "tiling")  # recipe keys that decide how images are predicted
@@ -94,7 +94,7 @@ class FromFile:
     @classmethod
     def of(cls, facts: Facts, dataset: str, split: int, any_fold: bool) -> "FromFile":
         """A file to be evaluated on a split of what results call `dataset`."""
-        return cls(facts, other_fold(facts, dataset, split), any_fold)
+        return cls(facts, other_split(facts, dataset, split), any_fold)
 
     def kind(self, cell=None) -> str:
         """ "evaluated" for weights of a run of this benchmark, "official" for all others."""

@@ -13,7 +13,6 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 
-
 @dataclass(frozen=True)
 class Packed:
     """One image's instance map, compressed: a fold of them takes a few MB where the maps take hundreds.

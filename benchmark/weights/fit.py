@@ -1,4 +1,4 @@
-"""Whether a file of weights is the one that was asked for: its method, row, heads, entries and fold."""
+"""Whether a file of weights is the one that was asked for: its method, row, heads, entries and split."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from benchmark.data.sources.pannuke import SPLITS
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
-from benchmark.weights import fit, recognise
+from benchmark.weights import recognise
 from benchmark.weights.recognise import DENSE, Facts
 
 TYPES = f"nuclei_type_maps_decoder.{DENSE}"
@@ -31,68 +31,81 @@ def fitted(method, state: dict[str, torch.Tensor], facts: Facts) -> dict[str, to
     if facts.method not in (name, None):
         raise InputError(f"{facts.path}: is {facts.title}, expected {name}; use METHOD={facts.method}.")
     own = method.state_dict()
-    found = method.adapt(state)
-    for key in own.keys() - found.keys():
+    adapted = method.adapt(state)
+    for key in own.keys() - adapted.keys():
         if key.endswith("num_batches_tracked"):  # a counter that evaluation does not use; converted files lack it
-            found[key] = torch.zeros((), dtype=torch.int64)
-    found = {key: found[key] for key in own if key in found} | {k: v for k, v in found.items() if k not in own}
-    missing = [key for key in own if key not in found]
-    strange = [key for key in found if key not in own]
-    shapes = [key for key in own if key in found and found[key].shape != own[key].shape]
+            adapted[key] = torch.zeros((), dtype=torch.int64)
+    missing = [key for key in own if key not in adapted]
+    strange = [key for key in adapted if key not in own]
+    shapes = [key for key in own if key in adapted and adapted[key].shape != own[key].shape]
     if not (missing or strange or shapes):
-        return found
+        return {key: adapted[key] for key in own}
     _check_heads(method, own, facts)
-    said = []
+    faults = []
     if missing:
-        said.append(f"{len(missing)} of {len(own)} entries are missing (such as '{missing[0]}')")
+        faults.append(f"{len(missing)} of {len(own)} entries are missing (such as '{missing[0]}')")
     if strange:
-        said.append(f"{len(strange)} are unexpected (such as '{strange[0]}')")
+        faults.append(f"{len(strange)} are unexpected (such as '{strange[0]}')")
     if shapes:
         key = shapes[0]
-        said.append(
+        faults.append(
             f"{len(shapes)} have another shape (such as '{key}': expected {tuple(own[key].shape)}, found "
-            f"{tuple(found[key].shape)})"
+            f"{tuple(adapted[key].shape)})"
         )
     shaped = f"its shapes are those of METHOD={facts.method}@{facts.row}"
     use = shaped if facts.row else "name the row and arguments it was made with"
-    raise InputError(f"{facts.path}: {facts.title}, does not fit this {name}: {', '.join(said)}; {use}.")
+    raise InputError(f"{facts.path}: {facts.title}, does not fit this {name}: {', '.join(faults)}; {use}.")
 
 
 def _check_heads(method, own: dict, facts: Facts) -> None:
-    """Raises InputError where the heads' sizes alone tell what is wrong."""
-    for what, published in HEADS.items():
-        keys = [key for name in published for key in method.adapt({name: torch.empty(0)}) if key in own]
-        expected = own[keys[0]].shape[0] - (what == "types") if keys else 0
-        found = facts.classes if what == "types" else facts.tissues
-        if found is not None and found != expected and (what == "types" or found):
+    """Raises InputError where the numbers of types or tissues differ: the most frequent cause, in one sentence."""
+    for head, published in HEADS.items():
+        adapted = [method.adapt({name: torch.empty(0)}) for name in published]
+        last = next((own[key] for state in adapted for key in state if key in own), None)
+        background = 1 if head == "types" else 0
+        expected = 0 if last is None else last.shape[0] - background
+        stored = facts.classes if head == "types" else facts.tissues
+        if stored is not None and stored != expected and (head == "types" or stored):
             raise InputError(
-                f"{facts.path}: is {facts.title}, expected {expected} {what}; it was trained on other data, use it "
-                f"with {found} {what}."
+                f"{facts.path}: is {facts.title}, expected {expected} {head}; it was trained on other data, use it "
+                f"with {stored} {head}."
             )
 
 
-def other_fold(facts: Facts, dataset: str, fold: int) -> str:
-    """In words, why the file must not be evaluated on this published split; "" when nothing speaks against it.
+def other_split(facts: Facts, dataset: str, split: int) -> str:
+    """Why the file must not be evaluated on a published split, in words; "" when nothing speaks against it.
 
     Args:
-        dataset: what results call the dataset.
+        facts: of the file.
+        dataset: name of the data set as results have it.
+        split: published split, counted from 1.
     """
     if facts.own:
-        if facts.dataset != dataset or facts.split == fold:
+        if facts.dataset != dataset or facts.split == split:
             return ""
-        return f"{facts.told} was on FOLD={facts.split}, FOLD={fold} was asked for; use FOLD={facts.split}"
-    if dataset != "pannuke" or not facts.trained or facts.split == fold:
+        return f"{facts.evidence} was on FOLD={facts.split}, FOLD={split} was asked for; use FOLD={facts.split}"
+    if dataset != "pannuke" or not facts.trained or facts.split == split:
         return ""
-    seen = SPLITS[fold][2] in facts.trained
-    why = f"; it has seen fold {SPLITS[fold][2]}, the test fold of FOLD={fold}" if seen else ""
+    test_fold = SPLITS[split][2]
+    seen = f"; it has seen fold {test_fold}, the test fold of FOLD={split}" if test_fold in facts.trained else ""
     if facts.split:
-        return f"{facts.told} says split {facts.split}, FOLD={fold} was asked for{why}; use FOLD={facts.split}"
+        return f"{facts.evidence} says split {facts.split}, FOLD={split} was asked for{seen}; use FOLD={facts.split}"
     folds = ", ".join(map(str, facts.trained))
-    return f"{facts.told} says training and validation on folds {folds}, not those of FOLD={fold}{why}"
+    return f"{facts.evidence} says training and validation on folds {folds}, not those of FOLD={split}{seen}"
 
 
 def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
-    """What a reader of the measured values must know; sentences without the file's name."""
+    """Sentences that go with the measured values: no types, unknown training images, another data set or scale.
+
+    Args:
+        facts: of the file.
+        dataset: name of the data set as results have it.
+        mpp: of its images, micrometres per pixel.
+        tissues: number that the data set lists.
+
+    Returns:
+        Sentences that do not name the file.
+    """
     out = []
     if facts.classes == 0:
         out.append("The weights name no types: there is no mPQ.")
@@ -118,13 +131,13 @@ def load_official(method, path: str | Path) -> recognise.Facts:
         path: see `layers.weights_file` for the layouts.
 
     Returns:
-        what the file says about itself.
+        The facts that the file states about itself.
 
     Raises:
         InputError: a damaged file, one of another method or row, or one with other types, tissues or entries.
     """
     state, facts = recognise.recognise(path)
-    method.load_state_dict(fit.fitted(method, state, facts), strict=True)
-    if facts.mean and facts.std:  # as the file's own configuration says
+    method.load_state_dict(fitted(method, state, facts), strict=True)
+    if facts.mean and facts.std:  # of the file's own configuration
         method.mean, method.std = facts.mean, facts.std
     return facts

@@ -1,4 +1,4 @@
-"""What a file of weights is, told from the file alone: method, row, heads, and the data that it was trained on."""
+"""What a file of weights is, read from the file alone: method, row, heads, and the data that it was trained on."""
 
 import functools
 import hashlib
@@ -23,17 +23,21 @@ CELLVIT_ROWS[True, 1280] = "sam_h"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of weights says about itself.
+    """What a file of weights states about itself.
 
     Attributes:
         method: registered name of the method; None for weights of this benchmark that lie apart from their run.
         row: the published row whose shapes it has, or the run's full method name; None when it has no row's shapes.
         classes: nucleus types without background; None when it does not show. tissues likewise.
         trained: raw folds of PanNuke in training and validation, counted from 1; () when not known.
-        split: published split, counted from 1; told: where that stands ("its name", "its configuration", "its run").
-        dataset, magnification: as its configuration, its name or its run say.
+        split: published split, counted from 1; None when not known.
+        evidence: what names folds or split: "its name", "its configuration" or "its run"; "" when nothing does.
+        dataset, magnification: of its configuration, its name or its run; None when none of them names one.
         layout: how the weights are stored, in words.
-        own: a run of this benchmark made it; recipe: of that run.
+        arch: name of the architecture in the file, "" without one.
+        mean, std: per channel, with which the file's configuration normalises images; None without them.
+        own: a run of this benchmark made it.
+        recipe, class_names: of that run; empty where it is not known.
     """
 
     path: Path
@@ -45,13 +49,14 @@ class Facts:
     arch: str = ""
     trained: tuple[int, ...] = ()
     split: int | None = None
-    told: str = ""
+    evidence: str = ""
     dataset: str | None = None
     magnification: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     own: bool = False
     recipe: dict = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -63,15 +68,19 @@ class Facts:
     def name(self) -> str:
         """File name; for the weights of a run, which are all called alike, its dataset, method, fold and seed."""
         folder = self.path.resolve().parent
-        if self.own and self.told == "its run":
+        if self.own and self.evidence == "its run":
             return f"{folder.parent.parent.name}-{folder.parent.name}-{folder.name}"
         return self.path.name
 
     @property
     def title(self) -> str:
         """Such as "cellvit@sam_b, 5 types, 19 tissues, of pannuke split 1"."""
-        words = [f"{self.method or 'weights of this benchmark'}" + (f"@{self.row}" if self.row and self.method else "")]
-        words += [f"{n} {what}" for n, what in ((self.classes, "types"), (self.tissues, "tissues")) if n is not None]
+        name = self.method or "weights of this benchmark"
+        words = [f"{name}@{self.row}" if self.method and self.row else name]
+        if self.classes is not None:
+            words.append(f"{self.classes} types")
+        if self.tissues is not None:
+            words.append(f"{self.tissues} tissues")
         if self.dataset or self.split:
             split = f" split {self.split}" if self.split else ""
             words.append(f"of {self.dataset or 'pannuke'}{split}")
@@ -79,7 +88,7 @@ class Facts:
 
 
 def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
-    """(state dict as stored, less envelope and `module.`; what it is).
+    """(state dict as stored, less envelope and `module.`; facts about it).
 
     Raises:
         InputError: not a readable file of weights, a bare encoder, or of no known method.
@@ -125,27 +134,28 @@ def _hovernet(path: Path, content: Content) -> Facts:
 
 
 def _own(path: Path, content: Content) -> Facts:
-    """Weights in this benchmark's own names; the run's config.json beside them says the rest."""
+    """Weights in this benchmark's own names; the rest is in the run's config.json beside them."""
     try:
         config = read_json(RunFolder(path.resolve().parent).config)
-        said = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
-        known = isinstance(said["classes"], list) and isinstance(said["tissues"], list)
+        run = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
+        known = isinstance(run["classes"], list) and isinstance(run["tissues"], list)
     except (OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
         return Facts(path, None, None, None, None, content.layout, own=True)
     return Facts(
         path,
-        said["name"],
-        str(said["method"]).partition("@")[2],
-        len(said["classes"]),
-        len(said["tissues"]),
+        run["name"],
+        str(run["method"]).partition("@")[2],
+        len(run["classes"]),
+        len(run["tissues"]),
         content.layout,
-        split=said["fold"],
-        told="its run",
-        dataset=said["dataset"],
+        split=run["fold"],
+        evidence="its run",
+        dataset=run["dataset"],
         own=True,
         recipe=config["recipe"] if isinstance(config.get("recipe"), dict) else {},
+        class_names=tuple(map(str, run["classes"])),
     )
 
 
@@ -161,18 +171,15 @@ def _facts(path: Path, content: Content, method: str, row: str | None, types: in
     folds = tuple(_whole(content.setting(name)) for name in ("train_folds", "val_folds"))
     train, val = (tuple(k + 1 for k in side) for side in folds)  # published configurations count from 0
     stem = path.name.lower()
-    dataset = str(content.setting("dataset") or "").lower()
-    dataset = next((name for name in DATASETS if name in dataset), None) or next(
-        (n for n in DATASETS if n in stem), None
-    )
-    split, told = None, ""
+    dataset = _dataset_in(str(content.setting("dataset") or "").lower()) or _dataset_in(stem)
+    split, evidence = None, ""
     if dataset not in (None, "pannuke"):  # folds of others are not raw folds of PanNuke
         train = val = ()
     elif train:
         split = next((k for k, (a, b, _) in SPLITS.items() if (train, val) == ((a,), (b,))), None)
-        told = "its configuration"
+        evidence = "its configuration"
     elif named := re.search(r"split[ _-]?([123])(?!\d)", stem):
-        split, told = int(named[1]), "its name"
+        split, evidence = int(named[1]), "its name"
         train, val = SPLITS[split][:1], SPLITS[split][1:2]
     at = re.search(r"(?<![a-z0-9])x(20|40)(?!\d)", stem)
     magnification = _whole(content.setting("magnification")) or ((int(at[1]),) if at else ())
@@ -186,12 +193,17 @@ def _facts(path: Path, content: Content, method: str, row: str | None, types: in
         arch=content.arch,
         trained=tuple(sorted({*train, *val})),
         split=split,
-        told=told,
+        evidence=evidence,
         dataset=dataset,
         magnification=magnification[0] if magnification else None,
         mean=_three(content.setting("normalize.mean")),
         std=_three(content.setting("normalize.std")),
     )
+
+
+def _dataset_in(text: str) -> str | None:
+    """The data set that a text names, None when it names none."""
+    return next((name for name in DATASETS if name in text), None)
 
 
 def _size(state: dict, key: str) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from benchmark.runtime.errors import InputError
 from benchmark.training.checkpoint import save_weights
-from benchmark.weights.fit import load_official, other_fold, remarks
+from benchmark.weights.fit import load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 from tests.support.official_files import TISSUES, built, config, published_state, save_cellvit, save_hovernet
 
@@ -58,7 +58,7 @@ def test_every_layout_loads_to_the_same_weights(text, layout, tmp_path):
 def test_facts_of_a_training_file(tmp_path):
     path, _ = write(tmp_path / "model_best.pth", "cellvta@debug", "training")
     _, facts = recognise(path)
-    assert (facts.split, facts.told, facts.trained) == (1, "its configuration", (1, 2))
+    assert (facts.split, facts.evidence, facts.trained) == (1, "its configuration", (1, 2))
     assert (facts.arch, facts.dataset, facts.mean) == ("CellViTUNIAdapter", "pannuke", (0.5, 0.5, 0.5))
     assert len(facts.sha256) == 64 and facts.name == "model_best.pth"
     assert "cellvta, 5 types, 19 tissues, of pannuke split 1" == facts.title
@@ -89,9 +89,9 @@ def test_folds_of_a_file(train, val, name, split, tmp_path):
     path = save_cellvit(tmp_path / name, published_state(built("cellvta@debug")), "CellViTUNIAdapter", settings)
     _, facts = recognise(path)
     assert facts.split == split
-    assert other_fold(facts, "conic", 1) == ""
+    assert other_split(facts, "conic", 1) == ""
     for fold in (1, 2, 3):
-        why = other_fold(facts, "pannuke", fold)
+        why = other_split(facts, "pannuke", fold)
         if split:
             assert (why == "") == (fold == split)
             # splits 1 and 2 share the test fold, which split 3 trains on, and split 3 tests on what 1 and 2 saw
@@ -115,7 +115,7 @@ def test_a_conic_file_may_have_seen_the_test_images(tmp_path):
     _, facts = recognise(save_cellvit(tmp_path / "a.pth", state, "CellViTUNIAdapter", settings))
     assert (facts.dataset, facts.classes, facts.split, facts.trained) == ("conic", 6, None, ())
     assert "may have seen the test images" in " ".join(remarks(facts, "conic", 0.5, 1))
-    assert other_fold(facts, "pannuke", 1) == "", "its types, not its folds, speak against it"
+    assert other_split(facts, "pannuke", 1) == "", "its types, not its folds, speak against it"
     for other in ("synthetic", "synthetic@patches=4", "pannuke"):
         assert "may have seen" not in " ".join(remarks(facts, other, 0.5, 1))
 
@@ -263,6 +263,8 @@ def test_rows_and_splits_are_told_from_shapes_and_names(tmp_path):
 
 
 def test_a_run_of_ours_is_for_its_own_fold(tmp_path):
-    facts = Facts(tmp_path, "cellvit", "small", 5, 0, "safetensors", split=2, told="its run", dataset="conic", own=True)
-    assert other_fold(facts, "conic", 1) == "its run was on FOLD=2, FOLD=1 was asked for; use FOLD=2"
-    assert other_fold(facts, "conic", 2) == other_fold(facts, "pannuke", 1) == ""
+    facts = Facts(
+        tmp_path, "cellvit", "small", 5, 0, "safetensors", split=2, evidence="its run", dataset="conic", own=True
+    )
+    assert other_split(facts, "conic", 1) == "its run was on FOLD=2, FOLD=1 was asked for; use FOLD=2"
+    assert other_split(facts, "conic", 2) == other_split(facts, "pannuke", 1) == ""
