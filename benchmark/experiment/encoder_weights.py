@@ -65,7 +65,7 @@ def choice(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
     """
     named = by_name(text)
     if named:
-        return named.get(encoder)
+        return named.get(encoder) if encoder else None
     return text if is_vit or text == "random" else None
 
 

@@ -30,7 +30,7 @@ def deformable(batch: int, queries: int, heads: int, levels: int, points: int, c
     return 2 * 4 * batch * queries * heads * levels * points * channels
 
 
-def count(method: nn.Module, height: int, width: int, *, tiled: bool = True) -> dict[str, int]:
+def count(method, height: int, width: int, *, tiled: bool = True) -> dict[str, int]:
     """Operations for one image.
 
     Args:

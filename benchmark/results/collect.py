@@ -57,7 +57,7 @@ def no_runs(results: Path, found: list[Run], dataset: str | None) -> str:
 
 
 def _folders(folder: Path, stream) -> list[Path]:
-    out = []
+    out: list[Path] = []
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:

@@ -58,7 +58,7 @@ def commit() -> dict:
 
 def versions() -> dict:
     """Versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -75,7 +75,7 @@ class StoredMaps:
         if not self._of:
             raise InputError(f"{folder} holds no {RAW_MAPS}; make them with `make run … KEEP_MAPS=1`.")
         self.images, self.names = sorted(self._of), sorted(names)
-        self._open: dict[Path, object] = {}
+        self._open: dict[Path, np.lib.npyio.NpzFile] = {}
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_open": {}}

@@ -45,8 +45,8 @@ class Tracker:
                 self._writers[name] = self._writer(name)
             for line in new:
                 values = {k: line[k] for k in SCALARS if isinstance(line.get(k), int | float)}
-                terms = line.get("terms") if isinstance(line.get("terms"), dict) else {}
-                values |= {f"terms/{k}": v for k, v in terms.items() if isinstance(v, int | float)}
+                if isinstance(terms := line.get("terms"), dict):
+                    values |= {f"terms/{k}": v for k, v in terms.items() if isinstance(v, int | float)}
                 for tag, value in values.items():
                     self._writers[name].add_scalar(tag, value, line["epoch"] + 1)
             self._writers[name].flush()

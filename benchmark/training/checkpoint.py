@@ -16,7 +16,7 @@ def save(path: Path, state: dict) -> None:
         try:
             torch.save(state, handle)
         except RuntimeError as error:  # a failed write: torch's archive fails once more while it is closed
-            cause = error
+            cause: BaseException = error
             while cause.__context__ is not None and not isinstance(cause, OSError):
                 cause = cause.__context__
             raise cause from None

@@ -78,7 +78,7 @@ def train(
     method.to(device)
     ema = ModelEmaV3(method, decay=recipe["ema"], use_warmup=True) if recipe["ema"] else None
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    best = {"epoch": -1, "bpq": None}
+    best: dict = {"epoch": -1, "bpq": None}
     log, seconds, first, stale = [], 0.0, 0, 0
     optimiser, phase_now, feed, model = None, None, None, method
 
@@ -106,8 +106,8 @@ def train(
         if phase is not phase_now:
             method.set_tune(phase.tune)
             feed = loader.training_loader(training, method, recipe, data, seed, world, batch_of(phase, recipe))
-            fresh = optimiser is None or phase.reset
-            optimiser = optim.optimiser(method, recipe["optimiser"]) if fresh else optimiser
+            if optimiser is None or phase.reset:
+                optimiser = optim.optimiser(method, recipe["optimiser"])
             if state is not None:
                 if state["phase"] == phases.index(phase) or not phase.reset:
                     optimiser.load_state_dict(state["optimiser"])
@@ -115,6 +115,7 @@ def train(
             model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
             phase_start = round(phase.start * epochs) if phase.reset else 0
             phase_now = phase
+        assert optimiser is not None and feed is not None, "the first epoch begins a phase"
 
         method.train()
         feed.batch_sampler.epoch = epoch

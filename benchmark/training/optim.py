@@ -11,6 +11,7 @@ def optimiser(method, plan: dict) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the method's parameter groups. plan: {"name", "lr", "betas", "weight_decay"}."""
     groups = method.groups(plan["lr"], plan["weight_decay"])
     name = plan["name"]
+    made: torch.optim.Optimizer
     if name == "adamw":
         made = torch.optim.AdamW(groups, betas=tuple(plan["betas"]))
     elif name == "adam":

@@ -161,8 +161,10 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
         torch.manual_seed(seed)
         model = Probed(backbone)
     constant = train_set.whole(settings.side)[1].mean((0, 2, 3)).clamp(1e-6, 1 - 1e-6)
-    for probe in model.probes:  # start from the best answer that does not look at the image
-        probe[1].bias.data.copy_(torch.logit(constant))
+    with torch.no_grad():  # start from the best answer that does not look at the image
+        for name, parameter in model.probes.named_parameters():
+            if name.endswith("1.bias"):
+                parameter.copy_(torch.logit(constant))
     rng = np.random.default_rng([seed, 1])
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
@@ -215,7 +217,7 @@ class Probed(nn.Module):
         """Cross-entropy per task, averaged over tasks and taps; the last tap counts most."""
         weights = [1 / len(self.taps)] * (len(self.taps) - 1) + [1.0]
         terms = [w * _per_task(out, labels).mean() for w, out in zip(weights, self(images))]
-        return sum(terms) / sum(weights)
+        return sum(terms[1:], terms[0]) / sum(weights)
 
     @torch.no_grad()
     def score(self, constant: Tensor, held_out: pretext.Patches, side: int) -> dict:

@@ -4,6 +4,8 @@ Hörst et al. 2024; CellVTA uses it on PanNuke with strategy "cell+tissue" and g
 images equal, gamma 1 weights by the inverse frequency.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from benchmark.runtime.errors import InputError, near_miss
@@ -41,7 +43,7 @@ def weights(
     counts: np.ndarray,
     strategy: str = "cell+tissue",
     gamma: float = 0.85,
-    factors: str | list[float] | None = None,
+    factors: str | Sequence[float] | None = None,
     tissue_counts: dict[str, int] | None = None,
 ) -> np.ndarray:
     """Sampling weight of each training image, not normalised to a sum.
@@ -99,7 +101,7 @@ def tissue_weights(tissues: list[str], gamma: float, tissue_counts: dict[str, in
     return (total / (gamma * frequency + (1 - gamma) * total))[which]
 
 
-def cell_weights(counts: np.ndarray, gamma: float, factors: str | list[float] | None = None) -> np.ndarray:
+def cell_weights(counts: np.ndarray, gamma: float, factors: str | Sequence[float] | None = None) -> np.ndarray:
     """float64 (N,): weight of each image by the classes it contains; ones where no image contains any."""
     present = np.asarray(counts) > 0
     total = _frequencies(present, factors)
@@ -111,7 +113,7 @@ def cell_weights(counts: np.ndarray, gamma: float, factors: str | list[float] | 
     return np.where(image > 0, image, positive.min()) if len(positive) else np.ones(len(image))
 
 
-def _frequencies(present: np.ndarray, factors: str | list[float] | None) -> np.ndarray:
+def _frequencies(present: np.ndarray, factors: str | Sequence[float] | None) -> np.ndarray:
     classes = present.shape[1]
     if factors is None:
         return present.sum(0).astype(np.float64)

@@ -41,7 +41,7 @@ CELLVIT = [
     CELLVTA[9],
 ]
 
-HOVERNET = [
+HOVERNET: list[dict] = [
     {"name": "affine", "scale": 0.2, "translate": 0.01, "shear": 5, "rotate": 179, "order": 0},
     {"name": "hflip", "p": 0.5},
     {"name": "vflip", "p": 0.5},
@@ -64,7 +64,7 @@ HOVERNET = [
     },
 ]
 
-PUBLISHED = {"cellvta": CELLVTA, "cellvit": CELLVIT, "hovernet": HOVERNET}
+PUBLISHED: dict[str, list[dict]] = {"cellvta": CELLVTA, "cellvit": CELLVIT, "hovernet": HOVERNET}
 
 # The matched recipe: the same for every method, and cheap enough for a laptop (about 3 ms for 256x256).
 MATCHED = [
@@ -184,7 +184,8 @@ def crop(
         _mirrored(start - before, start + side + after, length)
         for start, length in zip(place, sample.nuclei.instances.shape)
     )
-    return sample.image[np.ix_(rows, cols)], _window(sample.nuclei, *place, side)
+    top, left = place
+    return sample.image[np.ix_(rows, cols)], _window(sample.nuclei, top, left, side)
 
 
 def _window(nuclei: Nuclei, top: int, left: int, side: int) -> Nuclei:

@@ -68,8 +68,8 @@ def elastic(
     """An affine map that moves three points by up to ± alpha_affine pixels, then a displacement field: white
     noise in -1..1 smoothed with sigma pixels, times alpha (Simard et al. 2003). With the published alpha 0.5
     and sigma 25 the field is some thousandths of a pixel, so the affine part is what acts."""
-    shape = np.array(patch.instances.shape)
-    centre, reach = shape // 2, int(shape.min()) // 3
+    shape = patch.instances.shape
+    centre, reach = np.array(shape) // 2, min(shape) // 3
     source = centre + reach * np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     target = source + rng.uniform(-alpha_affine, alpha_affine, source.shape)
     inverse = np.linalg.solve(np.c_[target, np.ones(3)], source)  # rows: (target, 1) -> source
