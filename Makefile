@@ -102,11 +102,11 @@ bench-ops: $(READY) ## deformable attention: backends side by side at CellVTA's 
 bench: $(READY) ## speed scripts, ratios printed
 	@for script in perf/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
-lint: $(READY) ## ruff
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+lint: $(READY) ## ruff, and mypy over the folders that pyproject.toml lists
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 clean: ## remove the virtual environment, caches and reports (never results)
-	rm -rf $(VENV) cache reports/*/ reports/index.html .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) cache reports/*/ reports/index.html .pytest_cache .ruff_cache .mypy_cache *.egg-info
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with its venv module was not found; install it (for example: apt-get install python3 python3-venv) or name it with PYTHON=/path/to/python3." >&2; exit 2; }
