@@ -1,9 +1,4 @@
-"""What can be run: methods and datasets by name.
-
-A method is registered by its file in `benchmark/methods`, a dataset by its file in `benchmark/data`; both are
-imported on first use. A method's name is `method@row,key=value,…`: `row` is a published variant or a preset of
-that method, the rest overrides its arguments.
-"""
+"""Files that register what they hold when they are imported, and the values in names such as `cellvta@points=8`."""
 
 import ast
 import importlib

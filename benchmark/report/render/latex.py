@@ -91,7 +91,7 @@ UNBROKEN = 30  # characters of a word that may stand without a place to break
 
 
 def latex(table, place: str = "") -> str:
-    """A `formats.Table` as table environments; notes stand below in footnotesize.
+    """A `table.Table` as table environments; notes stand below in footnotesize.
 
     A block that is wider than the line is scaled down to it; one that could then not be read is split by columns, and
     one that is higher than a page by rows. What does not fit one page follows as "continued", under the same number.
