@@ -20,8 +20,8 @@ import numpy as np
 
 PREPARE = """
 import json, resource, sys, time
-from benchmark.registry import dataset
-from benchmark.data.prepare import prepare
+from benchmark.data.registry import dataset
+from benchmark.data.store.prepare import prepare
 source = dataset("pannuke", sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 begin = time.monotonic()
