@@ -48,7 +48,7 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     untyped = int((~np.asarray(subset.typed)).sum())
     folder.metrics.unlink(missing_ok=True)
-    predictions.write(folder.predictions, [image.prediction for image in scored])
+    predictions.write(folder.predictions, [image.prediction for image in scored if image.prediction])
     folder.finish(
         config=describe(identity, data, pred.path),
         records=records,

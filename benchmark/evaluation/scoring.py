@@ -51,11 +51,11 @@ def score_image(
         truth: gives the resolution and what the records say of the image too.
         predicted: of the truth's shape.
         pred_typed: whether the predictor names types; None for a file that does not show it, see `collect`.
-        keep: keep the prediction too, which must be Nuclei.
+        keep: keep a prediction of Nuclei too.
         shapes: compute solidity and eccentricity, which no protocol needs.
 
     Raises:
-        ValueError: as `metrics.match.match`.
+        ValueError: as `metrics.match.match`, or no resolution.
     """
     meta = {
         "image": index,
@@ -65,8 +65,11 @@ def score_image(
         "typed": truth.typed,
         "pred_typed": pred_typed,
     }
+    if truth.mpp is None:
+        raise ValueError("mpp is missing, expected micrometres per pixel")
+    packed = Packed.of(predicted) if keep and isinstance(predicted, Nuclei) else None
     matched = match(*truth.label_image, *predicted.label_image, mpp=truth.mpp, shapes=shapes)
-    return ScoredImage(matched, meta, Packed.of(predicted) if keep else None, decode_seconds)
+    return ScoredImage(matched, meta, packed, decode_seconds)
 
 
 def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> Records:

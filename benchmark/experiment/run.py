@@ -183,7 +183,7 @@ class Attempt:
 
     def _build(self, encoder: EncoderWeights):
         torch.manual_seed(self.cell.seed)
-        filled = {"weights": encoder.source} if encoder.source and self.cell.cls.trainable else {}
+        filled: dict = {"weights": encoder.source} if encoder.source and self.cell.cls.trainable else {}
         return registry.build(self.cell.spec, *self.cell.heads(self.data), **filled)
 
     def _introduce(self, method, encoder: EncoderWeights, precision: str) -> None:

@@ -29,8 +29,9 @@ def state_of(cell: Cell, locked: bool = False) -> State:
         return ended
     supported, reason = cell.supports()
     if not supported:
-        stale = ended and ended.name == "stale"
-        return State("skipped", f"{reason}; the stored result is stale: {ended.why}" if stale else reason)
+        if ended and ended.name == "stale":
+            reason += f"; the stored result is stale: {ended.why}"
+        return State("skipped", reason)
     if ended:
         return ended
     if not locked and folder.held():

@@ -119,7 +119,7 @@ class FromFile:
         setup = cell.setup
         published = cell.spec.row in cell.cls.published
         experiment = config.load("published") if published and not self.facts.own else setup.config
-        changes = {} if published else {"precision": "fp32"}
+        changes: dict[str, object] = {} if published else {"precision": "fp32"}
         changes |= {k: v for k, v in self.facts.recipe.items() if k in PREDICTS}
         return recipe_for(experiment, cell.spec, changes | dict(setup.overrides), setup.dataset_name)
 

@@ -10,6 +10,7 @@ from benchmark.report.tables.common import words
 from benchmark.report.write import group_tables
 from benchmark.results.collect import runs
 from benchmark.results.run import Run
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
@@ -48,7 +49,7 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     for run in found:
         folder = run.id.folder(out / "runs")
         folder.mkdir(parents=True)
-        for path in run.files.kept:
+        for path in RunFolder(run.folder).kept:
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
     for path in sorted(made.glob("*.csv")):

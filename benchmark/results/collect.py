@@ -40,8 +40,8 @@ def finished(folder: Path) -> Run:
     files = RunFolder(Path(folder).resolve())
     why = "no metrics.json there"
     try:
-        if files.complete:
-            return files.read()
+        if files.complete and (run := files.read()):
+            return run
     except UNREADABLE as error:
         why = str(error)
     raise InputError(f"{files}: expected the folder of a finished run ({why}); name it, or finish the run.")

@@ -52,7 +52,8 @@ def load(folder: str | Path) -> Frames:
         raise InputError(f"{folder}: expected a folder of results or of a run, found {_kind_of(folder)}.")
     single = RunFolder(folder).config.exists() or RunFolder(folder).complete
     complete = [finished(folder)] if single else runs(folder)
-    facts, tables = [], {name: [] for name in ("scores", "images", "overlaps", "nuclei")}
+    facts: list[dict] = []
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("scores", "images", "overlaps", "nuclei")}
     for run in complete:
         try:
             records = run.records()
@@ -78,7 +79,7 @@ def load(folder: str | Path) -> Frames:
 
 def _facts(run: Run) -> dict:
     backbone, weights = run.backbone
-    facts = {"folder": str(run.folder), "preset": run.scale, "backbone": backbone, "weights": weights}
+    facts: dict = {"folder": str(run.folder), "preset": run.scale, "backbone": backbone, "weights": weights}
     facts |= {name: run.provenance.get(name) for name in ("commit", "finished")}
     facts |= {name: run.metrics.get(name) for name in ("n_images", "best_epoch")}
     return facts | run.cost

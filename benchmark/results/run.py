@@ -23,19 +23,14 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Run:
-    """One complete run: its folder (a `run_folder.RunFolder`) and the JSON files in it as dicts."""
+    """One complete run: its folder and the JSON files in it as dicts."""
 
     id: RunId
-    files: object
+    folder: Path
     config: dict
     metrics: dict
     cost: dict
     provenance: dict
-
-    @property
-    def folder(self) -> Path:
-        """The path of the run's folder."""
-        return self.files.path
 
     @property
     def scale(self) -> str:

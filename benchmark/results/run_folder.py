@@ -169,7 +169,7 @@ class RunFolder:
             return None
         config, metrics = read_object(self.config), read_object(self.metrics)
         checked(identity, config, metrics)
-        return Run(identity, self, config, metrics, readable(self.cost, stream), readable(self.provenance, stream))
+        return Run(identity, self.path, config, metrics, readable(self.cost, stream), readable(self.provenance, stream))
 
     def stored(self, path: Path) -> dict:
         """A JSON file of this run, {} when it is absent, damaged or no object."""

@@ -12,6 +12,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
 from benchmark.results import predictions
 from benchmark.results.run import Run, skipped
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 
 HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
@@ -76,7 +77,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
                 continue
             if found.shape != panel.truth.shape:
                 why = f"its images are {found.shape}, the truth {panel.truth.shape}; no pictures of this run"
-                skipped(other.files.predictions, why)
+                skipped(RunFolder(other.folder).predictions, why)
                 predicted[name] = {}
                 continue
             panel.maps[name] = found
@@ -189,7 +190,7 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
 def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarray]:
     """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read, said once on stderr."""
     try:
-        nuclei = predictions.load(run.files, places, mpp)
+        nuclei = predictions.load(RunFolder(run.folder), places, mpp)
     except InputError as error:
         skipped(run.folder, f"no pictures of this run ({error})")
         return {}

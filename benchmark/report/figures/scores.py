@@ -12,6 +12,7 @@ from benchmark.report.stats.bootstrap import compare, interval
 from benchmark.report.stats.summary import summarise
 from benchmark.results import training_log
 from benchmark.results.run import UNREADABLE, Run, skipped
+from benchmark.results.run_folder import RunFolder
 
 VARIANT = {"color": "#999999", "marker": "x", "zorder": 1}  # rows that group.drawn leaves out
 LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
@@ -217,9 +218,10 @@ def bars(points: list[dict]) -> list[list[float]]:
 
 def _log(run: Run) -> list[dict]:
     """Numbers of each epoch; [] without a log, or with a damaged one, which is said on stderr."""
+    path = RunFolder(run.folder).log
     try:
-        epochs = training_log.read(run.files.log)
+        epochs = training_log.read(path)
     except (OSError, ValueError) as error:
-        skipped(run.files.log, error)
+        skipped(path, error)
         return []
     return [{k: v if isinstance(v := e.get(k), int | float) else None for k in LOGGED} for e in epochs]
