@@ -83,7 +83,7 @@ def written_tables(options, cells) -> str:
         kind=setup.config.kind,
         protocol=setup.config.protocol,
         experiment_methods=list(dict.fromkeys(str(cell.spec) for cell in cells)),
-        folds=sorted({cell.split for cell in cells}),
+        splits=sorted({cell.split for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
         remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
     )

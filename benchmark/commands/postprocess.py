@@ -48,7 +48,7 @@ def run(options) -> int:
     truths = decode_grid.Truths(subset)
     records = decode_grid.decode(maps, truths, list(grid.values()), progress=show, tiling=tiling)
     folder = (
-        options.reports / "postprocess" / f"{made.id.dataset}-{made.id.method}-fold{made.id.fold}-seed{made.id.seed}"
+        options.reports / "postprocess" / f"{made.id.dataset}-{made.id.method}-fold{made.id.split}-seed{made.id.seed}"
     )
     for name, one in zip(grid, records):
         one.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in name))
@@ -64,11 +64,11 @@ def test_set(options, made):
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare
 
-    data = prepare(dataset(options.dataset or made.config["dataset"], options.data_root), options.cache, made.id.fold)
+    data = prepare(dataset(options.dataset or made.config["dataset"], options.data_root), options.cache, made.id.split)
     told = made.metrics.get("identity", {}).get("data")
-    if told and told != data.fingerprint(made.id.fold)[:16]:
+    if told and told != data.fingerprint(made.id.split)[:16]:
         raise InputError(f"{options.run} was scored on other data than these; name its dataset with --data-root.")
-    return data.subset(made.id.fold, "test")
+    return data.subset(made.id.split, "test")
 
 
 def settings(experiment: str, method: str, mpp: float) -> dict:

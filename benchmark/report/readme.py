@@ -47,7 +47,7 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
         raise InputError(f"{made} lacks {missing[0]}.png; `make report` makes it.")
     shutil.rmtree(out, ignore_errors=True)
     for run in found:
-        folder = run.id.folder(out / "runs")
+        folder = run.id.spliter(out / "runs")
         folder.mkdir(parents=True)
         for path in RunFolder(run.folder).kept:
             if path.is_file():
@@ -111,7 +111,7 @@ def _told(group: Group) -> str:
     version = first.metrics["protocols"]["cellvit"].get("version")
     return (
         f"`make ablation` at commit {str(first.provenance.get('commit'))[:10]}, {finished}, on "
-        f"{_machine(first.provenance.get('hardware'))}: split {group.folds[0]}, seed {group.seeds[0]}, "
+        f"{_machine(first.provenance.get('hardware'))}: split {group.splits[0]}, seed {group.seeds[0]}, "
         f"{first.metrics['n_images']} test images; {minutes:.1f} minutes of training for the {len(group.rows)} rows. "
         f"Protocol `cellvit` version {version}, matched recipe, preset `{group.scale}`."
     )

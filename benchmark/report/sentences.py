@@ -39,7 +39,7 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
         out.append("The images are drawn, not scanned: this shows that the chain works, not how the methods rank.")
     if group.scale != "paper":
         out.append(f"Scale `{group.scale}`: small networks, short training; the published scale is `paper`.")
-    if len(group.folds) * len(group.seeds) == 1:
+    if len(group.splits) * len(group.seeds) == 1:
         out.append("One fold and one seed: no statement on how results vary between trainings.")
     if not pictures:
         out.append(

@@ -29,7 +29,7 @@ def write_tables(
     kind: str | None = None,
     protocol: str = "cellvit",
     experiment_methods: list[str] | None = None,
-    folds: list[int] | None = None,
+    splits: list[int] | None = None,
     seeds: list[int] | None = None,
     remarks: list[str] | None = None,
     form: str = "md",
@@ -44,7 +44,7 @@ def write_tables(
         dataset, kind: only these; None takes all that are found.
         protocol: name of a protocol, or "all": each in tables of its own, and one table of all with all averagings.
         experiment_methods: canonical names of methods that get a row even when they have no run.
-        folds, seeds: those that each row should have; None expects what is found in the group.
+        splits, seeds: those that each row should have; None expects what is found in the group.
         remarks: sentences to print below every table, such as which of its cells are stale.
         form: "md", "tex" or "csv": of what is returned; the files are written in all three.
 
@@ -56,8 +56,8 @@ def write_tables(
     """
     names = protocols(protocol)
     complete = runs(results)
-    found = groups(complete, dataset, kind, experiment_methods, folds, seeds)
-    if folds is None:  # not the table of a grid, whose rows are known before the first run
+    found = groups(complete, dataset, kind, experiment_methods, splits, seeds)
+    if splits is None:  # not the table of a grid, whose rows are known before the first run
         found = [group for group in found if group.runs]
     for group in found:
         group.remarks = list(remarks or [])

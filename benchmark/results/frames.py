@@ -62,7 +62,7 @@ def load(folder: str | Path) -> Frames:
                 raise InputError(f"{folder}: its records cannot be read ({error}); make the run anew.") from error
             skipped(run.folder, error)
             continue
-        key = dict(zip(KEY, (run.id.dataset, run.id.method, run.id.kind, run.id.fold, run.id.seed, run.id.file)))
+        key = dict(zip(KEY, (run.id.dataset, run.id.method, run.id.kind, run.id.split, run.id.seed, run.id.file)))
         facts.append(key | _facts(run))
         tables["scores"].append(_scores(run, key))
         for name in ("images", "overlaps", "nuclei"):

@@ -25,13 +25,14 @@ class RunId:
 
     Attributes:
         method: canonical method name, such as "cellvta@small".
+        split: published split, counted from 1; the folder and its config.json call it fold, as FOLD= does.
         kind: a key of KINDS.
         file: of the kinds in FROM_FILE: what the file of weights is called, as `file_tag` makes it; seed is 0.
     """
 
     dataset: str
     method: str
-    fold: int
+    split: int
     seed: int
     kind: str = "main"
     file: str = ""
@@ -39,7 +40,7 @@ class RunId:
     def folder(self, results: Path) -> Path:
         """The run's folder below `results`."""
         last = self.file if self.kind in FROM_FILE else f"seed{self.seed}"
-        return Path(results) / self.dataset / (self.method + KINDS.get(self.kind, "")) / f"fold{self.fold}-{last}"
+        return Path(results) / self.dataset / (self.method + KINDS.get(self.kind, "")) / f"fold{self.split}-{last}"
 
     @classmethod
     def of(cls, folder: Path) -> "RunId":
@@ -61,7 +62,7 @@ class RunId:
             "imported": " (imported)",
         }.get(self.kind, "")
         seed = "" if self.kind in FROM_FILE else f" seed {self.seed}"
-        return f"{self.dataset} {self.method}{kind} fold {self.fold}{seed}"
+        return f"{self.dataset} {self.method}{kind} fold {self.split}{seed}"
 
 
 def file_tag(name: str, sha256: str, known: bool) -> str:

@@ -41,7 +41,7 @@ def test_datasets_kinds_presets_and_weights_are_never_mixed(tmp_path, stored):
         "pannuke/main-small",
         "synthetic/main-debug",
     }
-    one = write_tables(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", folds=[1], seeds=[0])
+    one = write_tables(tmp_path, tmp_path / "o2", dataset="pannuke", kind="main", splits=[1], seeds=[0])
     assert len(table_rows(one.split("**Cost")[0])) == 2 and "0.300" in one
 
 
@@ -88,7 +88,7 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path, stored, capsy
     (tmp_path / "README.md").write_text("belongs here")
     (tmp_path / ".lock").write_text("")
     runs = collect.runs(tmp_path)
-    assert [(r.id.fold, r.id.seed) for r in runs] == [(1, 0), (1, 3), (1, 8)] and runs[1].cost == {}
+    assert [(r.id.split, r.id.seed) for r in runs] == [(1, 0), (1, 3), (1, 8)] and runs[1].cost == {}
     text = write_tables(tmp_path, tmp_path / "out")
     assert "0.500 ± 0.000" in text and "(2/3)" in text  # no images/s where cost.json is damaged
     told = capsys.readouterr().err
@@ -152,7 +152,7 @@ def test_empty_results_and_bad_arguments(tmp_path, stored):
         tmp_path / "out",
         dataset="synthetic",
         experiment_methods=["cellvta@small"],
-        folds=[1, 2],
+        splits=[1, 2],
         seeds=[0],
     )
     assert table_rows(missing)[1] == ["cellvta", *"–" * 9, "0/2"]

@@ -23,7 +23,7 @@ def table_of(results, dataset="pannuke", counts=COUNTS):
     (group,) = groups(collect.runs(results), dataset)
     for run in group.runs:
         run.metrics.pop("n_images", None)
-        run.metrics.update({"n_images": counts[run.id.fold]} if counts else {})
+        run.metrics.update({"n_images": counts[run.id.split]} if counts else {})
     values = {r.folder: r.metrics["protocols"]["cellvit"] | {"tissue_mean/mPQ": 0.3} for r in group.runs}
     return published_table(group, "cellvit", values)
 

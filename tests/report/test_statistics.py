@@ -25,7 +25,7 @@ class Stub:
 
     def __init__(self, folder, fold=1, seed=0):
         self.folder, self.config, self.cost = folder, {"classes": CLASSES}, {}
-        self.id = type("Id", (), {"fold": fold, "seed": seed})()
+        self.id = type("Id", (), {"split": fold, "seed": seed})()
 
 
 def observed(

@@ -69,7 +69,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     for rule, place in chosen:
         row, sample = rows.iloc[place], samples[place]
         panel = Panel(
-            rule, str(row["image_id"]), str(row["tissue"]), run.id.fold, place, sample.image, sample.nuclei.instances
+            rule, str(row["image_id"]), str(row["tissue"]), run.id.split, place, sample.image, sample.nuclei.instances
         )
         for name, other in of_row.items():
             found = predicted[name].get(place)
@@ -151,7 +151,7 @@ def outline(instances: np.ndarray) -> np.ndarray:
 
 
 def _first(observed: Observed, row: Row, group: Group) -> Run | None:
-    return observed.runs(row).get((group.folds[0], group.seeds[0]))
+    return observed.runs(row).get((group.splits[0], group.seeds[0]))
 
 
 def _of_one_test_set(of_row: dict[str, Run], observed: Observed) -> dict[str, Run]:

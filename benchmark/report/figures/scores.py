@@ -125,7 +125,7 @@ def training_curves(group: Group, folder: Path) -> bool:
         for run in row.runs:
             log = _log(run)
             lines += [(i, row.label, log)] if log else []
-            records += [{"method": row.method, "fold": run.id.fold, "seed": run.id.seed} | e for e in log]
+            records += [{"method": row.method, "fold": run.id.split, "seed": run.id.seed} | e for e in log]
     if not lines:
         return False
     with drawing(2.1 + legend_height(list(dict.fromkeys(label for _, label, _ in lines)))) as figure:

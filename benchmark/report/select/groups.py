@@ -41,7 +41,7 @@ class Group:
     dataset: str
     kind: str
     scale: str
-    folds: list[int]
+    splits: list[int]
     seeds: list[int]
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Group:
     @property
     def expected(self) -> int:
         """Runs that a complete row has."""
-        return len(self.folds) * len(self.seeds)
+        return len(self.splits) * len(self.seeds)
 
     @property
     def runs(self) -> list[Run]:
@@ -84,10 +84,10 @@ class Group:
             if file := run.config.get("file"):
                 said = " ".join(map(str, file.get("remarks") or []))
                 sha = str(file.get("sha256"))[:12]
-                out.append(f"{run.id.method}, fold {run.id.fold}: {file.get('name')}, sha256 {sha}. {said}".strip())
-        untyped = {(r.id.fold, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
-        for fold, n, total in sorted(u for u in untyped if u[1]):
-            out.append(f"Fold {fold}: {n} of {total} test images are untyped and left out of all that needs types.")
+                out.append(f"{run.id.method}, fold {run.id.split}: {file.get('name')}, sha256 {sha}. {said}".strip())
+        untyped = {(r.id.split, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
+        for split, n, total in sorted(u for u in untyped if u[1]):
+            out.append(f"Fold {split}: {n} of {total} test images are untyped and left out of all that needs types.")
         if self.kind == "main":
             recipes = [_flat(r.config["recipe"]) for r in self.runs if r.config.get("recipe")]
             differ = sorted(k for k in set().union(*recipes) if len({r.get(k) for r in recipes}) > 1)
@@ -104,10 +104,10 @@ class Group:
             for weights, files in sorted(marks.items()):
                 if len(files) > 1:
                     out.append(f"Not matched: the weights called {weights} were made {len(files)} times and differ.")
-        for fold in self.folds:
-            told = [r.provenance.get("data_fingerprint") for r in self.runs if r.id.fold == fold]
+        for split in self.splits:
+            told = [r.provenance.get("data_fingerprint") for r in self.runs if r.id.split == split]
             if len({str(t) for t in told if t is not None}) > 1:
-                out.append(f"Not comparable: the runs of fold {fold} read different versions of the data.")
+                out.append(f"Not comparable: the runs of fold {split} read different versions of the data.")
         return out
 
 
@@ -116,7 +116,7 @@ def groups(
     dataset: str | None = None,
     kind: str | None = None,
     methods: list[str] | None = None,
-    folds: list[int] | None = None,
+    splits: list[int] | None = None,
     seeds: list[int] | None = None,
 ) -> list[Group]:
     """Sort runs into tables.
@@ -124,14 +124,14 @@ def groups(
     Args:
         dataset, kind: only these; None takes all found.
         methods: canonical names of rows expected in their preset's table even when no run of theirs exists.
-        folds, seeds: the expected ones, others are left out; None expects all found in the table.
+        splits, seeds: the expected ones, others are left out; None expects all found in the table.
     """
     keep = [
         r
         for r in runs
         if dataset in (None, r.id.dataset)
         and kind in (None, r.id.kind)
-        and (folds is None or r.id.fold in folds)
+        and (splits is None or r.id.split in splits)
         and (seeds is None or r.id.seed in seeds)
     ]
     keys = {(r.id.dataset, r.id.kind, r.scale) for r in keep}
@@ -142,9 +142,9 @@ def groups(
     for key in sorted(keys):
         members = [r for r in keep if (r.id.dataset, r.id.kind, r.scale) == key]
         rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]], methods or [])
-        all_folds = sorted(folds if folds is not None else {r.id.fold for r in members}) or [1]
+        all_splits = sorted(splits if splits is not None else {r.id.split for r in members}) or [1]
         all_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
-        out.append(Group(*key, all_folds, all_seeds, rows))
+        out.append(Group(*key, all_splits, all_seeds, rows))
     return out
 
 

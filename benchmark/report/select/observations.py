@@ -55,7 +55,7 @@ class Observed:
 
     def runs(self, row: Row) -> dict[tuple[int, int], Run]:
         """The row's runs that have records, by (fold, seed)."""
-        return {(run.id.fold, run.id.seed): run for run in row.runs if run.folder in self.images}
+        return {(run.id.split, run.id.seed): run for run in row.runs if run.folder in self.images}
 
 
 def observe(group: Group, protocol: str) -> Observed:
@@ -74,7 +74,7 @@ def observe(group: Group, protocol: str) -> Observed:
         identity = records.images["image_id"].astype(str).to_numpy()
         sourced &= bool((source != "").all())
         # without an id an image is known by its place in its fold's test set
-        place = np.array([f"fold{run.id.fold}:{i}" for i in records.images["image"]], object)
+        place = np.array([f"fold{run.id.split}:{i}" for i in records.images["image"]], object)
         frames[run.folder] = frame.assign(source=source, name=np.where(identity != "", identity, place))
     key = "source" if sourced else "name"
     clusters = sorted({str(c) for f in frames.values() for c in f[key]})

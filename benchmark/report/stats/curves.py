@@ -49,7 +49,7 @@ def curves(group: Group) -> dict[str, Curves]:
     """
     from benchmark.metrics.curves import cluster_sums, default_grid
 
-    first = {run.id.fold: run for run in reversed(group.runs)}
+    first = {run.id.split: run for run in reversed(group.runs)}
     some = [found for run in first.values() if (found := _records(run)) is not None]
     grids = {by: default_grid([r for r in some if by in r.nuclei], by) for by in BY}
     parts: dict[str, dict] = {by: {} for by in BY}
@@ -60,7 +60,7 @@ def curves(group: Group) -> dict[str, Curves]:
         for by, grid in grids.items():
             if len(grid) and by in found.nuclei:  # records of older runs have no distances
                 names, sums = cluster_sums(found, by, grid)
-                own = _named(names.tolist(), found, run.id.fold)
+                own = _named(names.tolist(), found, run.id.split)
                 parts[by][run.folder] = own, sums.astype(np.float32)
     out = {}
     for by, of_run in parts.items():
@@ -105,7 +105,7 @@ def lines(group: Group, found: Curves) -> list[tuple[Row, dict[str, np.ndarray]]
 
 def gain(found: Curves, a: Row, b: Row) -> dict[str, np.ndarray] | None:
     """PQ of row a minus that of row b against the grid, with the paired band; None without a common fold and seed."""
-    runs = [{(r.id.fold, r.id.seed): r for r in found.runs(row)} for row in (a, b)]
+    runs = [{(r.id.split, r.id.seed): r for r in found.runs(row)} for row in (a, b)]
     both = sorted(runs[0].keys() & runs[1].keys())
     if not both:
         return None

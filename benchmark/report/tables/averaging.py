@@ -28,7 +28,7 @@ def averaging_table(group: Group, protocols: list[str]) -> Table | None:
         f"Published for: {made_for}; elsewhere the same rules apply, but there is no published value to compare with.",
         *(f"{name}: {text}." for name, text in AGGREGATIONS.items()),
     ]
-    joins = ["averaged", "pooled"] if len(group.folds) > 1 else ["averaged"]
+    joins = ["averaged", "pooled"] if len(group.splits) > 1 else ["averaged"]
     if len(joins) > 1:
         table.notes.insert(1, "Folds pooled: their images as one set; a test fold that two splits share counts twice.")
     for score in ("bPQ", "mPQ"):

@@ -61,7 +61,7 @@ def _block(table, group, tables, metric, title, what, edges, counts=None) -> Non
         counts: frames whose n_true are shown where `tables` hold none.
     """
     counts = counts or tables
-    by_fold = {run.id.fold: counts[run.folder]["n_true"] for run in group.runs if run.folder in counts}
+    by_fold = {run.id.split: counts[run.folder]["n_true"] for run in group.runs if run.folder in counts}
     cells = [[what, "true nuclei", *(row.label for row in group.rows)]]
     for b, (name, (low, high)) in enumerate(zip(bin_names(edges), bounds(edges))):
         n_true = int(sum(fold.iloc[b] for fold in by_fold.values()))

@@ -11,7 +11,7 @@ def run_list(group: Group) -> list[dict]:
     for row in group.rows:
         for run in row.runs:
             line = record(group, row) | {
-                "fold": run.id.fold,
+                "fold": run.id.split,
                 "seed": run.id.seed,
                 "key": run.metrics.get("key"),
             }
@@ -88,7 +88,7 @@ def extent(group: Group) -> str:
     def part(word, numbers):
         return f"{len(numbers)} {word}{'s' if len(numbers) > 1 else ''} ({', '.join(map(str, numbers))})"
 
-    return f"{part('fold', group.folds)} × {part('seed', group.seeds)}"
+    return f"{part('fold', group.splits)} × {part('seed', group.seeds)}"
 
 
 def words(value) -> str:

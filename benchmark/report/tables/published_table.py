@@ -54,7 +54,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
                 said = _said(lines[lines["metric"] == metric])
                 mean = _measured(own, values, (f"{ours}/{name}", name if ours == "image_mean" else metric))
                 complete = (
-                    own is not None and {str(r.id.fold) for r in own.runs} >= set(splits) and own.label not in others
+                    own is not None and {str(r.id.split) for r in own.runs} >= set(splits) and own.label not in others
                 )
                 apart = mean - said if complete else math.nan
                 line += [_text(said), _text(mean), _text(apart, sign=True)]
@@ -82,7 +82,7 @@ def _other_images(row: Row, found) -> str:
     """In words, where this row's test images are not as many as the published ones; "" where they are."""
     counts = found[(found["metric"] == "n_images") & (found["method"] + "@" + found["row"] == row.method)]
     said = dict(zip(counts["split"], counts["value"].astype(int)))
-    pairs = [(r.id.fold, r.metrics.get("n_images", "?"), said.get(str(r.id.fold))) for r in row.runs]
+    pairs = [(r.id.split, r.metrics.get("n_images", "?"), said.get(str(r.id.split))) for r in row.runs]
     wrong = {f"{n} instead of {known} on split {fold}" for fold, n, known in pairs if known not in (None, n)}
     return f"not the published test images, {', '.join(sorted(wrong))}; no difference is shown" if wrong else ""
 
