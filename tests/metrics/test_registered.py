@@ -11,7 +11,7 @@ from benchmark.metrics.protocols import PROTOCOLS, choose
 from benchmark.metrics.protocols.base import register
 from benchmark.report.build import build
 from benchmark.report.select.protocols import protocols
-from benchmark.report.write import write
+from benchmark.report.write import write_tables
 from benchmark.runtime.errors import InputError
 
 MINE = '''
@@ -56,7 +56,7 @@ def test_tables_and_reports_refuse_it_as_bad_input(tmp_path):
     assert protocols("all") == list(PROTOCOLS)
     for call in (
         lambda: protocols("cellvt"),
-        lambda: write(tmp_path, tmp_path / "out", protocol="cellvt"),
+        lambda: write_tables(tmp_path, tmp_path / "out", protocol="cellvt"),
         lambda: build(tmp_path, tmp_path / "out", tmp_path, protocol="cellvt"),
     ):
         with pytest.raises(InputError, match=r"unknown protocol 'cellvt'; .* Did you mean 'cellvit'\?"):

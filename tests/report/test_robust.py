@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.metrics.records import TABLES, Records
 from benchmark.report.build import build
 from benchmark.report.figures.gallery import _predictions
 from benchmark.report.figures.scores import training_curves
@@ -93,11 +94,8 @@ def test_many_variants_stand_in_the_forest_only(tmp_path, stored):
 
 
 def test_runs_of_different_images_are_no_reason_to_fail(tmp_path, stored, capsys):
-    records = squares()
-    for part in ("images", "nuclei", "overlaps"):
-        frame = getattr(records, part)
-        object.__setattr__(records, part, frame[frame["image"] == 0].reset_index(drop=True))
-    records.save(tmp_path / "fewer")
+    frames = [getattr(squares(), part) for part in TABLES]
+    Records(*(frame[frame["image"] == 0].reset_index(drop=True) for frame in frames)).save(tmp_path / "fewer")
     make_run(tmp_path / "results", stored, "cellvta@small")
     make_run(tmp_path / "results", tmp_path / "fewer", "decoder_only@small")
     build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
