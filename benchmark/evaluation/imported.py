@@ -30,8 +30,8 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     Raises:
         InputError: anything wrong with the predictions; nothing is written then.
     """
-    story = provenance.describe(identity.seed, "cpu", "none", data.fingerprint(identity.fold))
-    subset = data.subset(identity.fold, "test")
+    story = provenance.describe(identity.seed, "cpu", "none", data.fingerprint(identity.split))
+    subset = data.subset(identity.split, "test")
     images = assigned(pred, subset.image_ids, missing)
     show = Progress("imported:", "images", end=False)
     show(0, len(images))
@@ -65,7 +65,7 @@ def describe(identity, data, path: Path) -> dict:
         "dataset": identity.dataset,
         "method": identity.method,
         "name": identity.method,
-        "fold": identity.fold,
+        "fold": identity.split,
         "seed": identity.seed,
         "kind": identity.kind,
         "classes": list(data.classes),
