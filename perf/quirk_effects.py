@@ -34,7 +34,8 @@ from benchmark.postproc.targets import hv_targets  # noqa: E402
 from benchmark.report.render.table import Block, Table, markdown, save  # noqa: E402
 from benchmark.runtime.paths import REPORTS  # noqa: E402
 from benchmark.training import optim, sampling  # noqa: E402
-from benchmark.training.loop import raw_bpq  # noqa: E402
+from benchmark.training.recipe import Schedule  # noqa: E402
+from benchmark.training.validation import raw_bpq  # noqa: E402
 from tests.support.golden_weights import fill_state  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -104,7 +105,7 @@ def loss_terms() -> Rows:
 
 def learning_rate() -> Rows:
     """The decay that ran (.95) against the one in the published configuration (.85)."""
-    ran, meant = ({"name": "exponential", "gamma": g} for g in (0.95, 0.85))
+    ran, meant = (Schedule("exponential", gamma=g) for g in (0.95, 0.85))
     return [
         row(
             "decay",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import CACHE, RESULTS
+from benchmark.training import recipe
 
 
 def grid(to: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ def grid(to: argparse.ArgumentParser) -> None:
     to.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
     to.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
-    to.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe values to replace")
+    to.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe values to replace, see below")
+    to.epilog = f"{recipe.help_text()}\n\n{to.epilog or ''}".rstrip()
 
 
 def several(to: argparse.ArgumentParser) -> None:

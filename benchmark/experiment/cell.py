@@ -10,6 +10,7 @@ from benchmark.methods import registry
 from benchmark.results import identity
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId
+from benchmark.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Cell:
         return self.source.trains and self.cls.trainable
 
     @functools.cached_property
-    def recipe(self) -> dict:
+    def recipe(self) -> Recipe:
         """The recipe in force."""
         return self.source.recipe(self)
 

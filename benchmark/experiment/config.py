@@ -8,25 +8,42 @@ from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError, near_miss
 from benchmark.runtime.paths import EXPERIMENTS
-from benchmark.training.recipe import SCALES, _one_of
+from benchmark.training.recipe import Check, changed, one_of
+from benchmark.training.scales import SCALES
 
 EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds", "postprocess"}
 
 
-def _list_of(kind: type):
-    return lambda v: (
-        isinstance(v, list | tuple) and v and all(isinstance(x, kind) and not isinstance(x, bool) for x in v)
-    )
+def _list_of(kind: type, expected: str) -> Check:
+    def fits(value) -> bool:
+        if not isinstance(value, list | tuple) or not value:
+            return False
+        return all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+
+    return Check(fits, expected)
 
 
-# key of an experiment -> (test, what is expected)
+def _of_scales(value) -> bool:
+    """Whether a value is {scale: {key: value}}."""
+    return isinstance(value, dict) and {*value} <= {*SCALES} and all(isinstance(v, dict) for v in value.values())
+
+
+CHANGES = f"a dict of changes to the recipe for some of {', '.join(SCALES)}"
+
+# keys that every experiment has
 REQUIRED = {
-    "kind": _one_of("main", "published"),
-    "protocol": _one_of(*PROTOCOLS),
-    "recipes": (lambda v: isinstance(v, dict) and {*SCALES} == {*v}, f"a recipe for each of {', '.join(SCALES)}"),
-    "methods": (_list_of(str), "a list of names of methods"),
-    "folds": (_list_of(int), "a list of whole numbers"),
-    "seeds": (_list_of(int), "a list of whole numbers"),
+    "kind": one_of("main", "published"),
+    "protocol": one_of(*PROTOCOLS),
+    "methods": _list_of(str, "a list of names of methods"),
+    "folds": _list_of(int, "a list of whole numbers"),
+    "seeds": _list_of(int, "a list of whole numbers"),
+}
+OPTIONAL = {
+    "recipes": Check(_of_scales, CHANGES),
+    "recipes_on": Check(
+        lambda value: isinstance(value, dict) and all(map(_of_scales, value.values())),
+        f"for some data sets, {CHANGES}",
+    ),
 }
 
 
@@ -45,19 +62,18 @@ def load(experiment: str) -> Config:
     try:
         config = Config.fromfile(str(path))
     except Exception as error:  # the file is Python: it can raise anything
-        told = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {told}).") from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {reason}).") from error
     for key in config:
         if key not in EXPERIMENT_KEYS:
             raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, EXPERIMENT_KEYS)}")
-    for key, (fits, expected) in REQUIRED.items():
-        if not fits(config.get(key)):
-            raise InputError(f"{path}: '{key}' is {config.get(key)!r}; expected {expected}.")
-    for scale, recipe in config.recipes.items():
-        reference = set(config.recipes["paper"])
-        for key in recipe:
-            if key not in reference:
-                raise InputError(f"{path}: recipe '{scale}' has the unknown key '{key}'.{near_miss(key, reference)}")
+    for key, check in (REQUIRED | OPTIONAL).items():
+        if (key in config or key in REQUIRED) and not check.fits(config.get(key)):
+            raise InputError(f"{path}: '{key}' is {config.get(key)!r}; expected {check.expected}.")
+    for scale, recipe in SCALES.items():
+        recipe = changed(recipe, config.get("recipes", {}).get(scale, {}), f"{path}: recipe '{scale}'")
+        for dataset, changes in config.get("recipes_on", {}).items():
+            changed(recipe, changes.get(scale, {}), f"{path}: recipe '{scale}' on '{dataset}'")
     return config
 
 

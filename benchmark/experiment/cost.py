@@ -56,7 +56,7 @@ def gflops(cell: Cell, data, size: tuple[int, int], say) -> float | None:
     """GFLOPs per test image of `size`, see `flops`; None for a method without network, or when torch cannot count."""
     try:
         one = flops.per_image(cell.spec, *cell.heads(data), *size)
-        return one and one * tiled.inputs(cell.cls, cell.recipe["tiling"])
+        return one and one * tiled.inputs(cell.cls, cell.recipe.tiling)
     except Exception as error:  # a by-product: whatever a method's forward raises on shapes alone costs no finished run
         say(f"no FLOPs: torch cannot count them ({type(error).__name__}: {error})")
         return None

@@ -26,7 +26,6 @@ from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loop
 from benchmark.training.pretrain import ensure_apart
-from benchmark.training.recipe import prediction_of
 
 
 def main(cell: Cell, keep_maps: bool = False) -> dict:
@@ -97,7 +96,7 @@ class Attempt:
 
     def __init__(self, cell: Cell, data, world, keep_maps: bool):
         self.cell, self.data, self.world, self.keep_maps = cell, data, world, keep_maps
-        self.folder, self.prediction = cell.folder, prediction_of(cell.recipe)
+        self.folder, self.prediction = cell.folder, cell.recipe.prediction
 
     def say(self, line: str) -> None:
         if self.world.first:
@@ -150,7 +149,7 @@ class Attempt:
         config = describe(cell, data, encoder)
         if world.first:
             write_json(self.folder.config, config)  # a checkpoint belongs to the key in it
-        precision = precision_on(cell.recipe["precision"], world.device)
+        precision = precision_on(cell.recipe.precision, world.device)
         self._introduce(method, encoder, precision)
         trained = self._train(method, encoder)
         evaluation = self._test(method)
@@ -178,7 +177,7 @@ class Attempt:
         if encoder.source != "pretext":
             return encoder, 0.0
         backbone = self.cell.cls.backbone_of(self.cell.spec.arguments)
-        pretext = ensure_apart(backbone, self.cell.setup.cache, self.cell.recipe["pretrain"])
+        pretext = ensure_apart(backbone, self.cell.setup.cache, self.cell.recipe.pretrain)
         return replace(encoder, source=str(pretext.path), mark=file_mark(pretext.path)), pretext.seconds
 
     def _build(self, encoder: EncoderWeights):
@@ -189,7 +188,7 @@ class Attempt:
     def _introduce(self, method, encoder: EncoderWeights, precision: str) -> None:
         weights = f", backbone weights: {encoder.label}" if self.cell.cls.encoder_of(self.cell.spec.arguments) else ""
         self.say(f"{sum(p.numel() for p in method.parameters()):,} parameters{weights}")
-        asked, device = self.cell.recipe["precision"], self.world.device
+        asked, device = self.cell.recipe.precision, self.world.device
         if asked not in ("auto", precision):
             self.say(f"recipe.precision={asked} is for GPUs; {device.type} computes in {precision}")
 
@@ -197,19 +196,19 @@ class Attempt:
         """Train the method or fill it from a file; it ends on the device with the weights to be tested."""
         cell = self.cell
         if cell.trains:
-            trained = loop.train(
-                method,
-                self.data,
-                cell.split,
-                cell.seed,
-                cell.recipe,
-                self.folder,
-                self.world,
+            job = loop.Job(
+                data=self.data,
+                split=cell.split,
+                seed=cell.seed,
+                recipe=cell.recipe,
+                folder=self.folder,
+                world=self.world,
                 key=cell.key,
                 pretrained=encoder.mark,
                 published=cell.setup.config.kind == "published",
                 say=self.say,
             )
+            trained = loop.train(method, job)
             checkpoint.load_weights(self.folder.weights, method)
         else:
             cell.source.fill(method)
@@ -265,7 +264,7 @@ class Attempt:
         self.folder.finish(
             config=config,
             records=evaluation.records,
-            provenance=origin | {"finished": provenance.now()},
+            provenance=origin | {"execution": cell.recipe.execution(), "finished": provenance.now()},
             cost=asdict(cost),
             metrics=metrics,
         )

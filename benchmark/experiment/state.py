@@ -48,7 +48,7 @@ def _partial(cell: Cell) -> State:
     if cell.folder.stored(cell.folder.config).get("key") != cell.key:
         return State("partial", "its checkpoint belongs to another configuration; starts over")
     epochs = len(_text(cell.folder.log).splitlines())
-    return State("partial", f"{epochs} of {cell.recipe['epochs']} epochs; resumes")
+    return State("partial", f"{epochs} of {cell.recipe.epochs} epochs; resumes")
 
 
 def _ended(cell: Cell) -> State:

@@ -11,7 +11,8 @@ from benchmark.experiment.encoder_weights import EncoderWeights, choice, random,
 from benchmark.methods import registry
 from benchmark.results.run_id import file_tag
 from benchmark.runtime.errors import InputError
-from benchmark.training.recipe import recipe_for
+from benchmark.training.recipe import Recipe
+from benchmark.training.scales import recipe_for
 from benchmark.weights.fit import fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 
@@ -29,7 +30,7 @@ class TrainedHere:
         """The kind of the experiment: "main" or "published"."""
         return cell.setup.config.kind
 
-    def recipe(self, cell) -> dict:
+    def recipe(self, cell) -> Recipe:
         """The recipe of the cell's scale and method with the setup's overrides."""
         setup = cell.setup
         return recipe_for(setup.config, cell.spec, dict(setup.overrides), setup.dataset_name)
@@ -37,7 +38,7 @@ class TrainedHere:
     def encoder(self, cell) -> EncoderWeights:
         """What fills the encoder before training."""
         encoder = cell.cls.encoder_of(cell.spec.arguments)
-        return resolve(encoder, self._choice(cell), cell.recipe["pretrain"])
+        return resolve(encoder, self._choice(cell), cell.recipe.pretrain)
 
     def supports(self, cell) -> tuple[bool, str]:
         """(runnable here, reason when not): what the method says, given the encoder's weights."""
@@ -50,7 +51,7 @@ class TrainedHere:
 
     def identity(self, cell) -> dict:
         """What decides the result beside the method and the data."""
-        recipe = {k: v for k, v in cell.recipe.items() if k != "workers"} if cell.cls.trainable else {}
+        recipe = cell.recipe.identity() if cell.cls.trainable else {}
         return {"kind": self.kind(cell), "recipe": recipe, "backbone": cell.encoder.label, "seed": cell.seed}
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
@@ -59,7 +60,7 @@ class TrainedHere:
         # an encoder that is no ViT is named where it was given weights
         name = cell.cls.backbone_of(arguments) or (cell.cls.encoder_of(arguments) if encoder.source else None)
         return {
-            "recipe": cell.recipe if cell.cls.trainable else {},
+            "recipe": cell.recipe.identity() if cell.cls.trainable else {},
             "backbone": {"name": name, "weights": encoder.label, "file": encoder.mark},
         }
 
@@ -114,7 +115,7 @@ class FromFile:
         place = r"(fold)\d(?=-seed)" if self.facts.own else r"(split[ _-]?)\d"
         return re.sub(place, r"\1*", name, flags=re.IGNORECASE)
 
-    def recipe(self, cell) -> dict:
+    def recipe(self, cell) -> Recipe:
         """Precision and tiling as published, or as in the run that made the weights, with the setup's overrides."""
         setup = cell.setup
         published = cell.spec.row in cell.cls.published
@@ -144,7 +145,7 @@ class FromFile:
             "kind": self.kind(),
             "sha256": self.facts.sha256,
             "any_fold": self.any_fold and bool(self.misfit),
-            "recipe": {k: cell.recipe[k] for k in PREDICTS},
+            "recipe": {k: getattr(cell.recipe, k) for k in PREDICTS},
         }
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:

@@ -35,7 +35,7 @@ def sine_positions(points: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
         float32 (1, N, dim): sines then cosines of x, then the same of y.
     """
     wave = 10000 ** (-torch.arange(dim // 4, dtype=torch.float32, device=points.device) / (dim // 4))
-    cells = torch.tensor([grid[1], grid[0]], dtype=torch.float32, device=points.device)
+    cells = torch.tensor([grid[1], grid[0]], dtype=torch.float32).to(points.device, non_blocking=True)
     angle = (points.float() * cells)[..., None] * wave
     return torch.stack([angle.sin(), angle.cos()], -2).flatten(-3)
 

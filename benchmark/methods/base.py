@@ -166,9 +166,8 @@ class Method(nn.Module):
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """(images - mean) / std per channel."""
-        mean = torch.as_tensor(self.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-        std = torch.as_tensor(self.std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-        return (images - mean) / std
+        mean, std = torch.tensor([self.mean, self.std], dtype=images.dtype).to(images.device, non_blocking=True)
+        return (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
     def input_side(self, side: int) -> int:
         """Smallest input side whose output covers `side` pixels."""

@@ -41,8 +41,8 @@ RECIPE = {
     "clip": 0.0,
     "augment": "cellvit",
     "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
-    "select": "last",  # the published evaluation reads latest_checkpoint, not model_best
-    "selection": "raw",
+    "keep": "last",  # the published evaluation reads latest_checkpoint, not model_best
+    "monitor": "raw",
 }
 
 

@@ -38,8 +38,8 @@ RECIPE = {
     "clip": 0.0,
     "augment": "cellvta",
     "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
-    "select": "best",
-    "selection": "raw",
+    "keep": "best",
+    "monitor": "raw",
 }
 # x40 tiles of the patches; the validation fifth is drawn from the tiles, so that it overlaps the training
 CONIC = {

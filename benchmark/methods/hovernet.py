@@ -49,8 +49,8 @@ RECIPE = {
     "clip": 0.0,
     "augment": "hovernet",
     "sampling": {"strategy": "random"},
-    "select": "last",
-    "selection": "raw",
+    "keep": "last",
+    "monitor": "raw",
 }
 
 

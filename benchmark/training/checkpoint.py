@@ -33,9 +33,9 @@ def load(path: Path) -> dict:
             raise ValueError("it holds something else")
         return state
     except Exception as error:  # the unpickler stumbles over damaged bytes in any way
-        told = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load ({told}); "
+            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load ({reason}); "
             "delete it and run again."
         ) from error
 

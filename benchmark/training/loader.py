@@ -8,6 +8,7 @@ from benchmark.layers.image_ops import to_float
 from benchmark.runtime.workers import usable_cores
 from benchmark.training import sampling
 from benchmark.training.augment import apply
+from benchmark.training.recipe import Recipe, Sampling
 
 
 class Crops(Dataset):
@@ -16,14 +17,14 @@ class Crops(Dataset):
     An item's key is (epoch, position, index): which epoch, which draw of that epoch, which image.
     """
 
-    def __init__(self, subset, method, recipe: dict, tissues: tuple[str, ...], seed: int):
+    def __init__(self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int):
         self.subset = subset
         self.targets = type(method).targets
-        self.from_patch = method.patch_targets and recipe["crop_at"] == "centre"
-        self.side, self.centred = recipe["crop"], recipe["crop_at"] == "centre"
+        self.side, self.centred = recipe.crop, recipe.crop_at == "centre"
+        self.from_patch = method.patch_targets and self.centred
         before = (method.input_side(self.side) - self.side) // 2
         self.context = (before, method.input_side(self.side) - self.side - before)
-        self.steps = augmentations(recipe["augment"])
+        self.steps = augmentations(recipe.augment)
         self.tissue_ids = {name: i for i, name in enumerate(tissues)}
         self.seed = seed
 
@@ -73,22 +74,22 @@ class Draws:
             yield [(self.epoch, p, int(order[p])) for p in positions]
 
 
-def training_loader(subset, method, recipe: dict, data, seed: int, world, batch: int):
+def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batch: int):
     """A DataLoader over `Crops` of this rank; set `loader.batch_sampler.epoch` before each epoch.
 
     Args:
         data: the `data.store.prepare.Prepared` that `subset` belongs to.
     """
-    plan = recipe["sampling"]
+    sampled = recipe.sampling
     draws = Draws(
-        len(subset) if plan["strategy"] == "random" else image_weights(subset, plan, data.name),
-        recipe["samples"] or len(subset),
+        len(subset) if sampled.strategy == "random" else image_weights(subset, sampled, data.name),
+        recipe.samples or len(subset),
         batch,
         seed,
         world.rank,
         world.size,
     )
-    workers = recipe["workers"]
+    workers = recipe.workers
     if workers is None:
         workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() - 1))
     return DataLoader(
@@ -103,11 +104,11 @@ def training_loader(subset, method, recipe: dict, data, seed: int, world, batch:
     )
 
 
-def image_weights(subset, plan: dict, dataset: str) -> np.ndarray:
-    """float64 (N,): how often each image is drawn. plan: {"strategy", "gamma", "factors"}."""
+def image_weights(subset, settings: Sampling, dataset: str) -> np.ndarray:
+    """float64 (N,): how often each image of the data set `dataset` is drawn, not normalised."""
     # the published constants are counts of PanNuke; elsewhere the images at hand are counted
-    factors = "pannuke" if plan["factors"] == "pannuke" and dataset == "pannuke" else None
-    weights = sampling.weights(subset.tissues, subset.counts, plan["strategy"], plan["gamma"], factors)
+    factors = "pannuke" if settings.factors == "pannuke" and dataset == "pannuke" else None
+    weights = sampling.weights(subset.tissues, subset.counts, settings.strategy, settings.gamma, factors)
     if subset.typed.any():  # an image of unknown types must not count as one without nuclei
         weights[~subset.typed] = weights[subset.typed].mean()
     return weights

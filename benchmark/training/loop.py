@@ -1,34 +1,93 @@
-"""The training loop, top to bottom: data, method, optimiser, precision, EMA, DDP, validation, checkpoint, resume.
+"""The training loop. `train` reads from top to bottom: data, state, and for every epoch phase, updates, validation,
+checkpoint; what is inside an epoch stands in `train_epoch`.
 
 A checkpoint is written after every epoch, and all randomness of an epoch is a function of (seed, epoch, position),
 so a run that was killed at any moment and started again ends with the same bits as an unbroken one.
 """
 
-import json
+import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark.data.tiles import Tiles, random_tiles
-from benchmark.evaluation import test_set
-from benchmark.evaluation.prediction import Prediction
+from benchmark.data.store.prepare import Prepared
 from benchmark.layers.image_ops import centre
-from benchmark.metrics.panoptic import tally
-from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.results import training_log
 from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.precision import autocast, precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loader, optim
-from benchmark.training.recipe import prediction_of
+from benchmark.training.loss_sums import LossSums
+from benchmark.training.recipe import Recipe
+from benchmark.training.state import TrainState
+from benchmark.training.validation import sides, validate
+
+LOOK_EVERY = {"cpu": 1, "cuda": 50}  # device -> updates between two looks at whether the loss is finite
 
 
-@dataclass
+@dataclass(frozen=True)
+class Job:
+    """What a method is trained on and how, and where the training leaves its files.
+
+    Attributes:
+        data, split: prepared data and the number of the published split.
+        folder: of the run.
+        key: identity of the result; a checkpoint of another identity is not resumed.
+        pretrained: mark of the backbone's weights; nor is one that began with others.
+        published: train in the method's published phases rather than the matched recipe's.
+        say: function that prints a line of progress.
+    """
+
+    data: Prepared
+    split: int
+    seed: int
+    recipe: Recipe
+    folder: RunFolder
+    world: World
+    key: str
+    pretrained: str
+    published: bool
+    say: Callable[[str], None]
+
+    @property
+    def precision(self) -> str:
+        """The recipe's precision as it is on this device."""
+        return precision_on(self.recipe.precision, self.world.device)
+
+    @property
+    def place(self) -> dict:
+        """What a checkpoint must have been made under to be resumed."""
+        return {
+            "key": self.key,
+            "precision": self.precision,
+            "processes": self.world.size,
+            "pretrained": self.pretrained,
+        }
+
+
+@dataclass(frozen=True)
+class ActivePhase:
+    """The phase that an epoch belongs to.
+
+    Attributes:
+        feed: loader of its batches.
+        model: the method, wrapped in DistributedDataParallel where several processes train it.
+        start: epoch at which its schedule begins.
+    """
+
+    feed: Any
+    model: torch.nn.Module
+    start: int
+
+
+@dataclass(frozen=True)
 class Trained:
     """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran."""
 
@@ -38,205 +97,168 @@ class Trained:
     epochs: int
 
 
-def train(
-    method,
-    data,
-    fold: int,
-    seed: int,
-    recipe: dict,
-    folder: RunFolder,
-    world,
-    *,
-    key: str,
-    pretrained: str,
-    published: bool,
-    say,
-) -> Trained:
-    """Train `method` on split `fold` of `data`, resuming from `folder` when a checkpoint with the same key is there.
+def train(method, job: Job) -> Trained:
+    """Train `method`, resuming from the folder when a checkpoint of the same job is there.
 
-    Leaves the selected weights and the training log in `folder`.
+    Leaves the selected weights and the training log in the folder.
 
-    Args:
-        data: a `data.store.prepare.Prepared`.
-        recipe: see `experiments/_base_/matched.py`.
-        key: identity of the result; a checkpoint of another identity is not resumed.
-        pretrained: mark of the backbone's weights; nor is one that began with others.
-        published: train in the method's published phases rather than the matched recipe's.
-        say: function that prints a line of progress.
+    Raises:
+        InputError: batches that the processes cannot share, a damaged checkpoint, a loss that is not finite.
     """
+    recipe, world = job.recipe, job.world
     deterministic()
-    device = world.device
-    training, validation, judged = sides(data, fold, recipe, seed)
-    precision = precision_on(recipe["precision"], device)
-    phases = method.phases(published)
-    epochs = recipe["epochs"]
-    for phase in phases:
-        size = min(batch_of(phase, recipe), recipe["samples"] or len(training))
-        if size % world.size:
-            raise InputError(f"{world.size} processes cannot share batches of {size} images equally; set recipe.batch.")
 
-    method.to(device)
-    ema = ModelEmaV3(method, decay=recipe["ema"], use_warmup=True) if recipe["ema"] else None
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    best: dict = {"epoch": -1, "bpq": None}
-    log, seconds, first, stale = [], 0.0, 0, 0
-    optimiser, phase_now, feed, model = None, None, None, method
+    # ---- data
+    training, validation, prediction = sides(job.data, job.split, recipe, job.seed)
+    phases = method.phases(job.published)
+    starts = [math.ceil(phase.start * recipe.epochs) for phase in phases]
+    check_batches(phases, recipe, len(training), world)
 
-    state = checkpoint.load(folder.checkpoint) if folder.checkpoint.exists() else None
-    place = {"key": key, "precision": precision, "processes": world.size, "pretrained": pretrained}
-    if state is not None and state["place"] != place:
-        differing = ", ".join(k for k in place if state["place"].get(k) != place[k])
-        say(f"the checkpoint here was made under another {differing}; starting over")
-        state = None
-    if state is not None:
-        method.load_state_dict(state["method"])
-        if ema:
-            ema.module.load_state_dict(state["ema"])
-        scaler.load_state_dict(state["scaler"])
-        best, log, seconds, stale = state["best"], json.loads(state["log"]), state["seconds"], state["stale"]
-        first = state["epoch"] + 1
-        say(f"resuming after epoch {first} of {epochs}")
+    # ---- state: new, or as the checkpoint left it
+    state = TrainState.new(method.to(world.device), recipe, job.precision, world.device)
+    resume(state, job)
+    first = state.epoch
 
-    for epoch in range(first, epochs):
-        if recipe["patience"] and stale >= recipe["patience"]:
+    for epoch in range(first, recipe.epochs):
+        if recipe.patience and state.stale >= recipe.patience:
             break
         began = time.perf_counter()
 
-        phase = [p for p in phases if p.start * epochs <= epoch][-1]
-        if phase is not phase_now:
-            method.set_tune(phase.tune)
-            feed = loader.training_loader(training, method, recipe, data, seed, world, batch_of(phase, recipe))
-            if optimiser is None or phase.reset:
-                optimiser = optim.optimiser(method, recipe["optimiser"])
-            if state is not None:
-                if state["phase"] == phases.index(phase) or not phase.reset:
-                    optimiser.load_state_dict(state["optimiser"])
-                state = None
-            model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
-            phase_start = round(phase.start * epochs) if phase.reset else 0
-            phase_now = phase
-        assert optimiser is not None and feed is not None, "the first epoch begins a phase"
+        # ---- phase: what is trained from here on, with which batches and which optimiser
+        if epoch == first or epoch in starts:
+            begun = [number for number, start in enumerate(starts) if start <= epoch]
+            active = enter(state, phases, begun[-1], training, job)
 
-        method.train()
-        feed.batch_sampler.epoch = epoch
-        torch.manual_seed(int(np.random.SeedSequence([seed, 2, epoch, world.rank]).generate_state(1)[0]))
-        totals: dict[str, float] = {}
-        show = Progress(f"epoch {epoch + 1}/{epochs}:", "updates", world.first, end=False)
-        show(0, len(feed))
-        for step, batch in enumerate(feed):
-            factor = optim.lr_factor(recipe["schedule"], epoch - phase_start, epochs - phase_start, step, len(feed))
-            for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
-            with autocast(precision, device):
-                outputs = model(batch["image"])
-            # an input side that the crop is no multiple of gives larger maps than targets
-            outputs = {k: centre(v, *[min(s, recipe["crop"]) for s in v.shape[-2:]]) for k, v in outputs.items()}
-            # losses in fp32: their sums over pixels overflow half precision
-            terms = method.loss({k: v.float() for k, v in outputs.items()}, batch)
-            loss = sum(terms.values())
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"The loss became {float(loss)} in epoch {epoch + 1}, update {step + 1} "
-                    f"({', '.join(f'{k} {float(v):.3g}' for k, v in terms.items())}); lower recipe.optimiser.lr, "
-                    "set recipe.clip or use recipe.precision=fp32."
-                )
-            optimiser.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            if recipe["clip"]:
-                scaler.unscale_(optimiser)
-                torch.nn.utils.clip_grad_norm_([p for p in method.parameters() if p.requires_grad], recipe["clip"])
-            scaler.step(optimiser)
-            scaler.update()
-            if ema:
-                ema.update(method, step=epoch * len(feed) + step)
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach())
-            show(step + 1, len(feed))
+        # ---- updates
+        line = train_epoch(state, active, epoch, job)
 
-        line = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"], "phase": phases.index(phase)}
-        line["terms"] = {k: v / len(feed) for k, v in totals.items()}
-        line["loss"] = sum(line["terms"].values())
-        world.share_buffers(method)
-        if ema:
-            world.share_buffers(ema.module)
-        if (epoch + 1) % recipe["eval_every"] == 0 or epoch + 1 == epochs:
-            chosen = ema.module if ema else method
-            bpq = validate(chosen, validation, judged, world, data, recipe["selection"])
-            line["val_bPQ"] = bpq
-            stale += 1
-            if best["epoch"] < 0 or bpq >= (best["bpq"] or 0.0):  # a tie goes to the later epoch, as published
-                best, stale = {"epoch": epoch, "bpq": bpq}, 0
-                if world.first and recipe["select"] == "best":
-                    checkpoint.save_weights(folder.weights, chosen)
+        # ---- validation
+        if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+            line["val_bPQ"] = validate(state.judged, validation, prediction, world, job.data, recipe.monitor)
+            is_best = state.update_best(epoch, line["val_bPQ"])
+            if is_best and recipe.keep == "best" and world.first:
+                checkpoint.save_weights(job.folder.weights, state.judged)
+
+        # ---- log and checkpoint
         line["seconds"] = round(time.perf_counter() - began, 3)
-        seconds += line["seconds"]
-        log.append(line)
+        state.seconds += line["seconds"]
+        state.log.append(line)
+        state.epoch = epoch + 1
         if world.first:
-            training_log.write(folder.log, log)
-            checkpoint.save(
-                folder.checkpoint,
-                {
-                    "place": place,
-                    "epoch": epoch,
-                    "phase": phases.index(phase),
-                    "method": method.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "ema": ema.module.state_dict() if ema else {},
-                    "scaler": scaler.state_dict(),
-                    "best": best,
-                    "log": json.dumps(log),
-                    "seconds": seconds,
-                    "stale": stale,
-                },
-            )
-            say(_progress(line, log, epochs, seconds))
+            save(state, job)
+            job.say(_progress(state, recipe.epochs))
         world.barrier()
-    if recipe["select"] == "last":
-        best = {"epoch": log[-1]["epoch"], "bpq": log[-1].get("val_bPQ")}
-        if world.first:
-            checkpoint.save_weights(folder.weights, ema.module if ema else method)
-        world.barrier()
-    return Trained(best["epoch"], best["bpq"], seconds, len(log))
+
+    # ---- what is kept
+    if recipe.keep == "best":
+        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch)
+    if world.first:
+        checkpoint.save_weights(job.folder.weights, state.judged)
+    world.barrier()
+    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch)
 
 
-def sides(data, fold: int, recipe: dict, seed: int) -> tuple:
-    """(training images, validation images, how these are predicted): whole patches, or x40 tiles of them.
+def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) -> dict:
+    """One pass over the feed. Returns the epoch's line of the log: its number, lr, phase, mean terms and loss."""
+    recipe, device, method, optimiser = job.recipe, job.world.device, state.method, state.optimiser
+    feed, updates = active.feed, len(active.feed)
+    method.train()
+    feed.batch_sampler.epoch = epoch
+    torch.manual_seed(int(np.random.SeedSequence([job.seed, 2, epoch, job.world.rank]).generate_state(1)[0]))
+    losses = LossSums(device)
+    show = Progress(f"epoch {epoch + 1}/{recipe.epochs}:", "updates", job.world.first, end=False)
+    show(0, updates)
+    for step, batch in enumerate(feed):
+        # ---- forward
+        position = epoch - active.start, recipe.epochs - active.start, step, updates
+        optim.decay(optimiser, optim.lr_factor(recipe.schedule, *position))
+        batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        with autocast(job.precision, device):
+            outputs = active.model(batch["image"])
 
-    With `validation="split"` validation patches are predicted whole, stitched like test patches, and share no source
-    image with the training; `random_tiles` is the published CoNIC recipe: a fifth of all tiles outside the test side.
+        # ---- loss
+        # an input side that the crop is no multiple of gives larger maps than targets
+        outputs = {k: centre(v, *[min(s, recipe.crop) for s in v.shape[-2:]]) for k, v in outputs.items()}
+        # losses in fp32: their sums over pixels overflow half precision
+        terms = method.loss({k: v.float() for k, v in outputs.items()}, batch)
+        loss = sum(terms.values())
+        losses.add(step + 1, terms, loss)
+        # the one place inside an epoch that waits for the device (in fp16 the scaler's step is another): seldom on a
+        # GPU, so that a training that went astray ends soon; a CPU is never waited for
+        if (step + 1) % LOOK_EVERY[device.type] == 0:
+            losses.check(epoch)
+
+        # ---- backward and update
+        optimiser.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        if recipe.clip:
+            state.scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_([p for p in method.parameters() if p.requires_grad], recipe.clip)
+        state.scaler.step(optimiser)
+        state.scaler.update()
+        if state.ema:
+            state.ema.update(method, step=epoch * updates + step)
+        show(step + 1, updates)
+
+    losses.check(epoch)
+    # all ranks judge and keep the first one's batch statistics
+    job.world.share_buffers(method)
+    if state.ema:
+        job.world.share_buffers(state.ema.module)
+    line = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"], "phase": state.phase}
+    line["terms"] = {name: total / updates for name, total in losses.fetch().items()}
+    line["loss"] = sum(line["terms"].values())
+    return line
+
+
+def enter(state: TrainState, phases: list, number: int, training, job: Job) -> ActivePhase:
+    """Begin a phase, or continue within it: what is trainable, its batches, and where the phase asks for it a fresh
+    optimiser.
+
+    Args:
+        phases: all of the method's; number: the index of this one.
+        training: the training images.
     """
-    training, validation = data.subset(fold, "train"), data.subset(fold, "val")
-    prediction = prediction_of(recipe)
-    if recipe["tiling"] == "none":
-        return training, validation, prediction
-    classes = len(data.classes)
-    if recipe["validation"] == "random_tiles":
-        return *random_tiles([training, validation], classes, 0.2, seed), replace(prediction, tiling="none")
-    return Tiles([training], classes), validation, prediction
+    phase, recipe, world = phases[number], job.recipe, job.world
+    method = state.method
+    method.set_tune(phase.tune)
+    feed = loader.training_loader(training, method, recipe, job.data, job.seed, world, batch_of(phase, recipe))
+    if phase.reset and state.phase != number:
+        state.optimiser = optim.optimiser(method, recipe.optimiser)
+    state.phase = number
+    model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
+    return ActivePhase(feed, model, round(phase.start * recipe.epochs) if phase.reset else 0)
 
 
-def batch_of(phase, recipe: dict) -> int:
+def resume(state: TrainState, job: Job) -> None:
+    """Load the folder's checkpoint into `state` where there is one of the same job."""
+    if not job.folder.checkpoint.exists():
+        return
+    saved = checkpoint.load(job.folder.checkpoint)
+    if differing := [name for name, value in job.place.items() if saved["place"].get(name) != value]:
+        job.say(f"the checkpoint here was made under another {', '.join(differing)}; starting over")
+        return
+    state.load(saved["state"])
+    job.say(f"resuming after epoch {state.epoch} of {job.recipe.epochs}")
+
+
+def save(state: TrainState, job: Job) -> None:
+    """Write log and checkpoint."""
+    training_log.write(job.folder.log, state.log)
+    checkpoint.save(job.folder.checkpoint, {"place": job.place, "state": state.state_dict()})
+
+
+def check_batches(phases: list, recipe: Recipe, images: int, world: World) -> None:
+    """Raise InputError when the processes cannot share a phase's batches equally. images: in training."""
+    for phase in phases:
+        size = min(batch_of(phase, recipe), recipe.samples or images)
+        if size % world.size:
+            raise InputError(f"{world.size} processes cannot share batches of {size} images equally; set recipe.batch.")
+
+
+def batch_of(phase, recipe: Recipe) -> int:
     """Images per update in a phase, over all processes."""
-    return max(1, round(recipe["batch"] * phase.batch_scale))
-
-
-def validate(method, subset, prediction: Prediction, world, data, selection: str) -> float:
-    """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw"."""
-    typed = method.has_types and bool(data.classes)
-    records = test_set.join(world.gather(test_set.evaluate(method, subset, prediction, world, typed))).records
-    if selection == "raw":
-        return raw_bpq(records)
-    images = PROTOCOLS["cellvit"].images(records, len(data.classes))
-    return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else 0.0
-
-
-def raw_bpq(records) -> float:
-    """Mean image bPQ as the published trainings select by: every instance of the decoded map counts, those without
-    type or outline too, and an image whose truth is empty scores 0 instead of being left out."""
-    columns = records.columns
-    counts = tally(columns.image, columns.true, columns.pred, columns.pixels, columns.n)
-    return float(np.mean(counts.quality(dq_eps=1e-6)[2])) if columns.n else 0.0
+    return max(1, round(recipe.batch * phase.batch_scale))
 
 
 def deterministic() -> None:
@@ -246,7 +268,8 @@ def deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _progress(line: dict, log: list[dict], epochs: int, seconds: float) -> str:
-    left = seconds / len(log) * (epochs - len(log))
+def _progress(state: TrainState, epochs: int) -> str:
+    line, done, seconds = state.log[-1], state.epoch, state.seconds
+    left = seconds / done * (epochs - done)
     bpq = f", validation bPQ {line['val_bPQ']:.4f}" if "val_bPQ" in line else ""
-    return f"epoch {line['epoch'] + 1}/{epochs}: loss {line['loss']:.4f}{bpq}, {seconds:.0f} s, about {left:.0f} s left"
+    return f"epoch {done}/{epochs}: loss {line['loss']:.4f}{bpq}, {seconds:.0f} s, about {left:.0f} s left"

@@ -1,47 +1,44 @@
-"""Optimiser, learning-rate schedule and precision from a recipe."""
+"""Optimiser and learning-rate schedule from a recipe."""
 
 import math
 
 import torch
 
-from benchmark.runtime.errors import InputError
+from benchmark.training.recipe import Optimiser, Schedule
 
 
-def optimiser(method, plan: dict) -> torch.optim.Optimizer:
-    """AdamW, Adam or SGD over the method's parameter groups. plan: {"name", "lr", "betas", "weight_decay"}."""
-    groups = method.groups(plan["lr"], plan["weight_decay"])
-    name = plan["name"]
-    made: torch.optim.Optimizer
-    if name == "adamw":
-        made = torch.optim.AdamW(groups, betas=tuple(plan["betas"]))
-    elif name == "adam":
-        made = torch.optim.Adam(groups, betas=tuple(plan["betas"]))
-    elif name == "sgd":
-        made = torch.optim.SGD(groups, momentum=plan["betas"][0])
+def optimiser(method, settings: Optimiser) -> torch.optim.Optimizer:
+    """AdamW, Adam or SGD over the method's parameter groups; each group's `initial_lr` is its rate before `decay`."""
+    groups = method.groups(settings.lr, settings.weight_decay)
+    if settings.name == "sgd":
+        chosen = torch.optim.SGD(groups, momentum=settings.betas[0])
     else:
-        raise InputError(f"recipe.optimiser.name is '{name}'; expected adamw, adam or sgd.")
-    for group in made.param_groups:
+        chosen = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.name](groups, betas=settings.betas)
+    for group in chosen.param_groups:
         group["initial_lr"] = group["lr"]
-    return made
+    return chosen
 
 
-def lr_factor(plan: dict, epoch: int, epochs: int, step: int, steps: int) -> float:
+def decay(chosen: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to `factor` times its initial one."""
+    for group in chosen.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def lr_factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int) -> float:
     """Factor on the initial learning rate before update `step` of `steps` in `epoch` of `epochs` (all from 0).
 
     cosine: linear warm-up over the share `warmup`, then half a cosine down to `final`; exponential: gamma per
     epoch; step: gamma every 25 epochs (HoVer-Net); constant: 1.
     """
-    name = plan["name"]
-    if name == "constant":
+    if schedule.name == "constant":
         return 1.0
-    if name == "exponential":
-        return plan["gamma"] ** epoch
-    if name == "step":
-        return plan["gamma"] ** (epoch // 25)
-    if name == "cosine":
-        progress = (epoch * steps + step) / max(1, epochs * steps)
-        if progress < plan["warmup"]:
-            return (epoch * steps + step + 1) / max(1, math.ceil(plan["warmup"] * epochs * steps))
-        progress = (progress - plan["warmup"]) / max(1e-9, 1 - plan["warmup"])
-        return plan["final"] + (1 - plan["final"]) * 0.5 * (1 + math.cos(math.pi * progress))
-    raise InputError(f"recipe.schedule.name is '{name}'; expected cosine, exponential, step or constant.")
+    if schedule.name == "exponential":
+        return schedule.gamma**epoch
+    if schedule.name == "step":
+        return schedule.gamma ** (epoch // 25)
+    progress = (epoch * steps + step) / max(1, epochs * steps)
+    if progress < schedule.warmup:
+        return (epoch * steps + step + 1) / max(1, math.ceil(schedule.warmup * epochs * steps))
+    progress = (progress - schedule.warmup) / max(1e-9, 1 - schedule.warmup)
+    return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * progress))

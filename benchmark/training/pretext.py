@@ -1,4 +1,4 @@
-"""Patches for the pretext task of `benchmark.training.pretrain`, with dense labels per 16×16 token.
+"""Patches for the pretext task of `training.pretrain`, with dense labels per 16×16 token.
 
 Drawn from synthetic slides that belong to no fold.
 """

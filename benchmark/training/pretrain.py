@@ -1,7 +1,7 @@
 """Weights for the small ViTs: a pretext task on synthetic patches outside every fold, run once and cached.
 
 Small presets compare methods that build on a pretrained backbone, and there is no pathology foundation model
-of a laptop's size. So the backbone learns once to say, from each 16×16 token, what lies where inside it: how
+of a laptop's size. So the backbone learns once to predict, from each 16×16 token, what lies where inside it: how
 much of each of its 4×4 cells is nucleus, how much is the rim of one, which of them hold a centre, and which
 types its quarters hold. Each quarter of the blocks answers through its own linear probe, since decoders read
 them all. The probes are thrown away. Time and learning curve are kept beside the weights.
@@ -56,7 +56,7 @@ BACKBONES = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """path: .safetensors with timm's keys; seconds: what making it took; name: the backbone's."""
+    """path: .safetensors with timm's keys; seconds: that the training took; name: the backbone's."""
 
     path: Path
     seconds: float
@@ -64,7 +64,7 @@ class Pretrained:
 
 
 def settings_for(backbone: str, updates: int | None = None) -> Settings:
-    """Settings of a backbone, `updates` replaced if given. Raises InputError for other backbones."""
+    """Settings of a backbone, with this number of updates unless None. Raises InputError for other backbones."""
     if backbone not in BACKBONES:
         raise InputError(
             f"There is no pretext training for the backbone '{backbone}', only for {', '.join(BACKBONES)}; "
@@ -92,7 +92,7 @@ def key(backbone: str, seed: int = 0, updates: int | None = None) -> str:
 def ensure(
     backbone: str, cache: Path, seed: int = 0, *, updates: int | None = None, progress: bool = True
 ) -> Pretrained:
-    """The pretrained weights of `backbone`: from the cache, or made now (about a minute for "tiny").
+    """The pretrained weights of `backbone`: from the cache, or trained now (about a minute for "tiny").
 
     Safe to call from several processes at once: one works, the others wait. An interrupted run starts again.
 
@@ -101,7 +101,7 @@ def ensure(
         cache: folder; the weights lie in cache/pretrain/<backbone>-<key>.safetensors, figures beside it.
         seed: of patches, crops and initial weights.
         updates: overrides the number of updates.
-        progress: say on stderr what is going on.
+        progress: report progress on stderr.
 
     Raises:
         InputError: no pretext training for this backbone.
@@ -111,13 +111,13 @@ def ensure(
     path = Path(cache) / "pretrain" / f"{backbone}-{key(backbone, seed, updates)}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if (found := _read(path)) is None:
+        if (record := _read(path)) is None:
             started = time.perf_counter()
             state, figures = train(backbone, settings, seed, progress)
             payload = safetensors.torch.save(state)
             with atomic(path) as handle:
                 handle.write(payload)
-            found = figures | {
+            record = figures | {
                 "backbone": backbone,
                 "seed": seed,
                 "settings": asdict(settings),
@@ -130,8 +130,8 @@ def ensure(
                 },
                 "threads": torch.get_num_threads(),
             }
-            write_json(path.with_suffix(".json"), found)
-    return Pretrained(path, found["seconds"], backbone)
+            write_json(path.with_suffix(".json"), record)
+    return Pretrained(path, record["seconds"], backbone)
 
 
 def _read(path: Path) -> dict | None:
@@ -146,12 +146,12 @@ def _read(path: Path) -> dict | None:
 def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple[dict[str, Tensor], dict]:
     """Run the pretext. Returns the backbone's state dict and figures: losses per update, held-out scores.
 
-    Bit-reproducible for given settings, seed, library versions and number of threads.
+    Bit-reproducible under the same settings, seed, library versions and number of threads.
     """
-    say, drawn = Progress(f"pretraining {backbone}: drawn", "patches", progress), itertools.count()
+    show, drawn = Progress(f"pretraining {backbone}: drawn", "patches", progress), itertools.count()
 
     def tick():
-        say(next(drawn), settings.patches + settings.held_out)
+        show(next(drawn), settings.patches + settings.held_out)
 
     tick()
     held_out = pretext.Patches(settings.held_out, seed, pretext.FIRST_SLIDE, tick)
@@ -176,8 +176,8 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
         pct_start=settings.warmup,
         cycle_momentum=False,
     )
-    say = Progress(f"pretraining {backbone}:", "updates", progress)
-    say(0, settings.updates)
+    show = Progress(f"pretraining {backbone}:", "updates", progress)
+    show(0, settings.updates)
     curve = []
     for update in range(settings.updates):
         images, labels = train_set.batch(settings.batch, settings.side, rng)
@@ -188,7 +188,7 @@ def train(backbone: str, settings: Settings, seed: int, progress: bool) -> tuple
         optimiser.step()
         schedule.step()
         curve.append(round(loss.item(), 5))
-        say(update + 1, settings.updates, f", loss {curve[-1]:.3f}")
+        show(update + 1, settings.updates, f", loss {curve[-1]:.3f}")
     state = {k: v.detach().clone().contiguous() for k, v in model.vit.state_dict().items()}
     return state, {"losses": curve, "held_out": model.score(constant, held_out, settings.side)}
 
@@ -244,12 +244,12 @@ def _per_task(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([F.binary_cross_entropy_with_logits(logits[:, c], labels[:, c]) for c in pretext.TASKS.values()])
 
 
-def ensure_apart(backbone: str, cache, updates: int | None):
-    """The pretrained small ViT, made in a process of its own: its memory is not the cell's."""
+def ensure_apart(backbone: str, cache: Path, updates: int | None) -> Pretrained:
+    """`ensure` in a process of its own: its memory is not the cell's."""
     with workers.pool(1) as pool:
         return pool.submit(_ensure, backbone, cache, updates).result()
 
 
-def _ensure(backbone: str, cache, updates: int | None):
+def _ensure(backbone: str, cache: Path, updates: int | None) -> Pretrained:
     memory.keep_freed()
     return ensure(backbone, cache, updates=updates)

@@ -1,144 +1,330 @@
-"""Recipes: the values that a cell is trained with, checked, and what replaces them."""
+"""The recipe: every value that a cell is trained with, declared once with its default, its check and its meaning.
 
-from mmengine.config import Config
+The checks, the help on `recipe.KEY=VALUE`, the table in docs/recipe.md, what identifies a result and what its
+provenance shows all follow from the fields below. To add one: give it the value that reproduces the behaviour before
+it as `neutral=`, and results of earlier runs keep their identity.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeVar
 
 from benchmark.evaluation.prediction import Prediction
-from benchmark.methods import registry
 from benchmark.runtime.errors import InputError, near_miss
 
-SCALES = ("debug", "small", "paper")
+NO_NEUTRAL = object()  # a field without a neutral value is always part of the identity
 
 
-def _whole(least: int, none: bool = False):
-    return lambda v: (none and v is None) or (isinstance(v, int) and not isinstance(v, bool) and v >= least)
+@dataclass(frozen=True)
+class Check:
+    """What a value must be.
+
+    Attributes:
+        fits: whether a value is allowed.
+        expected: the same in words.
+        convert: to the form in which an allowed value is kept.
+    """
+
+    fits: Callable[[Any], bool]
+    expected: str
+    convert: Callable[[Any], Any] = lambda value: value
 
 
-def _number(low: float, high: float, open_low: bool = False):
-    return lambda v: (
-        isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high and not (open_low and v == low)
-    )
+def whole(least: int, expected: str, none: bool = False) -> Check:
+    """A whole number of at least `least`, or None where that is allowed."""
+
+    def fits(value) -> bool:
+        return (none and value is None) or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
+
+    return Check(fits, expected)
 
 
-def _one_of(*choices: str):
-    return lambda v: v in choices, f"one of {', '.join(choices)}"
+def number(low: float, high: float, expected: str, open_low: bool = False) -> Check:
+    """A number in [low, high], or in (low, high]; kept as a float."""
+
+    def fits(value) -> bool:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and low <= value <= high and not (open_low and value == low)
+
+    return Check(fits, expected, float)
 
 
-def _steps(value) -> bool:
-    return value in ("matched", "cellvta", "cellvit", "hovernet") or (
-        isinstance(value, list | tuple) and all(isinstance(step, dict) and "name" in step for step in value)
-    )
+def one_of(*choices: str) -> Check:
+    """One of these words."""
+    return Check(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
-# recipe key -> (test, what is expected)
-VALID = {
-    **{key: (_whole(1), "a whole number of at least 1") for key in ("epochs", "batch", "eval_every", "eval_batch")},
-    "crop": (_whole(16), "a whole number of pixels, at least 16"),
-    "crop_at": _one_of("random", "centre"),
-    "tiling": _one_of("none", "conic40", "conic40_corrected"),
-    "validation": _one_of("split", "random_tiles"),
-    "select": _one_of("best", "last"),
-    "selection": _one_of("protocol", "raw"),
-    "samples": (_whole(1, none=True), "a whole number of at least 1, or none for as many as there are images"),
-    "patience": (_whole(0), "a whole number of validations without improvement, 0 for no early stopping"),
-    "workers": (_whole(0, none=True), "a whole number of processes, or none for a choice by device"),
-    "pretrain": (_whole(0, none=True), "a whole number of updates, 0 for random weights, or none for the default"),
-    "optimiser.name": _one_of("adamw", "adam", "sgd"),
-    "optimiser.lr": (_number(0, 10, open_low=True), "a number above 0"),
-    "optimiser.weight_decay": (_number(0, 10), "a number of at least 0"),
-    "optimiser.betas": (
-        lambda v: isinstance(v, list | tuple) and len(v) == 2 and all(_number(0, 0.999999)(b) for b in v),
-        "two numbers in [0, 1), such as (0.9,0.95)",
-    ),
-    "schedule.name": _one_of("cosine", "exponential", "step", "constant"),
-    "schedule.warmup": (_number(0, 0.99), "a share of all updates in [0, 1)"),
-    "schedule.gamma": (_number(0, 1, open_low=True), "a number in (0, 1]"),
-    "schedule.final": (_number(0, 1), "a number in [0, 1]"),
-    "precision": _one_of("auto", "fp32", "bf16", "fp16"),
-    "ema": (_number(0, 0.999999), "a decay in [0, 1), 0 for none"),
-    "clip": (_number(0, 1e9), "a norm, 0 for no clipping"),
-    "augment": (_steps, "matched, cellvta, cellvit, hovernet, or a list of steps with a name each"),
-    "sampling.strategy": _one_of("random", "cell", "tissue", "cell+tissue"),
-    "sampling.gamma": (_number(0, 1), "a number in [0, 1]"),
-    "sampling.factors": _one_of("counted", "pannuke"),
-}
+def _two_decays() -> Check:
+    decay = number(0, 0.999999, "")
+
+    def fits(value) -> bool:
+        return isinstance(value, list | tuple) and len(value) == 2 and all(map(decay.fits, value))
+
+    return Check(fits, "two numbers in [0, 1), such as (0.9,0.95)", lambda pair: tuple(map(float, pair)))
 
 
-def recipe_for(
-    config: Config, spec: registry.Spec, overrides: dict[str, object] | None = None, dataset: str = ""
-) -> dict:
-    """The recipe of one cell as a plain dict: the scale's matched recipe, or with the method's published values.
+def _augmentation() -> Check:
+    names = ("matched", "cellvta", "cellvit", "hovernet")
+
+    def fits(value) -> bool:
+        if isinstance(value, str):
+            return value in names
+        return isinstance(value, list | tuple) and all(isinstance(step, dict) and "name" in step for step in value)
+
+    def convert(value):
+        return value if isinstance(value, str) else tuple(dict(step) for step in value)
+
+    return Check(fits, f"{', '.join(names)}, or a list of steps with a name each", convert)
+
+
+COUNT = whole(1, "a whole number of at least 1")
+
+
+def identity_field(default, doc: str, check: Check, *, neutral=NO_NEUTRAL, formerly: str = ""):
+    """A field that decides the result.
 
     Args:
-        overrides: dotted keys below the recipe, such as {"optimiser.lr": 1e-3}.
-        dataset: registered name; some recipes differ between datasets (`recipes_on` of the experiment,
-            `published_on` of the method).
+        default: its value in BASE.
+        doc: what it means, in a line.
+        check: what its values must be.
+        neutral: for a field added later: the value that reproduces the behaviour before it existed. While the field
+            has it, it is left out of the identity.
+        formerly: name that the field had once; the message on an unknown key leads from it to the new one.
+    """
+    metadata = {"doc": doc, "check": check, "execution": False, "neutral": neutral, "formerly": formerly}
+    return field(default=default, metadata=metadata)
+
+
+def execution_field(default, doc: str, check: Check):
+    """A field that only decides how the result is computed: shown in the provenance, never part of the identity."""
+    metadata = {"doc": doc, "check": check, "execution": True, "neutral": NO_NEUTRAL, "formerly": ""}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Base of the recipe and of its groups. Raises InputError for a value that its field's check refuses."""
+
+    PATH: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "check" not in one.metadata:
+                continue
+            check = one.metadata["check"]
+            if not check.fits(value):
+                raise InputError(f"{self.PATH}.{one.name} is {value!r}; expected {check.expected}.")
+            object.__setattr__(self, one.name, check.convert(value))
+
+
+GroupOrRecipe = TypeVar("GroupOrRecipe", bound=Group)
+
+
+@dataclass(frozen=True)
+class Optimiser(Group):
+    """What moves the weights."""
+
+    PATH = "recipe.optimiser"
+
+    name: str = identity_field("adamw", "the algorithm", one_of("adamw", "adam", "sgd"))
+    lr: float = identity_field(
+        3e-4, "learning rate before the schedule", number(0, 10, "a number above 0", open_low=True)
+    )
+    betas: tuple[float, float] = identity_field(
+        (0.9, 0.95), "decays of the two moments; sgd: momentum first", _two_decays()
+    )
+    weight_decay: float = identity_field(1e-4, "weight decay", number(0, 10, "a number of at least 0"))
+
+
+@dataclass(frozen=True)
+class Schedule(Group):
+    """Factor on the learning rate over the training."""
+
+    PATH = "recipe.schedule"
+
+    name: str = identity_field(
+        "cosine",
+        "cosine: up linearly, then down half a cosine; exponential: gamma an epoch; step: gamma every 25 epochs",
+        one_of("cosine", "exponential", "step", "constant"),
+    )
+    warmup: float = identity_field(
+        0.05, "cosine: how long the rate goes up", number(0, 0.99, "a share of all updates in [0, 1)")
+    )
+    gamma: float = identity_field(
+        0.95, "exponential, step: factor of each decay", number(0, 1, "a number in (0, 1]", open_low=True)
+    )
+    final: float = identity_field(0.01, "cosine: factor at the end", number(0, 1, "a number in [0, 1]"))
+
+
+@dataclass(frozen=True)
+class Sampling(Group):
+    """How often each training image is drawn."""
+
+    PATH = "recipe.sampling"
+
+    strategy: str = identity_field(
+        "cell+tissue",
+        "random: each once an epoch; else rare nucleus types, rare tissues or both more often",
+        one_of("random", "cell", "tissue", "cell+tissue"),
+    )
+    gamma: float = identity_field(
+        0.85, "strength: 0 all alike, 1 by inverse frequency", number(0, 1, "a number in [0, 1]")
+    )
+    factors: str = identity_field(
+        "counted",
+        "frequencies of the training images, or on PanNuke the published constants",
+        one_of("counted", "pannuke"),
+    )
+
+
+@dataclass(frozen=True)
+class Recipe(Group):
+    """All values that a cell is trained with."""
+
+    PATH = "recipe"
+
+    epochs: int = identity_field(100, "length of the training", COUNT)
+    samples: int | None = identity_field(
+        None,
+        "images drawn per epoch",
+        whole(1, "a whole number of at least 1, or none for as many as there are images", none=True),
+    )
+    batch: int = identity_field(8, "images per update, over all processes", COUNT)
+    crop: int = identity_field(256, "side in px that is supervised", whole(16, "a whole number of pixels, at least 16"))
+    crop_at: str = identity_field("random", "place of the crop in the image", one_of("random", "centre"))
+    tiling: str = identity_field(
+        "none",
+        "x20 images as x40 tiles (docs/conic.md), as published or corrected",
+        one_of("none", "conic40", "conic40_corrected"),
+    )
+    eval_every: int = identity_field(1, "epochs between two validations; the last epoch has one too", COUNT)
+    patience: int = identity_field(
+        0,
+        "early stopping",
+        whole(0, "a whole number of validations without improvement, 0 for no early stopping"),
+    )
+    validation: str = identity_field(
+        "split",
+        "the split's validation images, or a fifth of all tiles (as published on CoNIC; a leak)",
+        one_of("split", "random_tiles"),
+    )
+    keep: str = identity_field(
+        "best", "weights of which epoch: the best on validation, or the last", one_of("best", "last"), formerly="select"
+    )
+    monitor: str = identity_field(
+        "protocol",
+        "validation bPQ by which epochs are compared: of protocol cellvit, or of the raw map as published",
+        one_of("protocol", "raw"),
+        formerly="selection",
+    )
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    precision: str = identity_field(
+        "fp32", "numbers of the forward pass; auto: bf16 where the GPU has it", one_of("auto", "fp32", "bf16", "fp16")
+    )
+    ema: float = identity_field(
+        0.0, "moving average of the weights", number(0, 0.999999, "a decay in [0, 1), 0 for none")
+    )
+    clip: float = identity_field(1.0, "clipping of the gradient", number(0, 1e9, "a norm, 0 for no clipping"))
+    augment: str | tuple[dict, ...] = identity_field("matched", "augmentation of the training images", _augmentation())
+    sampling: Sampling = Sampling()
+    pretrain: int | None = identity_field(
+        None,
+        "pretext training of the small ViTs",
+        whole(0, "a whole number of updates, 0 for random weights, or none for the default", none=True),
+    )
+    workers: int | None = execution_field(
+        None,
+        "loading of the training images",
+        whole(0, "a whole number of processes, or none for a choice by device", none=True),
+    )
+    eval_batch: int = execution_field(8, "images predicted at a time", COUNT)
+
+    @property
+    def prediction(self) -> Prediction:
+        """How validation and test images are predicted."""
+        return Prediction(self.precision, self.tiling, self.eval_batch)
+
+    def as_dict(self) -> dict:
+        """All values, nested: {"epochs": …, "optimiser": {"name": …, …}, …}."""
+        return _nested(self, lambda one, value: True)
+
+    def identity(self) -> dict:
+        """The values that decide the result, nested; later fields only where they are not neutral."""
+        return _nested(self, lambda one, value: not one.metadata["execution"] and value != one.metadata["neutral"])
+
+    def execution(self) -> dict:
+        """The values that only decide how the result is computed, nested."""
+        return _nested(self, lambda one, value: one.metadata["execution"])
+
+
+def changed(group: GroupOrRecipe, changes: dict, where: str) -> GroupOrRecipe:
+    """A recipe, or one of its groups, with other values.
+
+    Args:
+        changes: {key: value}, groups as dicts of their own.
+        where: who asks for them, in messages.
 
     Raises:
-        InputError: an override whose key does not exist, with a near-miss hint, or whose value has another type.
+        InputError: unknown keys, with a near-miss hint, and values that a field's check refuses.
     """
-    scale = spec.row if spec.row in SCALES else "paper"
-    recipe = _plain(config.recipes[scale])
-    if config.kind == "main":
-        merge(recipe, _plain(config.get("recipes_on", {})).get(dataset, {}).get(scale, {}), f"recipe on '{dataset}'")
-    if config.kind == "published":
-        cls = registry.method_class(spec.name)
-        own = cls.published
-        if spec.row not in own:
-            rows = ", ".join(own) or "none"
-            raise InputError(
-                f"{spec} has no published recipe (rows of '{spec.name}' that have one: {rows}); choose such a row, "
-                "PRESET=paper, or EXPERIMENT=main."
-            )
-        merge(recipe, own[spec.row], f"published recipe of {spec}")
-        merge(recipe, cls.published_on.get(dataset, {}).get(spec.row, {}), f"published recipe of {spec} on '{dataset}'")
-    for dotted, value in (overrides or {}).items():
-        merge(recipe, _nest(dotted, value), "the command line")
-    for dotted, (fits, expected) in VALID.items():
-        value = recipe
-        for part in dotted.split("."):
-            value = value[part]
-        if not fits(value):
-            raise InputError(f"recipe.{dotted} is {value!r}; expected {expected}.")
-    if recipe["validation"] == "random_tiles" and recipe["tiling"] == "none":
-        raise InputError(
-            "recipe.validation=random_tiles draws tiles; set recipe.tiling=conic40 too, or validation=split."
-        )
-    return recipe
+    known = {one.name: one for one in fields(group)}
+    values = {}
+    for key, value in changes.items():
+        path = f"{group.PATH}.{key}"
+        if key not in known:
+            raise InputError(f"{where}: unknown key '{path}'.{_hint(key, known, group.PATH)}")
+        now = getattr(group, key)
+        if not isinstance(now, Group):
+            values[key] = value
+        elif isinstance(value, dict):
+            values[key] = changed(now, value, where)
+        else:
+            names = ", ".join(one.name for one in fields(now))
+            raise InputError(f"{where}: '{path}' is a group of settings ({names}); set one of these.")
+    try:
+        return replace(group, **values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
-def prediction_of(recipe: dict) -> Prediction:
-    """How the method is evaluated under a recipe."""
-    return Prediction(recipe["precision"], recipe["tiling"], recipe["eval_batch"])
+def leaves(group: Group) -> Iterator[tuple[str, Field, Any]]:
+    """(dotted name such as "recipe.optimiser.lr", its field, its value) of every field that is no group."""
+    for one in fields(group):
+        value = getattr(group, one.name)
+        if isinstance(value, Group):
+            yield from leaves(value)
+        else:
+            yield f"{group.PATH}.{one.name}", one, value
 
 
-def merge(into: dict, new: dict, where: str, path: str = "recipe") -> None:
-    """Merge nested `new` into `into` in place; unknown keys and changed kinds of value are refused."""
-    for key, value in new.items():
-        name = f"{path}.{key}"
-        if key not in into:
-            raise InputError(f"{where}: unknown key '{name}'.{near_miss(key, into)}")
-        old = into[key]
-        if isinstance(old, dict):
-            if not isinstance(value, dict):
-                raise InputError(f"{where}: '{name}' is a group of settings ({', '.join(old)}); set one of these.")
-            merge(old, value, where, name)
-            continue
-        numbers = isinstance(old, int | float) and isinstance(value, int | float)
-        if old is not None and value is not None and not numbers and not isinstance(value, type(old)):
-            if not {type(old), type(value)} <= {tuple, list}:
-                raise InputError(f"{where}: '{name}' is {value!r}; expected a value like {old!r}.")
-        into[key] = value
+def help_text() -> str:
+    """The keys of `recipe.KEY=VALUE`, each with its meaning and what is expected."""
+    lines = ["recipe.KEY=VALUE (the values of each scale are listed in docs/recipe.md):"]
+    for name, one, _ in leaves(Recipe()):
+        meaning = f"{one.metadata['doc']}: {one.metadata['check'].expected}"
+        lines += [f"  {name}", *textwrap.wrap(meaning, 80, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return "\n".join(lines)
 
 
-def _nest(dotted: str, value) -> dict:
-    for part in reversed(dotted.split(".")):
-        value = {part: value}
-    return value
+def _nested(group: Group, wanted: Callable[[Field, Any], bool]) -> dict:
+    """{key: value} of the fields that are wanted, groups as dicts, empty ones left out."""
+    out = {}
+    for one in fields(group):
+        value = getattr(group, one.name)
+        if isinstance(value, Group):
+            if inner := _nested(value, wanted):
+                out[one.name] = inner
+        elif wanted(one, value):
+            out[one.name] = value
+    return out
 
 
-def _plain(value):
-    if hasattr(value, "to_dict"):
-        value = value.to_dict()
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+def _hint(key: str, known: dict[str, Field], path: str) -> str:
+    """Where a key that does not exist leads to: its new name, or one that is spelt alike."""
+    for name, one in known.items():
+        if key == one.metadata.get("formerly"):
+            return f" It is called '{path}.{name}' now: {one.metadata['check'].expected}."
+    return near_miss(key, known)

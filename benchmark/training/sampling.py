@@ -54,9 +54,9 @@ def weights(
         strategy: "random" (all 1), "cell", "tissue", or "cell+tissue" (both, each divided by its maximum,
             added).
         gamma: 0..1.
-        factors: how frequent each class is: C numbers, or None for the number of given images that contain
+        factors: how frequent each class is: C numbers, or None for the number of these images that contain
             the class; "pannuke" for the published constants of classes and tissues.
-        tissue_counts: how frequent each tissue is; None (and tissues it does not name): its given images.
+        tissue_counts: how frequent each tissue is; None (and tissues it does not name): these images.
 
     Returns:
         float64 (N,).

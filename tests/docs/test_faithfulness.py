@@ -10,6 +10,7 @@ from benchmark.experiment import config
 from benchmark.methods import registry
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.runtime.paths import ROOT
+from benchmark.training.scales import SCALES
 
 PAGE = (ROOT / "docs" / "faithfulness.md").read_text(encoding="utf-8")
 
@@ -65,11 +66,11 @@ def test_switches_exist():
         assert f"`{argument}`" in PAGE and all(
             argument in registry.method_class(m).arguments() for m in ("cellvta", "cellvit")
         )
-    recipe = config.load("main").recipes["paper"]
+    recipe = SCALES["paper"]
     for dotted in set(re.findall(r"`recipe\.([a-z_.]+)`", PAGE)):
         value = recipe
         for part in dotted.split("."):
-            value = value[part]
+            value = getattr(value, part)
     for protocol in ("cellvta_conic", "cellvit", "clean", "hovernet", "pannuke", "conic"):
         assert f"`{protocol}`" in PAGE or f"`PROTOCOL={protocol}`" in PAGE
         assert protocol in PROTOCOLS

@@ -17,8 +17,9 @@ from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.runtime.errors import InputError
-from benchmark.training.loop import raw_bpq, sides
-from benchmark.training.recipe import recipe_for
+from benchmark.training.recipe import Recipe
+from benchmark.training.scales import recipe_for
+from benchmark.training.validation import raw_bpq, sides
 from tests.postproc.test_stitch import patch
 from tests.support import tiny_data
 from tests.support.shared import GOLDEN
@@ -48,9 +49,8 @@ def data(root, tmp_path_factory):
     return prepare(CoNIC(root), tmp_path_factory.mktemp("cache"), split=1, progress=False)
 
 
-def recipe(**changes) -> dict:
-    plain = {"tiling": "conic40", "validation": "split", "precision": "fp32", "eval_batch": 3}
-    return plain | changes
+def recipe(**changes) -> Recipe:
+    return Recipe(**{"tiling": "conic40", "eval_batch": 3} | changes)
 
 
 class Perfect:
@@ -181,9 +181,9 @@ def test_raw_selection_counts_empty_images_and_untyped_nuclei(data):
     assert np.nanmean(PROTOCOLS["cellvit"].images(records, CLASSES)["bPQ"]) == 0
 
 
-PUBLISHED = ("recipe.tiling=conic40", "recipe.validation=random_tiles", "recipe.selection=raw")
+PUBLISHED = ("recipe.tiling=conic40", "recipe.validation=random_tiles", "recipe.monitor=raw")
 CASES = {
-    "published": (*PUBLISHED, "recipe.sampling.strategy=random", "recipe.select=last"),
+    "published": (*PUBLISHED, "recipe.sampling.strategy=random", "recipe.keep=last"),
     "corrected": ("recipe.tiling=conic40_corrected",),
 }
 

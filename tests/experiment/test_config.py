@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from benchmark.experiment import config
@@ -5,7 +7,7 @@ from benchmark.methods import registry
 from benchmark.results import identity
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
-from benchmark.training.recipe import SCALES, recipe_for
+from benchmark.training.scales import SCALES, recipe_for
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def test_every_experiment_loads_and_its_methods_parse():
 def test_published_recipes_replace_the_matched_ones_and_only_where_there_is_one():
     published = config.load("published")
     spec = registry.parse("hovernet@paper")
-    assert recipe_for(published, spec)["schedule"]["name"] == "step"
-    assert recipe_for(config.load("main"), spec)["schedule"]["name"] != "step"
+    assert recipe_for(published, spec).schedule.name == "step"
+    assert recipe_for(config.load("main"), spec).schedule.name != "step"
     with pytest.raises(InputError, match="has no published recipe"):
         recipe_for(published, registry.parse("hovernet@small"))
 
@@ -40,8 +42,8 @@ def test_main_gives_every_method_the_same_recipe(main):
 
 
 def test_overrides_reach_nested_keys(main):
-    assert recipe(main, **{"optimiser.lr": 1e-5})["optimiser"]["lr"] == 1e-5
-    assert recipe(main)["optimiser"]["lr"] != 1e-5
+    assert recipe(main, **{"optimiser.lr": 1e-5}).optimiser.lr == 1e-5
+    assert recipe(main).optimiser.lr != 1e-5
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,11 @@ def test_overrides_reach_nested_keys(main):
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"optimiser.learning": 1}, "unknown key 'recipe.optimiser.learning'"),
         ({"optimiser": 3}, "is a group of settings"),
-        ({"epochs": "many"}, "expected a value like"),
+        ({"epochs": "many"}, "recipe.epochs is 'many'; expected a whole number of at least 1"),
         ({"epochs": 0}, "at least 1"),
         ({"precision": "fp8"}, "expected one of auto, fp32"),
+        ({"select": "last"}, "unknown key 'recipe.select'. It is called 'recipe.keep' now: one of best, last"),
+        ({"selection": "raw"}, "It is called 'recipe.monitor' now: one of protocol, raw"),
     ],
 )
 def test_bad_overrides_are_refused(main, overrides, says):
@@ -94,6 +98,16 @@ def test_folder_and_identity_are_inverse(tmp_path, kind):
     assert RunId.of(run.folder(tmp_path)) == run
 
 
+def test_an_experiment_changes_recipes_by_differences(tmp_path):
+    base = config.EXPERIMENTS / "main.py"
+    changes = "recipes = dict(small=dict(epochs=7, optimiser=dict(lr=1e-2)))"
+    (tmp_path / "mine.py").write_text(f"_base_ = {str(base)!r}\n{changes}\n")
+    mine = config.load(str(tmp_path / "mine.py"))
+    small, paper = (recipe_for(mine, registry.parse("cellvta", scale)) for scale in ("small", "paper"))
+    expected = replace(SCALES["small"], epochs=7, optimiser=replace(SCALES["small"].optimiser, lr=1e-2))
+    assert small == expected and paper == SCALES["paper"]
+
+
 BROKEN = {
     "syntax": ("kind = (", "never closed"),
     "an exception": ("1 / 0", "ZeroDivisionError"),
@@ -104,8 +118,12 @@ BROKEN = {
     "seed": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = 0", "list of whole numbers"),
     "kind": ("_base_ = BASE\nkind = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "main, published"),
     "protocol": ("_base_ = BASE\nprotocol = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "one of"),
-    "scale": ("_base_ = BASE\nrecipes = dict(smal=dict(epochs=3))", "a recipe for each of"),
-    "recipes": ("kind = 'main'\nprotocol = 'cellvit'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "'recipes'"),
+    "scale": ("GRID\nrecipes = dict(smal=dict(epochs=3))", "changes to the recipe for some of debug, small, paper"),
+    "recipes": ("GRID\nrecipes = dict(small=3)", "'recipes' is {'small': 3}"),
+    "recipe's key": ("GRID\nrecipes = dict(small=dict(epoch=3))", "recipe 'small': unknown key.*Did you mean 'epochs'"),
+    "recipe's value": ("GRID\nrecipes = dict(small=dict(epochs=0))", "recipe 'small': recipe.epochs is 0"),
+    "recipe on data": ("GRID\nrecipes_on = dict(conic=dict(paper=dict(crop=1)))", "on 'conic': recipe.crop is 1"),
+    "recipes on data": ("GRID\nrecipes_on = dict(conic=3)", "'recipes_on'"),
 }
 
 
@@ -113,6 +131,7 @@ BROKEN = {
 def test_a_broken_experiment_is_one_sentence(name, tmp_path):
     text, says = BROKEN[name]
     path = tmp_path / "mine.py"
+    text = text.replace("GRID", "_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]")
     path.write_text(text.replace("BASE", repr(str(config.EXPERIMENTS / "_base_" / "matched.py"))))
     with pytest.raises(InputError, match=says) as caught:
         config.load(str(path))

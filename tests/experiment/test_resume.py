@@ -42,7 +42,7 @@ def family(pid: int) -> list[int]:
 
 ALONE = ("-m", "benchmark")
 PHASES = ("--method", "hovernet", "--experiment", "published")  # a fresh optimiser and batch in the second phase
-LAST = ("recipe.select=last", "recipe.selection=raw")  # the weights of the last epoch, as HoVer-Net's code has it
+LAST = ("recipe.keep=last", "recipe.monitor=raw")  # the weights of the last epoch, as HoVer-Net's code has it
 CASES = {
     "one process": (ALONE, ("--method", METHOD, *RECIPE)),
     "two gloo processes": (TORCHRUN, ("--method", METHOD, *RECIPE)),

@@ -11,6 +11,7 @@ from benchmark.methods import registry
 from benchmark.methods.cellvta import official_key
 from benchmark.ops import MSDeformAttn
 from benchmark.training import optim
+from benchmark.training.recipe import Optimiser, Schedule
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_segmentation_heads_do_not_see_the_last_norm():
 def test_optimiser_has_all_parameters_in_one_group_and_spares_the_frozen():
     method = registry.build("cellvta@debug", 5, 3).train()
     recipe = registry.method_class("cellvta").published["paper"]
-    made = optim.optimiser(method, recipe["optimiser"])
+    made = optim.optimiser(method, Optimiser(**recipe["optimiser"]))
     (group,) = made.param_groups
     assert len(group["params"]) == len(list(method.parameters()))
     assert (group["lr"], group["betas"], group["weight_decay"]) == (3e-4, (0.85, 0.95), 1e-4)
@@ -159,6 +160,7 @@ def test_optimiser_has_all_parameters_in_one_group_and_spares_the_frozen():
 def test_effective_learning_rate_is_that_of_the_published_logs():
     """gamma .85 stands in the published configuration and is never read: the rate falls by .95 an epoch."""
     recipe = registry.method_class("cellvta").published["paper"]
-    factors = [optim.lr_factor(recipe["schedule"], e, 100, s, 331) for e in (0, 1, 10, 99) for s in (0, 330)]
+    schedule = Schedule(**recipe["schedule"])
+    factors = [optim.lr_factor(schedule, e, 100, s, 331) for e in (0, 1, 10, 99) for s in (0, 330)]
     np.testing.assert_allclose(factors, [0.95**e for e in (0, 0, 1, 1, 10, 10, 99, 99)])
     assert recipe["clip"] == 0 and recipe["precision"] == "fp32" and recipe["schedule"]["warmup"] == 0

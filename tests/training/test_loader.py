@@ -13,35 +13,33 @@ from benchmark.runtime import precision
 from benchmark.runtime.errors import InputError
 from benchmark.training import optim
 from benchmark.training.loader import Crops, Draws, image_weights
+from benchmark.training.recipe import Optimiser, Recipe, Sampling, Schedule
 from tests.conftest import TINY
-
-PLAN = {"warmup": 0.1, "gamma": 0.95, "final": 0.01}
 
 
 def test_exponential_schedule_is_the_one_that_ran():
-    factors = [optim.lr_factor({"name": "exponential", **PLAN}, e, 100, 3, 10) for e in (0, 1, 99)]
+    factors = [optim.lr_factor(Schedule("exponential", 0.1, 0.95, 0.01), e, 100, 3, 10) for e in (0, 1, 99)]
     assert factors == pytest.approx([1.0, 0.95, 0.95**99])
 
 
 def test_cosine_schedule_warms_up_and_ends_low():
-    plan = {"name": "cosine", **PLAN}
-    factors = [optim.lr_factor(plan, e, 10, s, 10) for e in range(10) for s in range(10)]
+    schedule = Schedule("cosine", 0.1, 0.95, 0.01)
+    factors = [optim.lr_factor(schedule, e, 10, s, 10) for e in range(10) for s in range(10)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == pytest.approx(1.0) and max(factors) == pytest.approx(1.0)
     assert factors[-1] < 0.02 and sorted(factors[10:], reverse=True) == factors[10:]
 
 
 def test_step_schedule_is_hovernets():
-    plan = {"name": "step", **PLAN, "gamma": 0.1}
-    assert [optim.lr_factor(plan, e, 50, 0, 1) for e in (0, 24, 25, 49)] == pytest.approx([1, 1, 0.1, 0.1])
+    schedule = Schedule("step", gamma=0.1)
+    assert [optim.lr_factor(schedule, e, 50, 0, 1) for e in (0, 24, 25, 49)] == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_unknown_schedule_and_optimiser_are_refused():
-    with pytest.raises(InputError, match="expected cosine"):
-        optim.lr_factor({"name": "linear", **PLAN}, 0, 1, 0, 1)
-    method = registry.build("decoder_only@debug", 5, 6)
-    with pytest.raises(InputError, match="expected adamw"):
-        optim.optimiser(method, {"name": "lion", "lr": 1e-3, "betas": (0.9, 0.9), "weight_decay": 0})
+    with pytest.raises(InputError, match="expected one of cosine"):
+        Schedule("linear")
+    with pytest.raises(InputError, match="expected one of adamw"):
+        Optimiser("lion")
 
 
 def test_automatic_precision_is_fp32_on_a_cpu():
@@ -69,7 +67,7 @@ def test_ranks_share_each_batch_and_together_draw_what_one_process_draws():
 def test_crops_depend_on_seed_epoch_and_position_only(cache):
     data = prepare(datasets.dataset(TINY), cache, split=1)
     method = registry.build("hovernet@debug", 5, 6)
-    recipe = {"crop": 64, "crop_at": "random", "augment": "matched"}
+    recipe = Recipe(crop=64, crop_at="random", augment="matched")
 
     def item(key, seed=0):
         return Crops(data.subset(1, "train"), method, recipe, data.tissues, seed)[key]
@@ -111,11 +109,11 @@ def test_images_of_unknown_types_are_drawn_like_the_average():
         typed = np.array([True, True, True, False])
 
     # gamma 1: class 1 occurs in three images of four counted, class 2 in one: 4/3 and 4
-    found = image_weights(Subset, {"strategy": "cell", "gamma": 1.0, "factors": None}, "pannuke")
+    found = image_weights(Subset, Sampling("cell", 1.0, "counted"), "pannuke")
     known = [4 / 3, 4 / 3, 4 / 3 + 4]
     np.testing.assert_allclose(found, [*known, np.mean(known)])
-    plan = {"strategy": "cell", "gamma": 1.0, "factors": "pannuke"}  # PanNuke's constants do not hold elsewhere
-    np.testing.assert_allclose(image_weights(Subset, plan, "conic"), found)
+    settings = Sampling("cell", 1.0, "pannuke")  # PanNuke's constants do not hold elsewhere
+    np.testing.assert_allclose(image_weights(Subset, settings, "conic"), found)
 
 
 def test_an_item_of_training():
@@ -130,11 +128,11 @@ def test_an_item_of_training():
         def input_side(side):
             return side + 3
 
-    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
-    nuclei = Nuclei.from_labels(np.arange(64).reshape(8, 8), None, 0.25, tissue="Skin", typed=False)
-    recipe = {"crop": 4, "crop_at": "centre", "augment": []}
+    image = np.arange(32 * 32 * 3).astype(np.uint8).reshape(32, 32, 3)
+    nuclei = Nuclei.from_labels(np.arange(32 * 32).reshape(32, 32), None, 0.25, tissue="Skin", typed=False)
+    recipe = Recipe(crop=16, crop_at="centre", augment=[])
     known, other = (Crops([Sample(image, nuclei)], Method(), recipe, names, 0)[0, 0, 0] for names in (["Skin"], []))
     assert (int(known["tissue"]), int(other["tissue"]), bool(known["typed"])) == (0, -1, False)
-    assert known["image"].shape == (3, 7, 7), "one pixel before the crop of 4, two after it"
-    np.testing.assert_allclose(known["image"].permute(1, 2, 0), image[1:8, 1:8] / 255, rtol=1e-6)
-    assert np.array_equal(known["np"] > 0, np.ones((4, 4)))
+    assert known["image"].shape == (3, 19, 19), "one pixel before the crop of 16, two after it"
+    np.testing.assert_allclose(known["image"].permute(1, 2, 0), image[7:26, 7:26] / 255, rtol=1e-6)
+    assert np.array_equal(known["np"] > 0, np.ones((16, 16)))

@@ -1,6 +1,7 @@
 """The training loop on one weight, whose course is known: learning rate, clipping, EMA, selection, patience."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,13 +9,26 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.methods.base import Phase
 from benchmark.metrics.match import match
 from benchmark.metrics.records import Records
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
-from benchmark.training import loop, optim
+from benchmark.runtime.errors import InputError
+from benchmark.training import loop, optim, validation
+from benchmark.training.recipe import Optimiser, Recipe, Schedule
+from benchmark.training.state import PLAIN, TrainState
+
+RECIPE = Recipe(
+    epochs=3,
+    batch=2,
+    samples=4,
+    crop=16,
+    optimiser=Optimiser("sgd", lr=0.1, betas=(0.0, 0.0), weight_decay=0.0),
+    schedule=Schedule("exponential", gamma=0.5),
+)
 
 
 class OneWeight(nn.Module):
@@ -70,15 +84,19 @@ def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
         return value
 
     monkeypatch.setattr(loop, "validate", validate)
-    recipe = {
-        "epochs": 3, "batch": 2, "samples": 4, "precision": "fp32", "ema": 0, "patience": 0, "eval_every": 1,
-        "select": "best", "selection": "bPQ", "tiling": "none", "eval_batch": 1, "clip": 1.0, "crop": 2,
-        "optimiser": {"name": "sgd", "lr": 0.1, "betas": [0.0], "weight_decay": 0.0},
-        "schedule": {"name": "exponential", "gamma": 0.5},
-    }  # fmt: skip
-    told = {"key": "k", "pretrained": pretrained, "published": False, "say": lambda line: None}
-    world = distributed.start("cpu")
-    trained = loop.train(method or OneWeight(), Data(), 1, 0, recipe | changes, RunFolder(folder), world, **told)
+    job = loop.Job(
+        data=Data(),
+        split=1,
+        seed=0,
+        recipe=replace(RECIPE, **changes),
+        folder=RunFolder(folder),
+        world=distributed.start("cpu"),
+        key="k",
+        pretrained=pretrained,
+        published=False,
+        say=lambda line: None,
+    )
+    trained = loop.train(method or OneWeight(), job)
     log = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     assert feed.batch_sampler.epoch == log[-1]["epoch"], "every epoch has draws of its own"
     return trained, log, safetensors.torch.load_file(RunFolder(folder).weights)["w"].item(), seen
@@ -89,7 +107,7 @@ def test_learning_rate_and_clipping(tmp_path, monkeypatch):
     assert [line["lr"] for line in log] == pytest.approx([0.1, 0.05, 0.025])
     assert seen == pytest.approx([0.8, 0.7, 0.65]) and saved == pytest.approx(0.65)
     assert log[0]["loss"] == pytest.approx((4 * 1 + 4 * 0.9) / 2)
-    assert run(tmp_path / "free", monkeypatch, [0.1] * 3, clip=0)[2] == pytest.approx(1 - 4 * 0.35)
+    assert run(tmp_path / "free", monkeypatch, [0.1] * 3, clip=0.0)[2] == pytest.approx(1 - 4 * 0.35)
 
 
 @pytest.mark.parametrize(("reset", "rates"), [(True, [0.1, 0.1, 0.05]), (False, [0.1, 0.05, 0.025])])
@@ -105,7 +123,7 @@ def test_a_tie_goes_to_the_later_epoch_and_patience_ends_the_training(tmp_path, 
     assert (trained.best_epoch, trained.best_bpq, trained.epochs) == (1, 0.3, 3) and saved == pytest.approx(0.7)
     trained, _, saved, _ = run(tmp_path / "patience", monkeypatch, [0.3, 0.2, 0.9], patience=1)
     assert (trained.best_epoch, trained.epochs) == (0, 2) and saved == pytest.approx(0.8)
-    trained, _, saved, _ = run(tmp_path / "last", monkeypatch, [0.3, 0.2, 0.1], select="last")
+    trained, _, saved, _ = run(tmp_path / "last", monkeypatch, [0.3, 0.2, 0.1], keep="last")
     assert (trained.best_epoch, trained.best_bpq) == (2, 0.1) and saved == pytest.approx(0.65)
 
 
@@ -114,9 +132,9 @@ def test_validation_every_other_epoch_and_after_the_last(tmp_path, monkeypatch):
     assert ["val_bPQ" in line for line in log] == [False, True, True] and seen == pytest.approx([0.7, 0.65])
 
 
-@pytest.mark.parametrize("select", ["best", "last"])
-def test_the_moving_average_is_judged_and_kept(tmp_path, monkeypatch, select):
-    _, _, saved, seen = run(tmp_path, monkeypatch, [0.1, 0.2, 0.3], ema=0.5, select=select)
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_moving_average_is_judged_and_kept(tmp_path, monkeypatch, keep):
+    _, _, saved, seen = run(tmp_path, monkeypatch, [0.1, 0.2, 0.3], ema=0.5, keep=keep)
     # timm's warm-up: the first two updates are copied, then the decay grows as 1 - (1 + t)^(-2/3) up to 0.5
     third = 1 - 2 ** (-2 / 3)
     average = [0.8, third * 0.8 + (1 - third) * 0.75]
@@ -127,7 +145,7 @@ def test_the_moving_average_is_judged_and_kept(tmp_path, monkeypatch, select):
 
 
 def test_a_killed_training_goes_on_where_it_stood(tmp_path, monkeypatch):
-    options = {"ema": 0.5, "optimiser": {"name": "sgd", "lr": 0.1, "betas": [0.5], "weight_decay": 0.0}}
+    options = {"ema": 0.5, "optimiser": Optimiser("sgd", lr=0.1, betas=(0.5, 0.5), weight_decay=0.0)}
     _, log, saved, seen = run(tmp_path / "whole", monkeypatch, [0.1, 0.2, 0.3], **options)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", monkeypatch, [0.1, 0.2, None], **options)
@@ -137,28 +155,101 @@ def test_a_killed_training_goes_on_where_it_stood(tmp_path, monkeypatch):
     assert anew == seen, "a checkpoint that began with other weights is not resumed"
 
 
-@pytest.mark.parametrize(("selection", "expected"), [("raw", 0.75 / 2), ("bPQ", 0.75)])
-def test_what_an_epoch_is_selected_by(monkeypatch, selection, expected):
+@pytest.mark.parametrize(("monitor", "expected"), [("raw", 0.75 / 2), ("protocol", 0.75)])
+def test_what_an_epoch_is_selected_by(monkeypatch, monitor, expected):
     """IoU 3 / 4 in the first image; the second has no nucleus, and one is predicted: left out, or 0 when raw."""
     true, pred, none = np.zeros((8, 8), int), np.zeros((8, 8), int), np.zeros((8, 8), int)
     true[2:6, 2:6], pred[2:6, 2:5] = 1, 1
     matches = [match(true, [1], pred, [1], mpp=0.25), match(none, [], pred, [1], mpp=0.25)]
     records = Records.collect(matches, [{"image": i} for i in range(2)])
-    monkeypatch.setattr(loop.test_set, "evaluate", lambda *_: None)
-    monkeypatch.setattr(loop.test_set, "join", lambda _: SimpleNamespace(records=records))
+    monkeypatch.setattr(validation.test_set, "evaluate", lambda *_: None)
+    monkeypatch.setattr(validation.test_set, "join", lambda _: SimpleNamespace(records=records))
     method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
-    found = loop.validate(method, None, None, distributed.start("cpu"), data, selection)
-    assert found == pytest.approx(expected, abs=2e-6)
+    bpq = validation.validate(method, None, RECIPE.prediction, distributed.start("cpu"), data, monitor)
+    assert bpq == pytest.approx(expected, abs=2e-6)
 
 
 def test_a_phase_scales_the_batch():
-    assert [loop.batch_of(Phase(0.0, "all", batch_scale=s), {"batch": 8}) for s in (1, 0.5, 0.01)] == [8, 4, 1]
+    assert [loop.batch_of(Phase(0.0, "all", batch_scale=s), Recipe(batch=8)) for s in (1, 0.5, 0.01)] == [8, 4, 1]
 
 
 def test_optimisers_by_name():
-    plan = {"lr": 0.1, "betas": [0.7, 0.8], "weight_decay": 0.5}
     for name, cls in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)):
-        made = optim.optimiser(OneWeight(), plan | {"name": name})
-        (group,) = made.param_groups
-        assert type(made) is cls and (group["initial_lr"], group["weight_decay"]) == (0.1, 0.5)
+        chosen = optim.optimiser(OneWeight(), Optimiser(name, lr=0.1, betas=(0.7, 0.8), weight_decay=0.5))
+        (group,) = chosen.param_groups
+        assert type(chosen) is cls and (group["initial_lr"], group["weight_decay"]) == (0.1, 0.5)
         assert group["momentum"] == 0.7 if name == "sgd" else group["betas"] == (0.7, 0.8)
+
+
+class Runaway(OneWeight):
+    """Its loss is infinite from the second update on."""
+
+    updates = 0
+
+    def loss(self, outputs, batch):
+        self.updates += 1
+        return {"a": outputs["a"].mean() * (1 if self.updates < 2 else torch.inf), "b": self.w.detach() * 2}
+
+
+@pytest.mark.parametrize(("every", "updates"), [(1, 2), (50, 4), (3, 3)])
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch, every, updates):
+    """At once on a CPU, after some updates or at the epoch's end where the device would have to be waited for; the
+    update that is named is the first, and nothing of the epoch is kept."""
+    monkeypatch.setitem(loop.LOOK_EVERY, "cpu", every)
+    feed, method = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 4), Runaway()
+    monkeypatch.setattr(loop.loader, "training_loader", lambda *_: feed)
+    world = distributed.start("cpu")
+    job = loop.Job(Data(), 1, 0, RECIPE, tmp_path, world, key="k", pretrained="", published=False, say=print)
+    with pytest.raises(InputError) as caught:
+        loop.train(method, job)
+    assert str(caught.value).startswith("The loss became inf in epoch 1, update 2 (a inf, b 1.8);")
+    assert method.updates == updates and not list(tmp_path.iterdir())
+    if every == 1:
+        assert method.w.item() == pytest.approx(0.9), "the update is not made"
+
+
+def test_nothing_is_read_back_within_an_epoch_but_where_it_is_meant(tmp_path, monkeypatch):
+    """How often values are read from the device does not grow with the number of updates."""
+
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            self.count += op is torch.ops.aten._local_scalar_dense.default
+            return op(*args, **(kwargs or {}))
+
+    monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 50)
+    world, counts = distributed.start("cpu"), []
+    job = loop.Job(Data(), 1, 0, replace(RECIPE, ema=0.5), tmp_path, world, "k", "", False, print)
+    for updates in (2, 20, 120):
+        method = OneWeight()
+        state = TrainState.new(method, job.recipe, "fp32", world.device)
+        feed = Feed([{"image": torch.full((2, 1, 2, 2), 1e-3)}] * updates)
+        with Reads() as reads:
+            line = loop.train_epoch(state, loop.ActivePhase(feed, method, 0), 0, job)
+        counts.append(reads.count)
+        assert line["terms"].keys() == {"a"} and line["loss"] > 0
+    assert counts[0] == counts[1] == counts[2] - 2, "two looks at updates 50 and 100"
+
+
+def test_a_state_goes_through_a_checkpoint_unchanged(tmp_path):
+    world = distributed.start("cpu")
+    recipe = replace(RECIPE, ema=0.5, optimiser=Optimiser("adamw", lr=0.1))
+    job = loop.Job(Data(), 1, 0, recipe, tmp_path, world, "k", "", False, print)
+    method = OneWeight()
+    state = TrainState.new(method, recipe, "fp32", world.device)
+    feed = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 3)
+    state.log.append(loop.train_epoch(state, loop.ActivePhase(feed, method, 0), 0, job))
+    state.epoch, state.seconds, state.phase = 1, 2.5, 1
+    assert state.update_best(0, 0.25) and not state.update_best(1, 0.2)
+    loop.save(state, job)
+
+    again = TrainState.new(OneWeight(), recipe, "fp32", world.device)
+    loop.resume(again, job)
+    plain = {name: getattr(state, name) for name in PLAIN}
+    assert {name: getattr(again, name) for name in PLAIN} == plain
+    assert plain | {"log": []} == {
+        "phase": 1, "epoch": 1, "best_epoch": 0, "best_bpq": 0.25, "stale": 1, "log": [], "seconds": 2.5
+    }  # fmt: skip
+    assert json.dumps(again.state_dict(), default=repr) == json.dumps(state.state_dict(), default=repr)
+    assert again.method.w.item() == state.method.w.item() != again.judged.w.item() == state.judged.w.item()

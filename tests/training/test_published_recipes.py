@@ -1,6 +1,7 @@
 """The published recipes, fact by fact, and what the real loop does with them: learning rate, batch, phase by epoch."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +16,15 @@ from benchmark.methods.base import Method
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.training import loader, loop, optim
-from benchmark.training.recipe import SCALES, recipe_for
+from benchmark.training.recipe import Recipe
+from benchmark.training.scales import BASE, SCALES, recipe_for
 from tests.conftest import TINY
 
 ADAMW = {"name": "adamw", "lr": 3e-4, "betas": [0.85, 0.95], "weight_decay": 1e-4}
 ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 0.0}
 # no early stopping, no averaging of weights, no clipping, validation after every epoch, an epoch of as many draws as
 # there are images, in all of them
-COMMON = {"patience": 0, "ema": 0.0, "clip": 0.0, "eval_every": 1, "samples": None, "selection": "raw"}
+COMMON = {"patience": 0, "ema": 0.0, "clip": 0.0, "eval_every": 1, "samples": None, "monitor": "raw"}
 FACTS = {
     ("cellvta@paper", "pannuke"): {
         "epochs": 100,
@@ -32,7 +34,7 @@ FACTS = {
         "precision": "fp32",
         "augment": "cellvta",
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
-        "select": "best",
+        "keep": "best",
         "tiling": "none",
         "validation": "split",
     },
@@ -44,7 +46,7 @@ FACTS = {
         "precision": "fp32",
         "augment": "cellvta",
         "eval_every": 5,
-        "select": "best",
+        "keep": "best",
         "tiling": "conic40",
         "validation": "random_tiles",
     },
@@ -56,7 +58,7 @@ FACTS = {
         "precision": "fp16",
         "augment": "cellvit",
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "pannuke"},
-        "select": "last",
+        "keep": "last",
         "tiling": "none",
     },
     ("hovernet@fast", "pannuke"): {
@@ -67,20 +69,20 @@ FACTS = {
         "optimiser": ADAM,
         "precision": "fp32",
         "augment": "hovernet",
-        "select": "last",
+        "keep": "last",
     },
-    ("hovernet@original", "pannuke"): {"crop": 80, "crop_at": "centre", "optimiser": ADAM, "select": "last"},
+    ("hovernet@original", "pannuke"): {"crop": 80, "crop_at": "centre", "optimiser": ADAM, "keep": "last"},
 }
 PUBLISHED = config.load("published")
 
 
-def recipe(name: str, dataset: str = "pannuke") -> dict:
+def recipe(name: str, dataset: str = "pannuke") -> Recipe:
     return recipe_for(PUBLISHED, registry.parse(name), dataset=dataset)
 
 
 @pytest.mark.parametrize(("name", "dataset"), FACTS)
 def test_facts(name, dataset):
-    found = json.loads(json.dumps(recipe(name, dataset)))
+    found = json.loads(json.dumps(recipe(name, dataset).as_dict()))
     for key, want in (COMMON | FACTS[name, dataset]).items():
         assert found[key] == want, key
 
@@ -99,10 +101,10 @@ def test_every_published_row_has_a_valid_recipe_and_main_knows_none_of_its_quirk
         for dataset in ("pannuke", "conic", "synthetic"):
             found = [recipe_for(main, registry.parse(m, scale), dataset=dataset) for m in main.methods]
             assert all(f == found[0] for f in found)
-            assert (found[0]["select"], found[0]["selection"]) == ("best", "protocol")
-            assert (found[0]["validation"], found[0]["crop_at"]) == ("split", "random")
+            assert (found[0].keep, found[0].monitor) == ("best", "protocol")
+            assert (found[0].validation, found[0].crop_at) == ("split", "random")
             at_x40 = dataset == "conic" and scale == "paper"
-            assert found[0]["tiling"] == ("conic40_corrected" if at_x40 else "none")
+            assert found[0].tiling == ("conic40_corrected" if at_x40 else "none")
 
 
 def test_random_sampling_is_a_shuffle():
@@ -190,21 +192,21 @@ def trained(cache, tmp_path, monkeypatch):
     def call(name: str, scores=(0.5,), **changes):
         method, saved, scores = Probe(registry.build(f"{name}@debug", 5, 6)), [], iter(scores)
         row = {"cellvit": "sam_h", "hovernet": "fast"}.get(name, "paper")
-        used = recipe(f"{name}@{row}") | {"samples": 16, "crop": 16, "augment": [], "workers": 0, "precision": "fp32"}
-        used |= {"eval_every": 10**6} | changes
+        fast = {"samples": 16, "crop": 16, "augment": [], "workers": 0, "precision": "fp32", "eval_every": 10**6}
+        used = replace(recipe(f"{name}@{row}"), **(fast | changes))
         monkeypatch.setattr(loop, "validate", lambda *_: next(scores))
         monkeypatch.setattr(loop.checkpoint, "save", lambda *_: None)
         monkeypatch.setattr(loop.checkpoint, "save_weights", lambda _, m: saved.append(m.weight.item()))
-        folder = RunFolder(tmp_path / f"{name}-{used['select']}")
+        folder = RunFolder(tmp_path / f"{name}-{used.keep}")
         folder.path.mkdir()
         data = prepare(datasets.dataset(TINY), cache, split=1, progress=False)
         world = distributed.World(0, 1, torch.device("cpu"))
         words = {"key": "k", "pretrained": "", "published": True, "say": lambda text: None}
-        done = loop.train(method, data, 1, 0, used, folder, world, **words)
+        done = loop.train(method, loop.Job(data, 1, 0, used, folder, world, **words))
         rows, seen = [], iter(method.seen)
         for line in map(json.loads, folder.log.read_text().splitlines()):
             sizes = []
-            while sum(sizes) < used["samples"]:
+            while sum(sizes) < used.samples:
                 tune, size = next(seen)
                 sizes.append(size)
             assert len(set(sizes)) == 1
@@ -238,12 +240,12 @@ def test_hovernet_begins_anew_at_its_second_phase(trained):
     assert done.best_epoch == 99
 
 
-@pytest.mark.parametrize(("select", "epoch", "times"), [("best", 2, 3), ("last", 3, 1)])
-def test_ties_replace_and_the_last_epoch_can_be_asked_for(trained, select, epoch, times):
+@pytest.mark.parametrize(("keep", "epoch", "times"), [("best", 2, 3), ("last", 3, 1)])
+def test_ties_replace_and_the_last_epoch_can_be_asked_for(trained, keep, epoch, times):
     """Weights move by the learning rate per update here, so that their size tells the epoch."""
-    words = {"epochs": 4, "eval_every": 1, "samples": 8, "select": select}
+    words = {"epochs": 4, "eval_every": 1, "samples": 8, "keep": keep}
     _, done, saved = trained("cellvta", scores=(0.3, 0.6, 0.6, 0.5), **words)
-    assert done.best_epoch == epoch and done.best_bpq == (0.6 if select == "best" else 0.5)
+    assert done.best_epoch == epoch and done.best_bpq == (0.6 if keep == "best" else 0.5)
     assert len(saved) == times
     assert saved[-1] == pytest.approx(-3e-4 * np.sum(0.95 ** np.arange(epoch + 1)), rel=0.02)
 
@@ -252,7 +254,7 @@ def test_the_optimiser_holds_frozen_parameters_and_leaves_them_alone():
     """Weight decay included: their gradient is None."""
     method = registry.build("cellvta@debug", 5, 6)
     before = {k: p.detach().clone() for k, p in method.named_parameters()}
-    made = optim.optimiser(method, recipe("cellvta@paper")["optimiser"] | {"weight_decay": 0.5})
+    made = optim.optimiser(method, replace(recipe("cellvta@paper").optimiser, weight_decay=0.5))
     assert len(made.param_groups) == 1 and made.param_groups[0]["weight_decay"] == 0.5
     assert len(made.param_groups[0]["params"]) == len(before), "norms, biases and level embedding decay too"
     sum(v.float().square().mean() for v in method(torch.rand(1, 3, 64, 64)).values()).backward()
@@ -306,11 +308,12 @@ def test_conic_has_seven_classes_and_a_tissue_loss_without_effect():
 def test_hovernets_rim_counts_as_published_only_where_asked(cache):
     data = prepare(datasets.dataset(TINY), cache, split=1, progress=False)
     subset = data.subset(1, "train")
-    base = {"crop": 64, "augment": []}
+    base = replace(BASE, crop=64, augment=[])
 
     def hv(rim: bool, place: str, position: int = 0):
         method = registry.build(f"hovernet@debug,rim_targets={rim}", 5, 0)
-        return loader.Crops(subset, method, base | {"crop_at": place}, data.tissues, 0)[(0, position, 0)]["hv"].numpy()
+        crops = loader.Crops(subset, method, replace(base, crop_at=place), data.tissues, 0)
+        return crops[(0, position, 0)]["hv"].numpy()
 
     assert registry.parse("hovernet@paper").arguments["rim_targets"]
     assert not registry.parse("hovernet@matched").arguments["rim_targets"]

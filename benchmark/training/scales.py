@@ -1,0 +1,118 @@
+"""The matched recipe at every scale, and the recipe of one cell: a scale's, with what an experiment, a method's
+publication and the command line change."""
+
+from dataclasses import replace
+from typing import Any
+
+from benchmark.methods import registry
+from benchmark.runtime.errors import InputError
+from benchmark.training.recipe import Recipe, changed, leaves
+
+BASE = Recipe()
+
+SCALES = {
+    # seconds per cell: for tests
+    "debug": replace(
+        BASE,
+        epochs=2,
+        samples=8,
+        batch=4,
+        crop=64,
+        optimiser=replace(BASE.optimiser, lr=1e-3),
+        schedule=replace(BASE.schedule, warmup=0.1),
+        pretrain=2,
+        workers=0,
+        eval_batch=4,
+    ),
+    # a minute or two per cell on a laptop CPU
+    "small": replace(
+        BASE,
+        epochs=20,
+        samples=96,
+        crop=128,
+        eval_every=5,
+        optimiser=replace(BASE.optimiser, lr=3e-3),
+        workers=0,
+    ),
+    # one GPU: the published length, batch, optimiser, schedule and augmentation of CellVTA for all, in bf16
+    "paper": replace(
+        BASE,
+        optimiser=replace(BASE.optimiser, betas=(0.85, 0.95)),
+        schedule=replace(BASE.schedule, name="exponential", warmup=0.0, final=0.0),
+        precision="auto",
+        clip=0.0,
+        augment="cellvta",
+        eval_batch=16,
+    ),
+}
+
+
+def recipe_for(
+    config: Any, spec: registry.Spec, overrides: dict[str, object] | None = None, dataset: str = ""
+) -> Recipe:
+    """The recipe of one cell: the matched recipe of its scale, or with the method's published values.
+
+    Args:
+        config: a loaded experiment (`experiment.config.load`); it may change the scales' values (`recipes`), also for
+            some data sets alone (`recipes_on`).
+        overrides: dotted keys below the recipe, such as {"optimiser.lr": 1e-3}.
+        dataset: registered name; some recipes differ between data sets (`recipes_on` of the experiment,
+            `published_on` of the method).
+
+    Raises:
+        InputError: a key that does not exist, with a near-miss hint, a value that its check refuses, or a method
+            without a published recipe in an experiment that asks for one.
+    """
+    scale = spec.row if spec.row in SCALES else "paper"
+    recipe = changed(SCALES[scale], config.get("recipes", {}).get(scale, {}), f"recipe '{scale}'")
+    if config.kind == "main":
+        on_dataset = config.get("recipes_on", {}).get(dataset, {})
+        recipe = changed(recipe, on_dataset.get(scale, {}), f"recipe on '{dataset}'")
+    if config.kind == "published":
+        recipe = published(recipe, spec, dataset)
+    for dotted, value in (overrides or {}).items():
+        recipe = changed(recipe, _nested(dotted, value), "the command line")
+    if recipe.validation == "random_tiles" and recipe.tiling == "none":
+        raise InputError(
+            "recipe.validation=random_tiles draws tiles; set recipe.tiling=conic40 too, or validation=split."
+        )
+    return recipe
+
+
+def published(recipe: Recipe, spec: registry.Spec, dataset: str) -> Recipe:
+    """`recipe` with the values under which the method was published, on this data set where they differ there."""
+    cls = registry.method_class(spec.name)
+    if spec.row not in cls.published:
+        rows = ", ".join(cls.published) or "none"
+        raise InputError(
+            f"{spec} has no published recipe (rows of '{spec.name}' that have one: {rows}); choose such a row, "
+            "PRESET=paper, or EXPERIMENT=main."
+        )
+    recipe = changed(recipe, cls.published[spec.row], f"published recipe of {spec}")
+    on_dataset = cls.published_on.get(dataset, {}).get(spec.row, {})
+    return changed(recipe, on_dataset, f"published recipe of {spec} on '{dataset}'")
+
+
+def table() -> str:
+    """The table of docs/recipe.md: every key with its value in BASE, and in the scales where theirs differs."""
+    rows = [["key", "default", *SCALES, "meaning", "expected"]]
+    rows.append(["---"] * len(rows[0]))
+    of_scales = [{name: value for name, _, value in leaves(recipe)} for recipe in SCALES.values()]
+    for name, one, value in leaves(BASE):
+        key = f"`{name}`" + (" ¹" if one.metadata["execution"] else "")
+        differences = [_shown(other[name]) if other[name] != value else "" for other in of_scales]
+        rows.append([key, _shown(value), *differences, one.metadata["doc"], one.metadata["check"].expected])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _shown(value) -> str:
+    """A value as one writes it after `recipe.KEY=`."""
+    if isinstance(value, tuple):
+        return f"({','.join(map(str, value))})"
+    return "none" if value is None else str(value)
+
+
+def _nested(dotted: str, value) -> dict:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value

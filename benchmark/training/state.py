@@ -1,0 +1,85 @@
+"""What training changes from epoch to epoch: all that a checkpoint holds."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+
+from benchmark.training import optim
+from benchmark.training.recipe import Recipe
+
+PLAIN = ("phase", "epoch", "best_epoch", "best_bpq", "stale", "log", "seconds")
+
+
+@dataclass
+class TrainState:
+    """A training between two epochs.
+
+    Attributes:
+        method: the network, a `methods.base.Method`.
+        ema: moving average of its weights, or None.
+        optimiser, scaler: the latter is idle but in fp16.
+        phase: index of the phase that the optimiser belongs to.
+        epoch: epochs that are done, so that it is the next one's number, counted from 0.
+        best_epoch: the epoch with the highest validation bPQ, -1 before the first validation.
+        best_bpq: its bPQ.
+        stale: validations since then.
+        log: a line per epoch, as in log.jsonl.
+        seconds: that the epochs took.
+    """
+
+    method: Any
+    ema: ModelEmaV3 | None
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    phase: int = 0
+    epoch: int = 0
+    best_epoch: int = -1
+    best_bpq: float | None = None
+    stale: int = 0
+    log: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def new(cls, method, recipe: Recipe, precision: str, device: torch.device) -> "TrainState":
+        """The state before the first epoch. method: on the device."""
+        return cls(
+            method,
+            ModelEmaV3(method, decay=recipe.ema, use_warmup=True) if recipe.ema else None,
+            optim.optimiser(method, recipe.optimiser),
+            torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
+        )
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """What is validated and kept: the moving average where there is one."""
+        return self.ema.module if self.ema else self.method
+
+    def update_best(self, epoch: int, bpq: float) -> bool:
+        """Take note of a validation; True where the epoch is the best so far: a tie goes to the later, as published."""
+        is_best = self.best_epoch < 0 or bpq >= (self.best_bpq or 0.0)
+        if is_best:
+            self.best_epoch, self.best_bpq, self.stale = epoch, bpq, 0
+        else:
+            self.stale += 1
+        return is_best
+
+    def state_dict(self) -> dict:
+        """Tensors and plain Python values only."""
+        return {
+            "method": self.method.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else {},
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        } | {name: getattr(self, name) for name in PLAIN}
+
+    def load(self, state: dict) -> None:
+        """Go back to what `state_dict` returned, under the same recipe."""
+        self.method.load_state_dict(state["method"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name in PLAIN:
+            setattr(self, name, state[name])

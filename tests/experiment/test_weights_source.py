@@ -1,0 +1,38 @@
+"""Cells whose weights come from a file: what they take over from the run that made it."""
+
+import pytest
+
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.setup import Setup
+from benchmark.experiment.weights_source import FromFile
+from benchmark.methods import registry
+from benchmark.runtime.errors import InputError
+from benchmark.weights.recognise import Facts
+from tests.conftest import TINY
+
+
+def cell_of(tmp_path, stored: dict, **overrides) -> Cell:
+    setup = Setup(
+        dataset=TINY,
+        data_root=None,
+        preset="debug",
+        experiment="main",
+        results=tmp_path,
+        cache=tmp_path,
+        overrides=tuple(overrides.items()),
+    )
+    facts = Facts(tmp_path / "weights.safetensors", "cellvta", "debug", 5, 6, "own", own=True, recipe=stored)
+    return Cell(setup, registry.parse("cellvta@debug"), 1, 0, FromFile(facts))
+
+
+def test_a_recipe_stored_under_other_keys_is_read_for_what_decides_the_prediction(tmp_path):
+    stored = {"select": "best", "selection": "raw", "workers": 0, "precision": "bf16", "tiling": "conic40", "new": [1]}
+    cell = cell_of(tmp_path, stored, eval_batch=3)
+    assert (cell.recipe.precision, cell.recipe.tiling, cell.recipe.eval_batch) == ("bf16", "conic40", 3)
+    assert cell_of(tmp_path, {}).recipe.precision == "fp32"
+    assert cell_of(tmp_path, stored, precision="fp32").recipe.precision == "fp32", "the command line comes last"
+
+
+def test_a_stored_value_that_no_recipe_has_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"recipe\.tiling is 'x80'; expected one of none, conic40"):
+        _ = cell_of(tmp_path, {"tiling": "x80"}).recipe
