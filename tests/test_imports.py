@@ -8,74 +8,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "benchmark"
+from benchmark.runtime.paths import ROOT
+from tests.support.import_law import MAY_IMPORT, PACKAGE, WINGS, wings_below
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 ALL = FILES + [f for d in ("tests", "perf", "experiments") for f in sorted((ROOT / d).rglob("*.py"))]
 HEAVY = {"torch", "torchvision", "timm", "mmengine"}  # mmengine imports torch
 BANNED = {"cv2", "albumentations", "shapely"}
-
-# wing of the package -> what of ours it may import, besides itself; a wing stands above all that it imports.
-# A longer name is a law of its own for that part of a wing.
-RUNTIME, DATA = "benchmark.runtime", "benchmark.data"
-DATA_TYPES = {"benchmark.data.nuclei", "benchmark.data.source", "benchmark.data.registry"}
-WINGS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists())
-MAY_IMPORT = {
-    "benchmark.runtime": set(),
-    "benchmark.metrics": set(),
-    "benchmark.ops": set(),
-    "benchmark.data.nuclei": set(),
-    "benchmark.data.files": {RUNTIME},
-    "benchmark.data.drawing": set(),
-    "benchmark.data.sources": {RUNTIME, "benchmark.data.files", "benchmark.data.drawing", *DATA_TYPES},
-    "benchmark.data.store": {RUNTIME, *DATA_TYPES},
-    "benchmark.data": {RUNTIME},
-    "benchmark.layers": {RUNTIME, "benchmark.ops"},
-    "benchmark.postproc": {"benchmark.data.nuclei"},
-    "benchmark.formats": {RUNTIME, DATA},
-    "benchmark.results": {RUNTIME, "benchmark.data.nuclei", "benchmark.metrics"},
-    "benchmark.methods": {
-        RUNTIME,
-        "benchmark.data.nuclei",
-        "benchmark.layers",
-        "benchmark.ops",
-        "benchmark.postproc",
-    },
-    "benchmark.report": {RUNTIME, "benchmark.data.store.fold", "benchmark.metrics", "benchmark.results"},
-    "benchmark.evaluation": {
-        RUNTIME,
-        DATA,
-        "benchmark.formats",
-        "benchmark.layers.image_ops",
-        "benchmark.metrics",
-        "benchmark.postproc",
-        "benchmark.results",
-    },
-    "benchmark.training": {
-        RUNTIME,
-        DATA,
-        "benchmark.evaluation",
-        "benchmark.layers",
-        "benchmark.methods.registry",
-        "benchmark.metrics",
-        "benchmark.results",
-    },
-    "benchmark.weights": {RUNTIME, DATA, "benchmark.layers", "benchmark.methods.registry", "benchmark.results"},
-    "benchmark.experiment": {
-        RUNTIME,
-        DATA,
-        "benchmark.evaluation",
-        "benchmark.methods.registry",
-        "benchmark.metrics",
-        "benchmark.ops",
-        "benchmark.results",
-        "benchmark.training",
-        "benchmark.weights",
-    },
-    "benchmark.commands": {f"benchmark.{wing}" for wing in WINGS if wing != "commands"},
-    "benchmark.cli": {RUNTIME, "benchmark.commands"},
-    "benchmark.__main__": {"benchmark.cli"},
-}
 
 
 def module_name(path: Path) -> str:
@@ -160,14 +99,31 @@ def test_methods_do_not_import_each_other(module):
         assert not (inside(name, "benchmark.methods") and name not in shared), f"{module} -> {name}"
 
 
-def test_every_wing_has_a_law_and_they_have_an_order():
+def test_every_folder_has_a_law():
+    folders = {f.parent for f in FILES if f.parent != PACKAGE}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    # a folder inside a wing that stands alone keeps the wing's law
+    assert {name for name in names if part_of(name) is None} == set()
     assert {f"benchmark.{wing}" for wing in WINGS} <= MAY_IMPORT.keys()
-    below = {w: {a.split(".")[1] for a in MAY_IMPORT[f"benchmark.{w}"]} - {w} for w in WINGS}
-    left = dict(below)
+
+
+def test_wings_have_an_order():
+    left = {wing: wings_below(wing) for wing in WINGS}
     while left:
-        free = [w for w, needs in left.items() if not needs & left.keys()]
+        free = [wing for wing, below in left.items() if not below & left.keys()]
         assert free, f"wings that import each other in a circle: {sorted(left)}"
-        left = {w: needs for w, needs in left.items() if w not in free}
+        left = {wing: below for wing, below in left.items() if wing not in free}
+
+
+def test_the_law_allows_nothing_that_nobody_needs():
+    """A row that has become too wide would hide the next wrong import."""
+    needed = {part: set() for part in MAY_IMPORT}
+    for module in MODULES:
+        if part := part_of(module):
+            needed[part] |= imports_of(module)
+    for part, allowed in MAY_IMPORT.items():
+        idle = {name for name in allowed if not any(inside(i, name) for i in needed[part])}
+        assert not idle, f"{part} may import {sorted(idle)}, and does not"
 
 
 def test_no_import_cycle():

@@ -47,7 +47,7 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
         raise InputError(f"{made} lacks {missing[0]}.png; `make report` makes it.")
     shutil.rmtree(out, ignore_errors=True)
     for run in found:
-        folder = run.id.spliter(out / "runs")
+        folder = run.id.folder(out / "runs")
         folder.mkdir(parents=True)
         for path in RunFolder(run.folder).kept:
             if path.is_file():

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields, is_dataclass
 import pytest
 from torch import nn
 
-from benchmark.experiment.cell import Cell, Setup
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.setup import Setup
 from benchmark.layers.adapter import AdapterConfig
 from benchmark.methods import registry
 from benchmark.methods.base import Method
@@ -58,7 +59,7 @@ def register(monkeypatch):
 def identity(tmp_path, name: str) -> dict:
     setup = Setup("synthetic@patches=6", None, "debug", "main", tmp_path, tmp_path)
     cell = Cell(setup, registry.parse(name, "debug"), 1, 0)
-    return {"key": cell.key, "folder": cell.folder, "parts": cell.parts()}
+    return {"key": cell.key, "folder": cell.folder, "parts": cell.identity}
 
 
 def test_fields_of_a_config_are_arguments_by_name(register):

@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch, ever
     feed, method = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 4), Runaway()
     monkeypatch.setattr(loop.loader, "training_loader", lambda *_: feed)
     world = distributed.start("cpu")
-    job = loop.Job(Data(), 1, 0, RECIPE, tmp_path, world, key="k", pretrained="", published=False, say=print)
+    job = loop.Job(Data(), 1, 0, RECIPE, RunFolder(tmp_path), world, key="k", pretrained="", published=False, say=print)
     with pytest.raises(InputError) as caught:
         loop.train(method, job)
     assert str(caught.value).startswith("The loss became inf in epoch 1, update 2 (a inf, b 1.8);")
@@ -220,7 +220,7 @@ def test_nothing_is_read_back_within_an_epoch_but_where_it_is_meant(tmp_path, mo
 
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 50)
     world, counts = distributed.start("cpu"), []
-    job = loop.Job(Data(), 1, 0, replace(RECIPE, ema=0.5), tmp_path, world, "k", "", False, print)
+    job = loop.Job(Data(), 1, 0, replace(RECIPE, ema=0.5), RunFolder(tmp_path), world, "k", "", False, print)
     for updates in (2, 20, 120):
         method = OneWeight()
         state = TrainState.new(method, job.recipe, "fp32", world.device)
@@ -235,7 +235,7 @@ def test_nothing_is_read_back_within_an_epoch_but_where_it_is_meant(tmp_path, mo
 def test_a_state_goes_through_a_checkpoint_unchanged(tmp_path):
     world = distributed.start("cpu")
     recipe = replace(RECIPE, ema=0.5, optimiser=Optimiser("adamw", lr=0.1))
-    job = loop.Job(Data(), 1, 0, recipe, tmp_path, world, "k", "", False, print)
+    job = loop.Job(Data(), 1, 0, recipe, RunFolder(tmp_path), world, "k", "", False, print)
     method = OneWeight()
     state = TrainState.new(method, recipe, "fp32", world.device)
     feed = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 3)
