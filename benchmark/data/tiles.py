@@ -4,7 +4,7 @@ CellVTA's CoNIC protocol: 256 px at 0.5 um/px become 480 px (bilinear), tiles of
 overlap by 32 px, in row-major order. Other sides that 8 divides keep the proportions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -71,10 +71,9 @@ class Tiling:
     def nuclei(self, nuclei: Nuclei, corner: tuple[int, int]) -> Nuclei:
         """The nuclei of a tile: nearest pixel, renumbered; `mpp` is the tile's."""
         place = np.ix_(*(self.source(start) for start in corner))
-        moved = nuclei.with_map(
-            nuclei.instances[place], None if nuclei.type_map is None else np.ascontiguousarray(nuclei.type_map[place])
-        )
-        return Nuclei(**{**vars(moved), "mpp": self.enlarged_mpp(nuclei.mpp)})
+        type_map = None if nuclei.type_map is None else np.ascontiguousarray(nuclei.type_map[place])
+        moved = nuclei.with_map(nuclei.instances[place], type_map)
+        return replace(moved, mpp=self.enlarged_mpp(nuclei.mpp))
 
 
 class Tiles:
@@ -110,9 +109,7 @@ class Tiles:
         tiling = Tiling.of(*sample.nuclei.instances.shape)
         corner = tiling.corners[tile]
         nuclei = tiling.nuclei(sample.nuclei, corner)
-        return Sample(
-            tiling.image(sample.image, corner), Nuclei(**{**vars(nuclei), "image_id": f"{nuclei.image_id}:{tile}"})
-        )
+        return Sample(tiling.image(sample.image, corner), replace(nuclei, image_id=f"{nuclei.image_id}:{tile}"))
 
     def _per_tile(self, values: list[list]) -> list:
         places = (self._place(i) for i in range(len(self)))

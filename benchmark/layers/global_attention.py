@@ -1,6 +1,6 @@
 """Plain cross-attention where CellVTA has the deformable one: every query sees every token.
 
-The comparison that tells what sampling a few points is worth. Heads and value width are those of the layer it
+The comparison that shows what sampling a few points is worth. Heads and value width are those of the layer it
 replaces, and fixed sine positions (Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.5, for x and y)
 stand in for the reference points, without which a query would not know where it is.
 """

@@ -90,10 +90,11 @@ class Encoder(nn.Module):
         self.stem = nn.Conv2d(3, width, 7, padding=3 if padded else 0, bias=False)
         self.stem_bn = nn.BatchNorm2d(width)
         self.channels = [width * 4 * 2**i for i in range(4)]
-        self.stages = nn.ModuleList(
-            Stage(inputs, width * 2**i, outputs, depth, stride=1 if i == 0 else 2)
-            for i, (inputs, outputs, depth) in enumerate(zip([width, *self.channels], self.channels, depths))
-        )
+        self.stages = nn.ModuleList()
+        inputs = width
+        for i, (outputs, depth) in enumerate(zip(self.channels, depths)):
+            self.stages.append(Stage(inputs, width * 2**i, outputs, depth, stride=1 if i == 0 else 2))
+            inputs = outputs
         self.bottleneck = nn.Conv2d(self.channels[3], self.channels[2], 1, bias=False)
         self.frozen = False
 

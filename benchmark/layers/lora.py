@@ -55,7 +55,7 @@ def add_lora(vit: nn.Module, rank: int = 8, alpha: float = 16.0) -> None:
     """
     if rank < 1 or alpha <= 0:
         raise ValueError(f"rank is {rank} and alpha {alpha}; expected a rank of at least 1 and an alpha above 0")
-    attentions = [m for m in vit.modules() if all(isinstance(getattr(m, k, None), nn.Linear) for k in ("qkv", "proj"))]
+    attentions = [module for module in vit.modules() if _is_attention(module)]
     if not attentions:
         raise ValueError(f"{type(vit).__name__} has no attention with linear layers 'qkv' and 'proj'")
     if any(isinstance(m.qkv, LoRALinear) for m in attentions):
@@ -64,6 +64,10 @@ def add_lora(vit: nn.Module, rank: int = 8, alpha: float = 16.0) -> None:
     for attention in attentions:
         attention.qkv = LoRALinear(attention.qkv, rank, alpha, parts=3)
         attention.proj = LoRALinear(attention.proj, rank, alpha)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    return all(isinstance(getattr(module, name, None), nn.Linear) for name in ("qkv", "proj"))
 
 
 def is_lora(name: str) -> bool:

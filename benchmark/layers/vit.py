@@ -74,7 +74,7 @@ def build_encoder(
 def available(name: str, weights: str | Path | None) -> tuple[bool, str]:
     """(whether this backbone can be had with these weights, why not).
 
-    Where weights are published, none given is no choice: such a backbone is run at random only when asked to.
+    Where weights are published, None is no choice: such a backbone is run at random only when asked to.
     """
     if weights is None and name in GATED:
         return False, f"the weights of '{name}' are gated: pass a local file, or 'hub' with granted access"
@@ -109,7 +109,7 @@ def _row(name: str) -> dict:
 
 
 def _sizes(name: str) -> dict:
-    """SAM's encoders take all sizes as they are; plain ViTs have to be told."""
+    """Arguments with which timm's model takes images of any size; SAM's encoders need none."""
     return {} if is_sam(name) else {"dynamic_img_size": True}
 
 

@@ -66,8 +66,8 @@ def read(path: Path) -> Content:
     state = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in state.items()}
     wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
     if wrong or not state:
-        found = f"the entry '{wrong[0]}', which is no tensor" if wrong else "no entry"
-        raise InputError(f"{path}: expected weights (a dict of tensors, or one under {_names()}), found {found}.")
+        fault = f"the entry '{wrong[0]}', which is no tensor" if wrong else "no entry"
+        raise InputError(f"{path}: expected weights (a dict of tensors, or one under {_names()}), found {fault}.")
     config = content.get("config") if envelope else None
     arch = content.get("arch") if envelope else None
     return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
@@ -108,8 +108,8 @@ def _flat(nested: Mapping, path: str = "") -> dict:
 
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    told = next((line for line in lines if line.startswith("WeightsUnpickler error")), lines[0])
-    return "it is no file of tensors" if told.startswith("Weights only load failed") else told[:120]
+    reason = next((line for line in lines if line.startswith("WeightsUnpickler error")), lines[0])
+    return "it is no file of tensors" if reason.startswith("Weights only load failed") else reason[:120]
 
 
 def _names() -> str:
@@ -124,16 +124,16 @@ def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: st
     """
     own = vit.state_dict()
     state = {k: v for k, v in state.items() if k in own or not k.startswith(("head.", "fc_norm."))}
-    wrong = [
+    faults = [
         f"{k} has shape {tuple(state[k].shape)}, expected {tuple(v.shape)}"
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
-    wrong += [f"{k} is missing" for k in own if k not in state]
-    wrong += [f"{k} is not part of it" for k in state if k not in own]
-    if wrong:
-        found = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise InputError(f"Weights {source} do not fit backbone '{name}' ({found}); pass a file of that model.")
+    faults += [f"{k} is missing" for k in own if k not in state]
+    faults += [f"{k} is not part of it" for k in state if k not in own]
+    if faults:
+        first = "; ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
+        raise InputError(f"Weights {source} do not fit backbone '{name}' ({first}); pass a file of that model.")
     vit.load_state_dict(state)
 
 

@@ -182,4 +182,6 @@ def official_key(key: str, is_sam: bool) -> str:
         return parts.official_key(rest)
     if root == "tissue_head":
         return f"classifier_head.{rest}" if is_sam else f"encoder.head.{rest}"
-    return f"encoder.{rest.replace('.mlp.fc', '.mlp.lin') if is_sam else rest}"
+    if is_sam:
+        rest = rest.replace(".mlp.fc", ".mlp.lin")
+    return f"encoder.{rest}"

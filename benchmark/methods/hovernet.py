@@ -152,9 +152,9 @@ class HoVerNet(Method):
     @classmethod
     def supports(cls, arguments: dict) -> tuple[bool, str]:
         """The published encoder starts from ImageNet weights, which are not bundled: at random only when asked to."""
-        given = arguments.get("weights")
-        if arguments["encoder"] == PRETRAINED and given in (None, "hub"):
-            missing = f"no weights given for '{PRETRAINED}'" if given is None else f"no hub has '{PRETRAINED}'"
+        weights = arguments.get("weights")
+        if arguments["encoder"] == PRETRAINED and weights in (None, "hub"):
+            missing = f"no weights given for '{PRETRAINED}'" if weights is None else f"no hub has '{PRETRAINED}'"
             return False, f"{missing}: pass a local file ({PRETRAINED}=<file>) or 'random'"
         return True, ""
 
@@ -179,9 +179,10 @@ class HoVerNet(Method):
     @staticmethod
     def ideal(targets: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
         """Logits of ±8 for np and tp, the distances as they are."""
-        sizes = {"np": 2} | ({"tp": classes + 1} if classes else {})
-        one_hot = {k: np.arange(n)[:, None, None] == targets[k][None] for k, n in sizes.items()}
-        return {k: np.where(v, 8, -8).astype(np.float32) for k, v in one_hot.items()} | {"hv": targets["hv"]}
+        maps = {"np": _logits(targets["np"], 2), "hv": targets["hv"]}
+        if classes:
+            maps["tp"] = _logits(targets["tp"], classes + 1)
+        return maps
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """float (B, 3, H, W) in [0, 1] to tp, np, hv of (B, …, H - 2 margin, W - 2 margin).
@@ -259,6 +260,11 @@ class HoVerNet(Method):
                 f"{path}: not the encoder that hovernet was built with ('{wrong[0]}' is absent or differs)."
             )
         self.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
+
+
+def _logits(labels: np.ndarray, classes: int) -> np.ndarray:
+    """float32 (classes, H, W): 8 for the label of a pixel, -8 for all others."""
+    return np.where(np.arange(classes)[:, None, None] == labels, 8, -8).astype(np.float32)
 
 
 def _one_of(name: str, value: str, known) -> None:

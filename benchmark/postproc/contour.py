@@ -30,21 +30,21 @@ def outline(mask: np.ndarray) -> np.ndarray:
         names, first = np.unique(np.where(shore, pieces, 0), return_index=True)
         mask = pieces == names[np.where(names > 0, first, -1).argmax()]
     width = mask.shape[1] + 2
-    cells = np.pad(mask, 1).astype(np.uint8).tobytes()
+    pixels = np.pad(mask, 1).astype(np.uint8).tobytes()  # raster order; bytes are read fastest one by one
     steps = [row * width + col for row, col in _STEPS]
-    start = cells.index(1)
+    start = pixels.index(1)
     points, here = [], start
     direction = 4
     for _ in range(7):  # clockwise from the left neighbour, which is background
         direction = (direction - 1) & 7
-        if cells[start + steps[direction]]:
+        if pixels[start + steps[direction]]:
             break
     else:
         return np.array([[start % width - 1, start // width - 1]], np.int64)
     last, before = start + steps[direction], direction ^ 4
     while True:
         direction = (direction + 1) & 7
-        while not cells[here + steps[direction]]:
+        while not pixels[here + steps[direction]]:
             direction = (direction + 1) & 7
         if direction != before:
             points.append(here)

@@ -62,14 +62,15 @@ def measure(instances: np.ndarray, n: int) -> Shapes:
         instances: (H, W) ids 0..n.
         n: number of instances.
     """
-    at = np.flatnonzero(instances != 0)
-    of = instances.ravel().take(at).astype(np.intp)
-    rows, columns = np.divmod(at.astype(np.int32 if instances.size < 2**31 else np.int64), instances.shape[1])
-    area = np.bincount(of, minlength=n + 1)[1:]
+    pixels = np.flatnonzero(instances != 0)
+    ids = instances.ravel().take(pixels).astype(np.intp)
+    rows, columns = np.divmod(pixels.astype(np.int32 if instances.size < 2**31 else np.int64), instances.shape[1])
+    area = np.bincount(ids, minlength=n + 1)[1:]
     with np.errstate(invalid="ignore"):
-        centroid = np.stack([np.bincount(of, at, n + 1)[1:] / area for at in (columns, rows)], 1)
+        centroid = np.stack([np.bincount(ids, place, n + 1)[1:] / area for place in (columns, rows)], 1)
     box = np.zeros((n, 4), np.int64)
-    for k, found in enumerate(ndimage.find_objects(instances, n)):
-        if found is not None:
-            box[k] = found[0].start, found[1].start, found[0].stop, found[1].stop
+    for k, window in enumerate(ndimage.find_objects(instances, n)):
+        if window is not None:
+            rows, columns = window
+            box[k] = rows.start, columns.start, rows.stop, columns.stop
     return Shapes(area, centroid, box)

@@ -11,12 +11,12 @@ from scipy import ndimage
 from benchmark.data.nuclei import Nuclei
 from benchmark.postproc.contour import fill, outline
 
-OVERLAP = 0.01  # two outlines that share more than this of either area are the same cell
+OVERLAP = 0.01  # two outlines that share more than this of either area are the same nucleus
 PASSES = 20
 
 
 @dataclass(frozen=True)
-class Cell:
+class TileNucleus:
     """A nucleus of a tile on the enlarged canvas. mask: its filled outline in the window at (top, left)."""
 
     points: np.ndarray
@@ -30,12 +30,18 @@ class Cell:
     in_margin: bool
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right) on the canvas, px, half-open."""
+        return self.top, self.left, self.top + self.mask.shape[0], self.left + self.mask.shape[1]
+
+    @property
     def area(self) -> float:
+        """Of the polygon through the border pixels, px^2."""
         return float(_weights(self.mask).sum())
 
 
 def published(tiles: list[Nuclei], corners: list[tuple[int, int]], typed: bool, mpp: float) -> Nuclei:
-    """The published way: outlines, cells of the margins cleaned, contours truncated to x20 pixels and filled.
+    """The published way: outlines, nuclei of the margins cleaned, contours truncated to x20 pixels and filled.
 
     Args:
         tiles: nuclei of each tile, square maps of side S.
@@ -46,71 +52,68 @@ def published(tiles: list[Nuclei], corners: list[tuple[int, int]], typed: bool, 
     Returns:
         Nuclei on an S x S map.
 
-    In order: nuclei with fewer than three outline points go. A cell that reaches into the margin (S / 8 px) of
-    its tile is a margin cell; one that touches its tile's border stays only if no tile beyond that border has
-    margin cells. Margin cells whose outlines overlap by more than 1 % of either are one cell, of which the
+    In order: nuclei with fewer than three outline points go. A nucleus that reaches into the margin (S / 8 px)
+    of its tile is a margin nucleus; one that touches its tile's border stays only if no tile beyond that border has
+    margin nuclei. Margin nuclei whose outlines overlap by more than 1 % of either are one, of which the
     largest of those *that overlap the first met* is kept, not the first itself; at most 20 passes. Outlines are
     scaled by 256 / 480, truncated to whole pixels and filled, boundary included, later over earlier. The first
-    cell of the image is painted with id 0: it is lost.
+    nucleus of the image is painted with id 0: it is lost.
     """
     side = tiles[0].instances.shape[0]
     step = side - side // 8
-    cells = [
-        cell
-        for tile, corner in zip(tiles, corners)
-        for cell in _cells(tile, corner, (corner[0] // step, corner[1] // step), typed)
-    ]
-    present = {cell.tile for cell in cells if cell.in_margin}
-    order = {id(cell): k for k, cell in enumerate(cells)}
-    margin = [c for c in cells if c.in_margin and not present.intersection(c.edges)]
-    kept = [c for c in cells if not c.in_margin] + without_overlaps(margin)
-    kept.sort(key=lambda cell: order[id(cell)])
+    nuclei: list[TileNucleus] = []
+    for tile, (top, left) in zip(tiles, corners):
+        nuclei += _tile_nuclei(tile, (top, left), (top // step, left // step), typed)
+    present = {nucleus.tile for nucleus in nuclei if nucleus.in_margin}
+    order = {id(nucleus): k for k, nucleus in enumerate(nuclei)}
+    margin = [one for one in nuclei if one.in_margin and not present.intersection(one.edges)]
+    kept = [one for one in nuclei if not one.in_margin] + without_overlaps(margin)
+    kept.sort(key=lambda nucleus: order[id(nucleus)])
     scale = side / (max(left for _, left in corners) + side)
     painted = np.zeros((side, side), np.int32)
-    for k, cell in enumerate(kept):
+    for k, nucleus in enumerate(kept):
         if k:
-            painted[fill((cell.points * scale).astype(np.int64), painted.shape)] = k
-    types = np.array([cell.type for cell in kept[1:]], np.uint8)
-    scores = np.array([cell.score for cell in kept[1:]], np.float32)
+            painted[fill((nucleus.points * scale).astype(np.int64), painted.shape)] = k
+    types = np.array([nucleus.type for nucleus in kept[1:]], np.uint8)
+    scores = np.array([nucleus.score for nucleus in kept[1:]], np.float32)
     return Nuclei(painted, types, float(mpp), scores).with_map(painted)
 
 
-def without_overlaps(cells: list[Cell]) -> list[Cell]:
-    """Cells without those that the published clean-up takes for copies of another."""
+def without_overlaps(nuclei: list[TileNucleus]) -> list[TileNucleus]:
+    """The nuclei without those that the published clean-up takes for copies of another."""
     for _ in range(PASSES):
         kept, seen, clean = [], set(), True
-        boxes = np.array([(c.top, c.left, c.top + c.mask.shape[0], c.left + c.mask.shape[1]) for c in cells])
-        areas = [c.area for c in cells]
-        for i, cell in enumerate(cells):
+        boxes = np.array([nucleus.box for nucleus in nuclei])
+        areas = [nucleus.area for nucleus in nuclei]
+        for i, nucleus in enumerate(nuclei):
             if i in seen:
                 continue
             seen.add(i)
             near = (boxes[:, :2] < boxes[i, 2:]).all(1) & (boxes[:, 2:] > boxes[i, :2]).all(1)
             others = []
             for j in np.flatnonzero(near).tolist():
-                if j not in seen and common_area(cell, cells[j]) > OVERLAP * min(areas[i], areas[j]):
+                if j not in seen and common_area(nucleus, nuclei[j]) > OVERLAP * min(areas[i], areas[j]):
                     others.append(j)
             seen.update(others)
             clean &= not others
-            kept.append(cells[max(others, key=lambda j: areas[j])] if others else cell)
-        cells = kept
+            kept.append(nuclei[max(others, key=lambda j: areas[j])] if others else nucleus)
+        nuclei = kept
         if clean:
             break
-    return cells
+    return nuclei
 
 
-def common_area(a: Cell, b: Cell) -> float:
-    """Area that the polygons through two cells' border pixels share, px^2; exact, from their pixel masks.
+def common_area(a: TileNucleus, b: TileNucleus) -> float:
+    """Area that the polygons through two nuclei's border pixels share, px^2; exact, from their pixel masks.
 
     Between four pixel centres a polygon covers all, half (three of them inside: a triangle), or nothing; two
     triangles that lack neighbouring corners share a quarter.
     """
     top, left = max(a.top, b.top), max(a.left, b.left)
-    bottom = min(a.top + a.mask.shape[0], b.top + b.mask.shape[0])
-    right = min(a.left + a.mask.shape[1], b.left + b.mask.shape[1])
+    bottom, right = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
     if bottom - top < 2 or right - left < 2:
         return 0.0
-    windows = [c.mask[top - c.top : bottom - c.top, left - c.left : right - c.left] for c in (a, b)]
+    windows = [one.mask[top - one.top : bottom - one.top, left - one.left : right - one.left] for one in (a, b)]
     (first, lacks), (second, lacked) = ((_weights(w), _missing(w)) for w in windows)
     shared = np.minimum(first, second)
     triangles = (first == 0.5) & (second == 0.5)
@@ -167,7 +170,15 @@ def corrected(tiles: list[Nuclei], corners: list[tuple[int, int]], typed: bool, 
 STITCHED = {"conic40": published, "conic40_corrected": corrected}
 
 
-def _cells(tile: Nuclei, corner, place, typed: bool) -> list[Cell]:
+def _tile_nuclei(tile: Nuclei, corner: tuple[int, int], place: tuple[int, int], typed: bool) -> list[TileNucleus]:
+    """The nuclei of a tile that the published code goes on with, in the order of their ids.
+
+    Args:
+        tile: its nuclei.
+        corner: (top, left) of the tile on the canvas, px.
+        place: (row, column) of the tile in the grid of tiles.
+        typed: nuclei of type 0 are left out.
+    """
     side = tile.instances.shape[0]
     margin = side // 8
     out = []
@@ -180,7 +191,7 @@ def _cells(tile: Nuclei, corner, place, typed: bool) -> list[Cell]:
         rows, cols = ([s.start, s.stop] for s in box)
         mask = fill(points, (rows[1] - rows[0], cols[1] - cols[0]))
         out.append(
-            Cell(
+            TileNucleus(
                 points=points + np.array([cols[0] + corner[1], rows[0] + corner[0]]),
                 mask=mask,
                 top=rows[0] + corner[0],
@@ -197,9 +208,14 @@ def _cells(tile: Nuclei, corner, place, typed: bool) -> list[Cell]:
 
 def _beyond(rows, cols, side: int, place) -> tuple[tuple[int, int], ...]:
     """Places of the tiles beyond the borders that a box touches, the diagonal one too where it touches two."""
-    down, right = ([d for d, at in ((-1, span[0] == 0), (1, span[1] == side)) if at] for span in (rows, cols))
-    moves = [(d, r) for d in (0, *down) for r in (0, *right) if d or r]
-    return tuple((place[0] + d, place[1] + r) for d, r in moves)
+    steps: list[list[int]] = [[0], [0]]  # along rows and along columns
+    for axis, (start, stop) in enumerate((rows, cols)):
+        if start == 0:
+            steps[axis].append(-1)
+        if stop == side:
+            steps[axis].append(1)
+    moves = [(down, right) for down in steps[0] for right in steps[1] if down or right]
+    return tuple((place[0] + down, place[1] + right) for down, right in moves)
 
 
 def _corners(mask: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def join(how: str, labels, types=None, typed: bool = True) -> Nuclei:
     return stitch.STITCHED[how](cut(labels, types), GRID.corners, typed, 0.5)
 
 
-def cell(mask: np.ndarray, top: int = 0, left: int = 0) -> stitch.Cell:
-    return stitch.Cell(outline(mask), mask, top, left, 1, 1.0, (0, 0), (), True)
+def cell(mask: np.ndarray, top: int = 0, left: int = 0) -> stitch.TileNucleus:
+    return stitch.TileNucleus(outline(mask), mask, top, left, 1, 1.0, (0, 0), (), True)
 
 
 def golden_polygons():
@@ -217,7 +217,7 @@ def test_three_points_are_an_outline_and_the_margin_begins_within_the_tile():
     labels[20, 20:22] = labels[21, 20] = 1  # a triangle
     labels[8:12, 52:56] = 2  # up to the margins of 8 px, not into them
     labels[30:34, 53:57], labels[7:11, 30:34] = 3, 4
-    cells = stitch._cells(Nuclei(labels, np.ones(4, np.uint8), 0.25), (0, 0), (0, 0), True)
+    cells = stitch._tile_nuclei(Nuclei(labels, np.ones(4, np.uint8), 0.25), (0, 0), (0, 0), True)
     assert [c.in_margin for c in cells] == [False, False, True, True]
 
 
