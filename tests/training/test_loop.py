@@ -70,6 +70,21 @@ class Data:
         return [0, 0, 0, 0]
 
 
+def job_in(folder, recipe=RECIPE, pretrained=""):
+    return loop.Job(
+        data=Data(),
+        split=1,
+        seed=0,
+        recipe=recipe,
+        folder=RunFolder(folder),
+        world=distributed.start("cpu"),
+        key="k",
+        pretrained=pretrained,
+        published=False,
+        say=lambda line: None,
+    )
+
+
 def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
     """(Trained, log, saved weight, weights that validation saw) after three epochs of two updates."""
     feed, seen, values = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 2), [], iter(values)
@@ -84,19 +99,7 @@ def run(folder, monkeypatch, values, method=None, pretrained="", **changes):
         return value
 
     monkeypatch.setattr(loop, "validate", validate)
-    job = loop.Job(
-        data=Data(),
-        split=1,
-        seed=0,
-        recipe=replace(RECIPE, **changes),
-        folder=RunFolder(folder),
-        world=distributed.start("cpu"),
-        key="k",
-        pretrained=pretrained,
-        published=False,
-        say=lambda line: None,
-    )
-    trained = loop.train(method or OneWeight(), job)
+    trained = loop.train(method or OneWeight(), job_in(folder, replace(RECIPE, **changes), pretrained))
     log = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     assert feed.batch_sampler.epoch == log[-1]["epoch"], "every epoch has draws of its own"
     return trained, log, safetensors.torch.load_file(RunFolder(folder).weights)["w"].item(), seen
@@ -198,10 +201,8 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, monkeypatch, ever
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", every)
     feed, method = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 4), Runaway()
     monkeypatch.setattr(loop.loader, "training_loader", lambda *_: feed)
-    world = distributed.start("cpu")
-    job = loop.Job(Data(), 1, 0, RECIPE, RunFolder(tmp_path), world, key="k", pretrained="", published=False, say=print)
     with pytest.raises(InputError) as caught:
-        loop.train(method, job)
+        loop.train(method, job_in(tmp_path))
     assert str(caught.value).startswith("The loss became inf in epoch 1, update 2 (a inf, b 1.8);")
     assert method.updates == updates and not list(tmp_path.iterdir())
     if every == 1:
@@ -219,11 +220,10 @@ def test_nothing_is_read_back_within_an_epoch_but_where_it_is_meant(tmp_path, mo
             return op(*args, **(kwargs or {}))
 
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 50)
-    world, counts = distributed.start("cpu"), []
-    job = loop.Job(Data(), 1, 0, replace(RECIPE, ema=0.5), RunFolder(tmp_path), world, "k", "", False, print)
+    job, counts = job_in(tmp_path, replace(RECIPE, ema=0.5)), []
     for updates in (2, 20, 120):
         method = OneWeight()
-        state = TrainState.new(method, job.recipe, "fp32", world.device)
+        state = TrainState.new(method, job.recipe, "fp32", job.world.device)
         feed = Feed([{"image": torch.full((2, 1, 2, 2), 1e-3)}] * updates)
         with Reads() as reads:
             line = loop.train_epoch(state, loop.ActivePhase(feed, method, 0), 0, job)
@@ -233,18 +233,17 @@ def test_nothing_is_read_back_within_an_epoch_but_where_it_is_meant(tmp_path, mo
 
 
 def test_a_state_goes_through_a_checkpoint_unchanged(tmp_path):
-    world = distributed.start("cpu")
     recipe = replace(RECIPE, ema=0.5, optimiser=Optimiser("adamw", lr=0.1))
-    job = loop.Job(Data(), 1, 0, recipe, RunFolder(tmp_path), world, "k", "", False, print)
+    job = job_in(tmp_path, recipe)
     method = OneWeight()
-    state = TrainState.new(method, recipe, "fp32", world.device)
+    state = TrainState.new(method, recipe, "fp32", job.world.device)
     feed = Feed([{"image": torch.full((2, 1, 2, 2), 4.0)}] * 3)
     state.log.append(loop.train_epoch(state, loop.ActivePhase(feed, method, 0), 0, job))
     state.epoch, state.seconds, state.phase = 1, 2.5, 1
     assert state.update_best(0, 0.25) and not state.update_best(1, 0.2)
     loop.save(state, job)
 
-    again = TrainState.new(OneWeight(), recipe, "fp32", world.device)
+    again = TrainState.new(OneWeight(), recipe, "fp32", job.world.device)
     loop.resume(again, job)
     plain = {name: getattr(state, name) for name in PLAIN}
     assert {name: getattr(again, name) for name in PLAIN} == plain
