@@ -9,7 +9,7 @@ from benchmark.data.files import archive
 from benchmark.data.files.archive import Member, Rows
 from benchmark.runtime.errors import InputError
 
-KEYS = ("instances", "types", "tissues", "names", "offsets", "mpp")
+KEYS = ("instances", "types", "type_maps", "tissues", "names", "offsets", "mpp")
 
 
 class Stack:
@@ -34,7 +34,12 @@ class Stack:
         self.n = shape[0]
         self._instances = _Sequence(rows["instances"])
         self._types = self._offsets = None
-        if "offsets" in rows and "types" in rows:
+        if "type_maps" in rows:  # of predictions with nuclei of mixed type, beside a type per nucleus
+            if rows["type_maps"].shape != shape:
+                other = rows["type_maps"].shape
+                raise InputError(f"{path}: expected type_maps of the shape {shape} of the instances, found {other}.")
+            self._types = _Sequence(rows["type_maps"])
+        elif "offsets" in rows and "types" in rows:
             self._types, self._offsets = rows["types"].whole(), rows["offsets"].whole()
             if self._types.ndim != 1 or len(self._offsets) != self.n + 1 or self._offsets[-1] != len(self._types):
                 raise InputError(

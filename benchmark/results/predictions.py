@@ -21,29 +21,41 @@ class Packed:
         shape, dtype: of the map; uint16 where the ids fit, else int32.
         data: the map's bytes, deflated.
         types: uint8 (N,) as in Nuclei.
+        type_data: the pixel type map's bytes, deflated; None where every nucleus is of one type.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     data: bytes
     types: np.ndarray
+    type_data: bytes | None = None
 
     @classmethod
     def of(cls, nuclei: Nuclei) -> "Packed":
         """Pack the nuclei of an image."""
         dtype = np.dtype(np.uint16 if len(nuclei) < 2**16 else np.int32)
         content = np.ascontiguousarray(nuclei.instances, dtype).tobytes()
-        return cls(nuclei.instances.shape, dtype, zlib.compress(content, 1), nuclei.types)
+        type_data = None
+        if nuclei.type_map is not None:
+            type_data = zlib.compress(np.ascontiguousarray(nuclei.type_map, np.uint8).tobytes(), 1)
+        return cls(nuclei.instances.shape, dtype, zlib.compress(content, 1), nuclei.types, type_data)
 
     def instances(self) -> np.ndarray:
         """The instance map (H, W), read-only."""
         return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(self.shape)
 
+    def pixel_types(self) -> np.ndarray:
+        """The type map uint8 (H, W): as it was predicted, else each nucleus painted with its type."""
+        if self.type_data is None:
+            return _painted(self.instances(), self.types)
+        return np.frombuffer(zlib.decompress(self.type_data), np.uint8).reshape(self.shape)
+
 
 def write(path: Path, packed: list[Packed]) -> None:
     """Write a compressed npz: instances (N, H, W), types of all nuclei in order (M,) uint8, offsets (N + 1,) int64.
 
-    Image i's types are types[offsets[i] : offsets[i + 1]]. One map stands in memory at a time.
+    Image i's types are types[offsets[i] : offsets[i + 1]]. Where a nucleus of some image is of mixed type, type_maps
+    (N, H, W) uint8 hold the types by pixel too. One map stands in memory at a time.
 
     Raises:
         ValueError: images of different shapes; OSError: the file cannot be written; nothing is left behind.
@@ -55,11 +67,9 @@ def write(path: Path, packed: list[Packed]) -> None:
     dtype = np.result_type(np.uint16, *(one.dtype for one in packed))
     sizes = [len(one.types) for one in packed]
     with atomic(Path(path)) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("instances.npy", "w", force_zip64=True) as member:
-            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(member, header)
-            for one in packed:
-                member.write(one.instances().astype(dtype, copy=False).tobytes())
+        _write_maps(archive, "instances", shape, dtype, (one.instances() for one in packed))
+        if any(one.type_data is not None for one in packed):
+            _write_maps(archive, "type_maps", shape, np.dtype(np.uint8), (one.pixel_types() for one in packed))
         for name, array in (
             ("types", np.concatenate([np.zeros(0, np.uint8), *(one.types for one in packed)]).astype(np.uint8)),
             ("offsets", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)),
@@ -76,7 +86,7 @@ def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
         mpp: of the images, micrometres per pixel.
 
     Returns:
-        The nuclei of each row: instances int32 (H, W) and types; no scores, tissue or names.
+        The nuclei of each row: instances int32 (H, W), types and the pixel type map; no scores, tissue or names.
 
     Raises:
         InputError: the folder holds no predictions, damaged ones, or those of fewer images than asked for.
@@ -87,6 +97,7 @@ def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
+            type_maps = stored["type_maps"] if "type_maps" in stored else None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
@@ -95,4 +106,27 @@ def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
         ) from error
     if rows and max(rows) >= len(instances):
         raise InputError(f"{path}: holds {len(instances)} images, this test set more; name a run on the same data.")
-    return [Nuclei(instances[i].astype(np.int32), types[offsets[i] : offsets[i + 1]], mpp) for i in rows]
+    return [
+        _nuclei(instances[i], types[offsets[i] : offsets[i + 1]], None if type_maps is None else type_maps[i], mpp)
+        for i in rows
+    ]
+
+
+def _nuclei(instances: np.ndarray, types: np.ndarray, type_map: np.ndarray | None, mpp: float) -> Nuclei:
+    """Nuclei as they were packed: the pixel type map only where a nucleus is of mixed type."""
+    if type_map is not None and np.array_equal(type_map, _painted(instances, types)):
+        type_map = None
+    return Nuclei(instances.astype(np.int32), types, mpp, type_map=type_map)
+
+
+def _painted(instances: np.ndarray, types: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.uint8), types.astype(np.uint8)])[instances]
+
+
+def _write_maps(archive: zipfile.ZipFile, name: str, shape: tuple, dtype: np.dtype, maps) -> None:
+    """Write maps (H, W), one at a time, as the member `name` of shape (N, H, W)."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        for one in maps:
+            member.write(one.astype(dtype, copy=False).tobytes())

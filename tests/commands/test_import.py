@@ -119,3 +119,25 @@ def test_an_older_import_is_replaced(tmp_path, cache, subset):
     assert run.metrics["protocols"]["cellvit"]["bPQ"] < 0.9
     config = json.loads((run.folder / "config.json").read_text())
     assert config["imported"] == {"from": "q.npz"}
+
+
+def test_stored_predictions_of_mixed_nuclei_score_as_they_did(tmp_path, cache, subset):
+    """What `import` stores, given to `score`, has the same scores: the types by pixel are stored too."""
+    types = np.stack([subset[i].nuclei.pixel_types() for i in range(len(subset))])
+    for one, number in zip(types, range(len(subset))):
+        instances = subset[number].nuclei.instances
+        one[(instances % 3 == 1) & (np.arange(one.shape[1]) % 5 < 2)] = 3
+        one[instances == 0] = 0
+    assert imported(tmp_path, cache, foreign(tmp_path / "p.npz", subset, types=types)) == 0
+    (run,) = runs(tmp_path / "results")
+    truth = [subset[i].nuclei for i in range(len(subset))]
+    instances, true_types = np.stack([t.instances for t in truth]), np.stack([t.pixel_types() for t in truth])
+    np.savez_compressed(tmp_path / "t.npz", instances=instances, types=true_types)
+    words = ["--true", str(tmp_path / "t.npz"), "--pred", str(run.folder / "predictions.npz")]
+    assert main(["score", *words, "--mpp", str(truth[0].mpp), "--out", str(tmp_path / "scores")]) == 0
+    again = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    stored = run.metrics["protocols"]
+    for protocol in ("pannuke", "conic", "cellvit"):
+        for name in ("bPQ", "mPQ"):
+            assert again[protocol][name] == pytest.approx(stored[protocol][name]), (protocol, name)
+    assert stored["pannuke"]["mPQ"] < 0.99

@@ -33,6 +33,23 @@ def test_what_was_written_is_read(folder, truths, rows):
         assert np.array_equal(nuclei.types, truths[row].types)
 
 
+def test_types_by_pixel_are_kept_where_a_nucleus_is_of_mixed_type(tmp_path):
+    labels = np.zeros((8, 12), np.int32)
+    labels[1:5, 1:5], labels[2:7, 7:11] = 1, 2
+    types = np.where(labels == 1, 1, np.where(labels == 2, 2, 0)).astype(np.uint8)
+    mixed = types.copy()
+    mixed[1:3, 1:3] = 3
+    written = [Nuclei.from_labels(labels, one, 0.25) for one in (types, mixed)]
+    folder = RunFolder(tmp_path)
+    predictions.write(folder.predictions, [predictions.Packed.of(nuclei) for nuclei in written])
+    plain, kept = predictions.load(folder, [0, 1], 0.25)
+    assert plain.type_map is None and np.array_equal(plain.types, [1, 2])
+    assert np.array_equal(kept.type_map, mixed) and np.array_equal(kept.types, written[1].types)
+    predictions.write(folder.predictions, [predictions.Packed.of(written[0])])
+    with np.load(folder.predictions) as stored:
+        assert sorted(stored.files) == ["instances", "offsets", "types"], "no map that says nothing new"
+
+
 def test_missing_and_foreign_predictions_are_named(folder, tmp_path):
     with pytest.raises(InputError, match=r"predictions\.npz: holds 3 images, this test set more"):
         predictions.load(RunFolder(folder), [3], 0.25)
