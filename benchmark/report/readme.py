@@ -31,32 +31,35 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     Raises:
         InputError: no such runs, runs of several commits or of uncommitted code, or no report of them.
     """
-    found = [r for r in runs(results) if (r.id.dataset, r.id.kind, r.scale) == (dataset, "main", preset)]
-    found = [r for r in found if "," not in r.id.method]
-    if not found:
+    kept = [
+        run
+        for run in runs(results)
+        if (run.id.dataset, run.id.kind, run.scale) == (dataset, "main", preset) and "," not in run.id.method
+    ]
+    if not kept:
         raise InputError(f"{results} holds no complete run of {dataset} at {preset}; `make ablation` makes them.")
-    commits = {str(r.provenance.get("commit")) for r in found}
-    if len(commits) > 1 or any(r.provenance.get("dirty") for r in found):
+    commits = {str(run.provenance.get("commit")) for run in kept}
+    if len(commits) > 1 or any(run.provenance.get("dirty") for run in kept):
         raise InputError(
             f"The runs in {results} are of {len(commits)} commits or of uncommitted code; expected one commit. "
             "Commit, delete them and run `make ablation` again."
         )
-    made = reports / dataset / f"main-{preset}"
-    missing = [name for name in FIGURES if not (made / f"{name}.png").is_file()]
+    report = reports / dataset / f"main-{preset}"
+    missing = [name for name in FIGURES if not (report / f"{name}.png").is_file()]
     if missing:
-        raise InputError(f"{made} lacks {missing[0]}.png; `make report` makes it.")
+        raise InputError(f"{report} lacks {missing[0]}.png; `make report` makes it.")
     shutil.rmtree(out, ignore_errors=True)
-    for run in found:
+    for run in kept:
         folder = run.id.folder(out / "runs")
         folder.mkdir(parents=True)
         for path in RunFolder(run.folder).kept:
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
-    for path in sorted(made.glob("*.csv")):
+    for path in sorted(report.glob("*.csv")):
         shutil.copyfile(path, out / path.name)
-    shutil.copyfile(made / "pq_by_size.png", out / "pq_by_size.png")
-    _smaller(made / "examples.png", out / "examples.jpg")
-    return found
+    shutil.copyfile(report / "pq_by_size.png", out / "pq_by_size.png")
+    _smaller(report / "examples.png", out / "examples.jpg")
+    return kept
 
 
 def section(out: Path, methods: list[str], link: str) -> str:
@@ -70,7 +73,8 @@ def section(out: Path, methods: list[str], link: str) -> str:
     tabled = group_tables(group, ["cellvit"])
     cost = next(t for t in tabled.rest if t.name == "cost")
     joined = _joined(tabled.main[0], cost)
-    lines = [_told(group), "", markdown(joined).split("\n\n", 1)[1].rstrip(), ""]
+    _, rows = markdown(joined).split("\n\n", 1)  # without the caption
+    lines = [_description(group), "", rows.rstrip(), ""]
     for stem, caption in FIGURES.items():
         lines += [f"![{caption}]({link}/{SHOWN_AS[stem]})", ""]
     lines.append(f"Records, every table as csv and the figures' csv: [{link}]({link}); `make reference` renews them.")
@@ -82,29 +86,31 @@ def put(readme: Path, text: str) -> None:
     content = readme.read_text(encoding="utf-8")
     if not all(mark in content for mark in MARKS):
         raise InputError(f"{readme} lacks the marks {' and '.join(MARKS)}; put them where the results should stand.")
+    marked = f"{MARKS[0]}\n{text}\n{MARKS[1]}"
     with atomic(readme, "w") as handle:
-        handle.write(
-            re.sub(f"{MARKS[0]}.*?{MARKS[1]}", lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", content, flags=re.S)
-        )
+        handle.write(re.sub(f"{MARKS[0]}.*?{MARKS[1]}", lambda _: marked, content, flags=re.S))
 
 
 def between(readme: Path) -> str:
-    """What stands between the marks."""
+    """The text between the marks."""
     return readme.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0].strip("\n")
 
 
 def _joined(main: Table, cost: Table) -> Table:
-    (left,), (right,) = main.blocks, cost.blocks
-    head, other = left.cells[0], right.cells[0]
+    """One table of the columns SHOWN of the main table and COSTS of the cost table."""
+    (scores,), (costs,) = main.blocks, cost.blocks
     # "95 %" stands twice in the header; the first is of bPQ
-    at = [head.index(name) for name in SHOWN]
-    beside = [other.index(name) for name in COSTS]
-    cells = [[a[i] for i in at] + [b[i] for i in beside] for a, b in zip(left.cells, right.cells)]
-    ranks = {(i, at.index(j)): rank for (i, j), rank in left.ranks.items() if j in at}
-    return Table("readme", "", [], [Block(cells, ranks=ranks)])
+    shown = [scores.rows[0].index(name) for name in SHOWN]
+    added = [costs.rows[0].index(name) for name in COSTS]
+    lines = []
+    for of_scores, of_costs in zip(scores.rows, costs.rows):
+        lines.append([of_scores[j] for j in shown] + [of_costs[j] for j in added])
+    ranks = {(i, shown.index(j)): rank for (i, j), rank in scores.ranks.items() if j in shown}
+    return Table("readme", "", [], [Block(lines, ranks=ranks)])
 
 
-def _told(group: Group) -> str:
+def _description(group: Group) -> str:
+    """What was run, when, on which machine."""
     first = group.runs[0]
     finished = max(str(r.provenance.get("finished"))[:10] for r in group.runs)
     minutes = sum(r.cost.get("train_seconds", 0) for r in group.runs) / 60
@@ -126,6 +132,7 @@ def _machine(hardware) -> str:
 
 
 def _smaller(source: Path, target: Path) -> None:
+    """Write a picture as JPEG, WIDE px wide."""
     import io
 
     from PIL import Image

@@ -1,4 +1,4 @@
-"""The summary in plain sentences, every one generated from the numbers."""
+"""The summary of a report in sentences, every one generated from the numbers."""
 
 import math
 
@@ -16,19 +16,18 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
     """Sentences on the best rows, the paper's claim, the sizes, and what is missing.
 
     Args:
+        protocol: its name; `observed` are the scores under it.
         scores: run folder -> SizeScores or None.
         pictures: whether the prepared images were found.
     """
     rows = [row for row in group.rows if observed.runs(row)]
-    found = {row.label: interval(observed, row, "bPQ") for row in rows}
-    order = sorted((r for r in rows if not math.isnan(found[r.label].value)), key=lambda r: -found[r.label].value)
+    scored = [(row.label, interval(observed, row, "bPQ")) for row in rows]
+    scored = [(label, score) for label, score in scored if not math.isnan(score.value)]
     out = []
-    if order:
-        out.append(
-            f"Highest mean bPQ over test images (protocol {protocol}): "
-            + "; ".join(f"{row.label} {found[row.label].text()}" for row in order[:3])
-            + "."
-        )
+    if scored:
+        best = sorted(scored, key=lambda pair: -pair[1].value)[:3]
+        text = "; ".join(f"{label} {score.text()}" for label, score in best)
+        out.append(f"Highest mean bPQ over test images (protocol {protocol}): {text}.")
     named = {row.method.partition("@")[0]: row for row in reversed(rows) if "," not in row.method}
     if all(name in named for name in CLAIM):
         out += _claim(named[CLAIM[0]], named[CLAIM[1]], observed, scores)
@@ -49,23 +48,32 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
 
 
 def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list[str]:
+    """Sentences on the paper's claim: the adapter against the decoder alone, over all nuclei and by size."""
     out = []
     c = compare(observed, adapter, decoder, "bPQ")
     if c is not None and not math.isnan(c.better):
-        verdict = "above" if c.difference.low > 0 else "below" if c.difference.high < 0 else "not told apart from"
+        verdict = "not told apart from"
+        if c.difference.low > 0:
+            verdict = "above"
+        elif c.difference.high < 0:
+            verdict = "below"
         out.append(
             f"{adapter.label} is {verdict} {decoder.label} in bPQ: {c.difference.text(sign=True)}, "
             f"Wilcoxon p {p_text(c.p)} (one planned comparison, uncorrected) over {c.difference.clusters} "
             f"{'source images' if observed.sources else 'images'}, better in {c.better:.0%} of them."
         )
     gains = []
-    sides = [[s.table["PQ"] for s in scores_of(row, scores)] for row in (adapter, decoder)]
-    for b, name in enumerate(bin_names(TABLE_EDGES)):
-        means = [summarise((t.iloc[b] for t in tables), 1).mean for tables in sides]
-        if not any(math.isnan(m) for m in means):
-            gains.append((means[0] - means[1], name))
+    for i, name in enumerate(bin_names(TABLE_EDGES)):
+        gain = _mean_pq(adapter, scores, i) - _mean_pq(decoder, scores, i)
+        if not math.isnan(gain):
+            gains.append((gain, name))
     if len(gains) > 1:
         most = f"; largest {max(gains)[1]}" if max(gains)[0] > 0 else ""
-        told = "; ".join(f"{gain:+.3f} for {name}" for gain, name in gains)
-        out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {told}{most}.")
+        texts = "; ".join(f"{gain:+.3f} for {name}" for gain, name in gains)
+        out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {texts}{most}.")
     return out
+
+
+def _mean_pq(row: Row, scores: dict, i: int) -> float:
+    """Mean over the row's runs of PQ in the i-th bin of TABLE_EDGES."""
+    return summarise((run_scores.table["PQ"].iloc[i] for run_scores in scores_of(row, scores)), 1).mean

@@ -56,25 +56,31 @@ def write_tables(
     """
     names = protocols(protocol)
     complete = runs(results)
-    found = groups(complete, dataset, kind, experiment_methods, splits, seeds)
+    tabled = groups(complete, dataset, kind, experiment_methods, splits, seeds)
     if splits is None:  # not the table of a grid, whose rows are known before the first run
-        found = [group for group in found if group.runs]
-    for group in found:
-        group.remarks = list(remarks or [])
-    if not found:
+        tabled = [group for group in tabled if group.runs]
+    if not tabled:
         raise InputError(no_runs(results, complete, dataset))
-    printed = [_write_group(group, Path(out) / group.folder, names) for group in found]
-    if form == "tex":
-        places = ["-".join(group.folder.parts) for group in found]
-        return "\n".join(latex(t, place) for place, tables in zip(places, printed) for t in tables)
-    if form == "csv":
-        return to_csv([r for tables in printed for t in tables if t.name.startswith("main-") for r in t.records])
-    return "\n".join(markdown(t) for tables in printed for t in tables)
+    texts, records = [], []
+    for group in tabled:
+        group.remarks = list(remarks or [])
+        for table in _write_group(group, Path(out) / group.folder, names):
+            texts.append(latex(table, "-".join(group.folder.parts)) if form == "tex" else markdown(table))
+            if table.name.startswith("main-"):
+                records += table.records
+    return to_csv(records) if form == "csv" else "\n".join(texts)
 
 
 @dataclass
 class Tabled:
-    """All tables of one group: the main ones (one per protocol) first, then the rest in reading order."""
+    """All tables of one group, and what figures and sentences need of the numbers behind them.
+
+    Attributes:
+        main: the main tables, one per protocol.
+        rest: the others, in reading order.
+        observed: per-image scores under the first protocol.
+        scores: run folder -> SizeScores or None.
+    """
 
     main: list[Table]
     rest: list[Table]
@@ -83,25 +89,24 @@ class Tabled:
 
 
 def group_tables(group: Group, protocols: list[str]) -> Tabled:
-    """The tables of a group; observed are the per-image scores under the first protocol."""
-    main, rest = [], []
+    """The tables of a group; comparisons of methods are made under the first protocol."""
+    main: list[Table] = []
+    rest = [cost_table(group)]
     observed = {name: observe(group, name) for name in protocols}
-    for name, seen in observed.items():
+    for name in protocols:
         values = {run.folder: protocol_values(run, name) for run in group.runs}
-        main.append(main_table(group, name, values, seen))
-        rest += [published_table(group, name, values)]
+        main.append(main_table(group, name, values, observed[name]))
+        rest.append(published_table(group, name, values))
         rest += [tissue_table(group, name, values), type_table(group, name, values)]
     first = protocols[0]
     values = {run.folder: protocol_values(run, first) for run in group.runs}
-    told = caption(group, first, values), notes(group)
     scores = {run.folder: size_scores(run) for run in group.runs}
-    rest.insert(0, cost_table(group))
     rest += [size_table(group, scores), crowding_table(group, scores)]
     if len(protocols) > 1:
         rest.append(averaging_table(group, protocols))
-    for made in (significance_table, component_table, tuning_table):
-        rest.append(made(group, observed[first], told[0], list(told[1])))
-    return Tabled(main, [t for t in rest if t is not None], observed[first], scores)
+    for compared in (significance_table, component_table, tuning_table):
+        rest.append(compared(group, observed[first], caption(group, first, values), notes(group)))
+    return Tabled(main, [table for table in rest if table is not None], observed[first], scores)
 
 
 def _write_group(group: Group, folder: Path, protocols: list[str]) -> list[Table]:
@@ -120,7 +125,7 @@ def protocol_values(run: Run, protocol: str) -> dict:
     """The run's flat scores under a protocol.
 
     As stored, or computed again from its records when another version of the protocol stored them; {} when
-    neither is possible, which is said on stderr.
+    neither is possible: the run is then named on stderr.
     """
     from benchmark.metrics.protocols import PROTOCOLS
 

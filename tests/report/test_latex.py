@@ -53,9 +53,11 @@ def check(tex: str) -> None:
 
 def nasty(rows: int = 3, columns: int = 4) -> Table:
     block = Block([["method", NASTY, *(f"c{j}" for j in range(columns))]], left=2, title=NASTY)
-    block.cells += [[f"m_{i}", "tiny", *(f"0.{i + j:03d} ± 0.1" for j in range(columns))] for i in range(rows)]
+    block.rows += [[f"m_{i}", "tiny", *(f"0.{i + j:03d} ± 0.1" for j in range(columns))] for i in range(rows)]
     ranked(block, 2, [float(i) for i in range(rows)])
-    return Table("a_b%c", f"Caption {NASTY} `code {NASTY.replace('`', '')}`", [NASTY, "more"], [block], says=NASTY)
+    return Table(
+        "a_b%c", f"Caption {NASTY} `code {NASTY.replace('`', '')}`", [NASTY, "more"], [block], conclusion=NASTY
+    )
 
 
 def test_any_text_becomes_ascii_that_latex_knows():
@@ -76,7 +78,7 @@ def test_equal_tables_of_two_groups_have_labels_of_their_own(tmp_path):
 
 def test_a_wide_block_is_split_by_columns_and_a_long_one_by_pages():
     wide = nasty(3, 40)
-    wide.blocks[0].cells[0][1] = "backbone"
+    wide.blocks[0].rows[0][1] = "backbone"
     tex = latex(wide)
     check(tex)
     heads = [line.split(" & ") for line in tex.splitlines() if line.startswith("method &")]
@@ -85,7 +87,7 @@ def test_a_wide_block_is_split_by_columns_and_a_long_one_by_pages():
     assert shown == [f"c{j}" for j in range(40)], "every column once, in order"
     assert r"\textbf{0.002 $\pm$ 0.1}" in tex and r"\begin{table*}" in tex
     long = nasty(200, 3)
-    long.blocks[0].cells[0][1] = "backbone"
+    long.blocks[0].rows[0][1] = "backbone"
     long = latex(long)
     check(long)
     pages = long.split(r"\begin{table")[1:]

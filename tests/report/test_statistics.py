@@ -145,8 +145,8 @@ def test_tables_name_the_sides_the_right_way_round():
     components = component_table(group, seen, "caption", [])
     assert [r["variant"] for r in components.records] == ["points=8"], "one encoder is not a variant of another"
     assert components.records[0]["difference"] == pytest.approx(-0.1)
-    assert components.blocks[0].cells[1][-2:] == ["8.00", "2.00"]
-    strategies = tuning_table(group, seen, "caption", []).blocks[0].cells[1:]
+    assert components.blocks[0].rows[1][-2:] == ["8.00", "2.00"]
+    strategies = tuning_table(group, seen, "caption", []).blocks[0].rows[1:]
     assert [line[-2:] for line in strategies] == [["2.00", "25.0%"], ["1.00", "12.5%"]]
     assert [p_text(p) for p in (0.0009, 0.001, math.nan)] == ["< 0.001", "0.001", "–"]
 

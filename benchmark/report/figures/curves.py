@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.report.figures.style import COLOURS, drawing, legend, legend_height, look, save
+from benchmark.report.figures.style import COLOURS, drawing, handles, legend, legend_height, look, save
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.curves import BY, FEW, Curves, gain, lines
 
@@ -12,13 +12,16 @@ CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against tr
 EVERY = 8  # grid points between two markers
 
 
-def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
+def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool:
     """PQ and recall per method with bootstrap bands, below it the weight of true nuclei; False when nothing is drawn.
 
     A method's runs are pooled; where the weighted number of true nuclei of a run is below FEW nothing is drawn.
+
+    Args:
+        name: stem of the files in `folder`.
     """
     rows = group.drawn
-    drawn = [(row, v) for row, v in lines(group, found) if row in rows and (v["n"] >= FEW).sum() > 1]
+    drawn = [(row, values) for row, values in lines(group, curves) if row in rows and _drawable(values)]
     if not drawn:
         return False
     with drawing(3.85 + legend_height([label(group, row) for row, _ in drawn])) as figure:
@@ -28,31 +31,34 @@ def curves_figure(group: Group, found: Curves, folder: Path, name: str) -> bool:
             style = look(i) | {"markevery": (i, EVERY)}
             for axes, metric in ((top, "PQ"), (middle, "recall")):
                 line = np.where(shown, values[metric], np.nan)
-                axes.plot(found.grid, line, label=label(group, row) if axes is top else None, **style)
+                axes.plot(curves.grid, line, label=label(group, row) if axes is top else None, **style)
                 low, high = (np.where(shown, values[f"{metric}_{end}"], np.nan) for end in ("low", "high"))
-                axes.fill_between(found.grid, low, high, color=style["color"], alpha=0.15, linewidth=0)
+                axes.fill_between(curves.grid, low, high, color=style["color"], alpha=0.15, linewidth=0)
         for axes, metric in ((top, "PQ"), (middle, "recall")):
             axes.set_ylabel(metric)
             axes.set_ylim(bottom=0)
-        bottom.fill_between(found.grid, drawn[0][1]["n"], color="#BBBBBB", linewidth=0)
+        bottom.fill_between(curves.grid, drawn[0][1]["n"], color="#BBBBBB", linewidth=0)
         bottom.set_ylabel("true nuclei\n(weight)", fontsize=6)
         bottom.set_ylim(bottom=0)
         bottom.locator_params(axis="y", nbins=2)
-        bottom.set_xlabel(BY[found.by])
+        bottom.set_xlabel(BY[curves.by])
         figure.align_ylabels([top, middle, bottom])
-        legend(figure, {name: line for line, name in zip(*top.get_legend_handles_labels())})
-    save(figure, Path(folder) / name, [r for row, v in drawn for r in records(group, row, found, v)])
+        legend(figure, handles([top]))
+    points = []
+    for row, values in drawn:
+        points += records(group, row, curves, values)
+    save(figure, Path(folder) / name, points)
     return True
 
 
-def gain_figure(group: Group, found: list[Curves], folder: Path) -> bool:
+def gain_figure(group: Group, properties: list[Curves], folder: Path) -> bool:
     """PQ of the adapter minus PQ of the decoder-only arm, a panel per property; False when one is missing."""
     named = {row.method.partition("@")[0]: row for row in reversed(group.rows) if row.runs and "," not in row.method}
     if not all(name in named for name in CLAIM):
         return False
     a, b = (named[name] for name in CLAIM)
-    panels = [(curves, values) for curves in found if (values := gain(curves, a, b)) is not None]
-    panels = [(c, v) for c, v in panels if (v["n"] >= FEW).sum() > 1]
+    panels = [(curves, gain(curves, a, b)) for curves in properties]
+    panels = [(curves, values) for curves, values in panels if values is not None and _drawable(values)]
     if not panels:
         return False
     with drawing(2.2) as figure:
@@ -64,18 +70,28 @@ def gain_figure(group: Group, found: list[Curves], folder: Path) -> bool:
             axes.fill_between(curves.grid, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
             axes.set_xlabel(BY[curves.by].replace("distance to the ", ""))
         grid[0].set_ylabel(f"Δ PQ, {a.label} − {b.label}", fontsize=6.5)
-    save(figure, Path(folder) / "gain", [r for c, v in panels for r in records(group, a, c, v, minus=b.method)])
+    points = []
+    for curves, values in panels:
+        points += records(group, a, curves, values, minus=b.method)
+    save(figure, Path(folder) / "gain", points)
     return True
 
 
-def records(group: Group, row: Row, found: Curves, values: dict[str, np.ndarray], **extra) -> list[dict]:
-    """Csv lines: one per grid point."""
-    head = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale, "method": row.method}
-    head |= {"weights": row.backbone[1], "by": found.by, "runs": len(found.runs(row)), "expected": group.expected}
-    return [
-        head | extra | {"x_um": float(x)} | {k: float(v[i]) for k, v in values.items()} | {"drawn": int(n >= FEW)}
-        for i, (x, n) in enumerate(zip(found.grid, values["n"]))
-    ]
+def _drawable(values: dict[str, np.ndarray]) -> bool:
+    """Whether a line has at least two points with enough nuclei."""
+    return (values["n"] >= FEW).sum() > 1
+
+
+def records(group: Group, row: Row, curves: Curves, values: dict[str, np.ndarray], **extra) -> list[dict]:
+    """Csv lines, one per grid point."""
+    facts = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale, "method": row.method}
+    facts |= {"weights": row.backbone[1], "by": curves.by, "runs": len(curves.runs(row)), "expected": group.expected}
+    facts |= extra
+    out = []
+    for i, x in enumerate(curves.grid):
+        point = {"x_um": float(x)} | {key: float(line[i]) for key, line in values.items()}
+        out.append(facts | point | {"drawn": int(values["n"][i] >= FEW)})
+    return out
 
 
 def label(group: Group, row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The qualitative figure: a row per chosen image, the image, its truth, and each method's hits and misses."""
+"""The figure of examples: a line per chosen image with the image, its truth, and each method's hits and misses."""
 
 import math
 import textwrap
@@ -45,9 +45,9 @@ def panels_figure(panels: list[Panel], folder: Path) -> bool:
             truth[outline(panel.truth)] = TRUTH
             named = shorten(panel.tissue.replace("_", " ") or panel.image_id, 24)
             shown = [(panel.image, textwrap.fill(panel.rule, 22)), (truth, f"truth\n{named}")]
-            shown += [
-                (painted(panel.image, panel.outlines[k]), _title(k, panel)) for k in labels if k in panel.outlines
-            ]
+            for label in labels:
+                if label in panel.outlines:
+                    shown.append((painted(panel.image, panel.outlines[label]), _title(label, panel)))
             for axes, (picture, title) in zip(line, shown):
                 axes.imshow(picture, interpolation="none")
                 axes.set_title(title, fontsize=TEXT, pad=2)
@@ -55,12 +55,11 @@ def panels_figure(panels: list[Panel], folder: Path) -> bool:
 
         keys = [Line2D([], [], color=np.array(PAINT[c]) / 255, linewidth=3, label=NAMES[c]) for c in PAINT]
         figure.legend(handles=keys, loc="outside upper center", ncols=3, fontsize=6)
-    records = [
-        {"rule": p.rule, "image_id": p.image_id, "tissue": p.tissue, "fold": p.fold, "place": p.place}
-        | {"method": label, "bPQ": p.scores[label]}
-        for p in panels
-        for label in p.outlines
-    ]
+    records = []
+    for panel in panels:
+        facts = {"rule": panel.rule, "image_id": panel.image_id, "tissue": panel.tissue}
+        facts |= {"fold": panel.fold, "place": panel.place}
+        records += [facts | {"method": label, "bPQ": panel.scores[label]} for label in panel.outlines]
     save(figure, Path(folder) / "examples", records)
     return True
 

@@ -1,5 +1,6 @@
-"""Images to look at, chosen by rule and never by hand, with truth and every method's hits and misses."""
+"""Test images chosen by rule, never by hand, with truth and every method's hits and misses."""
 
+import contextlib
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.data.store.fold import CachedFold
-from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.groups import Group
 from benchmark.report.select.observations import Observed
 from benchmark.results import predictions
 from benchmark.results.run import Run, skipped
@@ -20,15 +21,17 @@ HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
 
 @dataclass
 class Panel:
-    """One image with what each method made of it.
+    """One image with its truth and each method's prediction.
 
     Attributes:
         rule: why it was chosen.
-        run: of the first row that has it; fold and place give the position in the test set.
-        image: uint8 (H, W, 3). truth: int32 (H, W) instance map.
+        fold, place: position in the test set: the split, and the number of the image, from 0.
+        image: uint8 (H, W, 3).
+        truth: int32 (H, W) instance map.
         outlines: row label -> uint8 (H, W): 0, HIT (outline of a predicted nucleus with a partner), FALSE (one
             without) or MISSED (outline of a true nucleus without partner).
-        maps: row label -> int32 (H, W) predicted instance map. scores: row label -> bPQ.
+        maps: row label -> int32 (H, W) predicted instance map.
+        scores: row label -> bPQ.
     """
 
     rule: str
@@ -48,41 +51,41 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
 
     Only rows with a run of the group's first fold and seed take part: one panel shows one test set.
     """
-    of_row = _of_one_test_set({row.label: run for row in group.rows if (run := _first(observed, row, group))}, observed)
-    if not of_row:
+    runs = _of_one_test_set(_first_runs(group, observed), observed)
+    if not runs:
         return []
-    chosen = choose({label: observed.images[run.folder] for label, run in of_row.items()}, of_row, per_rule)
-    name = escape(group.dataset.partition("@")[0])
-    folds = [fold for folder in sorted(cache.glob(f"{name}-fold*")) if (fold := _opened(folder))]
-    records = {label: run.records() for label, run in of_row.items()}
-    label, run = next(iter(of_row.items()))
-    rows = records[label].images
-    told = {place: (str(rows["image_id"].iloc[place]), int(rows["image"].iloc[place])) for _, place in chosen}
-    samples = {place: _sample(folds, known, records[label].nuclei, image) for place, (known, image) in told.items()}
+    chosen = choose({label: observed.images[run.folder] for label, run in runs.items()}, runs, per_rule)
+    records = {label: run.records() for label, run in runs.items()}
+    first, run = next(iter(runs.items()))
+    images = records[first].images
+    folds = _folds(cache, group.dataset.partition("@")[0])
+    samples = {}
+    for _, place in chosen:
+        image = images.iloc[place]
+        samples[place] = _sample(folds, str(image["image_id"]), records[first].nuclei, int(image["image"]))
     chosen = [(rule, place) for rule, place in chosen if samples[place] is not None]
     if not chosen:
         return []
     places = [place for _, place in chosen]
     mpp = samples[places[0]].nuclei.mpp
-    predicted = {label: _predictions(run, places, mpp) for label, run in of_row.items()}
+    predicted = {label: _predictions(run, places, mpp) for label, run in runs.items()}
     panels = []
     for rule, place in chosen:
-        row, sample = rows.iloc[place], samples[place]
-        panel = Panel(
-            rule, str(row["image_id"]), str(row["tissue"]), run.id.split, place, sample.image, sample.nuclei.instances
-        )
-        for name, other in of_row.items():
-            found = predicted[name].get(place)
-            if found is None:
+        image, sample = images.iloc[place], samples[place]
+        truth = sample.nuclei.instances
+        panel = Panel(rule, str(image["image_id"]), str(image["tissue"]), run.id.split, place, sample.image, truth)
+        for label, other in runs.items():
+            instances = predicted[label].get(place)
+            if instances is None:
                 continue
-            if found.shape != panel.truth.shape:
-                why = f"its images are {found.shape}, the truth {panel.truth.shape}; no pictures of this run"
+            if instances.shape != truth.shape:
+                why = f"its images are {instances.shape}, the truth {truth.shape}; no pictures of this run"
                 skipped(RunFolder(other.folder).predictions, why)
-                predicted[name] = {}
+                predicted[label] = {}
                 continue
-            panel.maps[name] = found
-            panel.outlines[name] = marked(panel.truth, found, records[name].nuclei, int(row["image"]))
-            panel.scores[name] = float(observed.images[other.folder]["bPQ"].iloc[place])
+            panel.maps[label] = instances
+            panel.outlines[label] = marked(truth, instances, records[label].nuclei, int(image["image"]))
+            panel.scores[label] = float(observed.images[other.folder]["bPQ"].iloc[place])
         panels.append(panel)
     return panels
 
@@ -92,6 +95,11 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
 
     Rules, on the image's bPQ: best, median and worst of the mean over methods; the largest difference between
     two methods; the images whose true nuclei have the smallest median diameter.
+
+    Args:
+        frames: row label -> per-image scores, all of one test set in one order.
+        runs: row label -> run.
+        per_rule: images that each rule chooses.
     """
     scores = pd.DataFrame({label: frame["bPQ"].to_numpy() for label, frame in frames.items()})
     whole = scores.dropna()
@@ -105,12 +113,13 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
     images = next(iter(frames.values()))["image"].to_numpy()
     small = true.groupby("image")["d_um"].median().sort_values(kind="stable")
     place = {int(image): i for i, image in enumerate(images)}
+    smallest = [place[int(image)] for image in small.index]
     rules = {
         "median of the mean over methods": list(middle.index),
         "best": list(mean.index[::-1]),
         "worst": list(mean.index),
         "largest difference between two methods": list(spread.index),
-        "smallest nuclei": [place[int(i)] for i in small.index if place[int(i)] in whole.index],
+        "smallest nuclei": [i for i in smallest if i in whole.index],
     }
     chosen, taken = {rule: [] for rule in rules}, set()
     for _ in range(per_rule):  # in turns, so that no rule takes another's first choice but where both want the same
@@ -150,14 +159,20 @@ def outline(instances: np.ndarray) -> np.ndarray:
     return out & (instances > 0)
 
 
-def _first(observed: Observed, row: Row, group: Group) -> Run | None:
-    return observed.runs(row).get((group.splits[0], group.seeds[0]))
+def _first_runs(group: Group, observed: Observed) -> dict[str, Run]:
+    """Row label -> its run of the group's first split and seed, of rows that have one with records."""
+    out = {}
+    for row in group.rows:
+        run = observed.runs(row).get((group.splits[0], group.seeds[0]))
+        if run is not None:
+            out[row.label] = run
+    return out
 
 
-def _of_one_test_set(of_row: dict[str, Run], observed: Observed) -> dict[str, Run]:
+def _of_one_test_set(runs: dict[str, Run], observed: Observed) -> dict[str, Run]:
     """The runs whose test images are those of the first, in its order; others are named on stderr."""
     out, first = {}, None
-    for label, run in of_row.items():
+    for label, run in runs.items():
         names = observed.images[run.folder]["name"].tolist()
         first = first or names
         if names == first:
@@ -167,11 +182,13 @@ def _of_one_test_set(of_row: dict[str, Run], observed: Observed) -> dict[str, Ru
     return out
 
 
-def _opened(folder: Path) -> CachedFold | None:
-    try:
-        return CachedFold(folder)
-    except ValueError:  # a conversion under way
-        return None
+def _folds(cache: Path, dataset: str) -> list[CachedFold]:
+    """The prepared folds of a data set, whatever its version."""
+    out = []
+    for folder in sorted(cache.glob(f"{escape(dataset)}-fold*")):
+        with contextlib.suppress(ValueError):  # a conversion under way
+            out.append(CachedFold(folder))
+    return out
 
 
 def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image: int):
@@ -179,16 +196,18 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
     own = nuclei[(nuclei["image"] == image) & (nuclei["side"].astype(str) == "true")]
     recorded = dict(zip(own["id"].tolist(), own["area"].tolist()))
     for fold in folds:
-        for i in (i for i, name in enumerate(fold.meta["image_ids"]) if name == image_id):
+        for i, name in enumerate(fold.meta["image_ids"]):
+            if name != image_id:
+                continue
             sample = fold[i]
             areas = np.bincount(sample.nuclei.instances.ravel())
-            if {k: int(a) for k, a in enumerate(areas) if k and a} == recorded:
+            if {k: int(area) for k, area in enumerate(areas) if k and area} == recorded:
                 return sample
     return None
 
 
 def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarray]:
-    """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read, said once on stderr."""
+    """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read: a line on stderr."""
     try:
         nuclei = predictions.load(RunFolder(run.folder), places, mpp)
     except InputError as error:

@@ -5,16 +5,28 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.report.figures.style import COLOURS, drawing, legend, legend_height, log_scale, look, save, shorten
+from benchmark.report.figures.style import (
+    COLOURS,
+    drawing,
+    handles,
+    legend,
+    legend_height,
+    log_scale,
+    look,
+    save,
+    shorten,
+)
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
-from benchmark.report.stats.bootstrap import compare, interval
+from benchmark.report.stats.bootstrap import Interval, compare, interval
 from benchmark.report.stats.summary import summarise
 from benchmark.results import training_log
 from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.results.run_folder import RunFolder
 
 VARIANT = {"color": "#999999", "marker": "x", "zorder": 1}  # rows that group.drawn leaves out
+# key of the cost -> (title of its axis, -1 where less is better and 1 where more is, scale)
+COSTS = {"trainable": ("trainable parameters (M)", -1, 1e-6), "images_per_second": ("images / s", 1, 1.0)}
 LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
 
 
@@ -31,8 +43,8 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
         return False
     first = {p["tissue"]: p["value"] for p in reversed(points)}
     order = sorted(first, key=first.get)
-    apart = min(0.5, max(0.18, 0.055 * len(rows)))  # inch between tissues
-    with drawing(0.5 + apart * len(order) + legend_height([row.label for row in rows])) as figure:
+    spacing = min(0.5, max(0.18, 0.055 * len(rows)))  # inch between tissues
+    with drawing(0.5 + spacing * len(order) + legend_height([row.label for row in rows])) as figure:
         axes = figure.subplots()
         for i, row in enumerate(rows):
             own = [p for p in points if p["method"] == row.method and p["weights"] == row.backbone[1]]
@@ -44,7 +56,7 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
         axes.set_ylim(-0.6, len(order) - 0.4)
         some = any(not math.isnan(p["low"]) for p in points)
         axes.set_xlabel(f"{metric} (95 % interval)" if some else f"{metric} (too few clusters for intervals)")
-        legend(figure, {name: line for line, name in zip(*axes.get_legend_handles_labels())})
+        legend(figure, handles([axes]))
     save(figure, Path(folder) / "tissues", points)
     return True
 
@@ -55,10 +67,10 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
     for full in (row for row in group.rows if not overrides(row)):
         for row in group.rows:
             if row.method.startswith(f"{full.method},") and row.backbone == full.backbone:
-                found = compare(observed, row, full, metric)
-                if found:
-                    told = {"variant": ", ".join(overrides(row)), "full": full.label}
-                    points.append(point(group, row, found.difference) | told)
+                comparison = compare(observed, row, full, metric)
+                if comparison:
+                    names = {"variant": ", ".join(overrides(row)), "full": full.label}
+                    points.append(point(group, row, comparison.difference) | names)
     if not points:
         return False
     with drawing(0.7 + 0.17 * len(points)) as figure:
@@ -80,42 +92,50 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
 
 def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") -> bool:
     """Accuracy against what is trained and against speed; the front of each is drawn as a line."""
-    axes_of = {"trainable": ("trainable parameters (M)", -1, 1e-6), "images_per_second": ("images / s", 1, 1.0)}
     points = []
     for row in group.rows:
         if not observed.runs(row):
             continue
-        cost = {k: scale * summarise((r.cost.get(k) for r in row.runs), 1).mean for k, (*_, scale) in axes_of.items()}
+        cost = {}
+        for key, (*_, scale) in COSTS.items():
+            cost[key] = scale * summarise((run.cost.get(key) for run in row.runs), 1).mean
         points.append(point(group, row, interval(observed, row, metric)) | cost)
     points = [p for p in points if not math.isnan(p["value"])]
     place = {row.label: i for i, row in enumerate(group.drawn)}
-    axes_of = {key: told for key, told in axes_of.items() if sum(p[key] > 0 for p in points) > 1}
-    if not axes_of:
+    costs = {key: axis for key, axis in COSTS.items() if sum(p[key] > 0 for p in points) > 1}
+    if not costs:
         return False
     with drawing(2.1 + legend_height([p["label"] for p in points if p["label"] in place])) as figure:
-        panels = np.atleast_1d(figure.subplots(1, len(axes_of), sharey=True))
-        for panel, (key, (title, sign, _)) in zip(panels, axes_of.items()):
+        panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
+        for panel, (key, (title, sign, _)) in zip(panels, costs.items()):
             shown = [p for p in points if p[key] > 0]
             for p in shown:
-                known = p["label"] in place
-                style = (look(place[p["label"]]) if known else VARIANT) | {"linestyle": "none", "elinewidth": 0.6}
-                panel.errorbar(p[key], p["value"], yerr=bars([p]), label=p["label"] if known else "variants", **style)
+                drawn = p["label"] in place
+                style = (look(place[p["label"]]) if drawn else VARIANT) | {"linestyle": "none", "elinewidth": 0.6}
+                panel.errorbar(p[key], p["value"], yerr=bars([p]), label=p["label"] if drawn else "variants", **style)
             panel.margins(x=0.1)
             front = _front(shown, key, sign)
             panel.plot([p[key] for p in front], [p["value"] for p in front], color="#AAAAAA", linewidth=0.8, zorder=1)
             log_scale(panel.xaxis, [p[key] for p in shown])
             panel.set_xlabel(title)
         panels[0].set_ylabel(f"{metric} (95 % interval)")
-        named = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels())}
-        legend(figure, named)
+        legend(figure, handles(panels))
     save(figure, Path(folder) / "accuracy_cost", points)
     return True
 
 
 def _front(points: list[dict], key: str, sign: int) -> list[dict]:
-    """Points that no other beats in both: less cost (sign -1) or more speed (+1), and accuracy."""
-    better = [p for p in points if not any(sign * q[key] > sign * p[key] and q["value"] > p["value"] for q in points)]
-    return sorted(better, key=lambda p: p[key])
+    """Points that no other one beats both in `key` and in accuracy, in order of `key`.
+
+    Args:
+        sign: -1 where less of `key` is better, 1 where more is.
+    """
+    best = []
+    for p in points:
+        beaten = any(sign * q[key] > sign * p[key] and q["value"] > p["value"] for q in points)
+        if not beaten:
+            best.append(p)
+    return sorted(best, key=lambda p: p[key])
 
 
 def training_curves(group: Group, folder: Path) -> bool:
@@ -124,8 +144,10 @@ def training_curves(group: Group, folder: Path) -> bool:
     for i, row in enumerate(group.drawn):
         for run in row.runs:
             log = _log(run)
-            lines += [(i, row.label, log)] if log else []
-            records += [{"method": row.method, "fold": run.id.split, "seed": run.id.seed} | e for e in log]
+            if log:
+                lines.append((i, row.label, log))
+            facts = {"method": row.method, "fold": run.id.split, "seed": run.id.seed}
+            records += [facts | epoch for epoch in log]
     if not lines:
         return False
     with drawing(2.1 + legend_height(list(dict.fromkeys(label for _, label, _ in lines)))) as figure:
@@ -140,60 +162,73 @@ def training_curves(group: Group, folder: Path) -> bool:
         panels[1].set_ylabel("validation bPQ")
         for panel in panels:
             panel.set_xlabel("epoch")
-        named = {label: line for line, label in zip(*panels[0].get_legend_handles_labels())}
-        legend(figure, named)
+        legend(figure, handles(panels[:1]))
     save(figure, Path(folder) / "training", records)
     return True
 
 
 def confusions(group: Group, folder: Path) -> bool:
     """Per method: how paired nuclei of each true type are typed, as shares of the true type; runs pooled."""
-    from benchmark.metrics.sizes import confusion
-
-    tables = []
-    for row in group.drawn:
-        total = None
-        for run in row.runs:
-            try:
-                found = confusion(run.records(), [str(c) for c in run.config["classes"]])
-            except UNREADABLE as error:
-                skipped(run.folder, error)
-                continue
-            total = found if total is None else total.add(found, fill_value=0)
-        if total is not None and total.drop(columns=["untyped", "none"], errors="ignore").to_numpy().sum():
-            tables.append((row, total))
-    if not tables:
+    tables = [(row, _confusion(row)) for row in group.drawn]
+    tables = [(row, counts) for row, counts in tables if counts is not None]
+    names: list[str] = []
+    for _, counts in tables:
+        names += [name for name in counts.index if name not in ("untyped", "other", "none", *names)]
+    if not names:  # no runs, or data without types
         return False
-    names = list(dict.fromkeys(n for _, t in tables for n in t.index if n not in ("untyped", "other", "none")))
-    if not names:  # the data have no types
-        return False
-    records, columns = [], min(3, len(tables))
-    with drawing(0.9 + 1.25 * -(-len(tables) // columns), 1.3 * columns + 0.9) as figure:
-        panels = np.atleast_1d(figure.subplots(-(-len(tables) // columns), columns, sharex=True, sharey=True)).ravel()
+    predicted = [*names, "none"]
+    columns = min(3, len(tables))
+    lines = math.ceil(len(tables) / columns)
+    records = []
+    with drawing(0.9 + 1.25 * lines, 1.3 * columns + 0.9) as figure:
+        panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
         for panel in panels[len(tables) :]:
             panel.set_visible(False)
-        for panel, (row, total) in zip(panels, tables):
-            seen = [*names, "none"]
-            counts = total.reindex(index=names, columns=seen, fill_value=0).to_numpy(float)
-            with np.errstate(invalid="ignore"):
-                share = counts / counts.sum(1, keepdims=True)  # NaN, left white: no nucleus of this type
-            panel.imshow(share, cmap="cividis", vmin=0, vmax=1)
-            panel.grid(False)
-            for y, x in np.ndindex(share.shape):
-                colour = "white" if share[y, x] < 0.5 else "black"
-                text = "–" if np.isnan(share[y, x]) else f"{100 * share[y, x]:.0f}"
-                panel.text(x, y, text, ha="center", va="center", fontsize=5, color=colour)
-                records.append({"method": row.method, "true": names[y], "predicted": seen[x], "nuclei": counts[y, x]})
+        for panel, (row, table) in zip(panels, tables):
+            counts = table.reindex(index=names, columns=predicted, fill_value=0).to_numpy(float)
+            _draw_confusion(panel, counts)
+            for y, x in np.ndindex(counts.shape):
+                pair = {"true": names[y], "predicted": predicted[x], "nuclei": counts[y, x]}
+                records.append({"method": row.method} | pair)
             panel.set_title(shorten(row.label, 22), fontsize=6.5)
-            panel.set_xticks(range(len(seen)), [n[:14] if n != "none" else "missed" for n in seen], rotation=90)
-            panel.set_yticks(range(len(names)), [n[:14] for n in names])
+            panel.set_xticks(range(len(predicted)), [*(name[:14] for name in names), "missed"], rotation=90)
+            panel.set_yticks(range(len(names)), [name[:14] for name in names])
         figure.supxlabel("predicted type, % of the true type's nuclei", fontsize=7)
         figure.supylabel("true type", fontsize=7)
     save(figure, Path(folder) / "confusion", records)
     return True
 
 
-def point(group: Group, row: Row, found) -> dict:
+def _confusion(row: Row):
+    """`metrics.sizes.confusion` summed over the row's runs; None without a paired nucleus of known type."""
+    from benchmark.metrics.sizes import confusion
+
+    total = None
+    for run in row.runs:
+        try:
+            counts = confusion(run.records(), [str(name) for name in run.config["classes"]])
+        except UNREADABLE as error:
+            skipped(run.folder, error)
+            continue
+        total = counts if total is None else total.add(counts, fill_value=0)
+    if total is None or not total.drop(columns=["untyped", "none"], errors="ignore").to_numpy().sum():
+        return None
+    return total
+
+
+def _draw_confusion(panel, counts: np.ndarray) -> None:
+    """Draw counts, float64 (true types, predicted types), as shares of the true type in percent."""
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(1, keepdims=True)  # NaN, left white: no nucleus of this type
+    panel.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    panel.grid(False)
+    for y, x in np.ndindex(shares.shape):
+        colour = "white" if shares[y, x] < 0.5 else "black"
+        text = "–" if np.isnan(shares[y, x]) else f"{100 * shares[y, x]:.0f}"
+        panel.text(x, y, text, ha="center", va="center", fontsize=5, color=colour)
+
+
+def point(group: Group, row: Row, estimate: Interval) -> dict:
     """A csv line of a drawn value with its interval."""
     return {
         "dataset": group.dataset,
@@ -202,26 +237,35 @@ def point(group: Group, row: Row, found) -> dict:
         "method": row.method,
         "label": row.label,
         "weights": row.backbone[1],
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "clusters": found.clusters,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "clusters": estimate.clusters,
     }
 
 
 def bars(points: list[dict]) -> list[list[float]]:
-    """Lengths of error bars below and above; 0 where there is no interval."""
-    low = [max(0.0, p["value"] - p["low"]) if not math.isnan(p["low"]) else 0.0 for p in points]
-    high = [max(0.0, p["high"] - p["value"]) if not math.isnan(p["high"]) else 0.0 for p in points]
-    return [low, high]
+    """Lengths of the error bars below and above each point; 0 where there is no interval."""
+    lengths: list[list[float]] = [[], []]
+    for p in points:
+        for side, length in zip(lengths, (p["value"] - p["low"], p["high"] - p["value"])):
+            side.append(0.0 if math.isnan(length) else max(0.0, length))
+    return lengths
 
 
 def _log(run: Run) -> list[dict]:
-    """Numbers of each epoch; [] without a log, or with a damaged one, which is said on stderr."""
+    """The entries LOGGED of each epoch, None where one is no number; [] without a log.
+
+    A damaged log is named on stderr and counts as none.
+    """
     path = RunFolder(run.folder).log
     try:
         epochs = training_log.read(path)
     except (OSError, ValueError) as error:
         skipped(path, error)
         return []
-    return [{k: v if isinstance(v := e.get(k), int | float) else None for k in LOGGED} for e in epochs]
+    out = []
+    for epoch in epochs:
+        numbers = {key: epoch.get(key) for key in LOGGED}
+        out.append({key: value if isinstance(value, int | float) else None for key, value in numbers.items()})
+    return out

@@ -1,4 +1,4 @@
-"""One look for all figures; matplotlib is imported only when something is drawn."""
+"""The style that all figures share; matplotlib is imported only when something is drawn."""
 
 import io
 import math
@@ -44,18 +44,27 @@ def columns(labels: list[str], width: float = WIDTH) -> int:
 
 
 def legend_height(labels: list[str], width: float = WIDTH) -> float:
-    """Inch that `legend` takes."""
+    """Height in inch of a `legend` with these labels."""
     return 0.155 * -(-len(labels) // columns(labels, width)) + 0.05
 
 
-def legend(figure, named: dict) -> None:
-    """The figure's legend above its panels. `named`: label -> handle."""
-    labels = [shorten(name, LONGEST) for name in named]
-    figure.legend(named.values(), labels, loc="outside upper center", ncols=columns(labels, figure.get_figwidth()))
+def handles(panels) -> dict:
+    """label -> matplotlib's handle of what the panels show, each label once."""
+    out = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels()):
+            out[label] = handle
+    return out
+
+
+def legend(figure, handles: dict) -> None:
+    """Put the figure's legend above its panels. `handles`: label -> handle."""
+    labels = [shorten(label, LONGEST) for label in handles]
+    figure.legend(handles.values(), labels, loc="outside upper center", ncols=columns(labels, figure.get_figwidth()))
 
 
 def log_scale(axis, values: list[float]) -> None:
-    """Logarithmic axis with plain numbers; linear where the values span less than a factor of 3.
+    """Make an axis logarithmic with plain numbers; it stays linear where the values span less than a factor of 3.
 
     Args:
         axis: xaxis or yaxis of matplotlib axes.

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.report.figures.examples import NAMES, PAINT, TRUTH
 from benchmark.report.figures.gallery import FALSE, HIT, MISSED, Panel, outline
-from benchmark.report.render.table import Table, write_file
+from benchmark.report.render.table import Block, Table, write_file
 
 PAGE = Path(__file__).parent
 BITS = {HIT: 1, FALSE: 2, MISSED: 4}
@@ -26,10 +26,13 @@ class Section:
     """What the page shows of one group of runs.
 
     Attributes:
-        anchor: id within the page. title: heading.
+        anchor: id within the page.
+        title: heading.
         sentences: the summary, plain text, generated from the numbers.
-        tables: in order of appearance. figures: (stem without suffix, caption, whether it takes the whole width).
+        tables: in order of appearance.
+        figures: (path without suffix, caption, whether it takes the whole width).
         folder: of the csv files, relative to the page.
+        panels: images for the browser.
     """
 
     anchor: str
@@ -54,8 +57,10 @@ def write_page(path: Path, sections: list[Section], title: str, subtitle: str, f
         "gallery": _json({f"{s.anchor}-images": [_panel(p) for p in s.panels] for s in sections if s.panels}),
     }
     template = (PAGE / "template.html").read_text(encoding="utf-8")
-    pieces = template.split("{{")
-    page = pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
+    page, *pieces = template.split("{{")
+    for piece in pieces:
+        name, rest = piece.split("}}", 1)
+        page += parts[name] + rest
     write_file(path, page.encode())
 
 
@@ -79,8 +84,8 @@ def _contents(section: Section) -> str:
     links = [(t.name, t.name.replace("-", " ")) for t in section.tables]
     links += [("figures", "figures")] if section.figures else []
     links += [("images", "images")] if section.panels else []
-    told = "".join(f'<a href="#{section.anchor}-{end}">{escape(text)}</a>' for end, text in links)
-    return f'<nav class="contents" aria-label="{escape(section.title)}">{told}</nav>'
+    anchors = "".join(f'<a href="#{section.anchor}-{end}">{escape(text)}</a>' for end, text in links)
+    return f'<nav class="contents" aria-label="{escape(section.title)}">{anchors}</nav>'
 
 
 def _table(table: Table, section: Section) -> str:
@@ -90,31 +95,9 @@ def _table(table: Table, section: Section) -> str:
         f'<div id="{anchor}"><h3>{_code(table.caption)}</h3><div class="tools"><label>filter rows '
         f'<input class="filter" type="search" data-of="{anchor}"></label><span>{links}</span></div>'
     ]
-    for block in table.blocks:
-        head, *body = block.cells
-        caption = f"<caption>{escape(block.title)}</caption>" if block.title else ""
-        left = [' class="left"' if i < block.left else "" for i in range(len(head))]
-        cells = "".join(
-            f'<th scope="col"{k}><button type="button">{escape(c)}</button></th>' for c, k in zip(head, left)
-        )
-        rows = []
-        for i, row in enumerate(body, start=1):
-            line = []
-            for j, cell in enumerate(row):
-                names = ["left"] if j < block.left else []
-                names += {1: ["best"], 2: ["second"]}.get(block.ranks.get((i, j)), [])
-                line.append(
-                    f'<td class="{" ".join(names)}">{escape(cell)}</td>' if names else f"<td>{escape(cell)}</td>"
-                )
-            rows.append(f"<tr>{''.join(line)}</tr>")
-        kind, name = "wide short" if len(body) <= SHORT else "wide", escape(block.title or table.name)
-        out.append(
-            f'<div class="{kind}" tabindex="0" role="region" aria-label="{name}">'
-            f'<table class="sortable">{caption}<thead><tr>{cells}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
-        )
-    if table.says:
-        out.append(f'<p class="says">{_code(table.says)}</p>')
+    out += [_block(block, block.title or table.name) for block in table.blocks]
+    if table.conclusion:
+        out.append(f'<p class="says">{_code(table.conclusion)}</p>')
     if table.notes:
         items = "".join(f"<li>{_code(n)}</li>" for n in table.notes)
         out.append(
@@ -122,6 +105,31 @@ def _table(table: Table, section: Section) -> str:
         )
     out.append("</div>")
     return "\n".join(out)
+
+
+def _block(block: Block, label: str) -> str:
+    """A block as a sortable HTML table; `label` is its name for screen readers."""
+    head, *body = block.rows
+    caption = f"<caption>{escape(block.title)}</caption>" if block.title else ""
+    titles = ""
+    for j, title in enumerate(head):
+        kind = ' class="left"' if j < block.left else ""
+        titles += f'<th scope="col"{kind}><button type="button">{escape(title)}</button></th>'
+    lines = ""
+    for i, row in enumerate(body, start=1):
+        entries = ""
+        for j, entry in enumerate(row):
+            kinds = ["left"] if j < block.left else []
+            kinds += {1: ["best"], 2: ["second"]}.get(block.ranks.get((i, j)), [])
+            kind = f' class="{" ".join(kinds)}"' if kinds else ""
+            entries += f"<td{kind}>{escape(entry)}</td>"
+        lines += f"<tr>{entries}</tr>"
+    kind = "wide short" if len(body) <= SHORT else "wide"
+    return (
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f'<table class="sortable">{caption}<thead><tr>{titles}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
 
 
 def _links(folder: str, name: str, suffixes: tuple[str, ...]) -> str:
@@ -140,19 +148,20 @@ def _figure(stem: Path, caption: str, full: bool, folder: str) -> str:
 
 
 def _browser(section: Section) -> str:
+    """The image browser: which image, how large, whose outlines and which of them."""
     anchor = f"{section.anchor}-images"
-    labels = list(dict.fromkeys(label for p in section.panels for label in p.outlines))
-    methods = "".join(
-        f'<label><input type="checkbox" name="method-{anchor}" value="{escape(m)}"{" checked" if i < 3 else ""}> '
-        f"{escape(m)}</label>"
-        for i, m in enumerate(labels)
-    )
-    keys = {bit: (NAMES[code], PAINT[code], True) for code, bit in BITS.items()} | {TRUTH_BIT: ("truth", TRUTH, False)}
-    layers = "".join(
-        f'<label><input type="checkbox" name="layer-{anchor}" value="{bit}"{" checked" if on else ""}>'
-        f'<span class="key" style="background:rgb{colour}"></span>{name}</label>'
-        for bit, (name, colour, on) in keys.items()
-    )
+    methods = ""
+    for i, label in enumerate(dict.fromkeys(label for panel in section.panels for label in panel.outlines)):
+        checked, text = " checked" if i < 3 else "", escape(label)
+        methods += f'<label><input type="checkbox" name="method-{anchor}" value="{text}"{checked}> {text}</label>'
+    legend = [(bit, NAMES[code], PAINT[code], " checked") for code, bit in BITS.items()]
+    legend.append((TRUTH_BIT, "truth", TRUTH, ""))
+    layers = ""
+    for bit, name, colour, checked in legend:
+        layers += (
+            f'<label><input type="checkbox" name="layer-{anchor}" value="{bit}"{checked}>'
+            f'<span class="key" style="background:rgb{colour}"></span>{name}</label>'
+        )
     return (
         f'<div class="gallery" id="{anchor}"><h3>Images</h3><p class="notes">Chosen by rule. Arrow keys step, Shift '
         "and an arrow move what is zoomed, + and − "
@@ -167,6 +176,7 @@ def _browser(section: Section) -> str:
 
 
 def _panel(panel: Panel) -> dict:
+    """What the page's script needs of one image; `codes` are images of bits, see BITS and TRUTH_BIT."""
     from PIL import Image
 
     content = io.BytesIO()

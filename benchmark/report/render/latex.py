@@ -108,11 +108,11 @@ def latex(table, place: str = "") -> str:
         caption = escape(table.caption) + (" (continued)" if i else "")
         out += [rf"\begin{{table{star}}}", r"\centering", *([r"\addtocounter{table}{-1}"] if i else [])]
         out += [rf"\caption{{{caption}}}", *([] if i else [rf"\label{{tab:{label}}}"])]
-        told = [escape(piece) for piece in page if isinstance(piece, str)]
+        sentences = [escape(piece) for piece in page if isinstance(piece, str)]
         for piece in page:
             if not isinstance(piece, str):
                 out += _tabular(piece)
-        out += [r"\par\footnotesize\raggedright", *told] if told else []
+        out += [r"\par\footnotesize\raggedright", *sentences] if sentences else []
         out += [rf"\end{{table{star}}}", ""]
     return "\n".join(out)
 
@@ -126,22 +126,28 @@ def escape(text: str) -> str:
     spans = " ".join(text.split()).split("`")
     if len(spans) % 2 == 0:  # an odd number of backticks marks no code
         spans = ["".join(spans)]
+    # every second span, from the second on, stood between backticks
     return "".join(rf"\texttt{{{_escaped(span)}}}" if i % 2 else _escaped(span) for i, span in enumerate(spans))
 
 
 def _escaped(span: str) -> str:
-    words = []
-    for word in unicodedata.normalize("NFC", span).split(" "):
-        signs = [_sign(character) for character in word]
-        if len(word) > UNBROKEN:
-            signs = [s + r"\allowbreak{}" if c in "/,=_@+:;" else s for s, c in zip(signs, word)]
-        words.append(
-            "".join("{}" + s if s[0] == "-" == (signs[i - 1][-1] if i else "") else s for i, s in enumerate(signs))
-        )
-    return " ".join(words)
+    return " ".join(_escaped_word(word) for word in unicodedata.normalize("NFC", span).split(" "))
+
+
+def _escaped_word(word: str) -> str:
+    out = ""
+    for character in word:
+        sign = _sign(character)
+        if sign[0] == "-" and out.endswith("-"):
+            out += "{}"  # LaTeX would join two hyphens to a dash
+        out += sign
+        if len(word) > UNBROKEN and character in "/,=_@+:;":
+            out += r"\allowbreak{}"
+    return out
 
 
 def _sign(character: str) -> str:
+    """LaTeX of one character."""
     if character in SIGNS:
         return SIGNS[character]
     if " " <= character <= "~":
@@ -154,7 +160,7 @@ def _sign(character: str) -> str:
 
 def _widths(block) -> list[float]:
     """Characters of each column, the space between columns included."""
-    return [max(len(c) for c in column) + 2.5 for column in zip(*block.cells, strict=True)]
+    return [max(map(len, column)) + 2.5 for column in zip(*block.rows, strict=True)]
 
 
 def _width(block) -> float:
@@ -162,16 +168,21 @@ def _width(block) -> float:
 
 
 def _height(block) -> float:
-    """Of a block in pt."""
+    """Height of a block in pt."""
     scale = min(1.0, 1.25 * LINE / max(_width(block), 1))
-    return ROW * (1.6 + scale * (len(block.cells) + bool(block.title) + 0.5))
+    return ROW * (1.6 + scale * (len(block.rows) + bool(block.title) + 0.5))
 
 
 def _pages(table, room: float, share: float) -> list[list]:
-    """Blocks, and below them the sentences, for one page after another."""
+    """Blocks, and below them sentences, of each page.
+
+    Args:
+        room: height of the first page in pt.
+        share: width of the text as a share of the line.
+    """
     blocks = [part for block in table.blocks for part in _by_columns(block)]
     pieces = [part for block in blocks for part in _by_rows(block, room)]
-    pieces += [text for text in (table.says, *table.notes) if text]
+    pieces += [text for text in (table.conclusion, *table.notes) if text]
     pages, left = [[]], room
     for piece in pieces:
         needed = FOOTNOTE[1] * len(piece) / (FOOTNOTE[0] * share) if isinstance(piece, str) else _height(piece)
@@ -184,32 +195,52 @@ def _pages(table, room: float, share: float) -> list[list]:
 
 
 def _by_columns(block) -> list:
-    """The block in parts that can be read; an interval stays with its value.
+    """Parts of the block that are narrow enough to be read; an interval stays with its value.
 
-    Each part has those of the columns on the left that tell its rows apart, the first part has all of them.
+    Each part has those of the columns on the left that tell its rows apart, the first part has all of them. There are
+    as few parts as WIDEST allows, and they are about equally wide.
     """
     widths = _widths(block)
-    body = block.cells[1:]
-    telling = (k for k in range(1, block.left) if len({tuple(row[:k]) for row in body}) == len(body))
-    repeated = list(range(next(telling, block.left)))
+    repeated = list(range(_identifying(block)))
     together: list[list[int]] = []
     for j in range(block.left, len(widths)):
-        if together and block.cells[0][j] == "95 %":
+        if together and block.rows[0][j] == "95 %":
             together[-1].append(j)
         else:
             together.append([j])
-    few = len(_filled(block, together, repeated, widths, WIDEST))
-    tries = (_filled(block, together, repeated, widths, limit) for limit in range(LINE, WIDEST + 1, 3))
-    parts = next((p for p in tries if len(p) == few), _filled(block, together, repeated, widths, WIDEST))
-    rows = range(len(block.cells))
+    widest = _filled(block, together, repeated, widths, WIDEST)
+    parts = widest
+    for limit in range(LINE, WIDEST + 1, 3):
+        narrower = _filled(block, together, repeated, widths, limit)
+        if len(narrower) == len(widest):
+            parts = narrower
+            break
+    rows = range(len(block.rows))
     lefts = [block.left, *[len(repeated)] * (len(parts) - 1)]
     return [_part(block, rows, columns, left) for columns, left in zip(parts, lefts)]
+
+
+def _identifying(block) -> int:
+    """How many of the columns on the left it takes to tell the rows apart."""
+    body = block.rows[1:]
+    for count in range(1, block.left):
+        if len({tuple(row[:count]) for row in body}) == len(body):
+            return count
+    return block.left
 
 
 def _filled(
     block, together: list[list[int]], repeated: list[int], widths: list[float], limit: float
 ) -> list[list[int]]:
-    """Columns of each part when none is wider than `limit` characters, save for a last column of few."""
+    """Columns of each part, none wider than `limit` characters.
+
+    The last columns may exceed it by LAST characters: they would else stand in a part of their own.
+
+    Args:
+        together: columns that may not be parted.
+        repeated: columns that every part but the first begins with.
+        widths: characters of each column.
+    """
     parts, used, fresh = [list(range(block.left))], sum(widths[: block.left]), True
     for columns in together:
         wide = sum(widths[j] for j in columns)
@@ -224,13 +255,13 @@ def _filled(
 
 def _by_rows(block, room: float) -> list:
     """The block in parts that fit a page, the header in each."""
-    rows = len(block.cells) - 1
+    rows = len(block.rows) - 1
     share = rows
-    while share > 1 and _height(replace(block, cells=block.cells[: share + 1])) > room:
+    while share > 1 and _height(replace(block, rows=block.rows[: share + 1])) > room:
         share = math.ceil(rows / (math.ceil(rows / share) + 1))
     if share >= rows:
         return [block]
-    columns = range(len(block.cells[0]))
+    columns = range(len(block.rows[0]))
     starts = range(1, rows + 1, share)
     return [_part(block, [0, *range(i, min(i + share, rows + 1))], columns, block.left) for i in starts]
 
@@ -238,22 +269,25 @@ def _by_rows(block, room: float) -> list:
 def _part(block, rows, columns, left: int):
     """Some rows and columns of a block, `left` of these aligned left."""
     rows, columns = list(rows), list(columns)
-    at = {(i, j): rank for (i, j), rank in block.ranks.items() if i in rows and j in columns}
-    ranks = {(rows.index(i), columns.index(j)): rank for (i, j), rank in at.items()}
-    return replace(block, cells=[[block.cells[i][j] for j in columns] for i in rows], ranks=ranks, left=left)
+    ranks = {}
+    for (i, j), rank in block.ranks.items():
+        if i in rows and j in columns:
+            ranks[rows.index(i), columns.index(j)] = rank
+    texts = [[block.rows[i][j] for j in columns] for i in rows]
+    return replace(block, rows=texts, ranks=ranks, left=left)
 
 
 def _tabular(block) -> list[str]:
-    columns = len(block.cells[0])
+    columns = len(block.rows[0])
     out = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
     out += [rf"\begin{{tabular}}{{{'l' * block.left}{'r' * (columns - block.left)}}}", r"\toprule"]
     if block.title:
         out += [rf"\multicolumn{{{columns}}}{{l}}{{{escape(block.title)}}} \\", r"\midrule"]
-    rows = [
-        " & ".join(_marked(escape(c), block.ranks.get((i, j))) for j, c in enumerate(row)) + r" \\"
-        for i, row in enumerate(block.cells)
-    ]
-    return [*out, rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}}", r"\par\medskip"]
+    lines = []
+    for i, row in enumerate(block.rows):
+        entries = [_marked(escape(entry), block.ranks.get((i, j))) for j, entry in enumerate(row)]
+        lines.append(" & ".join(entries) + r" \\")
+    return [*out, lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}}", r"\par\medskip"]
 
 
 def _marked(text: str, rank: int | None) -> str:

@@ -1,4 +1,4 @@
-"""One table, three ways out: Markdown, LaTeX (booktabs) and csv."""
+"""Tables, and how they are written: Markdown, LaTeX (booktabs) and csv."""
 
 import csv
 import io
@@ -15,13 +15,16 @@ MARKS = {1: "**{}**", 2: "<u>{}</u>"}
 
 @dataclass
 class Block:
-    """Cells as text. The first row is the header; the first `left` columns are aligned left.
+    """Rows of text entries.
 
     Attributes:
+        rows: the first one is the header; all have equal lengths.
+        left: how many columns, counted from the first, are aligned left.
+        title: stands above the rows; empty for none.
         ranks: (row, column) -> 1 for the best of its column (printed bold), 2 for the second (underlined).
     """
 
-    cells: list[list[str]]
+    rows: list[list[str]]
     left: int = 1
     title: str = ""
     ranks: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -35,7 +38,7 @@ class Table:
         name: stem of the files.
         caption: what is shown, in one sentence.
         notes: sentences below the table.
-        says: what may be concluded, above the notes; empty for most tables.
+        conclusion: what may be concluded, above the notes; empty for most tables.
     """
 
     name: str
@@ -43,35 +46,35 @@ class Table:
     notes: list[str] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     records: list[dict] = field(default_factory=list)
-    says: str = ""
+    conclusion: str = ""
 
 
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown, readable as plain text too: columns are padded to equal width."""
     out = [f"**{table.caption}**", ""]
     for block in table.blocks:
-        cells = [
-            [
-                _ranked(" ".join(c.replace("|", "\\|").split()), block.ranks.get((i, j)), MARKS)
-                for j, c in enumerate(row)
-            ]
-            for i, row in enumerate(block.cells)
-        ]
-        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
-        lines = [
-            "| " + " | ".join(_pad(c, w, i < block.left) for i, (c, w) in enumerate(zip(row, widths))) + " |"
-            for row in cells
-        ]
-        rule = (
-            "|"
-            + "|".join(f"{'-' * (w + 2)}" if i < block.left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths))
-            + "|"
-        )
         out += [block.title, ""] if block.title else []
-        out += [lines[0], rule, *lines[1:], ""]
-    out += [table.says, ""] if table.says else []
+        out += [*_markdown_rows(block), ""]
+    out += [table.conclusion, ""] if table.conclusion else []
     out += [f"- {note}" for note in table.notes]
     return "\n".join(out) + "\n"
+
+
+def _markdown_rows(block: Block) -> list[str]:
+    """Lines of a block: the header, the rule below it, then the other rows."""
+    rows = []
+    for i, row in enumerate(block.rows):
+        texts = [" ".join(entry.replace("|", "\\|").split()) for entry in row]
+        rows.append([_marked(text, block.ranks.get((i, j))) for j, text in enumerate(texts)])
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = []
+        for j, (text, width) in enumerate(zip(row, widths)):
+            padded.append(text.ljust(width) if j < block.left else text.rjust(width))
+        lines.append(f"| {' | '.join(padded)} |")
+    rules = ["-" * (width + 2) if j < block.left else "-" * (width + 1) + ":" for j, width in enumerate(widths)]
+    return [lines[0], f"|{'|'.join(rules)}|", *lines[1:]]
 
 
 def to_csv(records: list[dict]) -> str:
@@ -103,14 +106,17 @@ def write_file(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _ranked(text: str, rank: int | None, marks: dict[int, str]) -> str:
-    return marks[rank].format(text) if rank in marks else text
+def _marked(text: str, rank: int | None) -> str:
+    return MARKS[rank].format(text) if rank in MARKS else text
 
 
 def ranked(block: Block, column: int, values: list[float]) -> None:
-    """Marks the highest and the second highest of a column's values (one per row below the header, NaN: none).
+    """Set the ranks of the highest and the second highest value of a column.
 
-    Equal values share a rank; a column whose values are all the same has no best, and 0 is never marked.
+    Equal values share a rank; a column whose values are all the same has no best, and 0 is never ranked.
+
+    Args:
+        values: one per row below the header, NaN where there is none.
     """
     known = sorted({v for v in values if not math.isnan(v)}, reverse=True)
     if len(known) < 2:
@@ -120,11 +126,8 @@ def ranked(block: Block, column: int, values: list[float]) -> None:
             block.ranks[i, column] = known.index(value) + 1
 
 
-def _pad(text: str, width: int, left: bool) -> str:
-    return text.ljust(width) if left else text.rjust(width)
-
-
 def _number(value):
+    """A value as csv has it: floats with ten digits, "" for what is missing or not finite."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.10g}" if isinstance(value, float) else value

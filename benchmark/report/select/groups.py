@@ -1,4 +1,4 @@
-"""Which runs may stand in one table: same dataset, kind of experiment and preset; a row per method."""
+"""Groups of runs that may stand in one table: same dataset, kind of experiment and preset; a row per method."""
 
 import re
 from collections import Counter
@@ -21,7 +21,14 @@ MOST = 12  # rows that a figure can tell apart
 
 @dataclass
 class Row:
-    """One line of a table: a method with one backbone and one set of weights."""
+    """One row of a table: a method with one backbone and one set of weights.
+
+    Attributes:
+        method: canonical name, such as "cellvta@small,points=8".
+        backbone: (name, weights) of the encoder; ("", "") without one.
+        runs: one per split and seed; empty for a method that is expected but has not run.
+        label: what tables and figures call the row.
+    """
 
     method: str
     backbone: tuple[str, str]
@@ -36,7 +43,13 @@ class Row:
 
 @dataclass
 class Group:
-    """The rows of one table, with the folds and seeds that each is expected to have."""
+    """The rows of one table.
+
+    Attributes:
+        dataset, kind, scale: what all runs have in common; scale is the preset.
+        splits, seeds: those that each row should have.
+        remarks: sentences to print below every table.
+    """
 
     dataset: str
     kind: str
@@ -70,7 +83,7 @@ class Group:
 
     @property
     def folder(self) -> Path:
-        """Where this group's tables go, below the reports folder."""
+        """Of this group's tables, relative to the folder of reports."""
         return Path(self.dataset) / f"{self.kind}-{self.scale}"
 
     def names(self, key: str) -> list[str]:
@@ -82,32 +95,39 @@ class Group:
         out = list(self.remarks)
         for run in self.runs:
             if file := run.config.get("file"):
-                said = " ".join(map(str, file.get("remarks") or []))
+                remarks = " ".join(map(str, file.get("remarks") or []))
                 sha = str(file.get("sha256"))[:12]
-                out.append(f"{run.id.method}, fold {run.id.split}: {file.get('name')}, sha256 {sha}. {said}".strip())
+                out.append(f"{run.id.method}, fold {run.id.split}: {file.get('name')}, sha256 {sha}. {remarks}".strip())
         untyped = {(r.id.split, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
-        for split, n, total in sorted(u for u in untyped if u[1]):
+        for split, n, total in sorted(counts for counts in untyped if counts[1]):
             out.append(f"Fold {split}: {n} of {total} test images are untyped and left out of all that needs types.")
         if self.kind == "main":
-            recipes = [_flat(r.config["recipe"]) for r in self.runs if r.config.get("recipe")]
-            differ = sorted(k for k in set().union(*recipes) if len({r.get(k) for r in recipes}) > 1)
-            if differ:
-                out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
-            for what, key in (("precision", "precision"), ("number of processes", "processes")):
-                found = {str(r.cost[key]) for r in self.runs if r.config.get("recipe") and r.cost.get(key) is not None}
-                if len(found) > 1:
-                    out.append(f"Not matched: the runs differ in {what} ({', '.join(sorted(found))}).")
-            marks = {}
-            for run in self.runs:
-                backbone = run.config.get("backbone") or {}
-                marks.setdefault(str(backbone.get("weights")), set()).add(str(backbone.get("file")))
-            for weights, files in sorted(marks.items()):
-                if len(files) > 1:
-                    out.append(f"Not matched: the weights called {weights} were made {len(files)} times and differ.")
+            out += self._unmatched()
         for split in self.splits:
-            told = [r.provenance.get("data_fingerprint") for r in self.runs if r.id.split == split]
-            if len({str(t) for t in told if t is not None}) > 1:
+            fingerprints = [run.provenance.get("data_fingerprint") for run in self.runs if run.id.split == split]
+            if len({str(fingerprint) for fingerprint in fingerprints if fingerprint is not None}) > 1:
                 out.append(f"Not comparable: the runs of fold {split} read different versions of the data.")
+        return out
+
+    def _unmatched(self) -> list[str]:
+        """Sentences on what differs between runs that should share a recipe."""
+        out = []
+        trained = [run for run in self.runs if run.config.get("recipe")]
+        recipes = [_flat(run.config["recipe"]) for run in trained]
+        differ = sorted(key for key in set().union(*recipes) if len({recipe.get(key) for recipe in recipes}) > 1)
+        if differ:
+            out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
+        for name, key in (("precision", "precision"), ("number of processes", "processes")):
+            values = {str(run.cost[key]) for run in trained if run.cost.get(key) is not None}
+            if len(values) > 1:
+                out.append(f"Not matched: the runs differ in {name} ({', '.join(sorted(values))}).")
+        files_of: dict[str, set[str]] = {}
+        for run in self.runs:
+            backbone = run.config.get("backbone") or {}
+            files_of.setdefault(str(backbone.get("weights")), set()).add(str(backbone.get("file")))
+        for weights, files in sorted(files_of.items()):
+            if len(files) > 1:
+                out.append(f"Not matched: the weights called {weights} were made {len(files)} times and differ.")
         return out
 
 
@@ -122,9 +142,9 @@ def groups(
     """Sort runs into tables.
 
     Args:
-        dataset, kind: only these; None takes all found.
+        dataset, kind: only these; None takes all.
         methods: canonical names of rows expected in their preset's table even when no run of theirs exists.
-        splits, seeds: the expected ones, others are left out; None expects all found in the table.
+        splits, seeds: the expected ones, others are left out; None expects all that the table's runs have.
     """
     keep = [
         r
@@ -142,9 +162,9 @@ def groups(
     for key in sorted(keys):
         members = [r for r in keep if (r.id.dataset, r.id.kind, r.scale) == key]
         rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]], methods or [])
-        all_splits = sorted(splits if splits is not None else {r.id.split for r in members}) or [1]
-        all_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
-        out.append(Group(*key, all_splits, all_seeds, rows))
+        expected_splits = sorted(splits if splits is not None else {r.id.split for r in members}) or [1]
+        expected_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
+        out.append(Group(*key, expected_splits, expected_seeds, rows))
     return out
 
 
@@ -154,18 +174,22 @@ def _rows(members: list[Run], expected: list[str], known: list[str]) -> list[Row
     Args:
         known: the experiment's methods at any preset; others stand in the order of these, then by name.
     """
-    order = {m: i for i, m in reversed(list(enumerate(k.partition("@")[0] for k in known)))}
-    others = sorted({r.id.method for r in members}, key=lambda m: (order.get(m.partition("@")[0], len(known)), m))
-    names = list(dict.fromkeys([*expected, *others]))
+    known_names = [method.partition("@")[0] for method in known]
+
+    def place(method: str) -> tuple[int, str]:
+        name = method.partition("@")[0]
+        return known_names.index(name) if name in known_names else len(known_names), method
+
+    others = sorted({run.id.method for run in members}, key=place)
     rows = []
-    for name in names:
+    for name in dict.fromkeys([*expected, *others]):
         own = [r for r in members if r.id.method == name]
         for backbone in sorted({r.backbone for r in own}) or [("", "")]:
             rows.append(Row(name, backbone, [r for r in own if r.backbone == backbone]))
-    often = Counter(row.method for row in rows)
+    counts = Counter(row.method for row in rows)
     for row in rows:
         row.label = row.method.replace(f"@{scale_of(row.method)}", "", 1)
-        if often[row.method] > 1:
+        if counts[row.method] > 1:
             row.label += f" ({shown_weights(row.backbone[1]) or 'no backbone'})"
     return rows
 
@@ -177,6 +201,7 @@ def shown_weights(weights: str) -> str:
 
 
 def _flat(nested: dict, path: str = "") -> dict:
+    """Values of nested dicts, as `repr` writes them, by dotted path."""
     out = {}
     for key, value in nested.items():
         out |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": repr(value)}
@@ -184,5 +209,5 @@ def _flat(nested: dict, path: str = "") -> dict:
 
 
 def overrides(row: Row) -> list[str]:
-    """The arguments that the row's name changes, such as ["points=8"]."""
+    """Arguments that the name of the row's method overrides, such as ["points=8"]."""
     return row.method.partition("@")[2].split(",")[1:]

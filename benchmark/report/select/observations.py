@@ -1,4 +1,4 @@
-"""Scores as ratios of sums over clusters of test images: what bootstrap intervals and paired tests are made of.
+"""Scores as ratios of sums over clusters of test images, for bootstrap intervals and paired tests.
 
 A cluster is a source image (slide) where the data name it, else the test image itself: patches of one slide are
 not independent. Every score here is a ratio of two sums over images, so that a resample of clusters is one
@@ -41,17 +41,17 @@ class Observed:
 
     def stacked(self, runs: list[Run], metric: str, tissue: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`sums` of several runs, (R, C) each."""
-        parts = [self.sums(run, metric, tissue) for run in runs]
-        empty = np.zeros((0, len(self.clusters)))
-        return tuple(np.stack([p[i] for p in parts]) if parts else empty for i in (0, 1))
+        if not runs:
+            empty = np.zeros((0, len(self.clusters)))
+            return empty, empty
+        tops, bottoms = zip(*(self.sums(run, metric, tissue) for run in runs))
+        return np.stack(tops), np.stack(bottoms)
 
     def only(self, tissue: str) -> "Observed":
         """The same, of the images of one tissue; clusters without any are dropped."""
-        chosen = {k: f[f["tissue"].astype(str) == tissue] for k, f in self.images.items()}
-        kept = sorted({int(c) for f in chosen.values() for c in f["cluster"]})
-        place = {c: i for i, c in enumerate(kept)}
-        images = {k: f.assign(cluster=f["cluster"].map(place).to_numpy(np.int64)) for k, f in chosen.items()}
-        return Observed([self.clusters[c] for c in kept], self.sources, images)
+        frames = {folder: frame[frame["tissue"].astype(str) == tissue] for folder, frame in self.images.items()}
+        kept = sorted({int(cluster) for frame in frames.values() for cluster in frame["cluster"]})
+        return Observed([self.clusters[i] for i in kept], self.sources, _placed(frames, "cluster", kept))
 
     def runs(self, row: Row) -> dict[tuple[int, int], Run]:
         """The row's runs that have records, by (fold, seed)."""
@@ -59,7 +59,10 @@ class Observed:
 
 
 def observe(group: Group, protocol: str) -> Observed:
-    """Per-image scores of all runs of a group; runs whose records are damaged are named on stderr and left out."""
+    """Per-image scores of all runs of a group under a protocol.
+
+    Runs whose records are damaged are named on stderr and left out.
+    """
     from benchmark.metrics.protocols import PROTOCOLS
 
     frames, sourced = {}, True
@@ -76,21 +79,26 @@ def observe(group: Group, protocol: str) -> Observed:
         # without an id an image is known by its place in its fold's test set
         place = np.array([f"fold{run.id.split}:{i}" for i in records.images["image"]], object)
         frames[run.folder] = frame.assign(source=source, name=np.where(identity != "", identity, place))
-    key = "source" if sourced else "name"
-    clusters = sorted({str(c) for f in frames.values() for c in f[key]})
+    column = "source" if sourced else "name"
+    clusters = sorted({str(name) for frame in frames.values() for name in frame[column]})
+    return Observed(clusters, sourced and bool(frames), _placed(frames, column, clusters))
+
+
+def _placed(frames: dict, column: str, clusters: list) -> dict:
+    """The frames with `cluster`, the position in `clusters` of each image's value in `column`."""
     position = {name: i for i, name in enumerate(clusters)}
-    images = {k: f.assign(cluster=f[key].map(position).to_numpy(np.int64)) for k, f in frames.items()}
-    return Observed(clusters, sourced and bool(frames), images)
+    return {
+        folder: frame.assign(cluster=frame[column].map(position).to_numpy(np.int64)) for folder, frame in frames.items()
+    }
 
 
 def _ratio(frame: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """(numerator, denominator) of each image, float64 (N,); both 0 where the image has no score."""
+    if ("n_paired" if metric == "F1" else metric) not in frame:
+        return np.zeros(len(frame)), np.zeros(len(frame))
     if metric == "F1":
-        if "n_paired" not in frame:
-            return np.zeros(len(frame)), np.zeros(len(frame))
         counts = {c: frame[c].to_numpy(np.float64) for c in ("n_paired", "n_true", "n_pred")}
         return 2 * counts["n_paired"], counts["n_true"] + counts["n_pred"]
-    if metric not in frame:
-        return np.zeros(len(frame)), np.zeros(len(frame))
     score = frame[metric].to_numpy(np.float64)
     known = ~np.isnan(score)
     return np.where(known, score, 0.0), known.astype(np.float64)

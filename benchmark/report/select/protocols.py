@@ -1,10 +1,10 @@
-"""Which protocols a table or a report is asked for."""
+"""The protocols that a command's option names."""
 
 from benchmark.runtime.errors import InputError
 
 
 def protocols(name: str, single: bool = False) -> list[str]:
-    """Names of the protocols that `name` asks for, see `metrics.protocols.choose`. Raises InputError instead."""
+    """`metrics.protocols.choose` with its errors as InputError: names of the protocols that `name` stands for."""
     from benchmark.metrics.protocols import choose
 
     try:

@@ -70,8 +70,7 @@ def weights(clusters: int, resamples: int = RESAMPLES) -> np.ndarray:
 
 def interval(observed: Observed, row: Row, metric: str) -> Interval:
     """Mean over the row's runs of the metric, with its interval."""
-    tops, bottoms = observed.stacked(list(observed.runs(row).values()), metric)
-    return _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
+    return _interval_of_mean(*observed.stacked(list(observed.runs(row).values()), metric))
 
 
 def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[str], value: float) -> Interval:
@@ -80,22 +79,22 @@ def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[s
     Returns:
         An Interval without bounds when the value is neither (another protocol's own average).
     """
-    found = interval(observed, row, metric)
-    if not abs(found.value - value) < 1e-6:
-        parts = [observed.stacked(list(observed.runs(row).values()), metric, tissue) for tissue in tissues]
-        if parts:
-            tops, bottoms = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
-            found = _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
-    if abs(found.value - value) < 1e-6:
-        return found
-    return Interval(value, float("nan"), float("nan"), found.clusters)
+    of_mean = interval(observed, row, metric)
+    if not abs(of_mean.value - value) < 1e-6 and tissues:
+        runs = list(observed.runs(row).values())
+        tops, bottoms = zip(*(observed.stacked(runs, metric, tissue) for tissue in tissues))
+        of_mean = _interval_of_mean(np.concatenate(tops), np.concatenate(bottoms))
+    if abs(of_mean.value - value) < 1e-6:
+        return of_mean
+    return Interval(value, float("nan"), float("nan"), of_mean.clusters)
 
 
 def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
     """Paired comparison; None when the rows share no (fold, seed) or have no value of the metric."""
     of_a, of_b = observed.runs(a), observed.runs(b)
     both = sorted(of_a.keys() & of_b.keys())
-    left, right = (observed.stacked([of[k] for k in both], metric) for of in (of_a, of_b))
+    left = observed.stacked([of_a[key] for key in both], metric)
+    right = observed.stacked([of_b[key] for key in both], metric)
     if not both or not _used(left[1]) or not _used(right[1]):
         return None
     value = _mean(left[0].sum(1), left[1].sum(1)) - _mean(right[0].sum(1), right[1].sum(1))
@@ -111,7 +110,7 @@ def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | Non
 
 
 def holm(p: list[float]) -> list[float]:
-    """Holm's step-down adjusted p values, in the order given; NaN stays NaN and is not counted."""
+    """Holm's step-down adjusted p values, in the order of `p`; NaN stays NaN and is not counted."""
     p = np.asarray(p, np.float64)
     out = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
@@ -142,7 +141,13 @@ def _drawn(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, ratios, 0).sum(1) / np.maximum(count, 1), np.nan)
 
 
+def _interval_of_mean(tops: np.ndarray, bottoms: np.ndarray) -> Interval:
+    """Mean over runs of the ratios of `tops` and `bottoms`, (R, C) each, with its interval."""
+    return _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
+
+
 def _interval(value: float, draws: np.ndarray, clusters: int) -> Interval:
+    """Percentile interval of `value`, whose resampled values are `draws`."""
     draws = draws[~np.isnan(draws)]
     if clusters < FEWEST or not len(draws):
         return Interval(value, float("nan"), float("nan"), clusters)

@@ -17,9 +17,10 @@ class Curves:
     """Weighted sums of all rows of a group against one property.
 
     Attributes:
-        by: key of BY. grid: (X,) um.
+        by: key of BY.
+        grid: float64 (X,), µm.
         clusters: names of the sources (or images) over all runs.
-        sums: run folder -> (positions in clusters of the run's own, float32 (own, 4, X) of tp, fp, fn and IoU).
+        sums: run folder -> (positions of the run's clusters in `clusters`, float32 (own, 4, X) of tp, fp, fn and IoU).
     """
 
     by: str
@@ -32,14 +33,23 @@ class Curves:
         return [run for run in row.runs if run.folder in self.sums]
 
     def of(self, runs: list[Run], draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """PQ, recall and n against the grid, runs pooled: (X,), or (resamples, X) with draws (resamples, clusters)."""
+        """PQ, recall and n (true nuclei in weight) against the grid, runs pooled.
+
+        Args:
+            draws: float64 (resamples, clusters), how often each cluster is drawn; None: each once.
+
+        Returns:
+            Arrays (X,), or (resamples, X) with draws.
+        """
         from benchmark.metrics.curves import curve_scores
 
         total = np.zeros((len(self.clusters), 4, len(self.grid)))
         for run in runs:
             place, sums = self.sums[run.folder]
             total[place] += sums
-        return curve_scores(total.sum(0) if draws is None else np.tensordot(draws, total, 1).transpose(1, 0, 2))
+        if draws is None:
+            return curve_scores(total.sum(0))
+        return curve_scores(np.tensordot(draws, total, 1).transpose(1, 0, 2))
 
 
 def curves(group: Group) -> dict[str, Curves]:
@@ -50,39 +60,52 @@ def curves(group: Group) -> dict[str, Curves]:
     from benchmark.metrics.curves import cluster_sums, default_grid
 
     first = {run.id.split: run for run in reversed(group.runs)}
-    some = [found for run in first.values() if (found := _records(run)) is not None]
-    grids = {by: default_grid([r for r in some if by in r.nuclei], by) for by in BY}
+    firsts = [records for run in first.values() if (records := _records(run)) is not None]
+    grids = {by: default_grid([records for records in firsts if by in records.nuclei], by) for by in BY}
     parts: dict[str, dict] = {by: {} for by in BY}
     for run in group.runs:
-        found = _records(run)
-        if found is None:
+        records = _records(run)
+        if records is None:
             continue
         for by, grid in grids.items():
-            if len(grid) and by in found.nuclei:  # records of older runs have no distances
-                names, sums = cluster_sums(found, by, grid)
-                own = _named(names.tolist(), found, run.id.split)
+            if len(grid) and by in records.nuclei:  # records of older runs have no distances
+                names, sums = cluster_sums(records, by, grid)
+                own = _shared_names(names.tolist(), records, run.id.split)
                 parts[by][run.folder] = own, sums.astype(np.float32)
-    out = {}
-    for by, of_run in parts.items():
-        clusters = sorted({name for names, _ in of_run.values() for name in names})
-        place = {name: i for i, name in enumerate(clusters)}
-        placed = {folder: (np.array([place[n] for n in names]), sums) for folder, (names, sums) in of_run.items()}
-        if placed:
-            out[by] = Curves(by, grids[by], clusters, placed)
-    return out
+    return {by: _joined(by, grids[by], of_run) for by, of_run in parts.items() if of_run}
 
 
-def _named(names: list[str], records, fold: int) -> list[str]:
-    """Names of one run's clusters that hold in all runs.
+def _joined(by: str, grid: np.ndarray, of_run: dict) -> Curves:
+    """Curves of runs; of_run: run folder -> (names of its clusters, float32 (own, 4, X))."""
+    clusters = sorted({name for names, _ in of_run.values() for name in names})
+    place = {name: i for i, name in enumerate(clusters)}
+    sums = {}
+    for folder, (names, own) in of_run.items():
+        sums[folder] = np.array([place[name] for name in names]), own
+    return Curves(by, grid, clusters, sums)
+
+
+def _shared_names(names: list[str], records, split: int) -> list[str]:
+    """Names of one run's clusters that mean the same in all runs.
 
     A source keeps its own. An image without one is known by its id, so that a test set that two splits share counts
     once, as in `observations`; without an id it is another image in another fold.
+
+    Args:
+        names: "s" and the name of a source, or "i" and the number of an image.
     """
-    identity = dict(zip(records.images["image"].astype(str), records.images["image_id"].astype(str)))
-    return [n if n[0] == "s" else f"i{identity[n[1:]]}" if identity[n[1:]] else f"{fold}{n}" for n in names]
+    image_ids = dict(zip(records.images["image"].astype(str), records.images["image_id"].astype(str)))
+    out = []
+    for name in names:
+        if name[0] != "s":
+            image_id = image_ids[name[1:]]
+            name = f"i{image_id}" if image_id else f"{split}{name}"
+        out.append(name)
+    return out
 
 
 def _records(run: Run):
+    """The run's records; None when they are damaged: the run is then named on stderr."""
     try:
         return run.records()
     except UNREADABLE as error:
@@ -90,39 +113,47 @@ def _records(run: Run):
         return None
 
 
-def lines(group: Group, found: Curves) -> list[tuple[Row, dict[str, np.ndarray]]]:
-    """Per row: n, PQ, recall and their bands PQ_low, PQ_high, recall_low, recall_high against the grid."""
+def lines(group: Group, curves: Curves) -> list[tuple[Row, dict[str, np.ndarray]]]:
+    """Per row: n, PQ, recall and their bands PQ_low, PQ_high, recall_low, recall_high, float64 (X,) each."""
     out = []
     for row in group.rows:
-        runs = found.runs(row)
-        if runs:
-            values = found.of(runs)
-            drawn = found.of(runs, weights(len(found.clusters)))
-            bands = {f"{m}_{end}": band for m in ("PQ", "recall") for end, band in _band(drawn[m], found).items()}
-            out.append((row, {k: values[k] / (len(runs) if k == "n" else 1) for k in ("n", "PQ", "recall")} | bands))
+        runs = curves.runs(row)
+        if not runs:
+            continue
+        values = curves.of(runs)
+        drawn = curves.of(runs, weights(len(curves.clusters)))
+        line = {"n": values["n"] / len(runs), "PQ": values["PQ"], "recall": values["recall"]}
+        for metric in ("PQ", "recall"):
+            line |= _band(metric, drawn[metric], len(curves.clusters))
+        out.append((row, line))
     return out
 
 
-def gain(found: Curves, a: Row, b: Row) -> dict[str, np.ndarray] | None:
+def gain(curves: Curves, a: Row, b: Row) -> dict[str, np.ndarray] | None:
     """PQ of row a minus that of row b against the grid, with the paired band; None without a common fold and seed."""
-    runs = [{(r.id.split, r.id.seed): r for r in found.runs(row)} for row in (a, b)]
-    both = sorted(runs[0].keys() & runs[1].keys())
+    of_a = {(run.id.split, run.id.seed): run for run in curves.runs(a)}
+    of_b = {(run.id.split, run.id.seed): run for run in curves.runs(b)}
+    both = sorted(of_a.keys() & of_b.keys())
     if not both:
         return None
-    sides = [[of[k] for k in both] for of in runs]
-    values = [found.of(side) for side in sides]
-    drawn = [found.of(side, weights(len(found.clusters)))["PQ"] for side in sides]
-    n = values[0]["n"] / len(both)
-    return {"n": n, "PQ": values[0]["PQ"] - values[1]["PQ"]} | {
-        f"PQ_{end}": band for end, band in _band(drawn[0] - drawn[1], found).items()
-    }
+    sides = [of_a[key] for key in both], [of_b[key] for key in both]
+    values = [curves.of(side) for side in sides]
+    drawn = [curves.of(side, weights(len(curves.clusters)))["PQ"] for side in sides]
+    difference = {"n": values[0]["n"] / len(both), "PQ": values[0]["PQ"] - values[1]["PQ"]}
+    return difference | _band("PQ", drawn[0] - drawn[1], len(curves.clusters))
 
 
-def _band(drawn: np.ndarray, found: Curves) -> dict[str, np.ndarray]:
-    """Percentile band over resamples; NaN with too few clusters or where no resample has a value."""
-    out = {end: np.full(drawn.shape[1], np.nan) for end in ("low", "high")}
+def _band(metric: str, drawn: np.ndarray, clusters: int) -> dict[str, np.ndarray]:
+    """Percentile band <metric>_low, <metric>_high over resamples, float64 (X,) each.
+
+    NaN with fewer than FEWEST clusters and where no resample has a value.
+
+    Args:
+        drawn: float64 (resamples, X).
+    """
+    low, high = np.full((2, drawn.shape[1]), np.nan)
     some = ~np.isnan(drawn).all(0)
-    if len(found.clusters) >= FEWEST and some.any():
+    if clusters >= FEWEST and some.any():
         tail = (1 - LEVEL) / 2
-        out["low"][some], out["high"][some] = np.nanquantile(drawn[:, some], [tail, 1 - tail], axis=0)
-    return out
+        low[some], high[some] = np.nanquantile(drawn[:, some], [tail, 1 - tail], axis=0)
+    return {f"{metric}_low": low, f"{metric}_high": high}

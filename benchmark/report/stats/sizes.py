@@ -1,4 +1,4 @@
-"""Scores by nucleus size and by crowding: each run's records in the bins of the tables."""
+"""Scores of runs by nucleus size and by crowding, in the bins of the tables."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,7 +28,7 @@ class SizeScores:
 
 
 def size_scores(run: Run) -> SizeScores | None:
-    """Scores of one run; None when its records are damaged, which is said on stderr."""
+    """Scores of one run; None when its records are damaged: the run is then named on stderr."""
     from benchmark.metrics.sizes import by_crowding, by_size
 
     try:
@@ -44,9 +44,9 @@ def size_scores(run: Run) -> SizeScores | None:
 
 
 def scores_of(row: Row, scores: dict) -> list[SizeScores]:
-    """The scores of a row's runs, without those that have none. `scores` maps run folders to size_scores."""
-    found = [scores.get(run.folder) for run in row.runs]
-    return [s for s in found if s is not None]
+    """The scores of a row's runs, without those that have none. `scores`: run folder -> SizeScores or None."""
+    of_runs = [scores.get(run.folder) for run in row.runs]
+    return [run_scores for run_scores in of_runs if run_scores is not None]
 
 
 def bin_names(edges: tuple[float, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Mean and spread over runs, with what is missing kept in sight."""
+"""Mean and spread over runs, with the number of missing values."""
 
 import math
 import statistics

@@ -10,22 +10,25 @@ from benchmark.results.run import UNREADABLE, skipped
 
 
 def averaging_table(group: Group, protocols: list[str]) -> Table | None:
-    """bPQ and mPQ, (method, protocol) × averaging, folds averaged and, where there are several, pooled; None when no
-    run has records."""
+    """bPQ and mPQ, (method, protocol) × averaging, folds averaged and, where there are several, pooled.
+
+    Returns:
+        None when no run has records.
+    """
     from benchmark.metrics.aggregate import AGGREGATIONS
     from benchmark.metrics.protocols import PROTOCOLS
 
-    made = {id(row): _joined(row, protocols) for row in group.rows}
-    if not any(made.values()):
+    of_row = {id(row): _joined(row, protocols) for row in group.rows}
+    if not any(of_row.values()):
         return None
     title = f"bPQ and mPQ under every protocol and averaging. {group.title}: {extent(group)}"
     table = Table("averagings", title, notes(group))
-    own = ", ".join(f"{p} {PROTOCOLS[p].binary} / {PROTOCOLS[p].multi}" for p in protocols)
-    made_for = ", ".join(f"{p} {PROTOCOLS[p].made_for}" for p in protocols)
+    published = ", ".join(f"{p} {PROTOCOLS[p].binary} / {PROTOCOLS[p].multi}" for p in protocols)
+    datasets = ", ".join(f"{p} {PROTOCOLS[p].made_for}" for p in protocols)
     table.notes[1:1] = [
         "Numbers of different columns, and of different protocols, are not comparable (docs/metrics.md).",
-        f"The averaging that each protocol was published with, bPQ / mPQ: {own}.",
-        f"Published for: {made_for}; elsewhere the same rules apply, but there is no published value to compare with.",
+        f"The averaging that each protocol was published with, bPQ / mPQ: {published}.",
+        f"Published for: {datasets}; elsewhere the same rules apply, but there is no published value to compare with.",
         *(f"{name}: {text}." for name, text in AGGREGATIONS.items()),
     ]
     joins = ["averaged", "pooled"] if len(group.splits) > 1 else ["averaged"]
@@ -34,17 +37,19 @@ def averaging_table(group: Group, protocols: list[str]) -> Table | None:
     for score in ("bPQ", "mPQ"):
         hows = [h for h in AGGREGATIONS if score == "mPQ" or h not in ("type_mean", "class_pooled")]
         for join in joins:
-            cells = [["method", "protocol", *(h.replace("_", " ") for h in hows), "runs"]]
+            lines = [["method", "protocol", *(how.replace("_", " ") for how in hows), "runs"]]
             for row in group.rows:
                 for protocol in protocols:
-                    seeds = made[id(row)].get((protocol, join), [])
-                    values = [_mean(s.get(f"{h}/{score}", math.nan) for s in seeds) for h in hows]
-                    texts = ["–" if math.isnan(v) else f"{v:.3f}" for v in values]
-                    cells.append([row.label, protocol, *texts, f"{len(row.runs)}/{group.expected}"])
-                    told = record(group, row) | {"protocol": protocol, "metric": score, "folds": join}
-                    table.records += [told | {"averaging": h, "value": v} for h, v in zip(hows, values, strict=True)]
+                    seeds = of_row[id(row)].get((protocol, join), [])
+                    facts = record(group, row) | {"protocol": protocol, "metric": score, "folds": join}
+                    texts = []
+                    for how in hows:
+                        value = _mean(scores.get(f"{how}/{score}", math.nan) for scores in seeds)
+                        texts.append("–" if math.isnan(value) else f"{value:.3f}")
+                        table.records.append(facts | {"averaging": how, "value": value})
+                    lines.append([row.label, protocol, *texts, f"{len(row.runs)}/{group.expected}"])
             where = "" if len(joins) == 1 else f", folds {join}"
-            table.blocks.append(Block(cells, left=2, title=f"{score}{where}"))
+            table.blocks.append(Block(lines, left=2, title=f"{score}{where}"))
     return table
 
 

@@ -26,18 +26,18 @@ def beside(folder: RunFolder) -> str:
     if file.get("split") in (None, config["fold"]) and not config["method"].partition(",")[2]:
         known = published.values(config["name"], config["row"], dataset, config["fold"], protocol)
     names = [*SCORES, *(f"{m}_{c}" for m in ("PQ", "F1") for c in config["classes"])]
-    cells = [["metric", "measured", "published", "difference"]]
+    lines = [["metric", "measured", "published", "difference"]]
     for name in names:
-        found, said = measured.get(name), known.get(name)
-        if found is None and said is None:
+        value, reference = measured.get(name), known.get(name)
+        if value is None and reference is None:
             continue
-        apart = f"{found - said:+.4f}" if found is not None and said is not None else "–"
-        cells.append([name, *(f"{v:.4f}" if v is not None else "–" for v in (found, said)), apart])
+        difference = f"{value - reference:+.4f}" if value is not None and reference is not None else "–"
+        lines.append([name, *(f"{v:.4f}" if v is not None else "–" for v in (value, reference)), difference])
     table = Table(
         "beside",
         f"{config['method']} on {config['dataset']}, FOLD={config['fold']}, test side: protocol `{protocol}` "
         f"version {PROTOCOLS[protocol].version}",
-        blocks=[Block(cells)],
+        blocks=[Block(lines)],
     )
     if file:
         table.notes.append(

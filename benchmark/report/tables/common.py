@@ -1,4 +1,4 @@
-"""What all tables share: captions, notes, the columns of every csv line, one cell's summary."""
+"""Captions, notes and the columns of csv lines that all tables share."""
 
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.summary import Summary, summarise
@@ -28,25 +28,24 @@ def caption(group: Group, protocol: str, values: dict) -> str:
 
 
 def notes(group: Group) -> list[str]:
-    """How to read the cells, then commit, command and hardware, then what is unusual."""
+    """Sentences below a table: how to read it, then commit, command and hardware, then what is unusual."""
     if group.expected > 1:
         spread = "Mean ± sample standard deviation over runs (folds × seeds)"
         out = [f"{spread}; (k/n): only k of the n expected runs have the value; –: none has."]
     else:
         out = ["One run per row, hence no spread; –: no run or no value."]
-    told = [run.provenance for run in group.runs]
-    commits = {
-        f"{str(p['commit'])[:10]}{' with uncommitted changes' if p.get('dirty') else ''}"
-        for p in told
-        if p.get("commit")
-    }
-    commands = list(dict.fromkeys(words(p["command"]) for p in told if p.get("command")))
-    hardware = sorted({words(p["hardware"]) for p in told if p.get("hardware")})
-    more = f" and {len(commands) - 1} more (runs.csv)" if len(commands) > 1 else ""
-    out.append(
-        f"Commit: {', '.join(sorted(commits)) or 'unknown'}. "
-        f"Table: `make table`; runs: {f'`{commands[0]}`{more}' if commands else 'command unknown'}."
-    )
+    provenances = [run.provenance for run in group.runs]
+    commits = set()
+    for provenance in provenances:
+        if provenance.get("commit"):
+            changed = " with uncommitted changes" if provenance.get("dirty") else ""
+            commits.add(f"{str(provenance['commit'])[:10]}{changed}")
+    commands = list(dict.fromkeys(words(p["command"]) for p in provenances if p.get("command")))
+    hardware = sorted({words(p["hardware"]) for p in provenances if p.get("hardware")})
+    command = f"`{commands[0]}`" if commands else "command unknown"
+    if len(commands) > 1:
+        command += f" and {len(commands) - 1} more (runs.csv)"
+    out.append(f"Commit: {', '.join(sorted(commits)) or 'unknown'}. Table: `make table`; runs: {command}.")
     if hardware:
         out.append(f"Hardware: {'; '.join(hardware)}.")
     if len(hardware) > 1:
@@ -55,7 +54,12 @@ def notes(group: Group) -> list[str]:
 
 
 def record(group: Group, row: Row, protocol: str | None = None, values: dict | None = None) -> dict:
-    """The columns that every csv line has."""
+    """The columns that every csv line has.
+
+    Args:
+        protocol: adds its name and version.
+        values: run folder -> flat scores under `protocol`.
+    """
     line = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale}
     if protocol:
         versions = sorted({values[r.folder]["version"] for r in row.runs if "version" in values[r.folder]})
@@ -71,27 +75,33 @@ def record(group: Group, row: Row, protocol: str | None = None, values: dict | N
 
 
 def score_of(group: Group, row: Row, key: str, values: dict) -> Summary:
+    """Summary of one score over the runs of a row. `values`: run folder -> flat scores."""
     return summarise((values[run.folder].get(key) for run in row.runs), group.expected)
 
 
 def columns(summary: Summary) -> dict:
+    """A summary as columns of a csv line."""
     return {"mean": summary.mean, "sd": summary.sd, "n": summary.n}
 
 
 def fixed(summary: Summary, digits: int, scale: float = 1.0) -> str:
-    """A number that is the same in every run (parameters, FLOPs): neither spread nor mark unless it is not."""
+    """Text of a number that should be equal in all runs (parameters, FLOPs): a spread only where it is not."""
     same = Summary(summary.mean, 0.0, min(summary.n, 1), 1)
     return (summary if summary.sd > 0 else same).text(digits, scale)
 
 
 def extent(group: Group) -> str:
-    def part(word, numbers):
-        return f"{len(numbers)} {word}{'s' if len(numbers) > 1 else ''} ({', '.join(map(str, numbers))})"
+    """Such as "3 folds (1, 2, 3) × 1 seed (0)"."""
+    return f"{_counted('fold', group.splits)} × {_counted('seed', group.seeds)}"
 
-    return f"{part('fold', group.splits)} × {part('seed', group.seeds)}"
+
+def _counted(word: str, numbers: list[int]) -> str:
+    plural = "s" if len(numbers) > 1 else ""
+    return f"{len(numbers)} {word}{plural} ({', '.join(map(str, numbers))})"
 
 
 def words(value) -> str:
+    """A value of the provenance on one line: of a dict "key value, key value" in order of the keys, without None."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {value[key]}" for key in sorted(value) if value[key] is not None)
     return " ".join(str(value).split())

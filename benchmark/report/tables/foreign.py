@@ -1,4 +1,4 @@
-"""The tables of one scored set under several protocols."""
+"""Tables of predictions from files, scored against truth from files, under several protocols."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def tables(values: dict[str, dict], records: Records, classes: list[str], tissue
     """Main, per-class, per-tissue and per-size tables.
 
     Args:
-        values: {protocol: {metric: value}}.
+        values: protocol -> {metric: value}.
     """
     n = len(records.images)
     true, pred = (int(records.images[f"n_{side}"].sum()) for side in ("true", "pred"))
@@ -23,18 +23,26 @@ def tables(values: dict[str, dict], records: Records, classes: list[str], tissue
         "–: the protocol has no such score, or nothing to compute it from. Scores of different protocols are "
         "not comparable; docs/metrics.md says how they differ."
     ]
-    made = [main]
-    for title, prefix in (("PQ", "PQ_"), ("F1", "F1_")):
-        rows = {p: [v.get(f"{prefix}{c}") for c in classes] for p, v in values.items()}
-        rows = {p: row for p, row in rows.items() if any(x is not None and np.isfinite(x) for x in row)}
-        if rows:
-            table = Table(f"{title}-classes", f"{title} per class")
-            table.blocks.append(_block("protocol", rows, classes))
-            made.append(table)
+    out = [main, *_classes(values, classes)]
     if len(tissues) > 1:
-        made.append(_tissues(values, tissues))
-    made.append(_sizes(records))
-    return made
+        out.append(_tissues(values, tissues))
+    out.append(_sizes(records))
+    return out
+
+
+def _classes(values: dict, classes: list[str]) -> list[Table]:
+    out = []
+    for metric in ("PQ", "F1"):
+        rows = {}
+        for protocol, scores in values.items():
+            of_class = [scores.get(f"{metric}_{name}") for name in classes]
+            if any(value is not None and np.isfinite(value) for value in of_class):
+                rows[protocol] = of_class
+        if rows:
+            table = Table(f"{metric}-classes", f"{metric} per class")
+            table.blocks.append(_block("protocol", rows, classes))
+            out.append(table)
+    return out
 
 
 def _tissues(values: dict, tissues: list[str]) -> Table:
@@ -58,8 +66,11 @@ def _sizes(records: Records) -> Table:
 
 
 def _block(first: str, rows: dict[str, list], columns, title: str = "") -> Block:
-    cells = [[first, *columns], *([name, *map(_text, row)] for name, row in rows.items())]
-    return Block(cells, title=title)
+    """A block with a header of `first` and the columns; rows: text of the first column -> values of the others."""
+    lines = [[first, *columns]]
+    for name, row in rows.items():
+        lines.append([name, *map(_text, row)])
+    return Block(lines, title=title)
 
 
 def _text(value) -> str:

@@ -1,4 +1,4 @@
-"""The main table and the cost table: one line per method."""
+"""The main table and the cost table: a row per method."""
 
 import math
 
@@ -23,31 +23,38 @@ MIB = 2.0**-20
 
 
 def main_table(group: Group, protocol: str, values: dict, observed: Observed) -> Table:
-    """Methods × accuracy, best bold, second underlined. `values`: run folder -> flat scores under `protocol`."""
+    """Methods × accuracy, the best of each column bold, the second underlined.
+
+    Args:
+        values: run folder -> flat scores under `protocol`.
+        observed: per-image scores under `protocol`, for the intervals.
+    """
     types = [name for name in group.names("classes") if any(f"F1_{name}" in v for v in values.values())]
-    head = [c for s, name in SHOWN.items() for c in ([name, "95 %"] if s in WITH_INTERVAL else [name])]
+    head = []
+    for score, name in SHOWN.items():
+        head += [name, "95 %"] if score in WITH_INTERVAL else [name]
     block = Block([["method", "backbone (weights)", *head, *(f"F1 {t}" for t in types), "runs"]], left=2)
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
     of_column: dict[int, list[float]] = {}
     for row in group.rows:
         keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
-        score = {s: score_of(group, row, s, values) for s in keys}
-        line, told = [row.label, row.backbone_text], record(group, row, protocol, values)
-        for key, summary in score.items():
-            told |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
+        summaries = {key: score_of(group, row, key, values) for key in keys}
+        line = [row.label, row.backbone_text]
+        facts = record(group, row, protocol, values) | _columns(summaries)
         for key in [*SHOWN, *(f"F1_{t}" for t in types)]:
-            of_column.setdefault(len(line), []).append(score[key].mean)
-            line.append(score[key].text())
+            mean = summaries[key].mean
+            of_column.setdefault(len(line), []).append(mean)
+            line.append(summaries[key].text())
             if key in SHOWN:
-                found = headline_interval(observed, row, key, group.names("tissues"), score[key].mean)
-                told |= {f"{key}_low": found.low, f"{key}_high": found.high}
+                bounds = headline_interval(observed, row, key, group.names("tissues"), mean)
+                facts |= {f"{key}_low": bounds.low, f"{key}_high": bounds.high}
             if key in WITH_INTERVAL:
-                line.append("–" if math.isnan(found.low) else f"[{found.low:.3f}, {found.high:.3f}]")
-        block.cells.append([*line, f"{len(row.runs)}/{group.expected}"])
-        table.records.append(told)
+                line.append("–" if math.isnan(bounds.low) else f"[{bounds.low:.3f}, {bounds.high:.3f}]")
+        block.rows.append([*line, f"{len(row.runs)}/{group.expected}"])
+        table.records.append(facts)
     for column, means in of_column.items():
         ranked(block, column, means)
-    if any(line[3] != "–" for line in block.cells[1:]):
+    if any(line[3] != "–" for line in block.rows[1:]):
         table.notes.insert(1, reading(observed, 0)[0])
     return table
 
@@ -62,11 +69,10 @@ def cost_table(group: Group) -> Table | None:
     for row in group.rows:
         cost = {c: summarise((r.cost.get(c) for r in row.runs), group.expected) for c in COSTS}
         memory = {m: _memory(group, row, m) for m in MEMORY}
-        told = record(group, row)
-        for key, summary in (cost | {f"peak_memory_{m}_bytes": s for m, s in memory.items()}).items():
-            told |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
-        used = [s.text(0, MIB, unit=m) for m, s in memory.items() if s.n]
-        block.cells.append(
+        facts = record(group, row) | _columns(cost)
+        facts |= _columns({f"peak_memory_{kind}_bytes": summary for kind, summary in memory.items()})
+        used = [summary.text(0, MIB, unit=kind) for kind, summary in memory.items() if summary.n]
+        block.rows.append(
             [
                 row.label,
                 row.backbone_text,
@@ -80,13 +86,21 @@ def cost_table(group: Group) -> Table | None:
                 f"{len(row.runs)}/{group.expected}",
             ]
         )
-        table.records.append(told)
+        table.records.append(facts)
     table.notes[1:1] = [
         "GFLOPs: of the forward passes that one test image takes, a multiply-add counting as 2. images/s: forward pass "
         "and decoding of the test set.",
         "Peak memory: rss is main memory of the process, cuda is memory allocated on the GPU.",
     ]
     return table
+
+
+def _columns(summaries: dict[str, Summary]) -> dict:
+    """Mean, standard deviation and number of values of each key, as columns of a csv line."""
+    columns = {}
+    for key, summary in summaries.items():
+        columns |= {f"{key}_mean": summary.mean, f"{key}_sd": summary.sd, f"{key}_n": summary.n}
+    return columns
 
 
 def _memory(group: Group, row: Row, kind: str) -> Summary:

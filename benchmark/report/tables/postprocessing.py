@@ -1,4 +1,4 @@
-"""The table of a post-processing grid: scores of every setting, and who gains by nucleus size."""
+"""The table of a post-processing grid: scores of every setting, and gains by nucleus size."""
 
 import math
 
@@ -16,10 +16,10 @@ def table(run, records: dict, grid: dict, protocol: str) -> Table:
     """Table of one run.
 
     Args:
-        run: report.collect.Run whose kept maps were decoded.
+        run: `results.run.Run` whose kept maps were decoded.
         records: setting's name -> Records, the reference first.
         grid: setting's name -> HVSettings.
-        protocol: name in PROTOCOLS: whose scores are shown.
+        protocol: name of the protocol whose scores are shown.
     """
     classes, tissues = run.config["classes"], run.config["tissues"]
     names = list(records)
@@ -27,43 +27,44 @@ def table(run, records: dict, grid: dict, protocol: str) -> Table:
     sizes = {k: by_size(r) for k, r in records.items()}
     first = sizes[names[0]]
     bins = [f"{name} µm ({int(n)})" for name, n in zip(first["bin"], first["n_true"])]
-    made = Table("postprocessing", f"Post-processing of {run.id}: settings of the HV watershed, protocol `{protocol}`")
-    made.blocks.append(_scores(names, records, scores))
+    title = f"Post-processing of {run.id}: settings of the HV watershed, protocol `{protocol}`"
+    out = Table("postprocessing", title, blocks=[_scores(names, records, scores)])
     for kind in KINDS:
-        made.blocks.append(_gains(names, sizes, kind, bins))
+        out.blocks.append(_gains(names, sizes, kind, bins))
     for name in names:
-        line = {"setting": name} | {k: v for k, v in vars(grid[name]).items()}
+        line = {"setting": name} | vars(grid[name])
         line |= {f"{protocol}/{s}": scores[name].get(s, math.nan) for s in SCORES}
         line["predicted"] = int(records[name].images["n_pred"].sum())
         for kind in KINDS:
             line |= {f"{kind} {b}": float(v) for b, v in zip(sizes[name]["bin"], sizes[name][kind])}
-        made.records.append(line)
+        out.records.append(line)
     stored = run.metrics["protocols"].get(protocol, {}).get("bPQ")
     now = scores[names[0]].get("bPQ", math.nan)
-    made.notes = [
+    out.notes = [
         "Sizes: equivalent diameter of the true nucleus (false positives: of the predicted one); in brackets the "
         "number of true nuclei. Matched once on whole images, pooled over them.",
         f"'{names[0]}' is the reference: below it, sizes show the difference to it. Kept maps are in half precision: "
         f"the run itself had bPQ {_text(stored)}, its maps give {_text(now)}.",
     ]
-    return made
+    return out
 
 
 def _scores(names: list[str], records: dict, scores: dict) -> Block:
-    cells = [["setting", *SCORES, "nuclei predicted"]]
+    lines = [["setting", *SCORES, "nuclei predicted"]]
     for name in names:
         predicted = int(records[name].images["n_pred"].sum())
-        cells.append([name, *(_text(scores[name].get(s)) for s in SCORES), str(predicted)])
-    return Block(cells)
+        lines.append([name, *(_text(scores[name].get(s)) for s in SCORES), str(predicted)])
+    return Block(lines)
 
 
 def _gains(names: list[str], sizes: dict, kind: str, bins: list[str]) -> Block:
+    """A score by nucleus size: of the first setting, then the difference to it of the others."""
     base = sizes[names[0]][kind].to_numpy()
-    cells = [["setting", *bins], [names[0], *map(_text, base)]]
+    lines = [["setting", *bins], [names[0], *map(_text, base)]]
     for name in names[1:]:
         change = sizes[name][kind].to_numpy() - base
-        cells.append([name, *(_text(v, "+.3f") for v in change)])
-    return Block(cells, title=f"{kind} by size (difference to '{names[0]}')")
+        lines.append([name, *(_text(v, "+.3f") for v in change)])
+    return Block(lines, title=f"{kind} by size (difference to '{names[0]}')")
 
 
 def _text(value, form: str = ".3f") -> str:

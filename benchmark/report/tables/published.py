@@ -37,21 +37,21 @@ def published(
     metric: str | None = None,
     protocol: str | None = None,
 ) -> pd.DataFrame:
-    """The figures that match every argument given; empty when none is published.
+    """The published figures, only those that match every argument that is not None.
 
     Args:
         split: 1, 2, 3 or "all".
     """
-    wanted = {"method": method, "row": row, "dataset": dataset, "metric": metric, "protocol": protocol}
-    wanted["split"] = None if split is None else str(split)
-    found = table()
-    for column, value in wanted.items():
+    conditions = {"method": method, "row": row, "dataset": dataset, "metric": metric, "protocol": protocol}
+    conditions["split"] = None if split is None else str(split)
+    figures = table()
+    for column, value in conditions.items():
         if value is not None:
-            found = found[found[column] == value]
-    return found.reset_index(drop=True)
+            figures = figures[figures[column] == value]
+    return figures.reset_index(drop=True)
 
 
 def values(method: str, row: str, dataset: str, split: int | str, protocol: str) -> dict[str, float]:
     """metric -> published value of one method on one split under one protocol; {} when none is published."""
-    found = published(method, row, dataset, split, protocol=protocol)
-    return dict(zip(found["metric"], found["value"], strict=True))
+    figures = published(method, row, dataset, split, protocol=protocol)
+    return dict(zip(figures["metric"], figures["value"], strict=True))

@@ -1,4 +1,4 @@
-"""The published block of `make table`: figures of the publications, never mixed with measured ones."""
+"""The table of published figures beside measured ones, each in columns of its own."""
 
 import math
 
@@ -24,7 +24,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
         values: run folder -> flat scores under `protocol`.
     """
     dataset = group.dataset.partition("@")[0]
-    found = published.published(dataset=dataset, protocol=protocol)
+    figures = published.published(dataset=dataset, protocol=protocol)
     table = Table(
         f"published-{protocol}",
         f"Published figures, {dataset}, protocol `{protocol}`: not measured here",
@@ -37,62 +37,76 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             "below the main table.",
         ],
     )
-    others = {row.label: note for row in group.rows if (note := _other_images(row, found))}
+    others = {row.label: note for row in group.rows if (note := _other_images(row, figures))}
     table.notes += [f"{label}: {note}." for label, note in others.items()]
-    for average, (text, metrics, ours) in AVERAGES.items():
-        names = [m for m in metrics.values() if (found["metric"] == m).any()]
-        part = found[(found["average"] == average) & found["metric"].isin(names)]
+    for average, (title, metrics, _) in AVERAGES.items():
+        part = figures[(figures["average"] == average) & figures["metric"].isin(metrics.values())]
         if part.empty:
             continue
-        heads = [h for m in ("bPQ", "mPQ") for h in (m, "measured", "difference")]
-        cells = [["method", "variant", "splits", *heads]]
-        for (method, row), lines in part.groupby(["method", "row"], sort=False):
-            own = _row(group, method, row)
-            splits = sorted({s for s in lines["split"] if s != published.ALL})
-            line = [method, row, ", ".join(splits)]
+        lines = [
+            ["method", "variant", "splits", *("bPQ", "measured", "difference"), *("mPQ", "measured", "difference")]
+        ]
+        for (method, variant), of_row in part.groupby(["method", "row"], sort=False):
+            row = _row(group, method, variant)
+            splits = sorted({split for split in of_row["split"] if split != published.ALL})
+            measured_splits = {str(run.id.split) for run in row.runs} if row else set()
+            complete = row is not None and measured_splits >= set(splits) and row.label not in others
+            line = [method, variant, ", ".join(splits)]
             for name, metric in metrics.items():
-                said = _said(lines[lines["metric"] == metric])
-                mean = _measured(own, values, (f"{ours}/{name}", name if ours == "image_mean" else metric))
-                complete = (
-                    own is not None and {str(r.id.split) for r in own.runs} >= set(splits) and own.label not in others
-                )
-                apart = mean - said if complete else math.nan
-                line += [_text(said), _text(mean), _text(apart, sign=True)]
+                value = _over_splits(of_row[of_row["metric"] == metric])
+                measured = _measured(row, values, average, name)
+                difference = measured - value if complete else math.nan
+                line += [_text(value), _text(measured), _text(difference, sign=True)]
                 table.records.append(
-                    {"dataset": dataset, "protocol": protocol, "average": average, "method": method, "variant": row}
-                    | {"metric": name, "splits": " ".join(splits), "published": said, "measured": mean}
-                    | {"difference": apart, "source": lines["source"].iloc[0]}
+                    {"dataset": dataset, "protocol": protocol, "average": average, "method": method, "variant": variant}
+                    | {"metric": name, "splits": " ".join(splits), "published": value, "measured": measured}
+                    | {"difference": difference, "source": of_row["source"].iloc[0]}
                 )
-            cells.append(line)
-        table.blocks.append(Block(cells, left=3, title=text))
+            lines.append(line)
+        table.blocks.append(Block(lines, left=3, title=title))
     return table if table.blocks else None
 
 
-def _said(lines) -> float:
-    """The figure over all splits: as published, else the mean of the splits."""
-    whole = lines[lines["split"] == published.ALL]["value"]
-    return float(whole.iloc[0]) if len(whole) else float(lines["value"].mean()) if len(lines) else math.nan
+def _over_splits(figures) -> float:
+    """The figure over all splits: as published, else the mean of the splits; NaN without any."""
+    whole = figures[figures["split"] == published.ALL]["value"]
+    if len(whole):
+        return float(whole.iloc[0])
+    return float(figures["value"].mean()) if len(figures) else math.nan
 
 
 def _row(group: Group, method: str, row: str) -> Row | None:
     return next((r for r in group.rows if r.method == f"{method}@{row}" and r.runs), None)
 
 
-def _other_images(row: Row, found) -> str:
+def _other_images(row: Row, figures) -> str:
     """In words, where this row's test images are not as many as the published ones; "" where they are."""
-    counts = found[(found["metric"] == "n_images") & (found["method"] + "@" + found["row"] == row.method)]
-    said = dict(zip(counts["split"], counts["value"].astype(int)))
-    pairs = [(r.id.split, r.metrics.get("n_images", "?"), said.get(str(r.id.split))) for r in row.runs]
-    wrong = {f"{n} instead of {known} on split {fold}" for fold, n, known in pairs if known not in (None, n)}
+    of_row = figures["method"] + "@" + figures["row"] == row.method
+    counts = figures[(figures["metric"] == "n_images") & of_row]
+    published_counts = dict(zip(counts["split"], counts["value"].astype(int)))
+    wrong = set()
+    for run in row.runs:
+        count, expected = run.metrics.get("n_images", "?"), published_counts.get(str(run.id.split))
+        if expected not in (None, count):
+            wrong.add(f"{count} instead of {expected} on split {run.id.split}")
     return f"not the published test images, {', '.join(sorted(wrong))}; no difference is shown" if wrong else ""
 
 
-def _measured(row: Row | None, values: dict, keys: tuple[str, str]) -> float:
+def _measured(row: Row | None, values: dict, average: str, metric: str) -> float:
+    """Mean over the row's runs of bPQ or mPQ under an averaging of AVERAGES; NaN without any."""
     if row is None:
         return math.nan
-    scores = [values[run.folder] for run in row.runs]
-    return summarise((next((s[k] for k in keys if k in s), None) for s in scores), 1).mean
+    _, _, ours = AVERAGES[average]
+    key = f"{ours}/{metric}"
+    other = metric if average == "images" else key  # where the image mean is not stored by its name
+    means = []
+    for run in row.runs:
+        scores = values[run.folder]
+        means.append(scores.get(key, scores.get(other)))
+    return summarise(means, 1).mean
 
 
 def _text(value: float, sign: bool = False) -> str:
-    return "–" if math.isnan(value) else f"{value:+.3f}" if sign else f"{value:.3f}"
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.3f}" if sign else f"{value:.3f}"
