@@ -1,4 +1,4 @@
-"""python -m benchmark COMMAND: the commands are the files of `benchmark/commands`.
+"""`python -m benchmark COMMAND`, for the commands in `benchmark/commands`.
 
 Exit codes: 0 done, 1 a cell failed, 2 bad input (one sentence on stderr), 130 interrupted, 141 output not read.
 """
@@ -16,7 +16,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is determi
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with an option in one line; the list of all options stays with --help."""
+    """An ArgumentParser that refuses a wrong option in one line, without the usage."""
 
     def error(self, message: str):
         refused = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     top = Parser(
         prog="python -m benchmark",
         description="Nuclei segmentation with frozen foundation models, measured fairly.",
@@ -81,18 +81,19 @@ def parser() -> argparse.ArgumentParser:
     sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in commands.names():
         module = commands.module(name)
-        made = sub.add_parser(
+        command = sub.add_parser(
             name,
             help=module.HELP,
             description=module.HELP,
             epilog=f"example: python -m benchmark {name} {module.EXAMPLE}".rstrip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.arguments(made)
-        made.set_defaults(function=module.run)
+        module.arguments(command)
+        command.set_defaults(function=module.run)
     return top
 
 
 def _commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    (made,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    return made.choices
+    """Name -> parser of each command."""
+    (subparsers,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    return subparsers.choices

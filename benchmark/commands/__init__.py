@@ -9,8 +9,8 @@ import pkgutil
 
 def names() -> list[str]:
     """Names of all commands, sorted: those of the files here, `_` written `-`."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.strip("_").replace("_", "-") for name in found if not name.startswith("_"))
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name.strip("_").replace("_", "-") for name in files if not name.startswith("_"))
 
 
 def module(name: str):

@@ -1,48 +1,140 @@
-"""What the commands about cells share: their options, and the cells that these spell."""
+"""Options shared by several commands, each declared once, and what the grid commands make of theirs."""
 
-import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
+from benchmark.results.run import SCALES
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.paths import CACHE, RESULTS
+from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
 from benchmark.training import recipe
 
+DATASET = "pannuke, conic, folder or synthetic (default)"
+DATA_ROOT = "folder or archive of the dataset; synthetic needs none"
 
-def grid(to: argparse.ArgumentParser) -> None:
-    """Options that every command about cells has."""
-    to.add_argument("--experiment", default="main", help="a name under experiments/ or a .py file (default main)")
-    to.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic (default)")
-    to.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
-    to.add_argument(
-        "--preset",
-        choices=("debug", "small", "paper"),
-        help="scale (default: small on synthetic, else paper)",
-    )
-    to.add_argument(
+
+def dataset(
+    parser: ArgumentParser, default: str | None = "synthetic", help: str = DATASET, root: str = DATA_ROOT
+) -> None:
+    """--dataset and --data-root. `root` is the help of the latter."""
+    parser.add_argument("--dataset", default=default, help=help)
+    parser.add_argument("--data-root", help=root)
+
+
+def fold(parser: ArgumentParser, help: str = "published split, counted from 1 (default 1)") -> None:
+    """--fold."""
+    parser.add_argument("--fold", type=int, default=1, help=help)
+
+
+def results(parser: ArgumentParser, *aliases: str, metavar: str | None = None, help: str = "folder of results") -> None:
+    """--results, which may also be called one of the aliases."""
+    parser.add_argument("--results", *aliases, type=Path, default=RESULTS, metavar=metavar, help=help)
+
+
+def reports(parser: ArgumentParser, help: str = "where the tables go") -> None:
+    """--reports."""
+    parser.add_argument("--reports", type=Path, default=REPORTS, help=help)
+
+
+def cache(parser: ArgumentParser, help: str = "where prepared data lie") -> None:
+    """--cache."""
+    parser.add_argument("--cache", type=Path, default=CACHE, help=help)
+
+
+def cache_and_weights(parser: ArgumentParser) -> None:
+    """--cache of commands that also fetch or make pretrained weights."""
+    cache(parser, "where prepared data and pretrained weights lie")
+
+
+def device(parser: ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
+
+
+def method(parser: ArgumentParser, help: str = "method, or method@row,key=value (default: what the file says)") -> None:
+    """--method."""
+    parser.add_argument("--method", help=help)
+
+
+def protocol(parser: ArgumentParser, help: str = "name of a protocol, or all (default cellvit)") -> None:
+    """--protocol."""
+    parser.add_argument("--protocol", default="cellvit", help=help)
+
+
+def experiment(parser: ArgumentParser, help: str = "a name under experiments/ or a .py file (default main)") -> None:
+    """--experiment."""
+    parser.add_argument("--experiment", default="main", help=help)
+
+
+def overrides(parser: ArgumentParser, help: str) -> None:
+    """Recipe values to replace."""
+    parser.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help=help)
+
+
+def tables(parser: ArgumentParser) -> None:
+    """Options that choose what a table or a report of finished runs shows."""
+    parser.add_argument("--dataset", help="only this dataset")
+    experiment(parser, "whose methods get a row (default main)")
+    protocol(parser)
+
+
+def grid(parser: ArgumentParser) -> None:
+    """Options shared by the grid commands."""
+    experiment(parser)
+    dataset(parser)
+    parser.add_argument("--preset", choices=SCALES, help="scale (default: small on synthetic, else paper)")
+    parser.add_argument(
         "--backbone",
         help="weights of published encoders: a local file, hub or random; or by name: 'uni=FILE resnet50=FILE'",
     )
-    to.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    to.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
-    to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
-    to.add_argument("overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe values to replace, see below")
-    to.epilog = f"{recipe.help_text()}\n\n{to.epilog or ''}".rstrip()
+    results(parser)
+    cache_and_weights(parser)
+    device(parser)
+    overrides(parser, "recipe values to replace, see below")
+    parser.epilog = f"{recipe.help_text()}\n\n{parser.epilog or ''}".rstrip()
 
 
-def several(to: argparse.ArgumentParser) -> None:
+def several(parser: ArgumentParser) -> None:
     """Options that choose a part of the grid."""
-    to.add_argument("--methods", nargs="+", help="only these methods")
-    to.add_argument("--folds", nargs="+", help="published splits, or all")
-    to.add_argument("--seeds", nargs="+", type=int, help="seeds")
+    parser.add_argument("--methods", nargs="+", help="only these methods")
+    parser.add_argument("--folds", nargs="+", help="published splits, or all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="seeds")
 
 
-def keep_maps(to: argparse.ArgumentParser) -> None:
-    """The option of commands that predict."""
-    to.add_argument("--keep-maps", action="store_true", help="store the raw maps of the test fold (1 MB an image)")
+def keep_maps(parser: ArgumentParser) -> None:
+    """--keep-maps."""
+    parser.add_argument("--keep-maps", action="store_true", help="store the raw maps of the test fold (1 MB an image)")
+
+
+def reading(parser: ArgumentParser) -> None:
+    """Options on how files of predictions are read."""
+    parser.add_argument(
+        "--missing",
+        choices=("refuse", "empty"),
+        default="refuse",
+        help="images without a prediction: refuse (default), or count as images in which nothing was found",
+    )
+    parser.add_argument(
+        "--vertices",
+        choices=("corners", "centres", "inside"),
+        help="where outlines' vertices lie (default: what their format usually means)",
+    )
+    parser.add_argument(
+        "--types-outside",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="type maps that name types where there is no instance: refuse (default), or ignore these pixels",
+    )
 
 
 def setup(options, **values):
-    """The Setup that the options spell; `values` take the place of options that a command lacks."""
+    """The options of a grid command as a Setup.
+
+    Args:
+        values: fields of Setup that take the place of options that the command lacks.
+
+    Raises:
+        InputError: an override that is none, or a results folder that cannot be written.
+    """
     from dataclasses import fields
 
     from benchmark.experiment.config import parse_overrides
@@ -57,7 +149,7 @@ def setup(options, **values):
 
 
 def chosen_cells(options):
-    """The cells that the options spell."""
+    """The cells of the grid that the options choose. Raises InputError as `experiment.grid.cells`."""
     from benchmark.experiment.grid import cells
 
     splits = options.folds
@@ -72,7 +164,7 @@ def chosen_cells(options):
 
 
 def written_tables(options, cells) -> str:
-    """Write the tables of these cells and return the main one."""
+    """Write the tables of these cells' runs and return those to print, as `report.write.write_tables`."""
     from benchmark.experiment.state import state_of
     from benchmark.report.write import write_tables
 

@@ -3,11 +3,9 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.paths import REPORTS
 
 HELP = "Run the missing cells of an experiment, then print its table."
 EXAMPLE = "--folds all"
@@ -18,7 +16,7 @@ def arguments(parser) -> None:
     shared.several(parser)
     parser.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="what to do with stale cells")
     parser.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
-    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
+    shared.reports(parser)
     shared.keep_maps(parser)
 
 

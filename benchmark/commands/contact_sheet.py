@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json
-from benchmark.runtime.paths import CACHE
 
 HELP = "A picture of prepared images with their outlines."
 EXAMPLE = "--out sheet.png"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic")
-    parser.add_argument("--data-root", help="folder or archive of the dataset")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
-    parser.add_argument("--fold", type=int, default=1, help="published split (default 1)")
+    shared.dataset(parser, help="pannuke, conic, folder or synthetic", root="folder or archive of the dataset")
+    shared.cache(parser)
+    shared.fold(parser, "published split (default 1)")
     parser.add_argument("--side", choices=("train", "val", "test"), default="test", help="side of the split")
     parser.add_argument("--count", type=int, default=24, help="number of images (default 24)")
     parser.add_argument("--run", type=Path, help="a run folder: its predictions stand below the truth (test side)")

@@ -1,17 +1,15 @@
 """`doctor`: what this machine can run, and why not the rest."""
 
-from pathlib import Path
-
-from benchmark.runtime.paths import CACHE, RESULTS
+from benchmark.commands import _options as shared
 
 HELP = "What this machine can run: versions, GPU, backends of the deformable-attention op, weights, folders."
 EXAMPLE = "--device cuda"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data and pretrained weights lie")
+    shared.device(parser)
+    shared.results(parser)
+    shared.cache_and_weights(parser)
 
 
 def run(options) -> int:
@@ -32,17 +30,29 @@ def run(options) -> int:
     print(f"op         {default_backend(device)} is used on {device}")
     for name, (works, why) in backends().items():
         print(f"           {name}: {'works' if works else f'no: {why}'}")
-    for what, folder in (("results", options.results), ("cache", options.cache)):
-        known = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
-        free = shutil.disk_usage(known).free / 2**30
-        print(f"{what:<10} {folder} ({'exists' if folder.exists() else 'is made when needed'}, {free:.0f} GiB free)")
+    for name, folder in (("results", options.results), ("cache", options.cache)):
+        existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        print(f"{name:<10} {folder} ({'exists' if folder.exists() else 'is made when needed'}, {free:.0f} GiB free)")
     for name in registry.method_names():
-        cls = registry.method_class(name)
-        rows = [row for row in cls.presets if row not in ("debug",)]
-        checked = {row: cls.supports(registry.parse(f"{name}@{row}").arguments | {"weights": None}) for row in rows}
-        ready = [row for row, (works, _) in checked.items() if works]
-        print(f"method     {name}: {', '.join(ready) or 'none'}")
-        for why in dict.fromkeys(why for works, why in checked.values() if not works):
-            blocked = [row for row, (works, reason) in checked.items() if not works and reason == why]
-            print(f"           needs weights, {', '.join(blocked)}: {why}")
+        _print_rows(name)
     return 0
+
+
+def _print_rows(name: str) -> None:
+    """Print which rows of a method run without a file of weights, and what the others need."""
+    from benchmark.methods import registry
+
+    cls = registry.method_class(name)
+    ready, blocked = [], {}
+    for row in cls.presets:
+        if row == "debug":
+            continue
+        works, why = cls.supports(registry.parse(f"{name}@{row}").arguments | {"weights": None})
+        if works:
+            ready.append(row)
+        else:
+            blocked.setdefault(why, []).append(row)
+    print(f"method     {name}: {', '.join(ready) or 'none'}")
+    for why, rows in blocked.items():
+        print(f"           needs weights, {', '.join(rows)}: {why}")

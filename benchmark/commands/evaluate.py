@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from benchmark.commands import _options as shared
-from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "Evaluate weights from a file: an officially published one, or those of a run."
 EXAMPLE = "--weights CellVTA_UNI_pannuke_split1.pth --dataset pannuke --data-root /data/pannuke --fold 1"
@@ -11,19 +10,14 @@ EXAMPLE = "--weights CellVTA_UNI_pannuke_split1.pth --dataset pannuke --data-roo
 
 def arguments(parser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="the file; its layout and method are recognised")
-    parser.add_argument("--method", help="method, or method@row,key=value (default: what the file says)")
-    parser.add_argument("--dataset", default="pannuke", help="pannuke (default), conic, folder or synthetic")
-    parser.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
-    parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
+    shared.method(parser)
+    shared.dataset(parser, "pannuke", "pannuke (default), conic, folder or synthetic")
+    shared.fold(parser)
     parser.add_argument("--any-fold", action="store_true", help="also when the file was trained for another split")
-    parser.add_argument(
-        "--results", "--out", type=Path, default=RESULTS, metavar="DIR", help="folder of results, which `table` reads"
-    )
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="recipe.KEY=VALUE", help="recipe.precision, recipe.eval_batch: as at training"
-    )
+    shared.results(parser, "--out", metavar="DIR", help="folder of results, which `table` reads")
+    shared.cache(parser)
+    shared.device(parser)
+    shared.overrides(parser, "recipe.precision, recipe.eval_batch: as at training")
 
 
 def run(options) -> int:

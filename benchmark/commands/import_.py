@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-from benchmark.commands.score import reading
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.paths import CACHE, RESULTS
 
 HELP = "Score a foreign tool's predictions of a dataset's test fold and store them as a run for `table`."
 EXAMPLE = "--name mytool --pred predictions/ --dataset pannuke --data-root /data/pannuke --fold 1"
@@ -14,14 +13,13 @@ EXAMPLE = "--name mytool --pred predictions/ --dataset pannuke --data-root /data
 def arguments(parser) -> None:
     parser.add_argument("--name", required=True, help="what the tables call the tool: letters, digits, _ . -")
     parser.add_argument("--pred", type=Path, required=True, metavar="DIR|FILE", help="predictions, named by image id")
-    parser.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic (default)")
-    parser.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
-    parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
+    shared.dataset(parser)
+    shared.fold(parser)
     parser.add_argument("--seed", type=int, default=0, help="for several runs of the same tool (default 0)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: what the files call the classes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
-    reading(parser)
+    shared.results(parser)
+    shared.cache(parser)
+    shared.reading(parser)
 
 
 def run(options) -> int:

@@ -1,5 +1,7 @@
 """`models`: what can be built, how large it is and what it needs."""
 
+from benchmark.results.run import SCALES
+
 HELP = "Every row of every method: parameters, FLOPs, licences, weights needed."
 EXAMPLE = "--experiment adapter --format csv"
 
@@ -15,7 +17,7 @@ def arguments(parser) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--methods", nargs="+", help="only these, such as cellvta@paper,points=8 (default: all rows)")
     chosen.add_argument("--experiment", help="the methods of an experiment, each at the row that --preset gives it")
-    parser.add_argument("--preset", choices=("debug", "small", "paper"), default="paper", help="scale (default paper)")
+    parser.add_argument("--preset", choices=SCALES, default="paper", help="scale (default paper)")
     parser.add_argument("--classes", type=int, default=5, help="nucleus types (default 5, PanNuke's)")
     parser.add_argument("--tissues", type=int, default=19, help="tissues (default 19, PanNuke's)")
     parser.add_argument("--format", choices=("md", "csv"), default="md", help="Markdown (default) or csv")
@@ -32,19 +34,19 @@ def run(options) -> int:
         print(to_csv(records), end="")
         return 0
     header = ["method", "reference", "weights", "licence of code", "licence of weights"]
-    cells = [[*header, "params (M)", "trainable (M)", "GFLOPs / image", "GFLOPs / input", "input (px)"]]
-    for r in records:
-        sizes = [f"{r[k] / 1e6:.2f}" for k in ("params", "trainable")]
-        work = ["–" if r[k] is None else f"{r[k]:.1f}" for k in ("gflops", "gflops_input")]
-        texts = [r[k] for k in ("method", "reference", "weights", "licence", "weights_licence")]
-        cells.append([*texts, *sizes, *work, str(r["input"])])
+    lines = [[*header, "params (M)", "trainable (M)", "GFLOPs / image", "GFLOPs / input", "input (px)"]]
+    for record in records:
+        texts = [record[key] for key in ("method", "reference", "weights", "licence", "weights_licence")]
+        sizes = [f"{record[key] / 1e6:.2f}" for key in ("params", "trainable")]
+        work = ["–" if record[key] is None else f"{record[key]:.1f}" for key in ("gflops", "gflops_input")]
+        lines.append([*texts, *sizes, *work, str(record["input"])])
     caption = f"Methods, {options.classes} types and {options.tissues} tissues"
-    print(markdown(Table("models", caption, list(NOTES), [Block(cells, left=5)])), end="")
+    print(markdown(Table("models", caption, list(NOTES), [Block(lines, left=5)])), end="")
     return 0
 
 
 def _specs(options) -> list:
-    """The parsed names that the options spell, each once."""
+    """The methods that the options choose, each once."""
     from pathlib import Path
 
     from benchmark.experiment.grid import row_for
@@ -52,15 +54,15 @@ def _specs(options) -> list:
     from benchmark.methods import registry
 
     if options.methods:
-        found = [registry.parse(name, options.preset) for name in options.methods]
+        specs = [registry.parse(name, options.preset) for name in options.methods]
     elif options.experiment:
-        nowhere = Path()
-        setup = Setup("synthetic", None, options.preset, options.experiment, nowhere, nowhere)
-        found = [registry.parse(name, row_for(setup, name)) for name in setup.config.methods]
+        unused = Path()
+        setup = Setup("synthetic", None, options.preset, options.experiment, results=unused, cache=unused)
+        specs = [registry.parse(name, row_for(setup, name)) for name in setup.config.methods]
     else:
         names = [(name, row) for name in registry.method_names() for row in registry.method_class(name).presets]
-        found = [registry.parse(f"{name}@{row}") for name, row in names]
-    return list({str(spec): spec for spec in found}.values())
+        specs = [registry.parse(f"{name}@{row}") for name, row in names]
+    return list({str(spec): spec for spec in specs}.values())
 
 
 def _record(spec, classes: int, tissues: int) -> dict:
@@ -72,7 +74,8 @@ def _record(spec, classes: int, tissues: int) -> dict:
     method = flops.on_meta(spec, classes, tissues)
     # a method with valid convolutions has an input size of its own, the others take the image as it is
     side = method.tile if method.margin and method.tile else method.input_side(256)
-    work = [sum(flops.count(method, s, s, tiled=t).values()) / 1e9 for s, t in ((256, True), (side, False))]
+    of_image = sum(flops.count(method, 256, 256, tiled=True).values()) / 1e9
+    of_input = sum(flops.count(method, side, side, tiled=False).values()) / 1e9
     weights, licence = _weights(cls, spec.arguments)
     return {
         "method": str(spec),
@@ -82,8 +85,8 @@ def _record(spec, classes: int, tissues: int) -> dict:
         "weights_licence": licence,
         "params": sum(p.numel() for p in method.parameters()),
         "trainable": trainable(method, method.phases(False)) if cls.trainable else 0,
-        "gflops": work[0] or None,
-        "gflops_input": work[1] or None,
+        "gflops": of_image or None,
+        "gflops_input": of_input or None,
         "input": side,
     }
 
@@ -93,13 +96,14 @@ def _weights(cls, arguments: dict) -> tuple[str, str]:
     import inspect
 
     from benchmark.layers.backbones import BACKBONES
-    from benchmark.training.pretrain import BACKBONES as MADE_HERE
+    from benchmark.training.pretrain import BACKBONES as PRETRAINED_HERE
 
     name = cls.backbone_of(arguments)
     if name is None:
-        return ("none (a file may be given)" if "weights" in inspect.signature(cls).parameters else "none"), "–"
-    if name in MADE_HERE:
+        optional = "weights" in inspect.signature(cls).parameters
+        return ("none (a file may be given)" if optional else "none"), "–"
+    if name in PRETRAINED_HERE:
         return f"{name}: made here (synthetic pretext)", "–"
-    row = BACKBONES.get(name, {"hub": name})
-    where = "file or hub" if "hub" in row else "file"
-    return f"{name}: {where}{', gated' if row.get('gated') else ''}", row.get("licence", "see the hub")
+    facts = BACKBONES.get(name, {"hub": name})
+    where = "file or hub" if "hub" in facts else "file"
+    return f"{name}: {where}{', gated' if facts.get('gated') else ''}", facts.get("licence", "see the hub")

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.paths import CACHE, REPORTS
 
 HELP = "Decode a run's kept maps under every setting of a grid: who gains, by nucleus size. Nothing is trained."
 EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
@@ -13,11 +13,10 @@ EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
 def arguments(parser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a run made with --keep-maps (KEEP_MAPS=1)")
     parser.add_argument("--grid", default="postprocess", help="an experiment with a grid (default postprocess)")
-    parser.add_argument("--dataset", help="pannuke, conic, folder or synthetic (default: the run's)")
-    parser.add_argument("--data-root", help="folder or archive of the dataset; synthetic needs none")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
-    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
-    parser.add_argument("--protocol", default="cellvit", help="whose bPQ, mPQ and F1 are shown (default cellvit)")
+    shared.dataset(parser, None, "pannuke, conic, folder or synthetic (default: the run's)")
+    shared.cache(parser)
+    shared.reports(parser)
+    shared.protocol(parser, "whose bPQ, mPQ and F1 are shown (default cellvit)")
 
 
 def run(options) -> int:
@@ -31,48 +30,56 @@ def run(options) -> int:
     from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.progress import Progress
 
-    made = finished(options.run)
+    finished_run = finished(options.run)
     (protocol,) = protocols(options.protocol, single=True)
     maps = StoredMaps(RunFolder(options.run))
-    subset = test_set(options, made)
+    subset = test_set(options, finished_run)
     if maps.images != list(range(len(subset))):
         raise InputError(
             f"{options.run}: its maps are of {len(maps.images)} images, the test set has {len(subset)}; "
             "run the cell again with KEEP_MAPS=1."
         )
-    tiling = made.config.get("recipe", {}).get("tiling", "none")
-    mpp = made.config["mpp"] if tiling == "none" else made.config["mpp"] * DOWN / UP
-    grid = settings(options.grid, made.config["name"], mpp)
+    config, identity = finished_run.config, finished_run.id
+    tiling = config.get("recipe", {}).get("tiling", "none")
+    mpp = config["mpp"] if tiling == "none" else config["mpp"] * DOWN / UP
+    grid = settings(options.grid, config["name"], mpp)
     show = Progress(f"{len(grid)} settings:", "images")
     show(0, len(subset))
     truths = decode_grid.Truths(subset)
     records = decode_grid.decode(maps, truths, list(grid.values()), progress=show, tiling=tiling)
-    folder = (
-        options.reports / "postprocess" / f"{made.id.dataset}-{made.id.method}-fold{made.id.split}-seed{made.id.seed}"
-    )
-    for name, one in zip(grid, records):
-        one.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in name))
-    table = postprocessing.table(made, dict(zip(grid, records)), grid, protocol)
+    name = f"{identity.dataset}-{identity.method}-fold{identity.split}-seed{identity.seed}"
+    folder = options.reports / "postprocess" / name
+    for setting, of_setting in zip(grid, records):
+        of_setting.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in setting))
+    table = postprocessing.table(finished_run, dict(zip(grid, records)), grid, protocol)
     save(table, folder)
     print(markdown(table))
     print(f"written to {folder}", file=sys.stderr)
     return 0
 
 
-def test_set(options, made):
-    """The test side of the run's split, checked to hold the data that the run was scored on."""
+def test_set(options, run):
+    """The test side of the run's split. Raises InputError when it is not the data that the run was scored on."""
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare
 
-    data = prepare(dataset(options.dataset or made.config["dataset"], options.data_root), options.cache, made.id.split)
-    told = made.metrics.get("identity", {}).get("data")
-    if told and told != data.fingerprint(made.id.split)[:16]:
+    source = dataset(options.dataset or run.config["dataset"], options.data_root)
+    data = prepare(source, options.cache, run.id.split)
+    fingerprint = run.metrics.get("identity", {}).get("data")
+    if fingerprint and fingerprint != data.fingerprint(run.id.split)[:16]:
         raise InputError(f"{options.run} was scored on other data than these; name its dataset with --data-root.")
-    return data.subset(made.id.split, "test")
+    return data.subset(run.id.split, "test")
 
 
 def settings(experiment: str, method: str, mpp: float) -> dict:
-    """Name -> HVSettings: the method's published ones with each entry's changes."""
+    """Name -> HVSettings: those published for the method, with the changes of each entry of the experiment's grid.
+
+    Args:
+        mpp: of the maps, micrometres per pixel.
+
+    Raises:
+        InputError: the experiment has no grid, or changes a setting that does not exist or to a wrong value.
+    """
     from benchmark.experiment.config import load
     from benchmark.postproc.hv import HVSettings
 

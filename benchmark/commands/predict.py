@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
 
 HELP = "Label maps, GeoJSON for QuPath and overlays of images of one's own."
@@ -10,13 +11,13 @@ EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0/weights.safeten
 
 def arguments(parser) -> None:
     parser.add_argument("--weights", type=Path, help="a published file or the weights of a run (not for classical)")
-    parser.add_argument("--method", help="method, or method@row,key=value (default: what the file says)")
+    shared.method(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR|FILE", help="RGB: PNG, TIFF, JPEG or npy")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--mpp", type=float, default=0.25, help="micrometres per pixel of the images (default 0.25)")
     parser.add_argument("--window", type=int, default=256, help="px that the network sees at once (default 256)")
     parser.add_argument("--margin", type=int, default=32, help="px of a window that only give context (default 32)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
+    shared.device(parser)
 
 
 def run(options) -> int:
@@ -58,15 +59,15 @@ def run(options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
     show = Progress("predicted", "images")
-    found = predict(
+    count = predict(
         method, paths, options.out, names, options.mpp, device, show, window=options.window, margin=options.margin
     )
-    print(f"{found} nuclei in {len(paths)} images -> {options.out}")
+    print(f"{count} nuclei in {len(paths)} images -> {options.out}")
     return 0
 
 
 def class_names(facts, types: int) -> list[str]:
-    """Names of types 1..C: of the run that made the weights, of the data set that they are of, else numbers."""
+    """Names of types 1..C: those of the run or the data set that the weights were trained on, else "type <k>"."""
     from benchmark.data import registry as datasets
 
     if facts and facts.class_names:

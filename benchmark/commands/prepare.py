@@ -1,18 +1,15 @@
 """`prepare`: a dataset into the cache."""
 
-from pathlib import Path
-
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.paths import CACHE
 
 HELP = "Convert a dataset once into its cache."
 EXAMPLE = "--dataset pannuke --data-root /data/pannuke"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--dataset", default="synthetic", help="pannuke, conic, folder or synthetic")
-    parser.add_argument("--data-root", help="folder or archive of the dataset")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared data lie")
+    shared.dataset(parser, help="pannuke, conic, folder or synthetic", root="folder or archive of the dataset")
+    shared.cache(parser)
 
 
 def run(options) -> int:
@@ -27,7 +24,7 @@ def run(options) -> int:
 
 
 def _runnable(data) -> str:
-    """Which splits have all their folds."""
+    """A sentence on which splits have all their folds."""
     complete, lacking = [], []
     for k in data.splits():
         try:
@@ -35,6 +32,7 @@ def _runnable(data) -> str:
             complete.append(str(k))
         except InputError:
             lacking.append(str(k))
-    several = " or ".join(filter(None, [", ".join(complete[:-1]), *complete[-1:]]))
-    told = f"FOLD={several} can be run" if complete else "No split can be run"
-    return told + (f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else ".")
+    *others, last = complete or [""]
+    names = f"{', '.join(others)} or {last}" if others else last
+    text = f"FOLD={names} can be run" if complete else "No split can be run"
+    return text + (f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else ".")

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from benchmark.runtime.paths import REPORTS, RESULTS, ROOT
+from benchmark.commands import _options as shared
+from benchmark.runtime.paths import ROOT
 
 HELP = "Keep the finished runs on the embedded data under docs/reference, and renew the README's results from them."
 EXAMPLE = ""
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--reports", type=Path, default=REPORTS, help="where `make report` wrote")
+    shared.results(parser)
+    shared.reports(parser, "where `make report` wrote")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "reference" / "embedded", help="where they go")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the marks of the results")
 

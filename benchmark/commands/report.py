@@ -1,21 +1,16 @@
 """`report`: tables, figures and the page from finished runs."""
 
-from pathlib import Path
-
-from benchmark.commands._options import expected_methods
-from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
+from benchmark.commands import _options as shared
 
 HELP = "Tables, figures and a self-contained page from finished runs."
 EXAMPLE = "--dataset synthetic"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the report goes")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where prepared images lie")
-    parser.add_argument("--dataset", help="only this dataset")
-    parser.add_argument("--experiment", default="main", help="whose methods get a row (default main)")
-    parser.add_argument("--protocol", default="cellvit", help="name of a protocol, or all (default cellvit)")
+    shared.results(parser)
+    shared.reports(parser, "where the report goes")
+    shared.cache(parser, "where prepared images lie")
+    shared.tables(parser)
 
 
 def run(options) -> int:
@@ -27,7 +22,7 @@ def run(options) -> int:
         options.cache,
         dataset=options.dataset,
         protocol=options.protocol,
-        experiment_methods=expected_methods(options.experiment),
+        experiment_methods=shared.expected_methods(options.experiment),
     )
     print(page)
     return 0

@@ -11,8 +11,8 @@ EXAMPLE = "--method hovernet --fold 2"
 
 def arguments(parser) -> None:
     shared.grid(parser)
-    parser.add_argument("--method", help="method@row,key=value, such as cellvta@small,points=8")
-    parser.add_argument("--fold", type=int, default=1, help="published split, counted from 1 (default 1)")
+    shared.method(parser, "method@row,key=value, such as cellvta@small,points=8")
+    shared.fold(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     shared.keep_maps(parser)
     parser.add_argument("--request", help=argparse.SUPPRESS)  # of the grid: the whole cell as JSON, in place of options

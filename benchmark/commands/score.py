@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
 
 HELP = "Score anyone's predictions against ground truth, files matched by name; see docs/score.md."
@@ -20,28 +21,7 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--shape", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels where both sides are outlines"
     )
-    reading(parser)
-
-
-def reading(parser) -> None:
-    """Options on how predictions are read."""
-    parser.add_argument(
-        "--missing",
-        choices=("refuse", "empty"),
-        default="refuse",
-        help="images without a prediction: refuse (default), or count as images in which nothing was found",
-    )
-    parser.add_argument(
-        "--vertices",
-        choices=("corners", "centres", "inside"),
-        help="where outlines' vertices lie (default: what their format usually means)",
-    )
-    parser.add_argument(
-        "--types-outside",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="type maps that name types where there is no instance: refuse (default), or ignore these pixels",
-    )
+    shared.reading(parser)
 
 
 def run(options) -> int:
@@ -74,25 +54,32 @@ def run(options) -> int:
     return 0
 
 
-def resolution(given: float | None, told: dict) -> float:
-    """Micrometres per pixel: the option, else what a file says.
+def resolution(option: float | None, of_files: dict) -> float:
+    """Micrometres per pixel: the value of --mpp, else that of the files.
+
+    Args:
+        of_files: path -> value, None where a file has none.
 
     Raises:
-        InputError: nobody says it, files disagree, or it is no positive number.
+        InputError: there is no value, files disagree, or it is not between 0 and 100.
     """
-    said = {path: value for path, value in told.items() if value is not None}
-    if given is None and not said:
+    known = {path: value for path, value in of_files.items() if value is not None}
+    if option is None and not known:
         raise InputError("--mpp is missing: give the micrometres per pixel (such as --mpp 0.25); sizes depend on it.")
-    if given is None and len(set(said.values())) > 1:
-        raise InputError(f"files disagree on mpp: {', '.join(f'{p} {v:g}' for p, v in said.items())}; give --mpp.")
-    value = given if given is not None else next(iter(said.values()))
+    if option is None and len(set(known.values())) > 1:
+        values = ", ".join(f"{path} {value:g}" for path, value in known.items())
+        raise InputError(f"files disagree on mpp: {values}; give --mpp.")
+    value = option if option is not None else next(iter(known.values()))
     if not 0 < value < 100:
         raise InputError(f"mpp is {value:g}; expected micrometres per pixel such as 0.25.")
     return value
 
 
 def write(folder: Path, scored) -> None:
-    """Records, images.csv and, last, metrics.json: where it lies, the files beside it are whole and belong to it."""
+    """Write the records, images.csv and, last, metrics.json.
+
+    Where metrics.json exists, the files beside it are complete and belong to it.
+    """
     from benchmark.report.render.table import to_csv, write_file
     from benchmark.runtime.files import write_json
 

@@ -1,20 +1,15 @@
 """`table`: tables from finished runs."""
 
-from pathlib import Path
-
-from benchmark.commands._options import expected_methods
-from benchmark.runtime.paths import REPORTS, RESULTS
+from benchmark.commands import _options as shared
 
 HELP = "Tables from finished runs."
 EXAMPLE = "--protocol pannuke"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the tables go")
-    parser.add_argument("--dataset", help="only this dataset")
-    parser.add_argument("--experiment", default="main", help="whose methods get a row (default main)")
-    parser.add_argument("--protocol", default="cellvit", help="name of a protocol, or all (default cellvit)")
+    shared.results(parser)
+    shared.reports(parser)
+    shared.tables(parser)
     parser.add_argument("--format", choices=("md", "csv", "tex"), default="md", help="of what is printed (default md)")
 
 
@@ -26,7 +21,7 @@ def run(options) -> int:
         options.reports,
         dataset=options.dataset,
         protocol=options.protocol,
-        experiment_methods=expected_methods(options.experiment),
+        experiment_methods=shared.expected_methods(options.experiment),
         form=options.format,
     )
     print(text, end="" if options.format == "csv" else "\n")

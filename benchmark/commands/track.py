@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from benchmark.runtime.paths import RESULTS
+from benchmark.commands import _options as shared
 
 HELP = "Write the training logs of all runs, also of running ones, as TensorBoard events (extra: track)."
 EXAMPLE = "--logdir tensorboard --follow 10"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
+    shared.results(parser)
     parser.add_argument("--logdir", type=Path, required=True, help="where the events go")
     parser.add_argument(
         "--follow", type=float, metavar="SECONDS", help="look again every so many seconds until stopped"
