@@ -1,7 +1,6 @@
 """Shared fixtures (one prepared tiny synthetic dataset for the whole session) and the report on parity at the end."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -9,13 +8,7 @@ import pytest
 
 from benchmark.runtime.paths import ROOT
 from tests.support import parity, reported
-
-TINY = "synthetic@patches=6"
-
-
-def heeds_interrupts() -> None:
-    """In a new process: Ctrl-C ends it, also where the tests run in a shell's background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from tests.support.tiny_data import TINY
 
 
 @pytest.fixture(scope="session")

@@ -169,6 +169,20 @@ def test_file(path):
     assert not unsafe_loads(tree), "loading must never execute: torch.load needs weights_only=True, np.load no pickle"
 
 
+def test_tests_share_by_support_alone():
+    """What several tests need lies in tests/support: no test imports another, nor conftest, which is pytest's own."""
+
+    def wrong(text: str, module: str) -> set[str]:
+        names = imported(ast.parse(text), module)
+        return {name for name in names if inside(name, "tests") and not inside(name, "tests.support")}
+
+    assert wrong("from tests.ops.test_cpu import run\nfrom tests.ops import test_cpu", "tests.ops.test_torch")
+    assert wrong("from ..conftest import cache", "tests.ops.test_torch") == {"tests.conftest"}
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    seen = {module_name(path): wrong(path.read_text(encoding="utf-8"), module_name(path)) for path in files}
+    assert not {module: names for module, names in seen.items() if names}
+
+
 def unsafe_loads(tree: ast.AST) -> list[int]:
     """Lines that call torch.load without weights_only=True or np.load with allow_pickle other than False."""
     out = []

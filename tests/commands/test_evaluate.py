@@ -12,9 +12,9 @@ from benchmark.report.write import write_tables
 from benchmark.results import collect
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId, file_tag
-from tests.conftest import TINY
 from tests.support import tiny_data
 from tests.support.official_files import built, config, published_state, save_cellvit, save_hovernet
+from tests.support.tiny_data import TINY
 
 METHOD = "cellvta@debug"
 

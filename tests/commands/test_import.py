@@ -11,7 +11,7 @@ from benchmark.data.store.prepare import prepare
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.results.collect import runs
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.cli import main
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.runtime.paths import ROOT
+from tests.support.foreign_files import score
 
 TOML = 'classes = ["Neoplastic", "Inflammatory"]\nmpp = 0.25\n'
 
@@ -35,10 +35,6 @@ def stack(path, seeds, shift=0, **more):
     instances, types = (np.stack([m[k] for m in maps]) for k in (0, 1))
     np.savez_compressed(path, **({"instances": instances, "types": types} | more))
     return path
-
-
-def score(tmp_path, true, pred, *words) -> int:
-    return main(["score", "--true", str(true), "--pred", str(pred), *map(str, words)])
 
 
 def expected(seeds, shift, tissues):

@@ -19,7 +19,7 @@ from benchmark.methods import registry
 from benchmark.metrics.records import Records
 from benchmark.results.collect import runs
 from benchmark.runtime import distributed
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import Recipe
 from benchmark.training.scales import recipe_for
 from benchmark.training.validation import raw_bpq, sides
-from tests.postproc.test_stitch import patch
 from tests.support import tiny_data
+from tests.support.scenes import patch
 from tests.support.shared import GOLDEN
 
 SIDE, CLASSES = 64, 6

@@ -8,7 +8,7 @@ from benchmark.experiment.grid import cells
 from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 SEVERAL = "uni=/w/uni.bin vit256=random resnet14=enc.tar"
 

@@ -14,11 +14,12 @@ from benchmark.experiment import launch
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
 from benchmark.experiment.request import Request
-from benchmark.experiment.setup import Setup
 from benchmark.experiment.state import State, state_of
 from benchmark.runtime.files import write_json
 from benchmark.runtime.paths import ROOT
-from tests.conftest import TINY, heeds_interrupts
+from tests.support.grids import setup
+from tests.support.processes import heeds_interrupts
+from tests.support.tiny_data import TINY
 
 RECIPE = ("recipe.epochs=1",)
 
@@ -33,12 +34,6 @@ def first(benchmark_command, results, tmp_path_factory):
     reports = tmp_path_factory.mktemp("reports")
     words = ("--methods", "decoder_only", "classical", "--reports", reports, *RECIPE)
     return benchmark_command("ablation", *words, results=results), words, reports
-
-
-def setup(results, cache, **changes):
-    values = dict(dataset=TINY, data_root=None, preset="debug", experiment="main", results=results, cache=cache)
-    values["overrides"] = (("epochs", 1),)
-    return Setup(**(values | changes))
 
 
 def states(made):

@@ -8,7 +8,7 @@ from benchmark.experiment.weights_source import FromFile
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
 from benchmark.weights.recognise import Facts
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 
 def cell_of(tmp_path, stored: dict, **overrides) -> Cell:

@@ -12,8 +12,7 @@ from benchmark.formats.collection import collection
 from benchmark.formats.labelled import lumped
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
-from tests.commands.test_score import score
-from tests.formats.test_formats import SHAPE, corners, feature, labels, only, same
+from tests.support.foreign_files import SHAPE, corners, feature, labels, only, same, score
 
 
 def picture(path, colours: bool) -> None:

@@ -11,7 +11,7 @@ from benchmark.methods import registry
 from benchmark.methods.base import Phase
 from benchmark.methods.cellvit import FOUNDATION, PUBLISHED, CellViT
 from benchmark.runtime.errors import InputError
-from tests.methods import test_methods as every_method
+from tests.support import method_checks as checks
 
 SAM_DEBUG = "cellvit@debug,backbone=sam_nano"
 
@@ -80,30 +80,24 @@ def test_rows_and_recipes():
 
 
 CHECKS = [
-    (every_method.test_builds_quickly, {}),
-    (every_method.test_forward_shapes, {"n": 3}),
-    (every_method.test_predict_covers_every_pixel, {"tiled": False, "height": 250, "width": 300}),
-    (every_method.test_predict_covers_every_pixel, {"tiled": True, "height": 250, "width": 300}),
-    (every_method.test_prediction_of_an_image_does_not_depend_on_its_batch, {}),
-    (every_method.test_gradient_reaches_what_is_trainable_and_nothing_else, {"tune": "decoder"}),
-    (every_method.test_gradient_reaches_what_is_trainable_and_nothing_else, {"tune": "full"}),
-    (every_method.test_learns_one_batch, {}),
-    (every_method.test_without_nuclei, {"classes": 0}),
-    (every_method.test_without_types, {}),
-    (every_method.test_bfloat16_agrees_loosely, {}),
-    (every_method.test_state_dict_carries_everything, {}),
+    (checks.builds_quickly, {}),
+    (checks.forward_shapes, {"n": 3}),
+    (checks.predict_covers_every_pixel, {"tiled": False, "height": 250, "width": 300}),
+    (checks.predict_covers_every_pixel, {"tiled": True, "height": 250, "width": 300}),
+    (checks.prediction_of_an_image_does_not_depend_on_its_batch, {}),
+    (checks.gradient_reaches_what_is_trainable_and_nothing_else, {"tune": "decoder"}),
+    (checks.gradient_reaches_what_is_trainable_and_nothing_else, {"tune": "full"}),
+    (checks.learns_one_batch, {}),
+    (checks.without_nuclei, {"classes": 0}),
+    (checks.without_types, {}),
+    (checks.bfloat16_agrees_loosely, {}),
+    (checks.state_dict_carries_everything, {}),
 ]
 
 
 @pytest.mark.parametrize(("check", "arguments"), CHECKS, ids=lambda v: getattr(v, "__name__", None))
-def test_sam_does_what_every_method_must(check, arguments, monkeypatch):
-    def build(name, classes=every_method.CLASSES, tissues=every_method.TISSUES, seed=0):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return registry.build(SAM_DEBUG, classes, tissues)
-
-    monkeypatch.setattr(every_method, "build", build)
-    check("cellvit", **arguments)
+def test_sam_does_what_every_method_must(check, arguments):
+    check(SAM_DEBUG, **arguments)
 
 
 def test_sam_takes_any_shape_up_to_its_positions():

@@ -9,7 +9,7 @@ import pytest
 from benchmark.data.nuclei import Nuclei
 from benchmark.metrics import PROTOCOLS, evaluate
 from benchmark.runtime.paths import ROOT
-from tests.metrics.test_records import EMPTY, HALF, TRUE
+from tests.support.label_maps import EMPTY, HALF, TRUE
 
 PAIRS = [
     ((TRUE, [1, 1, 2]), (TRUE, [1, 1, 2])),

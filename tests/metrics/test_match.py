@@ -12,17 +12,7 @@ from benchmark.metrics.match import match
 from benchmark.metrics.overlap import aji, aji_plus, dice
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
-
-
-def blobs(seed: int, side: int = 64, n: int = 12) -> np.ndarray:
-    """int32 (side, side): discs that overwrite each other, some cut into pieces, slivers and specks."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side]
-    out = np.zeros((side, side), np.int32)
-    for k in range(1, n + 1):
-        cy, cx, r = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.5, 9)
-        out[(y - cy) ** 2 + (x - cx) ** 2 <= r * r] = k
-    return out
+from tests.support.label_maps import blobs
 
 
 def typed(instances, seed=0):

@@ -12,7 +12,7 @@ from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.report.write import write_tables
-from tests.metrics.test_records import CLASSES, EMPTY, HALF, TRUE, four, squares
+from tests.support.label_maps import CLASSES, EMPTY, HALF, TRUE, four, squares
 from tests.support.report_runs import MAIN, make_run, read_csv
 
 IOU = 240 / 256

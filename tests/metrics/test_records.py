@@ -8,41 +8,10 @@ from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_size, by_type, confusion
+from tests.support.label_maps import CLASSES, EMPTY, HALF, TRUE, four, squares
 
-CLASSES = ["round", "long"]
 PROTOCOL = pytest.mark.parametrize("name", PROTOCOLS)
 FREE = pytest.mark.parametrize("name", ["pannuke", "cellvit", "cellvta_conic"])  # false positives without a truth: free
-
-
-def squares(*boxes, side=40):
-    """int map with box k = (top, left, height, width) as id k."""
-    labels = np.zeros((side, side), np.int32)
-    for k, (top, left, height, width) in enumerate(boxes, start=1):
-        labels[top : top + height, left : left + width] = k
-    return labels
-
-
-TRUE = squares((2, 2, 8, 8), (20, 2, 8, 8), (2, 20, 16, 16))
-HALF = squares((2, 2, 8, 8), (30, 30, 4, 4), (2, 20, 16, 15))  # finds 1 and 3, misses 2, invents one
-EMPTY = squares()
-
-
-def four(**over):
-    """Records of four images: perfect, half right, empty truth with false positives, both empty."""
-    matches = [
-        match(TRUE, [1, 1, 2], TRUE, [1, 1, 2], mpp=0.25),
-        match(TRUE, [1, 1, 2], HALF, [2, 1, 2], mpp=0.25),
-        match(EMPTY, [], HALF, [1, 1, 2], mpp=0.25),
-        match(EMPTY, [], EMPTY, [], mpp=0.25),
-    ]
-    meta = [
-        {"image": 3 * i, "image_id": f"im{i}", "tissue": t, "source": f"slide{i}"}
-        for i, t in enumerate(("Colon", "Colon", "Liver", "Brain"))
-    ]
-    for key, values in over.items():
-        for row, value in zip(meta, values, strict=True):
-            row[key] = value
-    return Records.collect(matches, meta)
 
 
 def test_survives_the_disk(tmp_path):

@@ -10,8 +10,7 @@ from benchmark.metrics.curves import crowding_curve, curve, size_curve
 from benchmark.metrics.match import match
 from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_crowding, by_quantile, by_size, by_touching
-from tests.metrics.test_match import blobs
-from tests.metrics.test_records import squares
+from tests.support.label_maps import blobs, squares
 
 
 @pytest.mark.parametrize("seed", range(8))

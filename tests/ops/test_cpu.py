@@ -12,7 +12,7 @@ import torch
 from benchmark.ops import backends, cpu, default_backend, selection
 from benchmark.ops.cpu import build
 from benchmark.runtime.paths import ROOT
-from tests.ops.test_deform_attn import arguments, results
+from tests.support.attention import arguments, results
 
 needs_compiler = pytest.mark.skipif(not backends()["cpu"][0], reason=f"cpu backend: {backends()['cpu'][1]}")
 

@@ -14,15 +14,14 @@ from benchmark.ops import ms_deform_attn
 from benchmark.ops.cuda import plan
 from benchmark.ops.cuda.layout import Layout, Levels
 from benchmark.runtime.paths import ROOT
+from tests.support.attention import COMMITTED, TOLERANCE, committed, problem
 from tests.support.cuda_emulation.machine import COMPILER, Emulated, address_sanitizer, constants
-from tests.support.shared import GOLDEN, SHARED, shared
+from tests.support.shared import SHARED, shared
 
 pytestmark = pytest.mark.skipif(
     COMPILER is None or platform.machine() not in ("x86_64", "AMD64"),
     reason="needs g++ on x86-64: the emulated threads switch by its registers",
 )
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 1e-3}
-COMMITTED = sorted({k.split("/")[0] for k in np.load(GOLDEN / "op_cases.npz").files})
 OTHERS = sorted({p.stem for p in (SHARED / "golden/op").glob("*.npz")} - set(COMMITTED))
 
 
@@ -60,9 +59,7 @@ def check_golden(case: dict, dtype: torch.dtype, machine: Emulated) -> None:
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", COMMITTED)
 def test_equals_official_op(name, dtype):
-    file = np.load(GOLDEN / "op_cases.npz")
-    case = {k.split("/")[1]: file[k] for k in file.files if k.startswith(name + "/")}
-    check_golden(case, dtype, Emulated(seed=7))
+    check_golden(committed(name), dtype, Emulated(seed=7))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -71,18 +68,6 @@ def test_equals_official_op_in_other_cases(name):
     # a width is a compilation for each dtype: all four for the common one only
     for dtype in TOLERANCE if case["value"].shape[3] == 8 else (torch.float32, torch.bfloat16):
         check_golden(case, dtype, Emulated(seed=7))
-
-
-def problem(channels=8, shapes=((3, 4), (2, 2)), queries=5, points=2, batch=2, heads=2, dtype=torch.float32):
-    rng = torch.Generator().manual_seed(channels)
-    length = sum(h * w for h, w in shapes)
-    value = torch.randn(batch, length, heads, channels, generator=rng).to(dtype)
-    size = (batch, queries, heads, len(shapes), points)
-    exact = torch.promote_types(dtype, torch.float32)
-    locations = (torch.rand(*size, 2, generator=rng) * 1.4 - 0.2).to(exact)
-    weights = (torch.rand(*size, generator=rng) - 0.3).to(exact)
-    grad_output = torch.randn(batch, queries, heads * channels, generator=rng).to(dtype)
-    return grad_output, value, list(shapes), locations, weights
 
 
 def check_reference(machines: list[Emulated], grad_output, value, shapes, locations, weights) -> None:

@@ -6,13 +6,11 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from benchmark.ops import MSDeformAttn, cuda, ms_deform_attn
-from tests.ops.test_cuda_emulation import COMMITTED, TOLERANCE, problem
-from tests.support.shared import GOLDEN
+from tests.support.attention import COMMITTED, TOLERANCE, committed, problem
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,8 +67,7 @@ def test_usable():
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", COMMITTED)
 def test_equals_official_op(name, dtype, deterministic):
-    file = np.load(GOLDEN / "op_cases.npz")
-    case = {k.split("/")[1]: torch.from_numpy(file[k]) for k in file.files if k.startswith(name + "/")}
+    case = {k: torch.from_numpy(array) for k, array in committed(name).items()}
     exact = torch.promote_types(dtype, torch.float32)
     shapes = [tuple(shape) for shape in case["shapes"].tolist()]
     arguments = to([case["grad_out"].to(dtype), case["value"].to(dtype), shapes])

@@ -5,18 +5,10 @@ import pytest
 import torch
 
 from benchmark.ops import backends, ms_deform_attn
-from tests.support.shared import GOLDEN, SHARED, shared
+from tests.support.attention import BACKENDS, COMMITTED, TOLERANCE, arguments, committed, results
+from tests.support.shared import SHARED, shared
 
-BACKENDS = [name for name, (works, _) in backends().items() if works and name != "cuda"]
-COMMITTED = sorted({k.split("/")[0] for k in np.load(GOLDEN / "op_cases.npz").files})
 ALL = sorted(p.stem for p in (SHARED / "golden/op").glob("*.npz"))
-# relative to the norm of the reference; half precision is for values only, locations stay float32
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 6e-3, torch.float16: 1e-3}
-
-
-def committed(name: str) -> dict:
-    file = np.load(GOLDEN / "op_cases.npz")
-    return {k.split("/")[1]: file[k] for k in file.files if k.startswith(name + "/")}
 
 
 def distance(found: torch.Tensor, expected: np.ndarray) -> float:
@@ -58,24 +50,6 @@ def test_equals_official_op_in_all_cases(name, backend):
     case = dict(np.load(shared(f"golden/op/{name}.npz")))
     for dtype in TOLERANCE:
         check(case, backend, dtype)
-
-
-def arguments(batch=2, heads=2, channels=4, queries=5, shapes=((3, 4), (2, 2)), points=2, dtype=torch.float64):
-    rng = torch.Generator().manual_seed(0)
-    length = sum(h * w for h, w in shapes)
-    value = torch.randn(batch, length, heads, channels, generator=rng, dtype=dtype)
-    size = (batch, queries, heads, len(shapes), points)
-    locations = torch.rand(*size, 2, generator=rng, dtype=dtype) * 1.4 - 0.2
-    weights = torch.rand(*size, generator=rng, dtype=dtype)
-    return value, list(shapes), locations, weights
-
-
-def results(backend, value, shapes, locations, weights):
-    """Output and gradients of half its squared sum."""
-    inputs = [t.detach().requires_grad_() for t in (value, locations, weights)]
-    out = ms_deform_attn(inputs[0], shapes, *inputs[1:], backend=backend)
-    out.backward(out.detach())
-    return [out.detach(), *(t.grad for t in inputs)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.ops import MSDeformAttn, ms_deform_attn
-from tests.ops.test_deform_attn import BACKENDS, S, arguments, results
+from tests.support.attention import BACKENDS, arguments, results
+
+S = [(3, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,6 +7,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.tiles import Tiling
 from benchmark.postproc import stitch
 from benchmark.postproc.contour import fill, outline
+from tests.support.scenes import patch
 from tests.support.shared import GOLDEN, shared
 
 GRID = Tiling.of(64, 64)  # canvas 120, tiles of 64 every 56, overlap and margin 8
@@ -233,16 +234,6 @@ def test_no_nuclei():
     for how in stitch.STITCHED:
         found = join(how, canvas([]))
         assert len(found) == 0 and found.instances.shape == (64, 64) and found.mpp == 0.5
-
-
-def patch(seed: int, side: int = 64, n: int = 60) -> Nuclei:
-    """Crowded nuclei of 3 to 9 px at x20, touching and overlapping each other."""
-    rng = np.random.default_rng(seed)
-    labels, (rows, cols) = np.zeros((side, side), np.int32), np.indices((side, side))
-    for k, (y, x) in enumerate(rng.integers(0, side, (n, 2))):
-        a, b = rng.uniform(1.5, 4.5, 2)
-        labels[((rows - y) / a) ** 2 + ((cols - x) / b) ** 2 <= 1] = k + 1
-    return Nuclei.from_labels(labels, rng.integers(1, 7, int(labels.max()))[np.unique(labels)[1:] - 1], 0.5)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,7 +9,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats import curves
 from benchmark.report.stats.sizes import TABLE_EDGES, size_scores
 from benchmark.report.tables.bins import size_table
-from tests.report.test_statistics import Stub
+from tests.support.report_runs import Stub
 
 SQUARE = np.pad(np.ones((6, 6), int), 4)
 D_UM = 2 * np.sqrt(36 / np.pi) * 0.25

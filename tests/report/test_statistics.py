@@ -17,15 +17,7 @@ from benchmark.report.stats.bootstrap import Comparison, Interval, compare, head
 from benchmark.report.stats.summary import Summary, summarise
 from benchmark.report.tables.comparisons import component_table, conclusion, p_text, significance_table, tuning_table
 from benchmark.results import collect
-from tests.support.report_runs import CLASSES, TISSUES, make_run, squares
-
-
-class Stub:
-    """A run as far as statistics look at it."""
-
-    def __init__(self, folder, fold=1, seed=0):
-        self.folder, self.config, self.cost = folder, {"classes": CLASSES}, {}
-        self.id = type("Id", (), {"split": fold, "seed": seed})()
+from tests.support.report_runs import CLASSES, TISSUES, Stub, make_run, squares
 
 
 def observed(

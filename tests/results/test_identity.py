@@ -5,7 +5,7 @@ import pytest
 from benchmark.experiment.grid import cells
 from benchmark.metrics import records
 from benchmark.metrics.protocols import PROTOCOLS
-from tests.experiment.test_grid import setup
+from tests.support.grids import setup
 
 
 @pytest.fixture

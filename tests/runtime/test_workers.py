@@ -12,7 +12,7 @@ import pytest
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from benchmark.runtime.workers import in_order, pool
-from tests.conftest import heeds_interrupts
+from tests.support.processes import heeds_interrupts
 
 SLEEPER = """
 import sys

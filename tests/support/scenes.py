@@ -36,6 +36,16 @@ def _paint(side: int, places: list, radius: float, mpp: float, squeeze: bool) ->
     return Nuclei(instances, types, mpp)
 
 
+def patch(seed: int, side: int = 64, n: int = 60) -> Nuclei:
+    """Crowded nuclei of 3 to 9 px at x20, touching and overlapping each other."""
+    rng = np.random.default_rng(seed)
+    labels, (rows, cols) = np.zeros((side, side), np.int32), np.indices((side, side))
+    for k, (y, x) in enumerate(rng.integers(0, side, (n, 2))):
+        a, b = rng.uniform(1.5, 4.5, 2)
+        labels[((rows - y) / a) ** 2 + ((cols - x) / b) ** 2 <= 1] = k + 1
+    return Nuclei.from_labels(labels, rng.integers(1, 7, int(labels.max()))[np.unique(labels)[1:] - 1], 0.5)
+
+
 def batch_of(cls, scenes: list[Nuclei], input_side: int, tissues: int) -> tuple[torch.Tensor, dict]:
     """Float images (B, 3, input_side, input_side), scenes in their centres, and the batch for the loss."""
     rng = np.random.default_rng(0)

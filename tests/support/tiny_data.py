@@ -9,6 +9,7 @@ import numpy as np
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.source import Part, Source, Split
 
+TINY = "synthetic@patches=6"  # the smallest dataset that needs no files
 SIDE = 32
 
 

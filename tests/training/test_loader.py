@@ -14,7 +14,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.training import optim
 from benchmark.training.loader import Crops, Draws, image_weights
 from benchmark.training.recipe import Optimiser, Recipe, Sampling, Schedule
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 
 def test_exponential_schedule_is_the_one_that_ran():

@@ -18,7 +18,7 @@ from benchmark.runtime import distributed
 from benchmark.training import loader, loop, optim
 from benchmark.training.recipe import Recipe
 from benchmark.training.scales import BASE, SCALES, recipe_for
-from tests.conftest import TINY
+from tests.support.tiny_data import TINY
 
 ADAMW = {"name": "adamw", "lr": 3e-4, "betas": [0.85, 0.95], "weight_decay": 1e-4}
 ADAM = {"name": "adam", "lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 0.0}

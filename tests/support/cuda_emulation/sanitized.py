@@ -3,7 +3,7 @@
 import os
 
 from benchmark.ops.cuda import plan
-from tests.ops.test_cuda_emulation import problem
+from tests.support.attention import problem
 from tests.support.cuda_emulation.machine import Emulated
 
 
