@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 p
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m benchmark
 READY := $(VENV)/.ready
+# a worker per usable core and one compute thread each; a test goes to the worker that is free. A later -n overrides this one.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 export BENCHMARK_RESULTS := $(RESULTS)
 export BENCHMARK_REPORTS := $(REPORTS)
@@ -42,7 +44,7 @@ SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
 .PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference prepare lint clean \
-	test-parity
+	test-slow test-parity
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,11 +87,14 @@ status: $(READY) ## the state of every cell, and why
 prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
 	@$(RUN) prepare $(call option,dataset,DATASET) $(call option,data-root,DATA_ROOT)
 
-test: $(READY) ## the tests (no network, no GPU)
-	@$(VENV)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)
+test: $(READY) ## the tests (no network, no GPU) [ARGS="tests/metrics -k golden"]
+	@$(PYTEST) -m "not slow and not parity and not gpu" $(ARGS)
+
+test-slow: $(READY) ## the long tests that `make test` leaves out
+	@$(PYTEST) -m "slow and not gpu" $(ARGS)
 
 test-parity: $(READY) ## full-size models against the golden figures of the reference data
-	@$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	@$(VENV)/bin/python -m pytest -m parity $(ARGS)
 
 bench-metrics: $(READY) ## speed of metrics and post-processing, beside cellpose, stardist and torchmetrics when installed
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python perf/metrics_speed.py $(ARGS)

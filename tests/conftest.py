@@ -12,9 +12,18 @@ from tests.support.tiny_data import TINY
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """A cache folder shared by all tests of a session."""
-    return tmp_path_factory.mktemp("cache")
+def session_folder(tmp_path_factory):
+    """The temporary folder of the whole session: the same one in every worker of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def cache(session_folder):
+    """A cache folder shared by all tests of a session; whoever needs a fold first prepares it, under its lock."""
+    folder = session_folder / "shared-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +45,18 @@ def benchmark_command(cache):
         return subprocess.CompletedProcess(line, process.returncode, out, err)
 
     return call
+
+
+def pytest_sessionfinish(session):
+    """Workers hand over their lines: only the process that started them prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = [list(map(str, parity.LINES)), reported.KERNELS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for lines, more in zip((parity.LINES, reported.KERNELS), getattr(node, "workeroutput", {}).get("lines", [])):
+        lines += more
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -79,7 +79,7 @@ def test_forward_equals_official_extract(row):
     compare(row, "256x256", EXTRACTS[row], method, "extract")
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("row", "size"), [("vit256", "256x256"), ("vit256", "224x320")] + [(f"sam_{k}", "256x256") for k in "blh"]
 )
@@ -89,7 +89,7 @@ def test_forward_equals_official(row, size):
     compare(row, size, stored, method, "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_gradients_equal_official():
     stored = shared("golden/models/cellvit256_256x256_backward.npz")
     method = parity.fill(paper("vit256"), parity.shapes_of(parity.official_keys("cellvit256")))

@@ -78,7 +78,7 @@ def test_forward_equals_official_extract(official):
     assert worst["tissue_types"] < 2e-5, "LayerNorm's eps shows only here"
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("size", ["256x256", "224x224", "224x320"])
 def test_forward_equals_official(official, size):
     stored = shared(f"golden/models/cellvta_pannuke_{size}.npz")
@@ -86,7 +86,7 @@ def test_forward_equals_official(official, size):
     assert worst["head/tissue_types"] < 2e-5, "LayerNorm's eps shows only here"
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_backward_equals_official(official):
     stored = shared("golden/models/cellvta_pannuke_256x256_backward.npz")
     sum(v.square().mean() for v in official(parity.golden_input(256, 256)).values()).backward()
@@ -95,7 +95,7 @@ def test_backward_equals_official(official):
     official.zero_grad(set_to_none=True)
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_forward_equals_official_on_conic():
     stored = shared("golden/models/cellvta_conic_256x256.npz")
     method = parity.fill(paper(6, 1), parity.shapes_of(parity.official_keys("cellvta_conic")))

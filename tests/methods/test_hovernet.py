@@ -53,7 +53,7 @@ def test_forward_equals_official_extract(mode):
     compare(method, mode, 5, stored, "extract")
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("classes", [5, 0])
 @pytest.mark.parametrize("mode", SIDES)
 def test_forward_equals_official(mode, classes):
@@ -63,7 +63,7 @@ def test_forward_equals_official(mode, classes):
     compare(method, mode, classes, stored, "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("mode", SIDES)
 def test_gradients_equal_official(mode):
     side, name = SIDES[mode], f"hovernet_{mode}_nt6"

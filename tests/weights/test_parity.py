@@ -30,7 +30,7 @@ FILES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("golden", FILES)
 def test_published_file_gives_the_official_outputs(golden, tmp_path):
     text, keys, kind, heads = FILES[golden]
@@ -57,7 +57,7 @@ def test_published_file_gives_the_official_outputs(golden, tmp_path):
     parity.check(text, f"published file {side}x{side}, {facts.classes} types", outputs, stored)
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_a_file_of_another_row_is_recognised(tmp_path):
     """SAM-B's weights for the row sam_l: said before anything is built at full size."""
     state = fill_state(parity.shapes_of(parity.official_keys("cellvit_sam_b")).items())
