@@ -1,7 +1,8 @@
 """Where compiled kernels are kept: built once per machine and user, found again by name and key.
 
 Folder: `BENCHMARK_KERNEL_CACHE`, else `$XDG_CACHE_HOME` or `~/.cache` + `/nuclei-benchmark/kernels`, else (home not
-writable) a folder of this user alone under the system's temporary folder.
+writable) a folder of this user alone under the system's temporary folder. Kernels are code, so whichever folder it is,
+nothing is loaded from it that another user could have put there: see `_fault`.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ def cached(name: str, key: str, build: Callable[[], bytes], use: Callable[[Path]
         use: what is done with the path; where it raises OSError the next folder is tried.
 
     Raises:
-        OSError: no folder can be written and used, or `BENCHMARK_KERNEL_CACHE` is set and is no such folder.
+        OSError: no folder can be written and used, or `BENCHMARK_KERNEL_CACHE` is set and is no such folder, or one in
+            which another user may write.
     """
     stem, suffix = os.path.splitext(name)
     start = f"{stem}-{_digest(key.encode())}-"
@@ -48,7 +50,8 @@ def cached(name: str, key: str, build: Callable[[], bytes], use: Callable[[Path]
             failures.append(f"{folder}: {error.strerror or error}")
     raise OSError(
         f"no folder for the compiled kernel {file} ({'; '.join(failures)}); "
-        "set BENCHMARK_KERNEL_CACHE to a folder that can be written and executed from"
+        "set BENCHMARK_KERNEL_CACHE to a folder of your own that only you may write in (chmod go-w) and that can be "
+        "executed from"
     )
 
 
@@ -57,12 +60,17 @@ def _digest(content: bytes) -> str:
 
 
 def _intact(folder: Path, start: str, suffix: str) -> list[Path]:
-    """The files of `folder` that begin and end so and hold what they held when they were written."""
+    """The files of `folder` that begin and end so and hold what they held when they were written.
+
+    Files that another user owns or may write are left out: their names fit whatever content that user chose.
+    """
     try:
-        if not _own(folder):
+        folder = folder.resolve()
+        if _fault(folder):
             return []
         names = sorted(n for n in os.listdir(folder) if n.startswith(start) and n.endswith(suffix))
-        return [folder / n for n in names if n == f"{start}{_digest((folder / n).read_bytes())}{suffix}"]
+        paths = [folder / n for n in names if not _file_fault(folder / n)]
+        return [path for path in paths if path.name == f"{start}{_digest(path.read_bytes())}{suffix}"]
     except OSError:  # it is not there, or not for this user
         return []
 
@@ -79,18 +87,44 @@ def _folders() -> list[Path]:
     return folders
 
 
-def _own(folder: Path) -> bool:
-    """Whether nobody else could have put code there: the temporary folder's names are open to every user."""
-    if not hasattr(os, "getuid") or "BENCHMARK_KERNEL_CACHE" in os.environ:
-        return True
-    state = folder.stat()
-    return state.st_uid in (os.getuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def _fault(folder: Path) -> str:
+    """Why another user could have put a file into a resolved folder, "" when none could.
+
+    It must belong to this user or to root and be writable by its owner alone. A folder above it must not be writable by
+    everybody, unless it is sticky as /tmp is: there the folder itself could be exchanged.
+    """
+    if not hasattr(os, "getuid"):
+        return ""
+    if fault := _owner_fault(folder.stat()):
+        return fault
+    for above in folder.parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"everybody may write in {above} above it"
+    return ""
+
+
+def _file_fault(path: Path) -> str:
+    """The same of a file, which must be no link."""
+    state = path.lstat()
+    if not stat.S_ISREG(state.st_mode):
+        return "it is no regular file"
+    return _owner_fault(state) if hasattr(os, "getuid") else ""
+
+
+def _owner_fault(state: os.stat_result) -> str:
+    if state.st_uid not in (os.getuid(), 0):
+        return f"it belongs to another user, number {state.st_uid}"
+    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write there, its mode is {stat.S_IMODE(state.st_mode):o}"
+    return ""
 
 
 def _write(folder: Path, file: str, content: bytes) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _own(folder):
-        raise PermissionError("others may write there")
+    folder = folder.resolve()
+    if fault := _fault(folder):
+        raise PermissionError(fault)
     handle, temporary = tempfile.mkstemp(prefix=f".{file}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -97,6 +97,80 @@ def test_folder_open_to_others_is_refused(tmp_path, monkeypatch):
     assert not path.is_relative_to(folder)
 
 
+def plant(folder, key):
+    """A file as another user would plant it: its name fits its content. Returns its path."""
+    stem = f"op-{kernel_cache._digest(key.encode())}"
+    path = folder / f"{stem}-{kernel_cache._digest(b'planted')}.so"
+    path.write_bytes(b"planted")
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture
+def of_another_user(monkeypatch):
+    """Paths named here belong to user 12345 as far as stat says."""
+    others = set()
+    call = os.stat
+
+    def stat(path, *args, **kwargs):
+        state = call(path, *args, **kwargs)
+        return os.stat_result([*state[:4], 12345, *state[5:]]) if str(path) in others else state
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "lstat", lambda path, **kwargs: stat(path, follow_symlinks=False, **kwargs))
+    return others
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777, 0o707])
+def test_chosen_folder_open_to_others_is_refused(chosen, mode):
+    chosen.mkdir()
+    plant(chosen, "a")
+    chosen.chmod(mode)
+    with pytest.raises(OSError, match=f"others may write there, its mode is {mode:o}.*BENCHMARK_KERNEL_CACHE"):
+        cached("op.so", "a", lambda: b"code")
+    chosen.chmod(0o755)
+    assert cached("op.so", "a", never).read_bytes() == b"planted"  # it was only the mode
+
+
+def test_chosen_folder_of_another_user_is_refused(chosen, of_another_user):
+    chosen.mkdir()
+    plant(chosen, "a")
+    of_another_user.add(str(chosen))
+    with pytest.raises(OSError, match="belongs to another user, number 12345"):
+        cached("op.so", "a", lambda: b"code")
+
+
+def test_planted_file_of_another_user_is_not_loaded(chosen, of_another_user):
+    chosen.mkdir(mode=0o755)
+    of_another_user.add(str(plant(chosen, "a")))
+    assert cached("op.so", "a", lambda: b"code").read_bytes() == b"code"
+
+
+def test_file_that_others_may_write_is_not_loaded(chosen):
+    chosen.mkdir(mode=0o755)
+    plant(chosen, "a").chmod(0o666)
+    assert cached("op.so", "a", lambda: b"code").read_bytes() == b"code"
+
+
+def test_link_to_a_file_is_not_loaded(chosen, tmp_path):
+    chosen.mkdir(mode=0o755)
+    path = plant(chosen, "a")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cached("op.so", "a", lambda: b"code").read_bytes() == b"code"
+
+
+def test_folder_that_could_be_exchanged_is_refused(tmp_path, monkeypatch):
+    above = tmp_path / "shared"
+    above.mkdir()
+    above.chmod(0o777)
+    monkeypatch.setenv("BENCHMARK_KERNEL_CACHE", str(above / "kernels"))
+    with pytest.raises(OSError, match=r"everybody may write in .*shared above it"):
+        cached("op.so", "a", lambda: b"code")
+    above.chmod(0o1777)  # sticky: only the owner of a folder may rename it
+    assert cached("op.so", "a", lambda: b"code").read_bytes() == b"code"
+
+
 def test_chosen_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BENCHMARK_KERNEL_CACHE", str(tmp_path / "file" / "kernels"))
