@@ -18,7 +18,7 @@ def label_map(labels, name: str) -> np.ndarray:
         raise ValueError(f"{name} has dtype {labels.dtype}, expected integers")
     if labels.dtype.kind == "f" or labels.dtype == np.uint64:
         if labels.max(initial=0) >= 2**63:
-            raise ValueError(f"{name} holds the id {labels.max():.0f}, expected ids below 2^63")
+            raise ValueError(f"{name} holds the id {int(labels.max())}, expected ids below 2^63")
         labels = labels.astype(np.int64)
     return labels
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from .match import Match
+from .rle import dense
 
 VERSION = 2  # raised when a stored column changes its meaning or a protocol needs one that older records lack
 TABLES = ("images", "overlaps", "nuclei")
@@ -202,9 +203,14 @@ class Columns:
             setattr(self, name, self._position(self.side[name], np.asarray(overlaps[f"{name}_id"])))
 
     def _position(self, rows: dict, ids: np.ndarray) -> np.ndarray:
-        stride = int(max(rows["id"].max(initial=0), ids.max(initial=0))) + 1
-        known = rows["image"] * stride + rows["id"].astype(np.int64)
-        return np.where(ids > 0, np.searchsorted(known, self.image * stride + ids.astype(np.int64)) + 1, 0)
+        """int64 (K,): position 1.. in `rows` of the nucleus of each overlap row, 0 where ids (K,) is 0.
+
+        Ids are compared by rank, since image x id may not fit 64 bits.
+        """
+        distinct, rank = dense(np.concatenate([rows["id"], ids]).astype(np.int64))
+        of_rows, of_ids = rank[: len(rows["id"])], rank[len(rows["id"]) :]
+        known = rows["image"] * len(distinct) + of_rows
+        return np.where(ids > 0, np.searchsorted(known, self.image * len(distinct) + of_ids) + 1, 0)
 
 
 def _is_pred(nuclei: Table) -> np.ndarray:
