@@ -17,6 +17,7 @@ from benchmark.data.pictures import outlined
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import precision
+from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
@@ -120,7 +121,7 @@ def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float
     with atomic(out / "nuclei.csv", "w") as handle:
         table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows(lines)
+        table.writerows({column: csv_cell(value) for column, value in line.items()} for line in lines)
     return len(lines)
 
 

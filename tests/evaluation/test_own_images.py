@@ -60,6 +60,17 @@ def test_weights_of_a_run_bring_their_classes(images, weights, tmp_path):
     assert named <= {"tumour", "immune", ""}
 
 
+def test_names_that_begin_like_formulas_are_text_in_the_csv(tmp_path):
+    names = ["=1+1.png", "@a.png", "plain.png"]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.fromarray(draw("Colon", 3, 0).image[:128, :128]).save(tmp_path / "images" / name)
+    options = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
+    assert main(["predict", "--method", "classical", *options]) == 0
+    found = {line["image"] for line in csv.DictReader((tmp_path / "out" / "nuclei.csv").open())}
+    assert found == {"'=1+1.png", "'@a.png", "plain.png"}
+
+
 def test_windows_join_to_the_maps_of_the_whole():
     """A network that sees one pixel at a time gives the same maps whatever the windows."""
 

@@ -34,6 +34,8 @@ def test_hostile_names_stay_text_and_links_still_work(tmp_path, stored):
     page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
     text = page.read_text()
     assert escape(HOSTILE) in text and "<script>alert" not in text and "<b>a" not in text
+    for written in (tmp_path / "out").rglob("*.md"):
+        assert not re.search("<(?!/?u>)[a-z/!?]", re.sub("`[^`]*`", "", written.read_text())), written
     links = [h for h in re.findall(r'href="([^"#]+)"', text) if not h.startswith("data:")]
     assert len(links) > 5 and all((page.parent / unquote(link)).is_file() for link in links)
     for anchor in re.findall(r'href="#([^"]+)"', text):

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -163,6 +164,89 @@ def test_csv_for_pipes(tmp_path, stored):
     assert [(r["dataset"], r["bPQ_mean"]) for r in rows] == [("pannuke", "0.25"), ("synthetic", "0.25")]
     tex = write_tables(tmp_path, tmp_path / "out", form="tex")
     assert r"\label{tab:pannuke-main-small-cost}" in tex and r"\label{tab:synthetic-main-small-cost}" in tex
+
+
+def strange_texts(count):
+    """Texts from the signs that mean something in csv, Markdown or HTML, always the same ones."""
+    rng = random.Random(0)
+    signs = [
+        "=",
+        "+",
+        "-",
+        "@",
+        "\t",
+        "\r",
+        "\n",
+        "＝",
+        "'",
+        '"',
+        ",",
+        ";",
+        "|",
+        "`",
+        "``",
+        "*",
+        "\\",
+        "<",
+        ">",
+        "&",
+        " ",
+    ]
+    signs += ["[", "](", ")", "<b>", "&lt;", "#", "_", "!", "a", "1", "cmd"]
+    return ["".join(rng.choices(signs, k=rng.randint(1, 9))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("formula", ["=cmd|'/C calc'!A0", "+1+cmd", "-2+3", "@SUM(A1)", " =1", "＝1", "-"])
+def test_formulas_are_text_in_csv(formula):
+    rows = list(csv.reader(io.StringIO(to_csv([{formula: 1, "b": formula}]), newline="")))
+    assert rows == [["'" + formula, "b"], ["1", "'" + formula]]
+
+
+def test_separators_and_returns_in_a_name_begin_no_formula():
+    text = to_csv([{"a": "x;=1", "b": "x\r=1", "c": "\t=1"}])
+    assert text == "a,b,c\nx;'=1,\"x\n'=1\",'\t'=1\n"
+
+
+def test_csv_of_names_comes_back_and_no_cell_begins_a_formula():
+    records = [{"name": text, "value": -0.5} for text in strange_texts(2000)]
+    back = list(csv.DictReader(io.StringIO(to_csv(records), newline="")))
+    for record, row in zip(records, back, strict=True):
+        name = record["name"].replace("\r\n", "\n").replace("\r", "\n")
+        assert row["name"].replace("'", "") == name.replace("'", "")
+        assert row["value"] == "-0.5"
+        for part in re.split(r"[;\n]", row["name"]):  # what a spreadsheet set to semicolons takes for cells
+            assert not re.match(r" *[-=+@\t＝]", part) or re.fullmatch(r"[+-]1+", row["name"]), row
+
+
+@pytest.mark.parametrize("number", ["-0.5", "+3", "-1e-5", "-inf", "0.1", "–", "a-b", "cellvta@small"])
+def test_numbers_and_harmless_text_stay_in_csv(number):
+    assert to_csv([{"a": number}]) == f"a\n{number}\n"
+
+
+def live(markdown_text):
+    """What is left of Markdown when spans of code and escaped signs are taken out."""
+    return re.sub(r"(?<!`)(`+)(?!`)(.*?[^`])\1(?!`)", "…", re.sub(r"\\[!-/:-@\[-`{-~]", "…", markdown_text))
+
+
+def test_names_are_text_in_markdown():
+    for text in [*strange_texts(500), "<script>alert(1)</script>", "[a](javascript:b)", "![](http://c)"]:
+        name = text.strip() or "x"
+        cells = markdown(Table("t", "c", [], [Block([["a", "b"], [name, "1"]], ranks={(1, 1): 1})]))
+        row = cells.splitlines()[-2]
+        assert not re.search(r"<(?!/?u>)[a-z/!?]|`|\]\(", bare := re.sub(r"\\[!-/:-@\[-`{-~]", "…", row)), name
+        assert bare.count("|") == 3 and bare.count("*") == 4, name  # the borders, and what is bold
+        for sentence in (f"Of {name}.", f"`a` {name} `b`", f"<{name}"):
+            for table in (
+                Table("t", sentence),
+                Table("t", "c", [sentence]),
+                Table("t", "c", [], [Block([["a"]], title=sentence)]),
+                Table("t", "c", says=sentence),
+            ):
+                lines = markdown(table).splitlines()
+                assert not any(re.search(r"<[a-z/!?]|`|\]\(", live(line)) for line in lines), sentence
+                assert len([line for line in lines if line]) <= 4
+    (said, *_) = markdown(Table("t", "protocol `a<b` of x")).splitlines()
+    assert said == "**protocol `a<b` of x**"
 
 
 def test_csv_and_markdown_hold_awkward_text():

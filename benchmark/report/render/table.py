@@ -3,14 +3,25 @@
 import csv
 import io
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.report.render.latex import latex
+from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 MARKS = {1: "**{}**", 2: "<u>{}</u>"}
+CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?[^`])\1(?!`)")  # a span of code in Markdown: runs of backticks of one length
+# what begins markup from HTML or a link; single signs that a renderer does not take for markup stay readable
+MARKUP = (
+    (re.compile(r"\\"), r"\\\\"),
+    (re.compile(r"&(?=#?\w+;)"), "&amp;"),
+    (re.compile(r"<(?=[A-Za-z/!?])"), "&lt;"),
+    (re.compile(r"`"), r"\`"),
+    (re.compile(r"\]\("), r"]\("),
+)
 
 
 @dataclass
@@ -50,13 +61,17 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """GitHub-flavoured Markdown, readable as plain text too: columns are padded to equal width."""
-    out = [f"**{table.caption}**", ""]
+    """GitHub-flavoured Markdown, readable as plain text too: columns are padded to equal width.
+
+    Names of methods, classes and data sets stand in cells and sentences: neither holds live HTML, links or borders of
+    cells. In sentences `code` stays code; in cells a backtick is a backtick.
+    """
+    out = [f"**{_sentence(table.caption)}**", ""]
     for block in table.blocks:
-        out += [block.title, ""] if block.title else []
+        out += [_sentence(block.title), ""] if block.title else []
         out += [*_markdown_rows(block), ""]
-    out += [table.conclusion, ""] if table.conclusion else []
-    out += [f"- {note}" for note in table.notes]
+    out += [_sentence(table.conclusion), ""] if table.conclusion else []
+    out += [f"- {_sentence(note)}" for note in table.notes]
     return "\n".join(out) + "\n"
 
 
@@ -64,7 +79,7 @@ def _markdown_rows(block: Block) -> list[str]:
     """Lines of a block: the header, the rule below it, then the other rows."""
     rows = []
     for i, row in enumerate(block.rows):
-        texts = [" ".join(entry.replace("|", "\\|").split()) for entry in row]
+        texts = [_cell(entry) for entry in row]
         rows.append([_marked(text, block.ranks.get((i, j))) for j, text in enumerate(texts)])
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -77,12 +92,35 @@ def _markdown_rows(block: Block) -> list[str]:
     return [lines[0], f"|{'|'.join(rules)}|", *lines[1:]]
 
 
+def _cell(text: str) -> str:
+    """Text of a cell, without markup."""
+    return _plain(" ".join(text.split())).replace("|", "\\|").replace("*", "\\*")
+
+
+def _sentence(text: str) -> str:
+    """A sentence of ours with names in it, on one line: no markup but spans of code, in which nothing is live."""
+    text, at, out = " ".join(text.split()), 0, []
+    for span in CODE.finditer(text):
+        out += [_plain(text[at : span.start()]), span[0]]
+        at = span.end()
+    return "".join([*out, _plain(text[at:])])
+
+
+def _plain(text: str) -> str:
+    for sign, escaped in MARKUP:
+        text = sign.sub(escaped, text)
+    return text
+
+
 def to_csv(records: list[dict]) -> str:
-    """Comma-separated values; columns are the union of the keys, missing and non-finite values are empty."""
+    """Comma-separated values; columns are the union of the keys, missing and non-finite values are empty.
+
+    Names that a spreadsheet would take for a formula are marked as text, see `runtime.csv_cells`.
+    """
     columns = list(dict.fromkeys(key for record in records for key in record))
     handle = io.StringIO()
     writer = csv.writer(handle, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([csv_cell(column) for column in columns])
     for record in records:
         writer.writerow([_number(record.get(column)) for column in columns])
     return handle.getvalue()
@@ -130,4 +168,4 @@ def _number(value):
     """A value as csv has it: floats with ten digits, "" for what is missing or not finite."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return f"{value:.10g}" if isinstance(value, float) else value
+    return f"{value:.10g}" if isinstance(value, float) else csv_cell(value)
