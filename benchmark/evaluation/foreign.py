@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmark.data.files import checks
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import Labelled, lumped, warn_lumped
+from benchmark.formats.labelled import Labelled
 from benchmark.metrics.api import Evaluation
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
@@ -97,19 +98,19 @@ def score(
     """
     pairs = list(pairs)
     whole = "" if any(true.tissue for true, _ in pairs) else ALL
-    scored, doubts = [], {}
+    scored = []
     if progress:
         progress(0, len(pairs))
-    for i, (true, pred) in enumerate(pairs):
-        truth, predicted = read_pair(true, pred, shape)
-        truth = replace(truth, mpp=mpp, image_id=true.name, tissue=true.tissue or whole)
-        scored.append(score_image(i, truth, predicted, predicted.typed))
-        doubts[true.where] = lumped(truth.instances)
-        if pred:
-            doubts[pred.where] = lumped(predicted.instances)
-        if progress:
-            progress(i + 1, len(pairs))
-    warn_lumped(doubts)
+    with checks.Doubts() as of_predictions, checks.Doubts(classes) as of_truth:
+        for i, (true, pred) in enumerate(pairs):
+            truth, predicted = read_pair(true, pred, shape)
+            truth = replace(truth, mpp=mpp, image_id=true.name, tissue=true.tissue or whole)
+            scored.append(score_image(i, truth, predicted, predicted.typed))
+            of_truth.add(true.where, truth.instances, truth.types)
+            if pred:
+                of_predictions.add(pred.where, predicted.instances, predicted.types)
+            if progress:
+                progress(i + 1, len(pairs))
     records = collect(scored, from_files=("true", "pred"))
     if classes is None:
         both = (records.images["typed"] & records.images["pred_typed"]).any()

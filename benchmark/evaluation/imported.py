@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.files import checks
 from benchmark.evaluation import foreign
 from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.collection import Collection, Image
-from benchmark.formats.labelled import lumped, warn_lumped
 from benchmark.results import predictions, provenance
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
@@ -35,15 +35,15 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     images = assigned(pred, subset.image_ids, missing)
     show = Progress("imported:", "images", end=False)
     show(0, len(images))
-    scored, doubts = [], {}
-    for i, image in enumerate(images):
-        truth = subset[i].nuclei
-        labelled = foreign.read_prediction(image, truth.instances.shape, f"'{truth.image_id}' of the test set")
-        scored.append(score_image(i, truth, labelled.nuclei(truth.mpp), labelled.typed, keep=True))
-        if image:
-            doubts[image.where] = lumped(labelled.instances)
-        show(i + 1, len(images))
-    warn_lumped(doubts)
+    scored = []
+    with checks.Doubts(data.classes) as doubts:
+        for i, image in enumerate(images):
+            truth = subset[i].nuclei
+            labelled = foreign.read_prediction(image, truth.instances.shape, f"'{truth.image_id}' of the test set")
+            scored.append(score_image(i, truth, labelled.nuclei(truth.mpp), labelled.typed, keep=True))
+            if image:
+                doubts.add(image.where, labelled.instances, labelled.types)
+            show(i + 1, len(images))
     records = collect(scored, from_files=("pred",))
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     untyped = int((~np.asarray(subset.typed)).sum())

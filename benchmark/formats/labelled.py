@@ -1,19 +1,12 @@
 """What every reader returns: one image's instance map with its types, checked."""
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from benchmark.data.files import checks
 from benchmark.data.nuclei import Nuclei
 from benchmark.runtime.errors import InputError
-
-FEW = 10  # ids in a map that may be types
-SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids
-SOME = 1000  # pairs of pixels, from which a map is doubted
-PIECES = 2  # of an id on average, from which a map is doubted
 
 
 @dataclass(frozen=True)
@@ -67,40 +60,6 @@ def resolve_typed(flags: list[bool | None], some: bool) -> list[bool]:
     return [True if flag is None else flag for flag in flags]
 
 
-def lumped(labels: np.ndarray) -> str:
-    """What makes a map look as if its ids were no instances, "" for nothing.
-
-    A few ids that cover several separate pieces each: a binary mask, or a map of types (nuclei come in pieces too, but
-    few of an image's do). Neighbouring pixels that rarely have the same id: a picture.
-    """
-    left, right = labels[:, :-1], labels[:, 1:]
-    both = np.count_nonzero((left > 0) & (right > 0))
-    if both > SOME and np.count_nonzero((left == right) & (left > 0)) < both / 2:
-        return "most neighbouring pixels have different ids"
-    for step in (SPARSE, 1):  # sorting all pixels of a large map costs more than matching it
-        ids = np.unique(labels[::step, ::step])
-        ids = ids[ids > 0]
-        if len(ids) > FEW:
-            return ""
-    pieces = sum(ndimage.label(labels == k, np.ones((3, 3)))[1] for k in ids)
-    many = pieces > 2 and pieces >= PIECES * len(ids)
-    return f"{len(ids)} id{'s' * (len(ids) > 1)} in {pieces} separate pieces" if many else ""
-
-
-def warn_lumped(doubts: dict[str, str]) -> None:
-    """One line on stderr about files that look as if their ids were no instances. doubts: file -> `lumped` of it."""
-    doubts = {where: doubt for where, doubt in doubts.items() if doubt}
-    if not doubts:
-        return
-    where, what = next(iter(doubts.items()))
-    more = f" (and {len(doubts) - 1} more such)" if len(doubts) > 1 else ""
-    print(
-        f"warning: {where}: {what}: this looks like a binary mask, a map of types or a picture; every nucleus needs an "
-        f"id of its own, such as scipy.ndimage.label(mask)[0] gives{more}",
-        file=sys.stderr,
-    )
-
-
 def from_maps(instances, types, names, where: str) -> Labelled:
     """Check an instance map and its type map.
 
@@ -122,12 +81,9 @@ def from_maps(instances, types, names, where: str) -> Labelled:
     types = checks.ids(types, f"{where} types")
     if names.outside:
         types = np.where(instances > 0, types, 0)
-    outside = np.count_nonzero((types > 0) & (instances == 0))
-    if outside:
-        raise InputError(
-            f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
-            "set types to 0 there, or say --types-outside ignore where a tool writes the type of every pixel."
-        )
+    checks.inside(
+        types, instances, where, ", or say --types-outside ignore where a tool writes the type of every pixel"
+    )
     return Labelled(instances, names.ids(types, where))
 
 

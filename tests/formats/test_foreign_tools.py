@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image
 
 from benchmark.data.files import label_files
+from benchmark.data.files.checks import lumped
 from benchmark.formats.collection import collection
-from benchmark.formats.labelled import lumped
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
 from tests.support.foreign_files import SHAPE, corners, feature, labels, only, same, score

@@ -1,9 +1,17 @@
-"""Checks of images and label maps, made on every one before it is converted."""
+"""Checks of images and label maps, made on every one before it is converted or scored."""
+
+import sys
 
 import numpy as np
+from scipy import ndimage
 
 from benchmark.data.files.archive import Rows
 from benchmark.runtime.errors import InputError
+
+FEW = 10  # ids in a map that may be types
+SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids
+SOME = 1000  # pairs of pixels, from which a map is doubted
+PIECES = 2  # of an id on average, from which a map is doubted
 
 
 def rgb(image: np.ndarray, where: str) -> np.ndarray:
@@ -82,3 +90,96 @@ def types(labels: np.ndarray, classes, where: str) -> np.ndarray:
             f"{where}: expected types 0..{len(classes)} ({', '.join(classes)}), found {whole.max()}; check the classes."
         )
     return whole.astype(np.uint8)
+
+
+def inside(types: np.ndarray, instances: np.ndarray, where: str, otherwise: str = "") -> None:
+    """Refuse a type map that names types where there is no instance, as a map of another image does.
+
+    Args:
+        types, instances: (H, W) ids. otherwise: what else to do about it, for the end of the sentence.
+
+    Raises:
+        InputError: a pixel has a type but no instance.
+    """
+    outside = np.count_nonzero((types > 0) & (instances == 0))
+    if outside:
+        raise InputError(
+            f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
+            f"set types to 0 there{otherwise}."
+        )
+
+
+def lumped(labels: np.ndarray) -> str:
+    """What makes a map look as if its ids were no instances, "" for nothing.
+
+    A few ids that cover several separate pieces each: a binary mask, or a map of types (nuclei come in pieces too, but
+    few of an image's do). Neighbouring pixels that rarely have the same id: a picture.
+    """
+    left, right = labels[:, :-1], labels[:, 1:]
+    both = np.count_nonzero((left > 0) & (right > 0))
+    if both > SOME and np.count_nonzero((left == right) & (left > 0)) < both / 2:
+        return "most neighbouring pixels have different ids"
+    for step in (SPARSE, 1):  # sorting all pixels of a large map costs more than matching it
+        ids = np.unique(labels[::step, ::step])
+        ids = ids[ids > 0]
+        if len(ids) > FEW:
+            return ""
+    pieces = sum(ndimage.label(labels == k, np.ones((3, 3)))[1] for k in ids)
+    many = pieces > 2 and pieces >= PIECES * len(ids)
+    return f"{len(ids)} id{'s' * (len(ids) > 1)} in {pieces} separate pieces" if many else ""
+
+
+class Doubts:
+    """What is odd about the label maps of a data set, said in one line each on stderr when all have been looked at.
+
+    A context manager; it says nothing when an error ends the work.
+
+    Args:
+        classes: names of types 1..C, None where they are not known.
+    """
+
+    def __init__(self, classes=None):
+        self._classes = classes
+        self._lumped: dict[str, str] = {}
+        self._untyped = 0
+        self._present: set[int] = set()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind in (None, GeneratorExit):  # a generator that is not asked for more ends with the latter
+            self._say()
+
+    def add(self, where: str, instances: np.ndarray, types: np.ndarray | None = None) -> None:
+        """Look at an image.
+
+        Args:
+            where: file and image. instances: (H, W) ids. types: map (H, W), or (N,) of the nuclei, or None.
+        """
+        if doubt := lumped(instances):
+            self._lumped[where] = doubt
+        if types is None:
+            return
+        self._present |= set(np.unique(types).tolist()) - {0}
+        if types.ndim == 1:
+            self._untyped += np.count_nonzero(types == 0)
+        else:
+            self._untyped += len(np.setdiff1d(instances, np.append(instances[types > 0], 0)))
+
+    def _say(self) -> None:
+        if self._lumped:
+            where, doubt = next(iter(self._lumped.items()))
+            more = f" (and {len(self._lumped) - 1} more such)" if len(self._lumped) > 1 else ""
+            print(
+                f"warning: {where}: {doubt}: this looks like a binary mask, a map of types or a picture; every nucleus "
+                f"needs an id of its own, such as scipy.ndimage.label(mask)[0] gives{more}",
+                file=sys.stderr,
+            )
+        if self._classes and self._untyped and self._present == set(range(1, len(self._classes))):
+            print(
+                f"warning: {self._untyped} nuclei have type 0, which stands for none, and no nucleus has type "
+                f"{len(self._classes)} ('{self._classes[-1]}'): types are counted from 1; add 1 to those of the nuclei "
+                "if yours are counted from 0",
+                file=sys.stderr,
+            )

@@ -54,8 +54,8 @@ class CellViTFold:
         names = hashlib.sha256(repr((self.stems, self.tissues)).encode())
         return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": names.hexdigest()}
 
-    def read(self, i: int, classes, mpp: float, **meta) -> tuple[np.ndarray, Nuclei]:
-        """Image uint8 (H, W, 3) and Nuclei of position i."""
+    def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
+        """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
         path = self.folder / "images" / f"{self.stems[i]}.png"
         try:
             with Image.open(path) as picture:
@@ -70,6 +70,8 @@ class CellViTFold:
                 raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {shape}.")
         instances = checks.ids(maps["inst_map"], f"{path} inst_map")
         types = checks.types(maps["type_map"], classes, f"{path} type_map")
+        checks.inside(types, instances, str(path))
+        doubts.add(str(path), instances, types)
         return image, Nuclei.from_labels(instances, types, mpp, **meta)
 
 

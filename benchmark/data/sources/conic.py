@@ -71,15 +71,18 @@ class CoNIC(Source):
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         images, labels, names = self._open(fold)
         pairs = zip(images.rows(start), labels.rows(start), strict=True)
-        for i, (image, label) in enumerate(pairs, start):
-            where = f"{labels.member}, image {i}"
-            instances = checks.ids(label[..., 0], where)
-            types = checks.types(label[..., 1], self.classes, where)
-            meta = {"tissue": "Colon", "image_id": names[i], "source": names[i].rpartition("-")[0]}
-            yield Sample(
-                checks.rgb(image, f"{images.member}, image {i}"),
-                Nuclei.from_labels(instances, types, self.mpp, **meta),
-            )
+        with checks.Doubts(self.classes) as doubts:
+            for i, (image, label) in enumerate(pairs, start):
+                where = f"{labels.member}, image {i}"
+                instances = checks.ids(label[..., 0], where)
+                types = checks.types(label[..., 1], self.classes, where)
+                checks.inside(types, instances, where)
+                doubts.add(where, instances, types)
+                meta = {"tissue": "Colon", "image_id": names[i], "source": names[i].rpartition("-")[0]}
+                yield Sample(
+                    checks.rgb(image, f"{images.member}, image {i}"),
+                    Nuclei.from_labels(instances, types, self.mpp, **meta),
+                )
 
     @cached_property
     def _files(self) -> dict[str, Member]:

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, label_files
+from benchmark.data.files import archive, checks, label_files
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
 from benchmark.data.source import Part, Source, Split
@@ -129,16 +129,17 @@ class Folder(Source):
         return sum(len(self._tiles(entry)) for entry in self._of(fold))
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
-        for entry in self._of(fold):
-            tiles = self._tiles(entry)
-            if start >= len(tiles):
-                start -= len(tiles)
-                continue
-            sample = self._read(entry)
-            for top, left in tiles[start:]:
-                name = f"{entry.image.stem}-{top}-{left}" if len(tiles) > 1 else entry.image.stem
-                yield self._cut(sample, top, left, name)
-            start = 0
+        with checks.Doubts(self.classes) as doubts:
+            for entry in self._of(fold):
+                tiles = self._tiles(entry)
+                if start >= len(tiles):
+                    start -= len(tiles)
+                    continue
+                sample = self._read(entry, doubts)
+                for top, left in tiles[start:]:
+                    name = f"{entry.image.stem}-{top}-{left}" if len(tiles) > 1 else entry.image.stem
+                    yield self._cut(sample, top, left, name)
+                start = 0
 
     def _of(self, fold: int) -> list[_Image]:
         return [image for image in self._images if image.fold == fold]
@@ -153,12 +154,15 @@ class Folder(Source):
     def _sizes(self) -> dict[Path, tuple[int, int]]:
         return {}
 
-    def _read(self, entry: _Image) -> Sample:
-        """A whole image, padded to whole patches."""
+    def _read(self, entry: _Image, doubts: checks.Doubts) -> Sample:
+        """A whole image, padded to whole patches; `doubts` looks at its labels."""
         pixels = label_files.image(entry.image)
         shape = pixels.shape[:2]
         labels = label_files.labels(entry.labels, shape, self.classes)
         types = label_files.type_map(entry.types, shape, self.classes) if entry.types else labels.types
+        if types is not None and types.ndim == 2:
+            checks.inside(types, labels.instances, str(entry.types or entry.labels))
+        doubts.add(str(entry.labels), labels.instances, types)
         meta = {"tissue": entry.tissue, "source": entry.source, "typed": types is not None}
         nuclei = Nuclei.from_labels(labels.instances, types, self.mpp, **meta)
         beyond = [(0, -side % self.patch) for side in shape]

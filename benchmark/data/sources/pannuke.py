@@ -90,20 +90,26 @@ class PanNuke(Source):
         images, masks, tissues, provenance = self._published(fold)
         origin = origins(provenance, len(images))
         pairs = zip(images.rows(start), masks.rows(start), strict=True)
-        for i, (image, mask) in enumerate(pairs, start):
-            image = checks.rgb(image, f"{images.member}, image {i}")
-            mask = checks.ids(mask, f"{masks.member}, image {i}")
-            meta = {"tissue": tissues[i], "image_id": f"{fold}_{i}", "source": origin[i].source}
-            yield Sample(image, merge(mask[..., :5], self.mpp, typed=origin[i].typed, **meta))
+        with checks.Doubts() as doubts:
+            for i, (image, mask) in enumerate(pairs, start):
+                where = f"{masks.member}, image {i}"
+                image = checks.rgb(image, f"{images.member}, image {i}")
+                mask = checks.ids(mask, where)
+                background_last(mask, where)
+                meta = {"tissue": tissues[i], "image_id": f"{fold}_{i}", "source": origin[i].source}
+                nuclei = merge(mask[..., :5], self.mpp, typed=origin[i].typed, **meta)
+                doubts.add(where, nuclei.instances)
+                yield Sample(image, nuclei)
 
     def _samples_per_image(self, fold: int, start: int) -> Iterator[Sample]:
         listing, provenance = self._per_image(fold)
         origin = origins(provenance, len(listing))
-        for i in range(start, len(listing)):
-            index = listing.stems[i].split("_", 1)[-1]
-            meta = {"tissue": listing.tissues[i], "image_id": f"{fold}_{index}", "source": origin[i].source}
-            image, nuclei = listing.read(i, self.classes, self.mpp, **meta)
-            yield Sample(image, nuclei if origin[i].typed else untyped(nuclei))
+        with checks.Doubts(self.classes) as doubts:
+            for i in range(start, len(listing)):
+                index = listing.stems[i].split("_", 1)[-1]
+                meta = {"tissue": listing.tissues[i], "image_id": f"{fold}_{index}", "source": origin[i].source}
+                image, nuclei = listing.read(i, self.classes, self.mpp, doubts, **meta)
+                yield Sample(image, nuclei if origin[i].typed else untyped(nuclei))
 
     def _per_image(self, fold: int) -> tuple[cellvit_layout.CellViTFold, Member | None]:
         return cellvit_layout.load(self._files.per_image[fold]), self._files.beside(fold)
@@ -127,6 +133,31 @@ class PanNuke(Source):
             )
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in types.whole().tolist()]
         return images, masks, names, files.provenance
+
+
+def background_last(channels: np.ndarray, where: str) -> None:
+    """Refuse masks whose first channel is the background, which would be one huge nucleus of the first class.
+
+    Such a channel has one id and covers exactly what the other channels leave. So may a class in an image that one
+    nucleus of it fills; then the last channel is background, hence has one id too, and is the larger.
+
+    Args:
+        channels: int64 (H, W, C), the last one being the background. where: file and image, for the sentence.
+
+    Raises:
+        InputError: the background comes first.
+    """
+    first, last = channels[..., 0], channels[..., -1]
+    rest = first == 0
+    area = rest.size - np.count_nonzero(rest)
+    if not area or first.max() != first[~rest].min() or not np.array_equal(rest, channels[..., 1:].any(-1)):
+        return
+    ids = np.unique(last[last > 0])
+    if len(ids) > 1 or area > rest.size / 2:
+        raise InputError(
+            f"{where}: expected the channels {', '.join(CLASSES)} and background, found the background first "
+            f"({area} of {rest.size} pixels in one id); move channel 0 to the end."
+        )
 
 
 def merge(channels: np.ndarray, mpp: float, typed: bool = True, **meta) -> Nuclei:
