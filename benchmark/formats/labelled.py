@@ -70,7 +70,7 @@ def from_maps(instances, types, names, where: str) -> Labelled:
     Raises:
         InputError: ids or types that are no whole numbers >= 0, shapes that differ, a type outside the instances.
     """
-    instances = plane(instances, where)
+    instances = checks.plane(instances, where)
     if types is None:
         return Labelled(instances)
     types = np.asarray(types)
@@ -96,7 +96,7 @@ def from_table(instances, ids, types, names, where: str) -> Labelled:
     Raises:
         InputError: as `from_maps`; an id of the map without a type, or a wrong number of types.
     """
-    instances = plane(instances, where)
+    instances = checks.plane(instances, where)
     if types is None:
         return Labelled(instances)
     ids, types = np.ravel(ids), list(types)
@@ -109,11 +109,3 @@ def from_table(instances, ids, types, names, where: str) -> Labelled:
     if missing:
         raise InputError(f"{where}: instance {missing[0]} of the map has no type; expected one for each instance.")
     return Labelled(instances, np.array([names.id_of(of[k], where) for k in present], np.uint8))
-
-
-def plane(labels, where: str) -> np.ndarray:
-    """int64 (H, W) ids. Raises InputError for anything but a map of whole numbers >= 0."""
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or not labels.size:
-        raise InputError(f"{where}: expected a label map (height, width), found shape {labels.shape}.")
-    return checks.ids(labels, where)

@@ -82,6 +82,14 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
     return whole
 
 
+def plane(labels: np.ndarray, where: str) -> np.ndarray:
+    """int64 (H, W) ids. Raises InputError for anything but a map of whole numbers >= 0."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or not labels.size:
+        raise InputError(f"{where}: expected a label map (height, width), found shape {labels.shape}.")
+    return ids(labels, where)
+
+
 def types(labels: np.ndarray, classes, where: str) -> np.ndarray:
     """uint8 type ids, checked as `ids` and against the number of classes."""
     whole = ids(labels, where)

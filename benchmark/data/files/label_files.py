@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import tifffile
 from PIL import Image
-from scipy.io.matlab import MatReadError
 
-from benchmark.data.files import archive, checks
+from benchmark.data.files import archive, checks, matlab
 from benchmark.data.files.archive import Member, Rows
 from benchmark.runtime.errors import InputError
 
@@ -26,7 +24,7 @@ _ERRORS = (
     MemoryError,
     struct.error,
 )
-_ERRORS += (tifffile.TiffFileError, Image.DecompressionBombError, MatReadError)
+_ERRORS += (tifffile.TiffFileError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -107,39 +105,13 @@ def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:
 
 
 def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
-    """The nuclei of an image of the given shape; types only from a .mat (type_map, else inst_type)."""
+    """The nuclei of an image of the given shape; types only from a .mat."""
     if path.suffix.lower() != ".mat":
         return Labels(checks.ids(_plane(array(path), path, shape), str(path)), None)
-    content = mat(path)
-    instances = checks.ids(_plane(content["inst_map"], path, shape), f"{path} inst_map")
-    if "type_map" in content:
-        plane = _plane(content["type_map"], path, shape)
-        return Labels(instances, checks.types(plane, classes, f"{path} type_map"))
-    if "inst_type" not in content:
-        return Labels(instances, None)
-    types = checks.types(np.ravel(content["inst_type"]), classes, f"{path} inst_type")
-    n = np.count_nonzero(np.unique(instances))
-    if len(types) != n:
-        raise InputError(f"{path}: expected inst_type with one entry for each of {n} ids, found {len(types)}.")
-    return Labels(instances, types)
-
-
-def mat(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .mat file up to version 7, `inst_map` among them.
-
-    Raises:
-        InputError: unreadable, version 7.3, or no inst_map.
-    """
-    try:
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
-    except _ERRORS as error:
-        raise archive.unreadable(path, error) from error
-    if "inst_map" not in content:
-        names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
-        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")
-    return content
+    content = matlab.read(path)
+    _plane(content.instances, path, shape)
+    types = None if content.types is None else checks.types(content.types, classes, str(path))
+    return Labels(content.instances, types)
 
 
 def array(path: Path, colours: bool = False) -> np.ndarray:
