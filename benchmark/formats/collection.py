@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import label_files
+from benchmark.data.files import raster
 from benchmark.data.files.archive import Member, Rows
 from benchmark.formats import cellpose, matlab, outlines
 from benchmark.formats.labelled import Labelled, from_maps, from_table
@@ -185,12 +185,12 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)
-        labels = label_files.array(path)
+        labels = raster.array(path)
         if (
             suffix != ".png" and labels.ndim == 3 and labels.shape[2] == 2 and types is None
         ):  # instances and types side by side
             return from_maps(labels[..., 0], labels[..., 1], names, str(path))
-        return from_maps(labels, None if types is None else label_files.array(types), names, str(path))
+        return from_maps(labels, None if types is None else raster.array(types), names, str(path))
 
     return Image(_name(path), str(path), read, needs_shape=polygons or suffix in OUTLINES)
 
@@ -201,6 +201,20 @@ def _dimensions(path: Path) -> int:
         if cellpose.is_pickled(path):
             return 0
         shape = Rows(Member(path, "", (path.name,))).shape
-        return 2 if len(shape) == 3 and shape[2] == 2 else len(shape)
+        return 2 if shape[2:] == (2,) else _maps_dimensions(shape, path)
     rows = members(path)
-    return len(rows["instances"].shape) if "instances" in rows else 0
+    return _maps_dimensions(rows["instances"].shape, path) if "instances" in rows else 0
+
+
+def _maps_dimensions(shape: tuple[int, ...], path: Path) -> int:
+    """2 for a label map (H, W), also as (H, W, 1); 3 or 4 for many.
+
+    Raises:
+        InputError: the shape of a picture in colours, which would be as many maps of three or four columns.
+    """
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise InputError(
+            f"{path}: expected label maps (height, width) or (images, height, width), found shape {shape}, that of a "
+            "picture in colours; save one number per pixel."
+        )
+    return 2 if shape[2:] == (1,) else len(shape)

@@ -73,7 +73,7 @@ def from_maps(instances, types, names, where: str) -> Labelled:
     instances = checks.plane(instances, where)
     if types is None:
         return Labelled(instances)
-    types = np.asarray(types)
+    types = checks.without_channel(np.asarray(types))
     if types.shape != instances.shape:
         raise InputError(
             f"{where}: expected a type map of the instance map's shape {instances.shape}, found {types.shape}."

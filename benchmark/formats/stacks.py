@@ -41,7 +41,7 @@ class Stack:
             self._types = _Sequence(rows["type_maps"])
         elif "offsets" in rows and "types" in rows:
             self._types, self._offsets = rows["types"].whole(), rows["offsets"].whole()
-            if self._types.ndim != 1 or len(self._offsets) != self.n + 1 or self._offsets[-1] != len(self._types):
+            if self._types.ndim != 1 or not _divides(self._offsets, self.n, len(self._types)):
                 raise InputError(
                     f"{path}: types and offsets disagree; expected one type per nucleus of {self.n} images."
                 )
@@ -51,7 +51,7 @@ class Stack:
                 raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {other}.")
             self._types = _Sequence(rows["types"])
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
-        self.mpp = _first(rows["mpp"]) if "mpp" in rows else None
+        self.mpp = _number(rows["mpp"]) if "mpp" in rows else None
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
@@ -74,12 +74,15 @@ class Stack:
 
 
 class _Sequence:
-    """Rows by number; reading them in ascending order decompresses each once."""
+    """Rows by number; reading them in ascending order decompresses each once. In Fortran order all are read at once."""
 
     def __init__(self, rows: Rows):
         self._rows, self._at, self._next = rows, -1, None
+        self._whole = rows.whole() if rows.fortran else None
 
     def __getitem__(self, i: int) -> np.ndarray:
+        if self._whole is not None:
+            return self._whole[i]
         if self._at != i:
             self._next = self._rows.rows(i)
         self._at = i + 1
@@ -96,11 +99,23 @@ def members(path: Path) -> dict[str, Rows]:
     return {name.removesuffix(".npy"): _rows(path, name) for name in names}
 
 
-def _first(rows: Rows) -> float:
-    """The first number of an array, also of a 0-d one."""
-    with rows.member.open() as stream:
-        stream.read(rows.start)
-        return float(np.frombuffer(stream.read(rows.dtype.itemsize), rows.dtype)[0])
+def _divides(offsets: np.ndarray, n: int, nuclei: int) -> bool:
+    """Whether offsets give each of n images its own nuclei, and leave none out."""
+    whole = offsets.ndim == 1 and len(offsets) == n + 1 and offsets.dtype.kind in "ui"
+    return whole and offsets[0] == 0 and offsets[-1] == nuclei and bool((offsets[1:] >= offsets[:-1]).all())
+
+
+def _number(rows: Rows) -> float:
+    """The number that an array of any shape holds, once or many times.
+
+    Raises:
+        InputError: no number, or several.
+    """
+    values = np.unique(rows.whole()) if rows.dtype.kind in "uif" else []
+    if len(values) != 1:
+        shown = f"{len(values)} different ones" if len(values) else f"{rows.dtype} {rows.shape}"
+        raise InputError(f"{rows.member}: expected one number for all images, found {shown}; correct it.")
+    return float(values[0])
 
 
 def _rows(path: Path, inner: str = "") -> Rows:

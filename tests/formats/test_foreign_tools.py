@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.data.files import label_files
+from benchmark.data.files import raster
 from benchmark.data.files.checks import lumped
 from benchmark.formats.collection import collection
 from benchmark.formats.type_names import TypeNames
@@ -55,7 +55,7 @@ def test_cellposes_subfolder_of_masks_goes_before_the_images(tmp_path):
 def test_tiff_of_every_usual_compression(tmp_path, kind, dtype):
     instances = np.minimum(labels()[0], 200).astype(dtype)
     Image.fromarray(instances).save(tmp_path / "a.tif", compression=kind)
-    found = label_files.array(tmp_path / "a.tif")
+    found = raster.array(tmp_path / "a.tif")
     assert np.array_equal(found, instances) and found.dtype.itemsize == instances.dtype.itemsize
 
 
@@ -63,9 +63,9 @@ def test_a_tiff_that_neither_reads_is_no_corrupt_file_and_loses_no_page(tmp_path
     pages = [Image.fromarray(np.full(SHAPE, k, np.uint16)) for k in (1, 2)]
     pages[0].save(tmp_path / "a.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match=r"a\.tif: this kind of TIFF is not read .* compression LZW.*save it"):
-        label_files.array(tmp_path / "a.tif")
+        raster.array(tmp_path / "a.tif")
     Image.fromarray(np.zeros(SHAPE, np.uint8)).convert("RGB").save(tmp_path / "b.tif", compression="jpeg")
-    assert label_files.array(tmp_path / "b.tif").shape == (*SHAPE, 3)
+    assert raster.array(tmp_path / "b.tif").shape == (*SHAPE, 3)
 
 
 def test_ome_tiff_pyramid_is_read_at_full_size_under_the_images_name(tmp_path):

@@ -166,10 +166,10 @@ class Rows:
 
     Attributes:
         shape, dtype: as the header says.
+        fortran: whether it is stored column by column, and hence can be read as a whole only.
 
     Raises:
-        InputError: not an .npy file; pickled objects; Fortran order; shorter or longer than its header
-        promises.
+        InputError: not an .npy file; pickled objects; shorter or longer than its header promises.
     """
 
     def __init__(self, member: Member):
@@ -194,11 +194,7 @@ class Rows:
             raise unreadable(member, error) from error
         if self.dtype.hasobject:
             raise InputError(f"{member} holds pickled objects, which are never executed: save a plain array instead.")
-        if fortran and len(self.shape) > 1:
-            raise InputError(
-                f"{member} is in Fortran order, which cannot be read image by image: "
-                "save numpy.ascontiguousarray(array) instead."
-            )
+        self.fortran = fortran and len(self.shape) > 1
         promised = self.start + self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
         if size != promised:
             word = "truncated" if size < promised else "longer than its header says"
@@ -211,11 +207,13 @@ class Rows:
         return self.shape[0] if self.shape else 0
 
     def identity(self) -> dict:
-        """Shape, dtype and digest of the file."""
+        """Shape, dtype and digest of the file. Raises InputError when it cannot be read row by row."""
+        self._check_order()
         return {"shape": list(self.shape), "dtype": self.dtype.str, "digest": self.member.digest()}
 
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Rows from `start`, one at a time, read-only. Raises InputError when the file is corrupt."""
+        """Rows from `start`, one at a time, read-only. Raises InputError for Fortran order or a corrupt file."""
+        self._check_order()
         count = int(np.prod(self.shape[1:], dtype=np.int64))
         step = count * self.dtype.itemsize
         try:
@@ -229,7 +227,20 @@ class Rows:
         except READ_ERRORS as error:
             raise unreadable(self.member, error) from error
 
+    def _check_order(self) -> None:
+        if self.fortran:
+            raise InputError(
+                f"{self.member} is in Fortran order, which cannot be read image by image: "
+                "save numpy.ascontiguousarray(array) instead."
+            )
+
     def whole(self) -> np.ndarray:
-        """The whole array; for small ones."""
-        rows = list(self.rows())
-        return np.stack(rows) if rows else np.zeros(self.shape, self.dtype)
+        """The whole array, also a 0-d one or one in Fortran order; for small ones. Raises InputError when corrupt."""
+        try:
+            with self.member.open() as stream:
+                stream.seek(self.start)
+                content = stream.read()
+            values = np.frombuffer(content, self.dtype)
+            return np.array(values.reshape(self.shape, order="F" if self.fortran else "C"), order="C")
+        except (*READ_ERRORS, ValueError) as error:
+            raise unreadable(self.member, error) from error

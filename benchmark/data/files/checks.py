@@ -82,9 +82,14 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
     return whole
 
 
+def without_channel(labels: np.ndarray) -> np.ndarray:
+    """(H, W) of an array (H, W, 1); any other as it is."""
+    return labels[..., 0] if labels.ndim == 3 and labels.shape[2] == 1 else labels
+
+
 def plane(labels: np.ndarray, where: str) -> np.ndarray:
     """int64 (H, W) ids. Raises InputError for anything but a map of whole numbers >= 0."""
-    labels = np.asarray(labels)
+    labels = without_channel(np.asarray(labels))
     if labels.ndim != 2 or not labels.size:
         raise InputError(f"{where}: expected a label map (height, width), found shape {labels.shape}.")
     return ids(labels, where)

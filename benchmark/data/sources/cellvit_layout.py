@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from benchmark.data.files import archive, checks
+from benchmark.data.files import archive, checks, label_files
 from benchmark.data.nuclei import Nuclei
 from benchmark.runtime import pickles
 from benchmark.runtime.errors import InputError
@@ -57,11 +56,7 @@ class CellViTFold:
     def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
         """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
         path = self.folder / "images" / f"{self.stems[i]}.png"
-        try:
-            with Image.open(path) as picture:
-                image = checks.rgb(np.asarray(picture), str(path))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise archive.unreadable(path, error) from error
+        image = label_files.image(path)
         path = self.folder / "labels" / f"{self.stems[i]}.npy"
         maps = read_dict(path)
         for key in ("inst_map", "type_map"):

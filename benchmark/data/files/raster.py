@@ -1,0 +1,186 @@
+"""PNG, TIFF, JPEG and npy files as arrays: the values that are stored, all of them, or a refusal."""
+
+import contextlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from benchmark.data.files import archive
+from benchmark.data.files.archive import Member, Rows
+from benchmark.runtime.errors import InputError
+
+TIFF = (".tif", ".tiff")
+ORIENTATION = 274  # the tag of EXIF and TIFF; 1 is upright
+_GREY_STEPS = {2: 85, 4: 17}  # Pillow spreads grey values of so many bits over 0..255
+_ERRORS = (
+    *archive.READ_ERRORS,
+    ValueError,
+    SyntaxError,
+    KeyError,
+    IndexError,
+    TypeError,
+    MemoryError,
+    struct.error,
+    tifffile.TiffFileError,
+    UnidentifiedImageError,
+)
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """(H, W) or (H, W, channels), from the header alone.
+
+    Raises:
+        InputError: unreadable, empty, or a kind of file that `array` refuses, where the header shows it.
+    """
+    if path.suffix.lower() == ".npy":
+        sides = Rows(Member(path, "", (path.name,))).shape
+    else:
+        try:
+            if path.suffix.lower() in TIFF:
+                with tifffile.TiffFile(path) as file:
+                    _check_tiff(file, path)
+                    sides = file.series[0].shape
+            else:
+                with _opened(path) as picture:
+                    bands = 3 if picture.mode == "P" else len(picture.getbands())
+                    sides = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
+        except _ERRORS as error:
+            raise archive.unreadable(path, error) from error
+    if len(sides) < 2 or 0 in sides[:2]:
+        raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(sides)}.")
+    return tuple(int(side) for side in sides)
+
+
+def array(path: Path, colours: bool = False) -> np.ndarray:
+    """The stored values.
+
+    Args:
+        colours: they are colours, not ids: a palette PNG gives its colours instead of its indices, and an alpha channel
+            that is opaque everywhere is dropped.
+
+    Raises:
+        InputError: unreadable; more than can be taken: 16 bits per channel of a PNG, several images in one file; an
+            orientation other than upright; colours of another kind than RGB.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return Rows(Member(path, "", (path.name,))).whole()
+    if suffix == ".mat":
+        raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file.")
+    try:
+        if suffix in TIFF:
+            with tifffile.TiffFile(path) as file:
+                _check_tiff(file, path)
+                return _tiff(file, path, colours)
+        with _opened(path) as picture:
+            pixels = _colours(picture) if colours else _ids(picture)
+            _check_upright(path, picture.getexif().get(ORIENTATION))  # a PNG may tell it after its pixels
+            return pixels
+    except _ERRORS as error:
+        raise archive.unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path):
+    """A picture opened with Pillow, refused where Pillow would take a part of it."""
+    with Image.open(path) as picture:
+        if picture.format == "PNG":
+            depth, kind = _png_header(path)
+            if depth == 16 and kind != 0:
+                raise InputError(
+                    f"{path}: expected 8 bits per channel, found a PNG of 16 bits; divide its values by the largest "
+                    "that they can take, multiply by 255 and save them with 8."
+                )
+            if getattr(picture, "n_frames", 1) > 1:
+                raise _several(path, picture.n_frames)
+        elif picture.format in ("JPEG", "MPO"):
+            _check_upright(path, picture.getexif().get(ORIENTATION))
+        yield picture
+
+
+def _png_header(path: Path) -> tuple[int, int]:
+    """Bits per channel, and the kind of colours (0 = grey)."""
+    with open(path, "rb") as stream:
+        head = stream.read(26)
+    return head[24], head[25]
+
+
+def _ids(picture: Image.Image) -> np.ndarray:
+    """Values of a label map: a palette is only a way to store colours, its indices are the ids."""
+    values = np.asarray(picture)
+    if picture.format == "PNG" and picture.mode == "L":
+        values = values // _GREY_STEPS.get(_png_header(picture.filename)[0], 1)
+    return values
+
+
+def _colours(picture: Image.Image) -> np.ndarray:
+    """Values of an image; with the alpha channel where it is not opaque."""
+    if picture.has_transparency_data:
+        whole = picture.convert("RGBA")
+        return np.asarray(whole.convert("RGB") if whole.getextrema()[3] == (255, 255) else whole)
+    return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+
+
+def _check_tiff(file: tifffile.TiffFile, path: Path) -> None:
+    several = [series for series in file.series if not series.keyframe.is_reduced]
+    if len(several) > 1:
+        raise _several(path, len(several))
+    tag = file.pages[0].tags.get(ORIENTATION)
+    _check_upright(path, None if tag is None else tag.value)
+
+
+def _several(path: Path, n: int) -> InputError:
+    return InputError(f"{path}: expected one image, found {n} in one file; save the one that is meant.")
+
+
+def _check_upright(path: Path, orientation) -> None:
+    """Refuse a picture that viewers turn and most other programs do not: labels fit one of the two only."""
+    if orientation not in (None, 0, 1):
+        raise InputError(
+            f"{path}: its orientation tag is {int(orientation)}, by which some programs turn it and some do not; save "
+            "it turned as its labels are, without the tag."
+        )
+
+
+def _tiff(file: tifffile.TiffFile, path: Path, colours: bool) -> np.ndarray:
+    """The image of a TIFF at full size; compressions that tifffile alone does not expand (LZW) with Pillow.
+
+    Raises:
+        InputError: neither of them reads it, or its colours are no RGB.
+    """
+    page = file.pages[0]
+    try:
+        values = file.asarray()
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+            raise
+        return _with_pillow(file, path)
+    kind = page.photometric
+    if colours and kind is not None and kind.name in ("YCBCR", "CIELAB", "ICCLAB", "ITULAB", "SEPARATED"):
+        raise InputError(f"{path}: expected RGB, found colours stored as {kind.name}; convert it to RGB.")
+    rgba = kind == tifffile.PHOTOMETRIC.RGB and values.shape[2:] == (4,)
+    if colours and rgba and values.dtype.kind == "u" and (values[..., 3] == np.iinfo(values.dtype).max).all():
+        return values[..., :3]
+    return values
+
+
+def _with_pillow(file: tifffile.TiffFile, path: Path) -> np.ndarray:
+    page, pixels = file.pages[0], None
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+    except _ERRORS:
+        pass  # reported below
+    sides = file.series[0].shape
+    fits = pixels is not None and pixels.shape == sides and pixels.dtype.itemsize == page.dtype.itemsize
+    # no page and no bit may be lost, and no value changed: Pillow spreads few bits and turns white-is-zero round
+    scaled = page.bitspersample not in (8, 16, 32) or page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    if not fits or scaled:
+        raise InputError(
+            f"{path}: this kind of TIFF is not read ({page.dtype} {sides}, compression "
+            f"{getattr(page.compression, 'name', page.compression)}); save it uncompressed or with zlib."
+        )
+    return pixels.view(page.dtype)
