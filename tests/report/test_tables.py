@@ -240,7 +240,7 @@ def test_names_are_text_in_markdown():
                 Table("t", sentence),
                 Table("t", "c", [sentence]),
                 Table("t", "c", [], [Block([["a"]], title=sentence)]),
-                Table("t", "c", says=sentence),
+                Table("t", "c", conclusion=sentence),
             ):
                 lines = markdown(table).splitlines()
                 assert not any(re.search(r"<[a-z/!?]|`|\]\(", live(line)) for line in lines), sentence
