@@ -81,10 +81,8 @@ def write(folder: Path, scored) -> None:
     Where metrics.json exists, the files beside it are complete and belong to it.
     """
     from benchmark.report.render.table import to_csv, write_file
-    from benchmark.runtime.files import write_json
+    from benchmark.results.run_folder import RunFolder
 
-    if folder.is_dir():
-        (folder / "metrics.json").unlink(missing_ok=True)
-    write_file(folder / "images.csv", to_csv(scored.rows()).encode())
-    scored.records.save(folder)
-    write_json(folder / "metrics.json", scored.summaries)
+    with RunFolder(folder).replacing(scored.summaries):
+        write_file(folder / "images.csv", to_csv(scored.rows()).encode())
+        scored.records.save(folder)

@@ -9,7 +9,7 @@ from benchmark.data.files import checks
 from benchmark.evaluation import foreign
 from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.collection import Collection, Image
-from benchmark.results import predictions, provenance
+from benchmark.results import provenance
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
@@ -47,11 +47,11 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     records = collect(scored, from_files=("pred",))
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     untyped = int((~np.asarray(subset.typed)).sum())
-    folder.metrics.unlink(missing_ok=True)
-    predictions.write(folder.predictions, [image.prediction for image in scored if image.prediction])
+    packed = [image.prediction for image in scored if image.prediction]
     folder.finish(
         config=describe(identity, data, pred.path),
         records=records,
+        predictions=packed,
         provenance=story | {"finished": provenance.now()},
         cost={},
         metrics={"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped},

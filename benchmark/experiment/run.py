@@ -18,7 +18,7 @@ from benchmark.experiment.cost import Cost, gflops, op_backend, peak_memory, spe
 from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
 from benchmark.experiment.state import state_of
 from benchmark.methods import registry
-from benchmark.results import predictions, provenance, raw_maps
+from benchmark.results import provenance, raw_maps
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json, write_json
@@ -260,10 +260,10 @@ class Attempt:
             "ceiling": test_set.ceiling(method, subset, len(data.classes), self.prediction) if cell.trains else None,
         }
         raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
-        predictions.write(self.folder.predictions, evaluation.predictions)
         self.folder.finish(
             config=config,
             records=evaluation.records,
+            predictions=evaluation.predictions,
             provenance=origin | {"execution": cell.recipe.execution(), "finished": provenance.now()},
             cost=asdict(cost),
             metrics=metrics,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei
-from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
@@ -78,10 +77,11 @@ def write(path: Path, packed: list[Packed]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
+def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
     """The stored predictions of a run for some images of its test set.
 
     Args:
+        path: a run folder's `predictions`.
         rows: positions in the test set, from 0.
         mpp: of the images, micrometres per pixel.
 
@@ -91,7 +91,6 @@ def load(folder: RunFolder, rows: list[int], mpp: float) -> list[Nuclei]:
     Raises:
         InputError: the folder holds no predictions, damaged ones, or those of fewer images than asked for.
     """
-    path = folder.predictions
     if not path.is_file():
         raise InputError(f"{path}: expected the predictions of a finished run, found no file; name a run folder.")
     try:

@@ -4,14 +4,17 @@ No other module spells the name of one of these files. `metrics.json` is written
 is complete.
 """
 
+import contextlib
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 
+from benchmark.results.predictions import write as write_predictions
 from benchmark.results.run import Run, checked, read_object, readable
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
@@ -141,19 +144,28 @@ class RunFolder:
         """This process no longer owns the run, however that ended."""
         self.owner.unlink(missing_ok=True)
 
-    def finish(self, *, config: dict, records, provenance: dict, cost: dict, metrics: dict) -> None:
+    def finish(self, *, config: dict, records, predictions: list, provenance: dict, cost: dict, metrics: dict) -> None:
         """Store a result, `metrics.json` last; the checkpoint of its training is removed.
 
         Args:
-            records: `metrics.records.Records`; the others become the JSON files of these names.
+            records: `metrics.records.Records`.
+            predictions: a `results.predictions.Packed` per test image.
+            config, provenance, cost, metrics: contents of the JSON files of these names.
         """
-        self.metrics.unlink(missing_ok=True)
-        records.save(self.path)
-        write_json(self.config, config)
-        write_json(self.provenance, provenance)
-        write_json(self.cost, cost)
-        write_json(self.metrics, metrics)
+        with self.replacing(metrics):
+            records.save(self.path)
+            write_predictions(self.predictions, predictions)
+            write_json(self.config, config)
+            write_json(self.provenance, provenance)
+            write_json(self.cost, cost)
         self.checkpoint.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def replacing(self, metrics: dict) -> Iterator[None]:
+        """While the files of a result are written there is no `metrics.json`; it is written after them."""
+        self.metrics.unlink(missing_ok=True)
+        yield
+        write_json(self.metrics, metrics)
 
     def read(self, stream=None) -> Run | None:
         """The complete run that lies here, None when it is not complete.

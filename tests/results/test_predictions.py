@@ -25,7 +25,7 @@ def folder(tmp_path, truths):
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0], [1], []])
 def test_what_was_written_is_read(folder, truths, rows):
-    loaded = predictions.load(RunFolder(folder), rows, 0.25)
+    loaded = predictions.load(RunFolder(folder).predictions, rows, 0.25)
     assert len(loaded) == len(rows)
     for row, nuclei in zip(rows, loaded):
         assert nuclei.instances.dtype == np.int32 and nuclei.mpp == 0.25
@@ -42,7 +42,7 @@ def test_types_by_pixel_are_kept_where_a_nucleus_is_of_mixed_type(tmp_path):
     written = [Nuclei.from_labels(labels, one, 0.25) for one in (types, mixed)]
     folder = RunFolder(tmp_path)
     predictions.write(folder.predictions, [predictions.Packed.of(nuclei) for nuclei in written])
-    plain, kept = predictions.load(folder, [0, 1], 0.25)
+    plain, kept = predictions.load(folder.predictions, [0, 1], 0.25)
     assert plain.type_map is None and np.array_equal(plain.types, [1, 2])
     assert np.array_equal(kept.type_map, mixed) and np.array_equal(kept.types, written[1].types)
     predictions.write(folder.predictions, [predictions.Packed.of(written[0])])
@@ -52,9 +52,9 @@ def test_types_by_pixel_are_kept_where_a_nucleus_is_of_mixed_type(tmp_path):
 
 def test_missing_and_foreign_predictions_are_named(folder, tmp_path):
     with pytest.raises(InputError, match=r"predictions\.npz: holds 3 images, this test set more"):
-        predictions.load(RunFolder(folder), [3], 0.25)
+        predictions.load(RunFolder(folder).predictions, [3], 0.25)
     with pytest.raises(InputError, match=r"predictions\.npz: expected the predictions .* found no file"):
-        predictions.load(RunFolder(tmp_path / "nothing"), [0], 0.25)
+        predictions.load(RunFolder(tmp_path / "nothing").predictions, [0], 0.25)
 
 
 def test_damaged_predictions_are_named(folder):
@@ -66,7 +66,7 @@ def test_damaged_predictions_are_named(folder):
     for damaged in (b"", b"no zip", whole[:-40], whole[:200] + bytes(90) + whole[290:], array):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"predictions\.npz: expected .* found a damaged file"):
-            predictions.load(RunFolder(folder), [0], 0.25)
+            predictions.load(RunFolder(folder).predictions, [0], 0.25)
     np.savez_compressed(path, instances=np.zeros((1, 4, 4), np.uint16))
     with pytest.raises(InputError, match=r"damaged file \(KeyError"):
-        predictions.load(RunFolder(folder), [0], 0.25)
+        predictions.load(RunFolder(folder).predictions, [0], 0.25)
