@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def positive(text: str) -> int:
-    """A count given on the command line: without a round or an image there is nothing to write down."""
+    """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
     return int(text)
@@ -72,23 +72,23 @@ def hardware(device: torch.device) -> str:
 def case(shape: str, batch: int, dtype: str, device: torch.device) -> tuple:
     """Value, shapes, locations, weights and the gradient of the output; samples lie a few pixels around each query."""
     rng = torch.Generator().manual_seed(0)
-    asking, asked = SHAPES[shape]
+    of_queries, of_values = SHAPES[shape]
     exact = torch.promote_types(DTYPES[dtype], torch.float32)
-    points = reference_points(asking).to(exact)
-    size = (batch, points.shape[1], HEADS, len(asked), POINTS)
-    length = sum(h * w for h, w in asked)
+    points = reference_points(of_queries).to(exact)
+    size = (batch, points.shape[1], HEADS, len(of_values), POINTS)
+    length = sum(h * w for h, w in of_values)
     value = torch.randn(batch, length, HEADS, CHANNELS, generator=rng).to(DTYPES[dtype])
-    sides = torch.tensor([(w, h) for h, w in asked], dtype=exact)[:, None]
+    sides = torch.tensor([(w, h) for h, w in of_values], dtype=exact)[:, None]
     offsets = 2 * torch.randn(*size, 2, generator=rng, dtype=exact)
     locations = points[:, :, None, :, None, :] + offsets / sides
     weights = torch.rand(*size, generator=rng, dtype=exact).flatten(3).softmax(-1).view(size)
     grad = torch.randn(batch, size[1], HEADS * CHANNELS, generator=rng).to(DTYPES[dtype])
     value, locations, weights, grad = (t.to(device) for t in (value, locations, weights, grad))
-    return value.requires_grad_(), asked, locations.requires_grad_(), weights.requires_grad_(), grad
+    return value.requires_grad_(), of_values, locations.requires_grad_(), weights.requires_grad_(), grad
 
 
 def grid_sample_form(value, shapes, locations, weights):
-    """What is written where no kernel is at hand: grid_sample per level, then the weighted sum; in locations' dtype."""
+    """The common formulation without a kernel: grid_sample per level, then the weighted sum; in locations' dtype."""
     batch, _, heads, channels = value.shape
     grids = 2 * locations - 1
     samples = []
@@ -122,37 +122,37 @@ def mmcv_form(device: torch.device):
 
 
 def implementations(device: torch.device) -> dict:
-    found = {BASE: grid_sample_form, "torch": ours("torch")}
+    calls = {BASE: grid_sample_form, "torch": ours("torch")}
     for name in ("cpu", "cuda"):
         if name == device.type and backends()[name][0]:
-            found[name] = ours(name)
+            calls[name] = ours(name)
     if peer := mmcv_form(device):
-        found["mmcv"] = peer
-    return found
+        calls["mmcv"] = peer
+    return calls
 
 
 def ours(backend: str):
-    return lambda *given: ms_deform_attn(*given, backend=backend)
+    return lambda *inputs: ms_deform_attn(*inputs, backend=backend)
 
 
 def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: int) -> list[dict]:
-    *given, grad = case(shape, batch, dtype, device)
-    value, _, locations, weights = given
+    *inputs, grad = case(shape, batch, dtype, device)
+    value, _, locations, weights = inputs
 
     def forward(call):
         with torch.no_grad():
-            call(*given)
+            call(*inputs)
 
     def both(call):
-        torch.autograd.grad(call(*given), (value, locations, weights), grad)
+        torch.autograd.grad(call(*inputs), (value, locations, weights), grad)
 
-    inputs = sum(t.numel() * t.element_size() for t in (value, locations, weights))
-    result = grad.numel() * grad.element_size()
+    read = sum(t.numel() * t.element_size() for t in (value, locations, weights))
+    written = grad.numel() * grad.element_size()
     calls = implementations(device)
     rows = []
     for name, work, moved in (
-        ("forward", forward, inputs + result),
-        ("forward+backward", both, 3 * inputs + 2 * result),
+        ("forward", forward, read + written),
+        ("forward+backward", both, 3 * read + 2 * written),
     ):
         best = {label: math.inf for label in calls}
         for _ in range(rounds):
@@ -187,8 +187,9 @@ def means(rows: list[dict]) -> None:
             key = row["shape"], row["dtype"], row["pass"], row["implementation"]
             ratios.setdefault(key, []).append(row["ratio"])
     print(f"\ngeometric mean over the batch sizes, times faster than {BASE}:")
-    for key, found in ratios.items():
-        print(f"  {' '.join(key):45s} {math.exp(sum(map(math.log, found)) / len(found)):6.1f}x")
+    for key, of_batches in ratios.items():
+        mean = math.exp(sum(map(math.log, of_batches)) / len(of_batches))
+        print(f"  {' '.join(key):45s} {mean:6.1f}x")
     if any(row["of_floor"] for row in rows):
         print("fraction of the estimated floor:")
         for row in rows:

@@ -23,6 +23,7 @@ from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.postproc.hv import HVSettings, hv_targets
 from benchmark.report.tables.foreign import tables
 from benchmark.results.raw_maps import StoredMaps, writing
+from benchmark.results.run_folder import RunFolder
 
 SIDE, CLASSES = 256, ["Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial"]
 TISSUES = [f"tissue {k}" for k in range(19)]
@@ -31,7 +32,7 @@ TISSUES = [f"tissue {k}" for k in range(19)]
 class RepeatedMaps(StoredMaps):
     """`images` images, of which image i has the stored maps i modulo the distinct ones."""
 
-    def __init__(self, folder: Path, images: int):
+    def __init__(self, folder: RunFolder, images: int):
         super().__init__(folder)
         self.distinct, self.images = len(self.images), list(range(images))
 
@@ -57,15 +58,15 @@ def main() -> None:
     parser.add_argument("--nuclei", type=int, default=70, help="nuclei per image; PanNuke has 24 on average")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        truths = []
-        with writing(Path(folder)) as put:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, truths = RunFolder(Path(temporary)), []
+        with writing(folder) as put:
             for k in range(options.distinct):
                 truth, maps = draw(np.random.default_rng(k), options.nuclei)
                 truths.append(truth)
                 put(k, maps)
-        size = sum(f.stat().st_size for f in Path(folder).iterdir()) / options.distinct
-        report(RepeatedMaps(Path(folder), options.images), RepeatedTruths(truths), options.processes, size)
+        size = sum(path.stat().st_size for path in folder.all_raw_maps) / options.distinct
+        report(RepeatedMaps(folder, options.images), RepeatedTruths(truths), options.processes, size)
 
 
 def report(maps: StoredMaps, truths, processes: int, size: float) -> None:

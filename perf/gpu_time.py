@@ -1,4 +1,4 @@
-"""Time that a GPU spends on a call, without the time that launching it takes; and what the H200 cannot go below."""
+"""Time that a GPU spends on a call, without launching it; and estimated lower bounds on an H200."""
 
 import time
 import warnings
@@ -20,8 +20,10 @@ _scratch: dict[torch.device, torch.Tensor] = {}
 
 def floor(shape: str, batch: int, dtype: str, name: str) -> tuple[float, float] | None:
     """Seconds (forward, backward) of FLOORS for a device called `name`, None where nothing was estimated."""
-    found = FLOORS.get((shape, dtype)) if "H200" in name and batch == 16 else None
-    return found and (1e-6 * found[0], 1e-6 * found[1])
+    if "H200" not in name or batch != 16 or (shape, dtype) not in FLOORS:
+        return None
+    forward, backward = FLOORS[shape, dtype]
+    return 1e-6 * forward, 1e-6 * backward
 
 
 def seconds(work: Callable[[], object], device: torch.device, wait: float = 0.01) -> float:
@@ -29,8 +31,8 @@ def seconds(work: Callable[[], object], device: torch.device, wait: float = 0.01
 
     The GPU is made to wait first, so that all kernels are in its queue before the first one starts: a call of a tenth
     of a millisecond would otherwise be timed by how fast Python launches it. Where that was too short, a longer wait
-    is tried; work that itself waits for the device, and so gains nothing by that, is timed with its launches, which a
-    warning says.
+    is tried; work that itself waits for the device, and so gains nothing by that, is timed with its launches and a
+    warning.
     """
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for attempt in range(4):

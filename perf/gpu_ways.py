@@ -79,9 +79,9 @@ def milliseconds(function, repeats: int = 15) -> float:
     return 1e3 * sorted(times)[repeats // 2]
 
 
-def distance(found, expected) -> float:
-    pairs = zip(found, expected)
-    return max(float((f.double() - e.double()).norm() / e.double().norm()) for f, e in pairs)
+def distance(results, expected) -> float:
+    """Largest relative distance of a result from the expected one."""
+    return max(float((r.double() - e.double()).norm() / e.double().norm()) for r, e in zip(results, expected))
 
 
 def main() -> int:

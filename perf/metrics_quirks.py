@@ -173,18 +173,22 @@ def whole_types(maps: dict[str, tuple]) -> Records:
     """Every nucleus painted with its majority type."""
     changed = {}
     for name, (true, true_type, pred, pred_type) in maps.items():
-        found = match(true, true_type, pred, pred_type, mpp=0.25, shapes=False)
-        changed[name] = (true, found.true.type, pred, found.pred.type)
+        matched = match(true, true_type, pred, pred_type, mpp=0.25, shapes=False)
+        changed[name] = (true, matched.true.type, pred, matched.pred.type)
     return collect(changed)
 
 
 def renumbered(maps: dict[str, tuple]) -> Records:
-    """Small ids."""
-    number = {
-        n: [np.unique(m, return_inverse=True)[1].reshape(m.shape) + (m.min() > 0) for m in v[::2]]
-        for n, v in maps.items()
-    }
-    return collect({n: (number[n][0], v[1], number[n][1], v[3]) for n, v in maps.items()})
+    """Ids replaced by 1, 2, … in ascending order."""
+    changed = {}
+    for name, (true, true_type, pred, pred_type) in maps.items():
+        changed[name] = (_renumbered(true), true_type, _renumbered(pred), pred_type)
+    return collect(changed)
+
+
+def _renumbered(instances: np.ndarray) -> np.ndarray:
+    _, numbers = np.unique(instances, return_inverse=True)
+    return numbers.reshape(instances.shape) + (instances.min() > 0)
 
 
 def first_dropped(maps: dict[str, tuple]) -> Records:
@@ -199,9 +203,9 @@ def first_dropped(maps: dict[str, tuple]) -> Records:
 def from_extract() -> dict[str, tuple]:
     """The sets of the committed extract: a stored value is id * 8 + type."""
     names = json.loads((GOLDEN / "metrics_cases.json").read_text())
-    wanted = dict.fromkeys([*names["datasets"]["sweep_plus_nasty"]["names"], *names["images"]])
+    names = dict.fromkeys([*names["datasets"]["sweep_plus_nasty"]["names"], *names["images"]])
     with np.load(GOLDEN / "metrics_cases.npz", allow_pickle=False) as stored:
-        sides = {n: [stored[f"{n}/{s}"].astype(np.int64) for s in ("gt", "pred")] for n in wanted}
+        sides = {n: [stored[f"{n}/{s}"].astype(np.int64) for s in ("gt", "pred")] for n in names}
     return {n: (t // 8, t % 8, p // 8, p % 8) for n, (t, p) in sides.items()}
 
 

@@ -50,11 +50,11 @@ def report(name: str, maps: tuple, rounds: int) -> None:
         return np.bincount(key, minlength=(int(true.max()) + 1) * width)
 
     set_size = 50 if true.size < 10**6 else 5  # metrics run on sets of images: their share of one is counted
-    found = [match(*maps, mpp=0.25, shapes=False)] * set_size
+    matches = [match(*maps, mpp=0.25, shapes=False)] * set_size
     meta = [{"image": i, "tissue": "a"} for i in range(set_size)]
 
     def metrics(names):
-        records = Records.collect(found, meta)
+        records = Records.collect(matches, meta)
         for protocol in names:
             PROTOCOLS[protocol].summary(records, CLASSES, ["a"])
         aji_plus(records)
@@ -62,7 +62,7 @@ def report(name: str, maps: tuple, rounds: int) -> None:
 
     centroids = [
         Points(np.zeros(len(side), np.int64), np.column_stack([side.x, side.y]), side.type)
-        for side in (found[0].true, found[0].pred)
+        for side in (matches[0].true, matches[0].pred)
     ]
 
     def alone(protocol):
@@ -96,7 +96,7 @@ def report(name: str, maps: tuple, rounds: int) -> None:
 
 
 def peers(true: np.ndarray, pred: np.ndarray) -> dict[str, Callable]:
-    """What other installed packages need for part of this: PQ or AP at one threshold, AJI, PQ."""
+    """Calls of other installed packages for part of this: PQ or AP at one threshold, AJI, PQ."""
     works = {}
     try:
         from cellpose.metrics import aggregated_jaccard_index, average_precision

@@ -77,9 +77,9 @@ def share_of(step, device: torch.device) -> tuple[float, float]:
     clocks, plain = [], (autograd._forward, autograd._backward)
 
     def clocked(call):
-        def run(*given):
+        def run(*arguments):
             clocks.append(Clock(device))
-            out = call(*given)
+            out = call(*arguments)
             clocks[-1].stop()
             return out
 

@@ -25,8 +25,8 @@ REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "golden" / "metrics
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="*", type=Path)
-    given = parser.parse_args().maps
-    paths = sorted(REFERENCE.glob("input_*.npz")) if given is None else given
+    options = parser.parse_args()
+    paths = sorted(REFERENCE.glob("input_*.npz")) if options.maps is None else options.maps
     cases = {path.stem: load(path) for path in paths}
     for side, n in ((256, 30), (256, 150), (1000, 1500)) if not cases else ():
         cases[f"{side} px, {n} nuclei drawn"] = draw(side, n)
@@ -68,11 +68,11 @@ def per_mask(raw: np.ndarray, types: np.ndarray) -> list[tuple]:
         window = (slice(box[0], box[2]), slice(box[1], box[3]))
         inside = mask[window]
         y, x = np.nonzero(inside)
-        found, counts = np.unique(types[window][inside], return_counts=True)
+        values, counts = np.unique(types[window][inside], return_counts=True)
         order = np.argsort(-counts, kind="stable")
-        first = order[1] if found[order[0]] == 0 and len(order) > 1 else order[0]
+        first = order[1] if values[order[0]] == 0 and len(order) > 1 else order[0]
         share = counts[first] / (inside.sum() + 1e-6)
-        out.append((found[first], share, (x.mean() + box[1], y.mean() + box[0]), box))
+        out.append((values[first], share, (x.mean() + box[1], y.mean() + box[0]), box))
     return out
 
 

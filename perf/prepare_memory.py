@@ -90,24 +90,24 @@ def main() -> None:
     parser.add_argument("--data-root", help="PanNuke data whose fold 1 is repeated")
     parser.add_argument("--patches", type=int, default=2722)
     parser.add_argument("--zip", action="store_true", help="prepare from fold_1.zip")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder, prefix="prepare-memory-") as folder:
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="prepare-memory-") as folder:
         root = Path(folder) / "data"
         begin = time.monotonic()
-        images, masks = patches(given.data_root)
-        write_repeated(root / "Fold 1" / "images" / "fold1" / "images.npy", images, given.patches)
-        write_repeated(root / "Fold 1" / "masks" / "fold1" / "masks.npy", masks, given.patches)
-        tissues = np.array(["Breast", "Colon"] * given.patches)[: given.patches].astype("<U13")
+        images, masks = patches(options.data_root)
+        write_repeated(root / "Fold 1" / "images" / "fold1" / "images.npy", images, options.patches)
+        write_repeated(root / "Fold 1" / "masks" / "fold1" / "masks.npy", masks, options.patches)
+        tissues = np.array(["Breast", "Colon"] * options.patches)[: options.patches].astype("<U13")
         np.save(root / "Fold 1" / "images" / "fold1" / "types.npy", tissues)
         del images, masks
-        if given.zip:
+        if options.zip:
             zipped(root)
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-        made = time.monotonic() - begin
-        print(f"made {size / 1e9:.1f} GB in {made:.0f} s", file=sys.stderr)
+        elapsed = time.monotonic() - begin
+        print(f"made {size / 1e9:.1f} GB in {elapsed:.0f} s", file=sys.stderr)
         command = [sys.executable, "-c", PREPARE, str(root), str(Path(folder) / "cache")]
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    print(json.dumps(json.loads(result.stdout) | {"raw_gb": round(size / 1e9, 2), "zip": given.zip}))
+    print(json.dumps(json.loads(result.stdout) | {"raw_gb": round(size / 1e9, 2), "zip": options.zip}))
 
 
 if __name__ == "__main__":

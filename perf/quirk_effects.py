@@ -53,8 +53,10 @@ def main() -> None:
     rows = loss_terms() + learning_rate() + offsets() + sampling_factors() + selection() + evaluations()
     rows += rim_targets(drawn) + conic(drawn) + network()
     header = ["quirk", "measured", "as published", "without"]
-    cells = [header] + [[r["quirk"], r["measured"], *(_text(r[k]) for k in ("published", "without"))] for r in rows]
-    table = Table("quirk-effects", "Effects of the published code's quirks", [], [Block(cells, left=2)], rows)
+    lines = [header]
+    for r in rows:
+        lines.append([r["quirk"], r["measured"], _text(r["published"]), _text(r["without"])])
+    table = Table("quirk-effects", "Effects of the published code's quirks", [], [Block(lines, left=2)], rows)
     save(table, options.out)
     print(markdown(table))
 
@@ -117,15 +119,15 @@ def learning_rate() -> Rows:
 
 
 def offsets() -> Rows:
-    """Where a new adapter of published size looks: distance in px of the level it samples, queries of unit variance."""
-    found = []
+    """Distance of a new adapter's sampling points, in px of the level; published size, queries of unit variance."""
+    distances = []
     for grid in (False, True):
         torch.manual_seed(0)
         adapter = ViTAdapter(1024, 4, AdapterConfig(interactions=1, offset_grid=grid))
         layer = adapter.interactions[0].injector.attn.sampling_offsets
         with torch.no_grad():
-            found.append(layer(torch.randn(256, 1024)).view(-1, 2).norm(dim=1).mean())
-    return [row("offset_grid=false", "mean distance of a sampling point from its query at the start, px", *found)]
+            distances.append(layer(torch.randn(256, 1024)).view(-1, 2).norm(dim=1).mean())
+    return [row("offset_grid=false", "mean distance of a sampling point from its query at the start, px", *distances)]
 
 
 def sampling_factors() -> Rows:
@@ -150,11 +152,9 @@ def sampling_factors() -> Rows:
 def golden_matches() -> dict:
     with np.load(GOLDEN / "metrics_cases.npz", allow_pickle=False) as stored:
         names = sorted({name.partition("/")[0] for name in stored.files})
-        maps = {
-            n: tuple(m for s in ("gt", "pred") for m in (stored[f"{n}/{s}"] // 8, stored[f"{n}/{s}"] % 8))
-            for n in names
-        }
-    return {name: match(*four, mpp=0.25) for name, four in maps.items() if name.startswith(("sweep", "empty"))}
+        names = [name for name in names if name.startswith(("sweep", "empty"))]
+        maps = {name: (stored[f"{name}/gt"], stored[f"{name}/pred"]) for name in names}
+    return {n: match(true // 8, true % 8, pred // 8, pred % 8, mpp=0.25) for n, (true, pred) in maps.items()}
 
 
 def records_of(matches: dict) -> Records:
@@ -268,9 +268,9 @@ def network() -> Rows:
         dropped = method(image)
     blind, seeing = ((a["tissue"] - b).abs().max() for a, b in ((plain, elsewhere), (seen, seen_elsewhere)))
     out = [row("cls_in_vit=false", "largest change of a tissue logit between two images", blind, seeing)]
-    for name, found in (("cls_in_vit=false", seen), ("drop_path=0.4", dropped)):
+    for name, outputs in (("cls_in_vit=false", seen), ("drop_path=0.4", dropped)):
         for head in (*HEADS, "tissue"):
-            off = (found[head] - plain[head]).abs().mean() / plain[head].std()
+            off = (outputs[head] - plain[head]).abs().mean() / plain[head].std()
             what = "with and without it" if name != "drop_path=0.4" else "a training and an evaluation pass"
             out.append(row(name, f"mean difference of {head} between {what}, standard deviations", off, np.nan))
     return out

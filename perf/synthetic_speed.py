@@ -1,4 +1,4 @@
-"""How fast synthetic patches are drawn on one core.
+"""Speed of drawing synthetic patches on one core.
 
 python perf/synthetic_speed.py --patches 200
 """
