@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def run(self) -> RunId:
-        """Which run this is, and with it where its folder lies."""
+        """Name of its run, which gives the run's folder."""
         kind, file = self.source.kind(self), self.source.tag
         return RunId(self.setup.label, str(self.spec), self.split, self.seed, kind, file)
 
@@ -51,12 +51,12 @@ class Cell:
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """The recipe in force."""
+        """The recipe, with all changes applied."""
         return self.source.recipe(self)
 
     @functools.cached_property
     def encoder(self) -> EncoderWeights:
-        """What fills the method's encoder."""
+        """The weights that fill the method's encoder."""
         return self.source.encoder(self)
 
     def heads(self, data) -> tuple[int, int]:

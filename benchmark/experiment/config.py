@@ -1,4 +1,4 @@
-"""Experiments: read a file under `experiments/`, apply overrides, refuse what nobody declared."""
+"""Experiments: reads a file under `experiments/`, checks it, and parses overrides."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run cost: parameters, FLOPs, time and memory; and the backend of the op that it used."""
+"""Cost of a run: parameters, FLOPs, time, memory, and the backend of the op."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Weights of a method's encoder before training: what BACKBONE= gives, the small ViT's pretext, or random ones."""
+"""Weights of a method's encoder before training: those that BACKBONE= names, a small ViT's pretext, or random ones."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from benchmark.runtime.errors import InputError, near_miss
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """What fills an encoder.
+    """Where an encoder's weights come from.
 
     Attributes:
         source: a local file, "hub", "pretext" (made by `training.pretrain` when the cell runs), or None: random ones.
@@ -25,7 +25,7 @@ class EncoderWeights:
 
 
 def random(label: str = "random") -> EncoderWeights:
-    """Nothing fills the encoder here."""
+    """Random weights, or weights that do not fill the encoder alone; `label` is what tables call them."""
     return EncoderWeights(None, label, label)
 
 
@@ -34,7 +34,7 @@ def resolve(encoder: str | None, chosen: str | None, updates: int | None) -> Enc
 
     Args:
         encoder: its name (`Method.encoder_of`); None when there is none to fill.
-        chosen: what the user gives for it, see `choice`.
+        chosen: the user's choice for it, see `choice`.
         updates: the recipe's `pretrain`: updates of a small ViT's pretext, 0 for random weights, None for the default.
 
     Raises:
@@ -56,7 +56,7 @@ def resolve(encoder: str | None, chosen: str | None, updates: int | None) -> Enc
 
 
 def choice(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
-    """What BACKBONE= gives for an encoder: a local file, "hub", "random", or None for nothing.
+    """The choice of BACKBONE= for an encoder: a local file, "hub", "random", or None for none.
 
     Args:
         text: "uni.bin", "hub", "random", or several such as "uni=uni.bin vit256=vit256.pth resnet50=preact.tar".
@@ -70,7 +70,7 @@ def choice(text: str | None, encoder: str | None, is_vit: bool) -> str | None:
 
 
 def by_name(text: str | None) -> dict[str, str]:
-    """{encoder: file, "hub" or "random"}; {} for one answer without a name."""
+    """{encoder: file, "hub" or "random"}; {} for a choice that names no encoder."""
     words = (text or "").split()
     if not all(re.fullmatch(r"\w[\w.-]*=\S+", word) for word in words):
         return {}
@@ -94,7 +94,11 @@ def check(text: str | None) -> None:
 
 
 def file_mark(path: Path) -> str:
-    """Size and a hash over both ends of a weights file: cheap, and different for different weights."""
+    """12 hex digits that identify a file of weights: a hash of its size, its first and its last MiB.
+
+    Raises:
+        InputError: the file does not exist.
+    """
     if not path.is_file():
         raise InputError(f"Backbone weights '{path}' do not exist; give a file, 'hub' or 'random'.")
     size = path.stat().st_size

@@ -1,6 +1,6 @@
 """Floating-point operations of a forward pass, counted by torch on shapes alone: no memory, no weights, no device.
 
-Convention: a multiply-add is 2 operations, and what is counted is what torch.utils.flop_counter knows (convolutions,
+Convention: a multiply-add is 2 operations. Counted are the operators that torch.utils.flop_counter knows (convolutions,
 matrix products, attention) plus the sampling of the deformable attention, which no matrix product contains:
 `deformable`. Normalisations, activations, interpolation and the decoding are left out.
 """
@@ -25,7 +25,7 @@ def deformable(batch: int, queries: int, heads: int, levels: int, points: int, c
     """Operations of one deformable attention's sampling: per sample and channel, 4 neighbours times a weight, summed.
 
     The bilinear weight times the attention weight is one number per neighbour and shared by all channels of a head;
-    making it is not counted.
+    computing it is not counted.
     """
     return 2 * 4 * batch * queries * heads * levels * points * channels
 
@@ -40,7 +40,7 @@ def count(method, height: int, width: int, *, tiled: bool = True) -> dict[str, i
             input has exactly these sides.
 
     Returns:
-        "torch": what torch's counter knows; "deformable": the sampling of the deformable attention.
+        "torch": operators that torch's counter knows; "deformable": the sampling of the deformable attention.
     """
     image = torch.empty(1, 3, height, width, device="meta")
     with torch.no_grad(), _sampling(method) as sampled, FlopCounterMode(display=False) as counter:
@@ -62,16 +62,16 @@ def per_image(spec: registry.Spec, classes: int, tissues: int, height: int, widt
 @contextmanager
 def _sampling(method: nn.Module):
     """A list that receives the sampling operations of every deformable attention while the context is open."""
-    found: list[int] = []
+    counts: list[int] = []
 
     def seen(layer: MSDeformAttn, inputs, output) -> None:
         batch, queries, _ = inputs[0].shape
         channels = layer.value_proj.out_features // layer.heads
-        found.append(deformable(batch, queries, layer.heads, layer.levels, layer.points, channels))
+        counts.append(deformable(batch, queries, layer.heads, layer.levels, layer.points, channels))
 
     hooks = [m.register_forward_hook(seen) for m in method.modules() if isinstance(m, MSDeformAttn)]
     try:
-        yield found
+        yield counts
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Which cells there are: methods times published splits times seeds of an experiment, or a part of these."""
+"""The grid of cells: methods × published splits × seeds of an experiment, or a part of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmark.weights.recognise import recognise
 
 
 def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
-    """The grid of an experiment, or the part of it that the arguments name.
+    """The cells of an experiment, or of the part of it that the arguments choose.
 
     Args:
         methods: list of names; None for the experiment's.
@@ -32,15 +32,15 @@ def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     _check(setup, splits, seeds)
     grid = [Cell(setup, spec, split, seed) for split in splits for seed in seeds for spec in specs]
     for cell in grid[: len(specs)]:
-        _ = cell.recipe, cell.encoder  # a misspelt override or a missing file is said before anything is prepared
+        _ = cell.recipe, cell.encoder  # a misspelt override or a missing file raises before anything is prepared
     return grid
 
 
 def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold: bool = False) -> Cell:
-    """The cell that evaluates a file of weights, checked.
+    """The cell that evaluates a file of weights, after a check that the file fits.
 
     Args:
-        method: a method's name, see `weights_source.method_name`; None: as the file says.
+        method: a method's name, see `weights_source.method_name`; None: the file's method.
         any_fold: also when the file was trained for another published split.
 
     Raises:
@@ -55,8 +55,11 @@ def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold
 
 
 def row_for(setup: Setup, method: str) -> str:
-    """The row of a method whose name gives none: the preset, but "matched" (the published architecture without the
-    published code's quirks) where `main` runs at full scale and the method has such a row."""
+    """The row of a method whose name gives none.
+
+    It is the preset, but "matched" (the published architecture without the published code's quirks) where `main` runs
+    at full scale and the method has such a row.
+    """
     cls = registry.method_class(registry.name_of(method))
     full = setup.preset == "paper" and setup.config.kind == "main"
     return "matched" if full and "matched" in cls.presets else setup.preset

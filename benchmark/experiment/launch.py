@@ -1,4 +1,4 @@
-"""The missing cells of a grid, run one subprocess each; and the line of each cell in `status`."""
+"""Runs the missing cells of a grid, one subprocess each, and describes the state of all."""
 
 import collections
 import ctypes
@@ -13,11 +13,11 @@ from benchmark.experiment.state import TO_RUN, state_of
 
 
 def status(cells: list[Cell]) -> str:
-    """A line per cell: state, cell, why."""
+    """Text of `status`: a line per cell with its state, name and reason, then how many cells each state has."""
     states = [state_of(cell) for cell in cells]
     names = [str(cell.run) for cell in cells]
-    wide = max(map(len, names))
-    lines = [f"{state.name:8} {name:{wide}} {state.why}".rstrip() for name, state in zip(names, states)]
+    width = max(map(len, names))
+    lines = [f"{state.name:8} {name:{width}} {state.why}".rstrip() for name, state in zip(names, states)]
     counts = collections.Counter(state.name for state in states)
     return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
 
@@ -33,11 +33,11 @@ def run_missing(
         shard: (i, n): this machine's share, cells i, i+n, …
 
     Returns:
-        the number of cells that failed in this call.
+        The number of cells that failed in this call.
     """
-    wanted = (*TO_RUN, "stale") if stale else TO_RUN
+    names = (*TO_RUN, "stale") if stale else TO_RUN
     states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
-    todo = [cell for cell, state in states if state.name in wanted]
+    todo = [cell for cell, state in states if state.name in names]
     for cell, state in states:
         if state.name in ("skipped", "running") or (state.name == "stale" and not stale):
             hint = " (STALE=rerun replaces it)" if state.name == "stale" else ""
@@ -49,7 +49,7 @@ def run_missing(
     print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
     began, outcomes = time.perf_counter(), []
     for n, cell in enumerate(todo):
-        if state_of(cell).name not in wanted:  # another machine took it meanwhile
+        if state_of(cell).name not in names:  # another machine took it meanwhile
             continue
         spent = time.perf_counter() - began
         left = f", about {spent / n * (len(todo) - n):.0f} s left" if n else ""
@@ -74,7 +74,7 @@ def _run_apart(cell: Cell, keep_maps: bool) -> str:
 
 
 def _die_with_parent() -> None:
-    """A grid killed with SIGKILL must not leave its cell running: the kernel ends the child with its parent."""
+    """Have the kernel end this process with its parent: a grid killed with SIGKILL must not leave its cell running."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -1,4 +1,4 @@
-"""A request to run one cell, as data: what the process that runs it is given."""
+"""A request to run one cell, as data for the process that runs it."""
 
 import json
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class Request:
 
     @classmethod
     def from_text(cls, text: str) -> "Request":
-        """What `to_text` was made of."""
+        """The inverse of `to_text`."""
         values = json.loads(text)
         return cls(**values | {"setup": Setup.from_json(values["setup"])})
 
     def cell(self) -> Cell:
-        """The cell asked for. Raises InputError as `grid.cells`."""
+        """The requested cell. Raises InputError as `grid.cells`."""
         (cell,) = cells(self.setup, [self.method], [self.split], [self.seed])
         return cell

@@ -53,7 +53,7 @@ def run(cell: Cell, world, keep_maps: bool = False) -> dict:
     Raises:
         InputError: bad input, gated weights absent, or another live process holds the cell.
     """
-    announced = provenance.COMMAND in os.environ  # the grid has prepared the data and said what there is to know
+    announced = provenance.COMMAND in os.environ  # the grid has prepared the data and shown its progress
     data = prepare(
         cell.setup.source,
         cell.setup.cache,
@@ -86,7 +86,7 @@ def _locked(cell: Cell):
 
 
 class Attempt:
-    """One process's part in running a cell.
+    """The part of one process in running a cell.
 
     Attributes:
         data: the prepared data, a `data.store.prepare.Prepared`.
@@ -103,7 +103,7 @@ class Attempt:
             print(f"[{self.cell.run}] {line}", file=sys.stderr, flush=True)
 
     def task(self) -> str:
-        """What is left to do: "run", "maps" (predict once more to keep raw maps) or "nothing"."""
+        """The task that remains: "run", "maps" (predict once more to keep raw maps) or "nothing"."""
         state = state_of(self.cell, locked=True)  # another process may have finished it meanwhile
         self.folder.sweep()
         if state.name == "stale":
@@ -172,7 +172,7 @@ class Attempt:
         world.barrier()
 
     def _encoder(self) -> tuple[EncoderWeights, float]:
-        """(what fills the encoder, seconds of its pretext): a pretext is made now, in a process of its own."""
+        """(weights of the encoder, seconds of its pretext), which is trained here in a process of its own."""
         encoder = self.cell.encoder
         if encoder.source != "pretext":
             return encoder, 0.0
@@ -188,9 +188,9 @@ class Attempt:
     def _introduce(self, method, encoder: EncoderWeights, precision: str) -> None:
         weights = f", backbone weights: {encoder.label}" if self.cell.cls.encoder_of(self.cell.spec.arguments) else ""
         self.say(f"{sum(p.numel() for p in method.parameters()):,} parameters{weights}")
-        asked, device = self.cell.recipe.precision, self.world.device
-        if asked not in ("auto", precision):
-            self.say(f"recipe.precision={asked} is for GPUs; {device.type} computes in {precision}")
+        name, device = self.cell.recipe.precision, self.world.device
+        if name not in ("auto", precision):
+            self.say(f"recipe.precision={name} is for GPUs; {device.type} computes in {precision}")
 
     def _train(self, method, encoder: EncoderWeights) -> loop.Trained:
         """Train the method or fill it from a file; it ends on the device with the weights to be tested."""
@@ -217,7 +217,7 @@ class Attempt:
         return trained
 
     def _test(self, method) -> test_set.Evaluation | None:
-        """Predict and score the test images; what all processes found, None but in the first one."""
+        """Predict and score the test images; the results of all processes in the first one, None in the others."""
         share = self._predict(method, "test:", keep=True, keep_maps=self.keep_maps)
         shares = self.world.gather(share)
         if not self.world.first:

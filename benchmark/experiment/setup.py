@@ -1,4 +1,4 @@
-"""What all cells of one command share."""
+"""The settings that all cells of one command share."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ class Setup:
     Attributes:
         preset: scale of methods whose name gives no row.
         backbone: weights for published encoders: a local file, "hub", "random", several of these by the encoders'
-            names (see `encoder_weights`), or None (not given).
+            names (see `encoder_weights`), or None for the default.
         overrides: dotted recipe keys with their values.
     """
 
@@ -37,7 +37,7 @@ class Setup:
 
     @classmethod
     def from_json(cls, values: dict) -> "Setup":
-        """What `to_json` was made of."""
+        """The inverse of `to_json`."""
         overrides = tuple((key, _tuples(value)) for key, value in values["overrides"])
         paths = {name: Path(values[name]) for name in ("results", "cache")}
         return cls(**{**values, **paths, "overrides": overrides})
@@ -59,12 +59,12 @@ class Setup:
 
     @property
     def label(self) -> str:
-        """What results call the data set: the name in `dataset.toml` for a folder, else the name as given."""
+        """Name of the data set in results: that of `dataset.toml` for a folder, else `dataset`."""
         return self.source.name if self.dataset_name == "folder" else self.dataset
 
 
 def _tuples(value):
-    """JSON has no tuples: its lists become tuples again, as the command line gives them."""
+    """Lists of JSON, which has no tuples, as the tuples of the command line."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 

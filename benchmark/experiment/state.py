@@ -11,7 +11,12 @@ TO_RUN = ("missing", "partial", "failed")
 
 
 class State(NamedTuple):
-    """name: done, stale, running, skipped, partial, failed or missing; why: in words, "" where the name says all."""
+    """The state of a cell.
+
+    Attributes:
+        name: done, stale, running, skipped, partial, failed or missing.
+        why: the reason in words; "" for done.
+    """
 
     name: str
     why: str
@@ -67,7 +72,7 @@ def _ended(cell: Cell) -> State:
 
 
 def _text(path: Path) -> str:
-    """What a file says; "" when it is gone: its owner may have removed it since we looked."""
+    """The text of a file; "" when it is absent: its owner may have removed it in the meantime."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

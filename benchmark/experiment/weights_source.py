@@ -36,12 +36,12 @@ class TrainedHere:
         return recipe_for(setup.config, cell.spec, dict(setup.overrides), setup.dataset_name)
 
     def encoder(self, cell) -> EncoderWeights:
-        """What fills the encoder before training."""
+        """The weights of the encoder before training."""
         encoder = cell.cls.encoder_of(cell.spec.arguments)
         return resolve(encoder, self._choice(cell), cell.recipe.pretrain)
 
     def supports(self, cell) -> tuple[bool, str]:
-        """(runnable here, reason when not): what the method says, given the encoder's weights."""
+        """(runnable here, reason when not), as the method's class decides for the encoder's weights."""
         weights = self._choice(cell) or ("random" if cell.encoder.source == "pretext" else None)
         return cell.cls.supports(cell.spec.arguments | {"weights": weights})
 
@@ -50,12 +50,16 @@ class TrainedHere:
         return len(data.classes), len(data.tissues)
 
     def identity(self, cell) -> dict:
-        """What decides the result beside the method and the data."""
+        """Entries of the identity beside the method and the data."""
         recipe = cell.recipe.identity() if cell.cls.trainable else {}
         return {"kind": self.kind(cell), "recipe": recipe, "backbone": cell.encoder.label, "seed": cell.seed}
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
-        """Entries of config.json; encoder: what filled it, the pretext's file once that is made."""
+        """Entries of config.json.
+
+        Args:
+            encoder: the weights that filled the encoder, a pretext's file once that exists.
+        """
         arguments = cell.spec.arguments
         # an encoder that is no ViT is named where it was given weights
         name = cell.cls.backbone_of(arguments) or (cell.cls.encoder_of(arguments) if encoder.source else None)
@@ -81,7 +85,7 @@ class FromFile:
     """A file of weights, published or of a run of this benchmark; stored as a kind of its own, never trained.
 
     Attributes:
-        facts: what the file says about itself.
+        facts: layout, method and training data of the file, as `weights.recognise` reads them.
         misfit: in words, what speaks against the cell's split; "" when nothing does.
         any_fold: evaluate although the file was trained for another published split.
     """
@@ -94,7 +98,7 @@ class FromFile:
 
     @classmethod
     def of(cls, facts: Facts, dataset: str, split: int, any_fold: bool) -> "FromFile":
-        """A file to be evaluated on a split of what results call `dataset`."""
+        """A file to be evaluated on a split of a data set, by its name in results."""
         return cls(facts, other_split(facts, dataset, split), any_fold)
 
     def kind(self, cell=None) -> str:
@@ -103,12 +107,12 @@ class FromFile:
 
     @functools.cached_property
     def tag(self) -> str:
-        """What the run's folder calls the file."""
+        """Name of the file in the run's folder name."""
         return file_tag(self.facts.name, self.facts.sha256, known=self._pattern != self.facts.name)
 
     @property
     def _pattern(self) -> str:
-        """The file's name with a star for the split that it was made for; its name where that shows no such split."""
+        """The file's name with a star for the split that it was trained for; the name itself where it has none."""
         name = self.facts.name
         if self.misfit or not self.facts.split:
             return name
@@ -116,7 +120,7 @@ class FromFile:
         return re.sub(place, r"\1*", name, flags=re.IGNORECASE)
 
     def recipe(self, cell) -> Recipe:
-        """Precision and tiling as published, or as in the run that made the weights, with the setup's overrides."""
+        """Precision and tiling as published, or as in the run that trained the weights, with the setup's overrides."""
         setup = cell.setup
         published = cell.spec.row in cell.cls.published
         experiment = config.load("published") if published and not self.facts.own else setup.config
@@ -130,7 +134,7 @@ class FromFile:
         return random(f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern)
 
     def supports(self, cell) -> tuple[bool, str]:
-        """Nothing but the file is needed."""
+        """(True, ""): nothing but the file is needed."""
         return True, ""
 
     def heads(self, data) -> tuple[int, int]:
@@ -140,7 +144,7 @@ class FromFile:
         return classes, len(data.tissues) if facts.tissues is None else facts.tissues
 
     def identity(self, cell) -> dict:
-        """The file, how it predicts, and whether it was evaluated on a split that it was not made for."""
+        """Entries of the identity: the file, how it predicts, and whether it was trained for another split."""
         return {
             "kind": self.kind(),
             "sha256": self.facts.sha256,
@@ -174,19 +178,23 @@ class FromFile:
         load_official(method, self.facts.path)
 
     def check(self, cell) -> None:
-        """Raises InputError when the file is not the one asked for; prepares and writes nothing."""
+        """Check that the file fits the cell; prepares and writes nothing.
+
+        Raises:
+            InputError: another split, types, tissues or tensors than those of the cell.
+        """
         setup, data, facts = cell.setup, cell.setup.source, self.facts
         if self.misfit and not self.any_fold:
             raise InputError(f"{facts.path}: {self.misfit} (or --any-fold, which the tables will say).")
-        for what, count, expected in (
+        for noun, count, expected in (
             ("types", facts.classes, len(data.classes)),
             # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
             ("tissues", facts.tissues if setup.dataset in ("pannuke", "conic") else None, len(data.tissues)),
         ):
             if count and count != expected:
                 raise InputError(
-                    f"{facts.path}: is {facts.title}, the dataset {setup.label} has {expected} {what}; give "
-                    f"weights with {expected} {what}, or the dataset that these were trained on."
+                    f"{facts.path}: is {facts.title}, the dataset {setup.label} has {expected} {noun}; give "
+                    f"weights with {expected} {noun}, or the dataset that these were trained on."
                 )
         state, _ = recognise(facts.path)
         with torch.device("meta"):
@@ -198,10 +206,10 @@ def method_name(facts: Facts, method: str | None) -> str:
     """The method to evaluate a file as.
 
     Args:
-        method: a method's name; without a row, the file's own row is taken, else `paper`. None: as the file says.
+        method: a method's name; without a row, the file's own row is taken, else `paper`. None: the file's method.
 
     Raises:
-        InputError: the file does not say its method, or it is another one.
+        InputError: the file does not name its method, or names another one.
     """
     text = method or facts.method
     if text is None:

@@ -112,10 +112,10 @@ def nanmean(values) -> np.ndarray | float:
 
 
 def over_folds(summaries: list[dict[str, float]], tissues: list[str]) -> dict[str, float]:
-    """The mean over folds of every score; the tissue means anew, as papers print them: per tissue over the folds that
-    have a value, then over the listed tissues.
+    """Mean over folds of every score.
 
-    The other way of joining folds, pooled, is the summary of `Records.join` of their records.
+    The tissue mean is computed as papers print it: per tissue over the folds that have a value, then over the listed
+    tissues. Folds are pooled, instead of averaged, by the summary of `Records.join` of their records.
     """
     keys = list(dict.fromkeys(key for summary in summaries for key in summary))
     out = {key: nanmean([summary.get(key, np.nan) for summary in summaries]) for key in keys}

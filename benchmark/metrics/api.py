@@ -15,10 +15,11 @@ from .records import Records
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set of images under a protocol: a table of images and a summary, computed when first asked for.
+    """Scores of a set of images under a protocol: a table of images and a summary, computed at first access.
 
     Attributes:
-        records: what all of it is computed from; `metrics.sizes` and `metrics.curves` take it.
+        records: matched nuclei of all images, from which all scores are computed; `metrics.sizes` and
+            `metrics.curves` take them.
         classes: names of types 1..C.
         tissues: tissues of the tissue mean.
         protocol: a name in PROTOCOLS, or "all".
@@ -43,7 +44,7 @@ class Evaluation:
 
     @cached_property
     def summaries(self) -> dict[str, dict[str, float]]:
-        """{protocol: its summary}, also of one protocol."""
+        """protocol -> its summary, also where there is one protocol."""
         return {
             name: PROTOCOLS[name].summary(self.records, self.classes, self.tissues) for name in choose(self.protocol)
         }
@@ -96,7 +97,7 @@ def evaluate(
 
     Raises:
         ValueError: nothing to score, an unknown protocol, lists of different lengths, duplicate names, missing mpp,
-            maps of which `match` or `check_agreement` says what is wrong, with the image. Nothing is scored then.
+            maps that `match` or `check_agreement` refuse, with the name of the image. Nothing is scored then.
     """
     true, pred = list(true), list(pred)
     choose(protocol)  # an unknown one is refused before anything is matched

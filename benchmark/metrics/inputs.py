@@ -1,4 +1,4 @@
-"""What label maps and types must look like; everything else is refused in one sentence."""
+"""Validation of label maps and types."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ TYPES = 256  # type ids are below this
 
 
 def label_map(labels, name: str) -> np.ndarray:
-    """Contiguous 2-D integer array."""
+    """Labels as a contiguous integer array (H, W). Raises ValueError for anything that is no label map."""
     labels = np.ascontiguousarray(labels)
     if labels.ndim != 2:
         raise ValueError(f"{name} has shape {labels.shape}, expected a label map (H, W)")
@@ -24,7 +24,11 @@ def label_map(labels, name: str) -> np.ndarray:
 
 
 def type_ids(types, shape: tuple[int, int], name: str) -> np.ndarray:
-    """int64 (N,) types per instance, or the contiguous (H, W) map, or a 0-d zero for "no types"."""
+    """int64 (N,) types per instance, or the contiguous (H, W) map, or a 0-d zero where `types` is None.
+
+    Raises:
+        ValueError: a wrong dtype or shape, or types per instance outside 0..255.
+    """
     if types is None:
         return np.zeros((), np.int64)
     types = np.ascontiguousarray(types)

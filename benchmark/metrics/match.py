@@ -1,4 +1,4 @@
-"""One match of two label images: everything that any metric needs, from one pass over the pixels.
+"""Match of two label images: all that any metric needs, from one pass over the pixels.
 
 The joint histogram of (true id, true type, predicted id, predicted type) fixes every overlap score;
 centroids, borders, outlines and shapes fix the rest. No metric of this package touches pixels after `match`.
@@ -21,14 +21,14 @@ class Side:
     """The nuclei of one side ("true" or "pred") in ascending order of id.
 
     Attributes:
-        id: int64 (N,) ids as found in the map.
+        id: int64 (N,) ids in the map.
         type: int64 (N,) type by majority of pixels: the lower on a tie, 0 only when no pixel has a type.
         area: int64 (N,) pixels.
         x, y: float64 (N,) mean pixel coordinate, in pixels.
         border: bool (N,) touches the image edge.
         touching: bool (N,) touches another nucleus of its side, corners included.
         points: bool (N,) outline has at least three points (see outline.py).
-        solidity, eccentricity: float64 (N,) see shape.py; NaN when not asked for.
+        solidity, eccentricity: float64 (N,) see shape.py; NaN unless `shapes` is true.
         partner: int64 (N,) id of the nucleus of the other side with IoU > 0.5, 0 = none.
         iou: float64 (N,) IoU with the partner; without one, the largest IoU with any nucleus.
     """
@@ -78,7 +78,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The joint histogram alone: what `overlaps` counts and `match` describes further.
+    """Result of `overlaps`: the joint histogram of two label images.
 
     Attributes:
         runs: both maps and their types, cut into runs.

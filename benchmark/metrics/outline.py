@@ -1,4 +1,4 @@
-"""Which nuclei have an outline of at least three points.
+"""Nuclei whose outline has at least three points.
 
 The published decoders drop a nucleus whose first contour has fewer than three points after straight
 stretches are reduced to their ends (Suzuki border following, simple chain approximation). That contour

@@ -1,4 +1,4 @@
-"""One label map with its types, cut into runs: nuclei, and the pieces of one type that they consist of."""
+"""Nuclei of one label map, and their pieces: the pixels of one id and one type."""
 
 import numpy as np
 
@@ -7,8 +7,9 @@ from .rle import Runs, dense
 
 
 class Pieces:
-    """One side of the runs, split into pieces: the pixels of one id and one type. Object 0 and piece 0 are
-    background.
+    """One side of the runs, split into pieces: the pixels of one id and one type.
+
+    Object 0 and piece 0 are background.
 
     Attributes:
         ids (n,), area (n,): id and pixels of each object.

@@ -1,4 +1,4 @@
-"""What was matched, stored: images, overlaps and nuclei, from which every metric is computed."""
+"""Records of matched images: tables of images, overlaps and nuclei, from which every metric is computed."""
 
 import os
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ Table = pd.DataFrame | Mapping  # of columns: name -> array
 class Records:
     """Three tables over a set of images; `image` is the key that joins them.
 
-    Metrics compute on `columns`, plain arrays; a DataFrame is built when it is first asked for, which costs more than
-    to score one image.
+    Metrics compute on `columns`, plain arrays; a DataFrame is built at first access, which costs more than to score one
+    image.
 
     Args:
         images, overlaps, nuclei: each a DataFrame, or its columns by name.

@@ -1,4 +1,4 @@
-"""What the published evaluations take for an object: an (id, type) piece, or a nucleus that has an outline."""
+"""Objects of the published evaluations: (id, type) pieces, and nuclei that have an outline."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def pieces(nucleus: np.ndarray, type_: np.ndarray, typed: np.ndarray, n_classes:
 
 
 def has_outline(records: Records, side: str) -> np.ndarray:
-    """bool per nucleus of a side: what the published decoders keep.
+    """bool (N,) over the nuclei of a side: those that the published decoders keep.
 
     Those with an outline of at least three points (outline.py), less the lowest id of an image whose map leaves no
     background (it is taken for the background).
