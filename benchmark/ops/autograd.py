@@ -1,4 +1,4 @@
-"""The op's derivative: an `autograd.Function` for eager mode, a registered operator for all that traces or transforms.
+"""Derivatives of the op: an `autograd.Function` in eager mode, a registered operator under tracing and transforms.
 
 The operator `benchmark::ms_deform_attn(value, shapes, locations, weights, backend)` is what PyTorch sees of the op in
 torch.compile and export, under dispatch modes (fake tensors, FLOP counters, `make_fx`), and for tensors without data
@@ -18,26 +18,26 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 def attend(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weights: torch.Tensor, backend: str | None):
     """`ms_deform_attn` with checked arguments; backend None takes the default."""
-    given = (value, locations, weights)
+    tensors = (value, locations, weights)
     if not torch.compiler.is_compiling():
-        _check_transforms(given)
-    if not _observed(*given):
-        return _Attention.apply(*given, shapes, backend or default_backend(value.device))
+        _check_transforms(tensors)
+    if not _observed(*tensors):
+        return _Attention.apply(*tensors, shapes, backend or default_backend(value.device))
     if backend == "reference":  # its gradients are autograd's, which an operator cannot ask for
         return implementation(backend).forward(value, shapes, locations, weights)
     return torch.ops.benchmark.ms_deform_attn(value, _flat(shapes), locations, weights, backend or "")
 
 
-def _check_transforms(given: Tensors) -> None:
-    """Refuse what a registered operator would answer with silent zeros."""
+def _check_transforms(tensors: Tensors) -> None:
+    """Refuse transforms for which a registered operator would silently return zeros. Raises NotImplementedError."""
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError("ms_deform_attn cannot be transformed by torch.func (vmap, grad, jvp and the like)")
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in given):
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         raise NotImplementedError("ms_deform_attn has no forward-mode derivative")
 
 
 def _observed(*tensors: torch.Tensor) -> bool:
-    """Whether the tensors' memory is not theirs to read, or someone records or changes what is done with them."""
+    """Whether a kernel may not read the tensors' memory: they have no data of their own, or a mode traces them."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
     functorch = torch._C._functorch

@@ -1,6 +1,6 @@
 """Multi-scale deformable attention (Zhu et al., Deformable DETR, ICLR 2021, eq. 3).
 
-`ms_deform_attn` is the operator, `MSDeformAttn` the layer around it, `backends()` says what runs here.
+`ms_deform_attn` is the operator, `MSDeformAttn` the layer around it, `backends()` lists what runs here.
 Imports nothing of the benchmark: it can be used alone.
 """
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: written and read here alone."""
+"""Runs on disk: every file of a run is written and read here alone."""
 
 __all__ = ["Frames", "load"]
 

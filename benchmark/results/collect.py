@@ -1,4 +1,4 @@
-"""What lies below the results folder: complete runs; all else is named on stderr and left out."""
+"""Collects the complete runs below a results folder."""
 
 import sys
 from pathlib import Path
@@ -47,11 +47,11 @@ def finished(folder: Path) -> Run:
     raise InputError(f"{files}: expected the folder of a finished run ({why}); name it, or finish the run.")
 
 
-def no_runs(results: Path, found: list[Run], dataset: str | None) -> str:
-    """The sentence for a report of nothing: there are no complete runs, or none of this dataset."""
-    if not found or dataset is None:
+def no_runs(results: Path, complete: list[Run], dataset: str | None) -> str:
+    """The sentence for a report without runs: there are no complete ones, or none of this dataset."""
+    if not complete or dataset is None:
         return f"No complete runs in {results}; `make ablation` makes some."
-    known = sorted({run.id.dataset for run in found})
+    known = sorted({run.id.dataset for run in complete})
     hint = near_miss(dataset, known)
     return f"No complete runs of dataset '{dataset}' in {results}; there are runs of {', '.join(known)}.{hint}"
 

@@ -1,4 +1,4 @@
-"""Stored runs as DataFrames: what they are, what they cost, their scores and their records."""
+"""Stored runs as DataFrames: facts and cost, scores, records."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -44,8 +44,8 @@ def load(folder: str | Path) -> Frames:
             foreign is named on stderr and left out.
 
     Raises:
-        InputError: no such folder, the folder of an unfinished run, no complete run, or damaged records of the one run
-            that was asked for.
+        InputError: no such folder, the folder of an unfinished run, no complete run, or damaged records of a single
+            run.
     """
     folder = Path(folder)
     if not folder.is_dir():

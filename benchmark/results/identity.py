@@ -1,11 +1,11 @@
-"""What identifies a result: a key over everything that decides it, and where two of them differ."""
+"""Identities of results: the key of one, and the entries in which two differ."""
 
 import hashlib
 import json
 
 
 def key(parts: dict) -> str:
-    """16 hex digits over canonical JSON: the identity of a result."""
+    """The key of an identity: 16 hex digits of a SHA-256 over its canonical JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 

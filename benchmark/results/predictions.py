@@ -89,7 +89,7 @@ def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
         The nuclei of each row: instances int32 (H, W), types and the pixel type map; no scores, tissue or names.
 
     Raises:
-        InputError: the folder holds no predictions, damaged ones, or those of fewer images than asked for.
+        InputError: the folder holds no predictions, damaged ones, or those of too few images.
     """
     if not path.is_file():
         raise InputError(f"{path}: expected the predictions of a finished run, found no file; name a run folder.")

@@ -58,18 +58,18 @@ def commit() -> dict:
 
 def versions() -> dict:
     """Versions of Python and of the packages that decide results."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    of_package: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            of_package[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            of_package[package] = None
+    return of_package
 
 
 def hardware(device: str) -> dict:
     """Processor, usable cores, memory and, when `device` is a GPU, its name."""
-    found = {
+    facts = {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": _memory_gb(),
@@ -79,9 +79,9 @@ def hardware(device: str) -> dict:
     if device.startswith("cuda"):
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name(torch.device(device))
-        found["cuda"] = torch.version.cuda
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(torch.device(device))
+        facts["cuda"] = torch.version.cuda
+    return facts
 
 
 def _cpu_name() -> str:

@@ -1,4 +1,4 @@
-"""A complete run as the tables read it, and what its files must hold."""
+"""A complete run as tables read it, and the checks on its files."""
 
 import sys
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def scale_of(method: str) -> str:
 
 
 def skipped(path: Path, why, stream=None) -> None:
-    """Say in one line on stderr that `path` is left out, and why."""
+    """Print a line on `stream` (default stderr): `path` is left out, and why (text or an exception)."""
     why = " ".join(f"{type(why).__name__}: {why}".split()) if isinstance(why, Exception) else why
     print(f"skipped {path}: {why}", file=stream or sys.stderr)
 
@@ -75,7 +75,7 @@ def read_object(path: Path) -> dict:
 
 
 def readable(path: Path, stream=None) -> dict:
-    """A JSON object that a table can do without: {} when it cannot be read, which is said on `stream`."""
+    """A JSON object that a table can do without; {} when it cannot be read: the file is then named on `stream`."""
     try:
         return read_object(path)
     except UNREADABLE as error:
@@ -84,7 +84,11 @@ def readable(path: Path, stream=None) -> dict:
 
 
 def checked(identity: RunId, config: dict, metrics: dict) -> None:
-    """Raises ValueError where config.json or metrics.json is not that of the run `identity`."""
+    """Check config.json and metrics.json of a run.
+
+    Raises:
+        ValueError: an entry is missing or of another type, or they are those of another run.
+    """
     for key, kind in EXPECTED.items():
         if not isinstance(config.get(key), kind):
             raise ValueError(f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}")

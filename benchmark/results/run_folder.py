@@ -93,7 +93,7 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended; `experiment.state` says whether its result is still the one asked for."""
+        """Whether the run ended; `experiment.state` decides whether its result is up to date."""
         return self.metrics.exists()
 
     @property
@@ -141,7 +141,7 @@ class RunFolder:
             handle.write(why)
 
     def end(self) -> None:
-        """This process no longer owns the run, however that ended."""
+        """Remove the mark of the owner, whether the run succeeded or not."""
         self.owner.unlink(missing_ok=True)
 
     def finish(self, *, config: dict, records, predictions: list, provenance: dict, cost: dict, metrics: dict) -> None:

@@ -1,4 +1,4 @@
-"""Which run a folder holds: dataset, method, kind, published split, and seed or file of weights."""
+"""The name of a run: dataset, method, kind, published split, and seed or file of weights."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class RunId:
         method: canonical method name, such as "cellvta@small".
         split: published split, counted from 1; the folder and its config.json call it fold, as FOLD= does.
         kind: a key of KINDS.
-        file: of the kinds in FROM_FILE: what the file of weights is called, as `file_tag` makes it; seed is 0.
+        file: of the kinds in FROM_FILE: name of the file of weights, see `file_tag`; their seed is 0.
     """
 
     dataset: str
@@ -44,7 +44,7 @@ class RunId:
 
     @classmethod
     def of(cls, folder: Path) -> "RunId":
-        """The identity that a run folder's path spells. Raises ValueError when it spells none."""
+        """The identity in a run folder's path. Raises ValueError when it is no such path."""
         method = folder.parent.name
         kind = next((kind for kind, end in KINDS.items() if end and method.endswith(end)), "main")
         match = re.fullmatch(r"fold(\d+)-(.+)" if kind in FROM_FILE else r"fold(\d+)-seed(\d+)", folder.name)
@@ -66,6 +66,6 @@ class RunId:
 
 
 def file_tag(name: str, sha256: str, known: bool) -> str:
-    """What a run folder calls a file of weights: its stem, with the hash where the name alone does not identify it."""
+    """Name of a file of weights in a run's folder: its stem, and 8 digits of its hash unless the name is `known`."""
     stem = re.sub(r"[^A-Za-z0-9._=,@+-]+", "_", re.sub(r"\.(pth|pt|tar|bin|ckpt|safetensors)$", "", name))[:100]
     return stem if known else f"{stem}-{sha256[:8]}"

@@ -1,4 +1,4 @@
-"""Training logs for a live viewer: each epoch's numbers, once."""
+"""Training logs as scalars for a live viewer."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ SCALARS = ("loss", "lr", "val_bPQ", "seconds")
 
 
 class Tracker:
-    """Writes what is new in every training log below a folder of results.
+    """Writes each new epoch of every training log below a folder of results, once.
 
     Args:
         results: folder of results.
@@ -22,7 +22,7 @@ class Tracker:
         self.results, self._writer = results, writer
         self._writers: dict = {}
         self._seen: dict[str, int] = {}
-        self._named: set[str] = set()  # runs with a damaged log, said once
+        self._named: set[str] = set()  # runs with a damaged log, which are named once
 
     def update(self) -> int:
         """Epochs written by this call. A run that began anew is written again from its first epoch."""

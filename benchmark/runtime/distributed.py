@@ -1,4 +1,4 @@
-"""One process or several under torchrun: the few calls that differ."""
+"""The process group: one process, or several under torchrun."""
 
 import datetime
 import os
@@ -12,7 +12,13 @@ from benchmark.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class World:
-    """rank and size of the process group; device of this process."""
+    """The process group as seen from this process.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: number of processes.
+        device: of this process.
+    """
 
     rank: int
     size: int
@@ -48,10 +54,13 @@ class World:
 
 
 def start(device: str) -> World:
-    """Join the process group when torchrun started us. device: "auto", "cpu", "cuda" or "cuda:<i>".
+    """Join the process group when torchrun started this process.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
 
     Raises:
-        InputError: a GPU was asked for and there is none.
+        InputError: `device` is a GPU and there is none.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     chosen = resolve(device)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written to a temporary name beside its target and renamed."""
+"""Atomic files: written under a temporary name beside the target, then renamed."""
 
 import contextlib
 import json

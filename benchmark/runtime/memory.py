@@ -1,4 +1,4 @@
-"""Main memory: keep what is freed while training on a CPU, and read the peak.
+"""Main memory: an allocator that keeps freed blocks while training on a CPU, and the peak.
 
 PyTorch's CPU allocator hands every large activation back to the operating system and faults it in again at the
 next update; with glibc's malloc told to keep it, an update of the small models is 5 to 20 % faster (2 cores).

@@ -1,4 +1,4 @@
-"""Where things lie. The only file that knows it."""
+"""Folders of the benchmark; no other module derives them."""
 
 import os
 from pathlib import Path

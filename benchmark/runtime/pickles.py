@@ -1,7 +1,7 @@
-"""Pickled files of others, read without executing anything and without trusting a length in them.
+"""Reads pickled files without executing anything in them and without trusting a length in them.
 
-Names in a file become what `stand_ins` says; instructions that plain values do not need are refused: persistent ids,
-registered extensions, buffers outside the file, instances of classes. The instructions: Python's Lib/pickletools.py.
+Names in a file become the objects of `stand_ins`; instructions that plain values do not need are refused: persistent
+ids, registered extensions, buffers outside the file, instances of classes. Source: Python's Lib/pickletools.py.
 """
 
 import io
@@ -16,7 +16,7 @@ from benchmark.runtime.stand_ins import ADMITTED, Array, DType, Refused, each, h
 
 
 def read_npy(path: Path, expected: str, remedy: str):
-    """The value in a pickled .npy file: what `np.save` was given, with the replacements that `stand_ins` lists.
+    """The value that `np.save` pickled into an .npy file, with the replacements that `stand_ins` lists.
 
     Args:
         expected: what the file should hold, as a noun, for the messages.
@@ -30,17 +30,17 @@ def read_npy(path: Path, expected: str, remedy: str):
             shape, dtype = header(stream)
             content = stream.read() if dtype.kind == "O" else None  # a plain array may be larger than the memory
     except Exception as error:  # a damaged header fails in any way
-        raise InputError(f"{path} cannot be read ({_told(error)}): expected {expected}; copy it again.") from error
+        raise InputError(f"{path} cannot be read ({_reason(error)}): expected {expected}; copy it again.") from error
     if content is None:
         raise InputError(f"{path}: expected {expected}, found {dtype} of shape {shape}.")
     try:
         return settled(_Reader(content).load())
     except Refused as error:
         raise InputError(
-            f"{path} holds pickled content that is not read ({_told(error)}): expected {expected}; {remedy}."
+            f"{path} holds pickled content that is not read ({_reason(error)}): expected {expected}; {remedy}."
         ) from error
     except Exception as error:  # damaged or hostile bytes fail in any way; nothing of them was executed
-        raise InputError(f"{path} cannot be read ({_told(error)}): expected {expected}; {remedy}.") from error
+        raise InputError(f"{path} cannot be read ({_reason(error)}): expected {expected}; {remedy}.") from error
 
 
 def header(stream) -> tuple[tuple[int, ...], np.dtype]:
@@ -58,9 +58,9 @@ _NOT_PLAIN = (
 
 
 class _Reader(pickle._Unpickler):
-    """Python's unpickler in Python, with other instructions where its own would call, build or trust.
+    """Python's own unpickler in which instructions that call, build or trust a length are replaced by checked ones.
 
-    The one in C believes the numbers of memo entries and allocates as many.
+    Not the one in C: it allocates as many memo entries as a file announces.
     """
 
     def __init__(self, content: bytes):
@@ -74,7 +74,7 @@ class _Reader(pickle._Unpickler):
         return ADMITTED[f"{module}.{name}"]
 
     def _spend(self, values):
-        """Many calls on one long value that the file holds once would fill the memory."""
+        """Limit what calls may take: many calls on one long value that the file holds once would fill the memory."""
         self.left -= sum(len(value) for value in values if hasattr(value, "__len__"))
         if self.left < 0:
             raise Refused("it makes more values than it has bytes")
@@ -150,7 +150,7 @@ class _Reader(pickle._Unpickler):
     }
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """One short line about an error that a file's content may have shaped."""
     if isinstance(error, RecursionError | MemoryError):
         return "it is nested too deeply" if isinstance(error, RecursionError) else "it needs too much memory"

@@ -1,4 +1,4 @@
-"""Files that register what they hold when they are imported, and the values in names such as `cellvta@points=8`."""
+"""Import of all modules of a package, which register themselves, and values in names such as `cellvta@points=8`."""
 
 import ast
 import importlib
@@ -8,6 +8,7 @@ _IMPORTED: dict[str, Exception | None] = {}
 
 
 def import_all(package: str) -> None:
+    """Import every module of a package, once; what a broken one raises is raised at each call."""
     if package not in _IMPORTED:
         _IMPORTED[package] = None
         try:
@@ -20,6 +21,7 @@ def import_all(package: str) -> None:
 
 
 def value_of(text: str):
+    """A Python literal, true, false or none in any case, else the text itself."""
     lowered = {"true": True, "false": False, "none": None}
     if text.lower() in lowered:
         return lowered[text.lower()]

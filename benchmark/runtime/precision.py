@@ -1,4 +1,4 @@
-"""Number formats of forward passes: what a name means on a device."""
+"""Number formats of forward passes."""
 
 import contextlib
 

@@ -1,8 +1,8 @@
-"""What the names in a pickled file stand for: plain values and arrays, checked before they are made.
+"""Replacements for the names in a pickled file: plain values and arrays, checked before they are constructed.
 
-numpy's own way of filling a pickled array (`ndarray.__setstate__`) believes what the file says: a few bytes with a
-hostile dtype end in a crash of the interpreter. Here neither numpy's functions nor any other named in a file is ever
-called. Each admitted name (`ADMITTED`) has a stand-in, which checks what it is given:
+numpy's own way of filling a pickled array (`ndarray.__setstate__`) trusts the file: a few bytes with a hostile dtype
+crash the interpreter. Here neither numpy's functions nor any others named in a file are ever called. Each admitted name
+(`ADMITTED`) has a stand-in, which checks its arguments:
 
 | in the file | value |
 |---|---|
@@ -102,7 +102,7 @@ class DType:
 
 
 class Array:
-    """Stands in for numpy.ndarray: holds what the file says until `array` checks it."""
+    """Stands in for numpy.ndarray: holds the state in the file until `array` checks it."""
 
     __slots__ = ("parts",)
     __hash__ = None
@@ -127,9 +127,9 @@ class Array:
                 raise Refused("it holds a list of objects that does not fit its shape")
             return _nested(content, shape)
         if type(content) not in _BYTES or len(content) != count * dtype.size:
-            found = f"{len(content)} bytes" if type(content) in _BYTES else f"a {type(content).__name__}"
+            size = f"{len(content)} bytes" if type(content) in _BYTES else f"a {type(content).__name__}"
             raise Refused(
-                f"it holds an array of shape {shape!s:.60}, {dtype.size} bytes per item, but {found} of content"
+                f"it holds an array of shape {shape!s:.60}, {dtype.size} bytes per item, but {size} of content"
             )
         if axes is not None and (not _flat(axes) or sorted(axes) != list(range(len(shape)))):
             raise Refused("it holds an array with unknown axes")
@@ -179,14 +179,14 @@ def _texts(dtype: DType, content: bytes) -> list[str]:
 
 
 def _reconstruct(subtype, shape, code):
-    """An array to be filled by its state; shape and code are those of an empty one."""
+    """An array whose state follows; `shape` and `code` are those of an empty one."""
     if subtype is not Array:
         raise Refused("it holds an array of an unknown class")
     return Array()
 
 
 def _from_buffer(content, dtype, shape, order, axes=None):
-    """Protocol 5: the buffer lies in the file. Order K has a permutation of the axes."""
+    """An array of protocol 5, whose buffer is in the file; with order "K" comes a permutation of the axes."""
     if (axes is None and order not in ("C", "F")) or (axes is not None and order != "K"):
         raise Refused("it holds an array in an unknown order")
     out = Array()
@@ -195,7 +195,7 @@ def _from_buffer(content, dtype, shape, order, axes=None):
 
 
 def _scalar(dtype, content):
-    """A number of numpy's, or str. At once, as it may be a key."""
+    """A numpy scalar, or str; converted immediately, since it may be a key."""
     if type(dtype) is not DType or dtype.kind == "O":
         raise Refused("it holds a number of an unknown kind")
     out = Array()
@@ -213,7 +213,7 @@ def _windows_path(*parts):
 
 
 def _dict():
-    """An OrderedDict, whose items follow; a dict keeps their order too."""
+    """An OrderedDict, whose items follow; a dict keeps their order as well."""
     return {}
 
 
@@ -230,19 +230,19 @@ def _complex(real, imaginary):
 
 
 def _encode(text, codec="latin1"):
-    """How protocol 2 writes bytes."""
+    """bytes as protocol 2 writes them."""
     if type(text) is not str or codec not in ("latin1", "latin-1"):
         raise Refused("it holds bytes in an unknown form")
     return text.encode("latin1")
 
 
 def _bytes():
-    """How protocol 2 writes none."""
+    """Empty bytes as protocol 2 writes them."""
     return b""
 
 
 def _bytearray(content=b"", codec="latin1"):
-    """Never of a number, which would be a length."""
+    """A bytearray of bytes or text; never of a number, which would be a length."""
     return bytearray(content if type(content) is bytes else _encode(content, codec))
 
 

@@ -40,14 +40,14 @@ def _candidates() -> list[str]:
     major = (torch.version.cuda or "13").split(".")[0]
     spec = importlib.util.find_spec("nvidia")
     folders = [*(spec.submodule_search_locations if spec else []), str(Path(torch.__file__).parent)]
-    found = []
+    files = []
     for folder in folders:
         for pattern in ("lib/libnvrtc*.so*", "*/lib/libnvrtc.so.*", "*/bin/nvrtc64_*.dll", "*/bin/*/nvrtc64_*.dll"):
-            found += sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-    found = [file for file in found if "builtins" not in file and ".alt." not in file]
+            files += sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
+    files = [file for file in files if "builtins" not in file and ".alt." not in file]
     # torch may be one of several CUDA versions installed: its own first
-    found.sort(key=lambda file: re.search(rf"(\.so\.|nvrtc64_){major}", file) is None)
-    return [*found, f"libnvrtc.so.{major}", "libnvrtc.so"]
+    files.sort(key=lambda file: re.search(rf"(\.so\.|nvrtc64_){major}", file) is None)
+    return [*files, f"libnvrtc.so.{major}", "libnvrtc.so"]
 
 
 @cache
