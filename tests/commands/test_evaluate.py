@@ -136,9 +136,9 @@ def test_weights_without_types(call, tmp_path):
     assert not Records.load(metrics.parent).images["pred_typed"].any(), "else nuclei without a type would not count"
 
 
-def test_weights_of_a_run_give_its_values_again(call, benchmark_command, tmp_path):
+def test_weights_of_a_run_give_its_values_again(call, command_here, tmp_path):
     results = tmp_path / "runs"
-    done = benchmark_command(
+    done = command_here(
         "run", "--method", METHOD, "recipe.pretrain=0", "recipe.epochs=1", "recipe.samples=4", results=results
     )
     assert done.returncode == 0, done.stderr

@@ -170,9 +170,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def run_with_maps(benchmark_command, tmp_path_factory):
+def run_with_maps(command_here, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
-    done = benchmark_command("run", *WORDS, results=results)
+    done = command_here("run", *WORDS, results=results)
     assert done.returncode == 0, done.stderr
     (folder,) = results.glob("*/hovernet@debug/fold1-seed0")
     return folder
@@ -193,13 +193,13 @@ def test_postprocess_command_reproduces_the_run_and_writes_every_setting(run_wit
     assert float(rows[1].split(",")[column]) == pytest.approx(stored_bpq, abs=0.02)  # maps in half precision
 
 
-def test_a_finished_run_predicts_once_more_for_its_maps(run_with_maps, benchmark_command):
+def test_a_finished_run_predicts_once_more_for_its_maps(run_with_maps, command_here):
     (maps,) = run_with_maps.glob("maps-*.npz")
     metrics = (run_with_maps / "metrics.json").read_bytes()
     with zipfile.ZipFile(maps) as archive:
         before = {i.filename: i.CRC for i in archive.infolist()}
     maps.unlink()
-    done = benchmark_command("run", *WORDS, results=run_with_maps.parents[2])
+    done = command_here("run", *WORDS, results=run_with_maps.parents[2])
     assert done.returncode == 0 and "predicting once more" in done.stderr
     with zipfile.ZipFile(maps) as archive:
         assert {i.filename: i.CRC for i in archive.infolist()} == before

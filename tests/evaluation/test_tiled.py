@@ -189,10 +189,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_trains_and_evaluates(benchmark_command, root, tmp_path, cache, case):
+def test_trains_and_evaluates(command_here, root, tmp_path, cache, case):
     words = ("--dataset", "conic", "--data-root", root, "--preset", "debug", "--device", "cpu")
     line = ("--method", "cellvta", "--cache", cache, "--results", tmp_path, *words, *CASES[case])
-    done = benchmark_command("run", *line, results=tmp_path, data=False)
+    done = command_here("run", *line, results=tmp_path, data=False)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.rglob("metrics.json")
     stored = json.loads(file.read_text())

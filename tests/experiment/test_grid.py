@@ -24,57 +24,44 @@ from tests.support.tiny_data import TINY
 RECIPE = ("recipe.epochs=1",)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def first(benchmark_command, results, tmp_path_factory):
-    reports = tmp_path_factory.mktemp("reports")
-    words = ("--methods", "decoder_only", "classical", "--reports", reports, *RECIPE)
-    return benchmark_command("ablation", *words, results=results), words, reports
-
-
 def states(made):
     return {str(c.spec): state_of(c) for c in made}
 
 
-def test_ablation_runs_every_cell_and_prints_the_table(first, results):
-    done, _, reports = first
+def test_ablation_runs_every_cell_and_prints_the_table(ablation):
+    done = ablation.done
     assert done.returncode == 0, done.stderr
     assert "decoder_only" in done.stdout and "classical" in done.stdout and "bPQ" in done.stdout
-    for folder in [p.parent for p in results.rglob("metrics.json")]:
+    for folder in [p.parent for p in ablation.results.rglob("metrics.json")]:
         names = {p.name for p in folder.iterdir()}
         assert {"config.json", "cost.json", "provenance.json", "predictions.npz", "images.parquet"} <= names
         assert "checkpoint.pt" not in names and "owner.txt" not in names
         story = json.loads((folder / "provenance.json").read_text())
         assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
-    assert all(list(reports.rglob(f"*.{suffix}")) for suffix in ("csv", "tex", "md"))
+    assert all(list(ablation.reports.rglob(f"*.{suffix}")) for suffix in ("csv", "tex", "md"))
 
 
-def test_second_ablation_does_nothing(first, benchmark_command, results):
-    _, words, _ = first
-    again = benchmark_command("ablation", *words, results=results)
+def test_second_ablation_does_nothing(ablation, command_here):
+    again = command_here("ablation", *ablation.words, results=ablation.results)
     assert again.returncode == 0
     assert "Nothing to run: 2 of 2 cells are done" in again.stderr
 
 
-def test_same_seed_same_bytes(first, benchmark_command, results, tmp_path):
-    done = benchmark_command("run", "--method", "decoder_only", *RECIPE, results=tmp_path)
+def test_same_seed_same_bytes(ablation, command_here, tmp_path):
+    done = command_here("run", "--method", "decoder_only", *RECIPE, results=tmp_path)
     assert done.returncode == 0, done.stderr
     name = "decoder_only@debug/fold1-seed0/metrics.json"
-    assert (tmp_path / TINY / name).read_bytes() == (results / TINY / name).read_bytes()
+    assert (tmp_path / TINY / name).read_bytes() == (ablation.results / TINY / name).read_bytes()
 
 
-def test_states(first, results, cache):
+def test_states(ablation, cache):
     chosen = ["decoder_only", "classical", "cellvta"]
-    assert states(cells(setup(results, cache), chosen)) == {
+    assert states(cells(setup(ablation.results, cache), chosen)) == {
         "decoder_only@debug": ("done", ""),
         "classical@debug": ("done", ""),
         "cellvta@debug": ("missing", "not run yet"),
     }
-    changed = setup(results, cache, overrides=(("epochs", 1), ("optimiser.lr", 0.5)))
+    changed = setup(ablation.results, cache, overrides=(("epochs", 1), ("optimiser.lr", 0.5)))
     found = states(cells(changed, chosen))
     assert found["decoder_only@debug"][0] == "stale"
     assert "recipe.optimiser.lr: 0.001 -> 0.5" in found["decoder_only@debug"][1]
@@ -161,11 +148,11 @@ def test_a_running_cell_is_not_run_twice(benchmark_command, tmp_path, cache):
     assert refused.returncode == 2 and "running already" in refused.stderr
 
 
-def test_a_checkpoint_of_another_configuration_is_not_resumed(benchmark_command, tmp_path):
+def test_a_checkpoint_of_another_configuration_is_not_resumed(command_here, tmp_path):
     words = ("--method", "decoder_only")
-    first = benchmark_command("run", *words, "recipe.epochs=2", results=tmp_path)
+    first = command_here("run", *words, "recipe.epochs=2", results=tmp_path)
     assert first.returncode == 0, first.stderr
-    again = benchmark_command("run", *words, "recipe.epochs=1", results=tmp_path)
+    again = command_here("run", *words, "recipe.epochs=1", results=tmp_path)
     assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
 
 
@@ -231,18 +218,18 @@ def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
     assert state == "skipped" and "stale" in why, "random weights must not replace a result of UNI unasked"
 
 
-def test_input_errors_leave_their_reason(benchmark_command, tmp_path, cache):
-    done = benchmark_command("run", "--method", "decoder_only@debug,width=-1", *RECIPE, results=tmp_path)
+def test_input_errors_leave_their_reason(command_here, tmp_path, cache):
+    done = command_here("run", "--method", "decoder_only@debug,width=-1", *RECIPE, results=tmp_path)
     assert done.returncode == 2 and "expected a number above 0" in done.stderr
     (failed,) = tmp_path.rglob("failed.txt")
     assert "expected a number above 0" in failed.read_text()
 
 
-def test_interrupted_writes_are_swept_up(benchmark_command, tmp_path, cache):
+def test_interrupted_writes_are_swept_up(command_here, tmp_path, cache):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
     cell.folder.path.mkdir(parents=True)
     (cell.folder.path / ".checkpoint.pt.1.tmp").write_bytes(b"half")
-    done = benchmark_command("run", "--method", "classical", *RECIPE, results=tmp_path)
+    done = command_here("run", "--method", "classical", *RECIPE, results=tmp_path)
     assert done.returncode == 0 and not list(cell.folder.path.glob(".*.tmp"))
 
 

@@ -50,7 +50,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+LONG = pytest.param("two gloo processes", marks=pytest.mark.slow)  # three times torchrun and two workers
+
+
+@pytest.mark.parametrize("case", ["one process", LONG, "between two phases"])
 def test_resumed_equals_unbroken(benchmark_command, tmp_path, case):
     launcher, words = CASES[case]
     words = (*words, "--fold", "2")

@@ -12,18 +12,16 @@ from PIL import Image
 from tests.support.report_runs import read_csv
 
 METHODS = ("classical", "decoder_only")
-SHORT = ("recipe.epochs=1", "recipe.samples=4", "recipe.pretrain=0")
 
 
 @pytest.fixture(scope="module")
-def reports(benchmark_command, tmp_path_factory, cache):
-    results, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("reports")
-    done = benchmark_command("ablation", *SHORT, "--methods", *METHODS, "--reports", out, results=results)
-    assert done.returncode == 0, done.stderr
-    words = ("--results", results, "--reports", out, "--cache", cache)
-    done = benchmark_command("report", *words, results=results, data=False)
-    assert done.returncode == 0 and done.stdout.strip() == str(out / "index.html"), done.stderr
-    return out
+def reports(ablation, command_here, once, cache):
+    def make(out):
+        words = ("--results", ablation.results, "--reports", out, "--cache", cache)
+        done = command_here("report", *words, results=ablation.results, data=False)
+        assert done.returncode == 0 and done.stdout.strip() == str(out / "index.html"), done.stderr
+
+    return once("report", make)
 
 
 @pytest.fixture(scope="module")
