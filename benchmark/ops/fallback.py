@@ -2,8 +2,13 @@
 
 Both passes are weighted sums of table rows (`embedding_bag`): of value's rows for every query and head, and, after
 sorting the samples' corners by the row they touch, of grad_output's rows for every row of value.
+
+A corner outside the image has a share of zero and the nearest pixel's row, of which a finite number times the share is
+nothing. Where the sums show that a number was not finite, they are formed again with such corners `apart`: at a row of
+zeros behind the table. On other devices than a CPU they always are, since a look at the sums would wait for the device.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +21,16 @@ _CHUNK_CPU, _CHUNK = 1 << 18, 1 << 26  # elements gathered at a time; on a CPU t
 def forward(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """As `ms_deform_attn`, arguments checked. Returns (B, Lq, M * D) in value's dtype."""
     batch, queries, heads = weights.shape[:3]
-    dtype = _exact(value)
-    x, y, rows = _corners(value, shapes, locations.to(dtype))
-    bags = batch * queries * heads
-    down = [y.factors[j] * weights for j in (0, 1)]
-    factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).view(bags, -1)
+    dtype, bags = _exact(value), batch * queries * heads
     table = value.to(dtype).reshape(-1, value.shape[3])
-    out = F.embedding_bag(rows.view(bags, -1), table, mode="sum", per_sample_weights=factors)
+    for apart in _attempts(table):
+        x, y, rows = _corners(value, shapes, locations.to(dtype), apart)
+        down = [y.factors[j] * weights for j in (0, 1)]
+        factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).view(bags, -1)
+        some = _with_zeros(table, apart)
+        out = F.embedding_bag(rows.view(bags, -1), some, mode="sum", per_sample_weights=factors)
+        if not apart and _surely_finite(out):
+            break
     return out.view(batch, queries, -1).to(value.dtype)
 
 
@@ -37,13 +45,19 @@ def backward(
     """Gradients of value, locations and weights, each in its tensor's dtype; always deterministic."""
     batch, queries, heads = weights.shape[:3]
     bags, dtype = batch * queries * heads, _exact(value)
-    x, y, rows = _corners(value, shapes, locations.to(dtype))
-    rows = rows.view(bags, -1)
     table = value.to(dtype).reshape(-1, value.shape[3])
     grad = grad_output.to(dtype).reshape(bags, -1)
     weights_exact = weights.to(dtype)
+    for apart in _attempts(table):
+        x, y, rows = _corners(value, shapes, locations.to(dtype), apart)
+        rows = rows.view(bags, -1)
+        dots = _dots(_with_zeros(table, apart), rows, grad)
+        if apart:  # also where grad is not finite
+            dots = dots.masked_fill(rows == len(table), 0)
+        elif _surely_finite(dots):
+            break
 
-    d = _dots(table, rows, grad).view(*weights.shape, 2, 2).unbind(-2)
+    d = dots.view(*weights.shape, 2, 2).unbind(-2)
     d = [row.unbind(-1) for row in d]
     along = [x.factors[0] * d[j][0] + x.factors[1] * d[j][1] for j in (0, 1)]
     slope = [x.slopes[0] * d[j][0] + x.slopes[1] * d[j][1] for j in (0, 1)]
@@ -54,7 +68,7 @@ def backward(
 
     down = [y.factors[j] * weights_exact for j in (0, 1)]
     factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).flatten()
-    grad_value = _scatter(rows, factors, grad, len(table))
+    grad_value = _scatter(rows, factors, grad, len(table) + apart)[: len(table)]
     return (
         grad_value.view(value.shape).to(value.dtype),
         grad_locations.to(locations.dtype),
@@ -67,11 +81,28 @@ def _exact(value: torch.Tensor) -> torch.dtype:
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
+def _attempts(table: torch.Tensor) -> tuple[bool, ...]:
+    """Values of `apart` to try one after the other."""
+    return (False, True) if table.device.type == "cpu" else (True,)
+
+
+def _surely_finite(sums: torch.Tensor) -> bool:
+    """Whether no element is infinite or NaN; False also where they are so large that their sum is."""
+    return math.isfinite(sums.sum().item())
+
+
+def _with_zeros(table: torch.Tensor, apart: bool) -> torch.Tensor:
+    """The table, and a row of zeros behind it where corners outside are kept apart."""
+    return torch.cat([table, table.new_zeros(1, table.shape[1])]) if apart else table
+
+
 @dataclass
 class _Axis:
-    """Along x or y, of a sample's lower and upper neighbour: index, share of the sample, derivative of that share."""
+    """Along x or y, of a sample's lower and upper neighbour: index, whether it lies inside the image and the sample
+    too, share of the sample, derivative of that share."""
 
     indices: tuple[torch.Tensor, torch.Tensor]
+    held: tuple[torch.Tensor, torch.Tensor]
     factors: tuple[torch.Tensor, torch.Tensor]
     slopes: tuple[torch.Tensor, torch.Tensor]
 
@@ -83,19 +114,26 @@ def _axis(location: torch.Tensor, side: torch.Tensor, index: torch.dtype) -> _Ax
     pixel = torch.where(inside, pixel, 0.0)
     low = pixel.floor()
     part = pixel - low
-    held = (inside & (low >= 0)).to(pixel.dtype), (inside & (low + 1 < side)).to(pixel.dtype)
+    held = inside & (low >= 0), inside & (low + 1 < side)
+    share = held[0].to(pixel.dtype), held[1].to(pixel.dtype)
     return _Axis(
         # a neighbour outside has a share of zero, and the index of one inside
         indices=(low.clamp(min=0).to(index), torch.minimum(low + 1, side - 1).to(index)),
-        factors=(held[0] * (1 - part), held[1] * part),
-        slopes=(held[0] * -side, held[1] * side),
+        held=held,
+        factors=(share[0] * (1 - part), share[1] * part),
+        slopes=(share[0] * -side, share[1] * side),
     )
 
 
-def _corners(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor) -> tuple[_Axis, _Axis, torch.Tensor]:
-    """Both axes (B, Lq, M, L, P), and the corners' rows (B, Lq, M, L, P, 4) in value as a table of B * S * M rows."""
+def _corners(
+    value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, apart: bool
+) -> tuple[_Axis, _Axis, torch.Tensor]:
+    """Both axes (B, Lq, M, L, P), and the corners' rows (B, Lq, M, L, P, 4) in value as a table of B * S * M rows.
+
+    Corners outside have the row behind the last where they are kept `apart`, else that of the nearest pixel.
+    """
     batch, length, heads, _ = value.shape
-    index = torch.int32 if batch * length * heads < 2**31 else torch.int64
+    index = torch.int32 if batch * length * heads < 2**31 - 1 else torch.int64
 
     def per_level(numbers: list[int], dtype: torch.dtype) -> torch.Tensor:
         # filled in place: copying a list to a GPU waits until the GPU has nothing else to do
@@ -112,7 +150,11 @@ def _corners(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor) -> tu
     line = per_level([w for _, w in shapes], index) * heads
     lines = [y.indices[j] * line + first for j in (0, 1)]
     places = [x.indices[i] * heads for i in (0, 1)]
-    return x, y, torch.stack([lines[j] + places[i] for j in (0, 1) for i in (0, 1)], -1)
+    rows = [lines[j] + places[i] for j in (0, 1) for i in (0, 1)]
+    if apart:
+        held = [y.held[j] & x.held[i] for j in (0, 1) for i in (0, 1)]
+        rows = [row.masked_fill(~inside, batch * length * heads) for row, inside in zip(rows, held)]
+    return x, y, torch.stack(rows, -1)
 
 
 def _dots(table: torch.Tensor, rows: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

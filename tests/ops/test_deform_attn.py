@@ -80,6 +80,67 @@ def test_samples_outside_are_zero(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_infinite_pixels_stay_where_they_are(backend, seed, number, dtype):
+    """Samples and corners that lie outside the image see no pixel, whatever it holds."""
+    shapes = ((3, 4), (2, 2), (1, 1))
+    value, shapes, _, weights = arguments(queries=40, shapes=shapes, channels=5)
+    rng = torch.Generator().manual_seed(seed)
+    locations = torch.rand(*weights.shape, 2, generator=rng, dtype=torch.float64) * 2 - 0.5
+    locations[0, 0] = float("nan")
+    value = value.to(dtype).double()
+    for place in [0, *torch.randint(0, value.shape[1], (2,), generator=rng).tolist()]:
+        value[0, place, seed % 2, seed % 5] = number
+    exact = torch.promote_types(dtype, torch.float32)
+    locations, weights = locations.to(exact), weights.to(exact)
+    grad = torch.randn(2, 40, 10, generator=rng).to(dtype)
+
+    def outcome(backend, value, *given):
+        inputs = [t.detach().requires_grad_() for t in (value, *given)]
+        out = ms_deform_attn(inputs[0], shapes, *inputs[1:], backend=backend)
+        out.backward(grad.to(out.dtype))
+        return [out.detach(), *(t.grad for t in inputs)]
+
+    expected = outcome("reference", value, locations.double(), weights.double())
+    assert 0 < expected[0].isfinite().sum() < expected[0].numel()
+    assert (~expected[2].isfinite()).any() and (~expected[3].isfinite()).any()
+    for result, right in zip(outcome(backend, value.to(dtype), locations, weights), expected, strict=True):
+        assert torch.equal(result.isfinite(), right.isfinite())
+        finite = right.isfinite()
+        assert distance(result[finite], right[finite].numpy()) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_infinite_gradients_reach_no_pixel_that_was_not_sampled(backend):
+    value, shapes, locations, weights = (t.float() if torch.is_tensor(t) else t for t in arguments(queries=8))
+    locations[0, :4] = 7  # outside
+    locations[0, 4:] = 0.5
+    for tensor in (value, locations, weights):
+        tensor.requires_grad_()
+    out = ms_deform_attn(value, shapes, locations, weights, backend=backend)
+    grad = torch.ones_like(out)
+    grad[0, :4] = float("inf")
+    out.backward(grad)
+    assert value.grad.isfinite().all() and value.grad.abs().sum() > 0
+    if backend != "reference":  # its factors are multiplied by samples of zero
+        assert (locations.grad[0, :4] == 0).all() and (weights.grad[0, :4] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("channels", [1, 5, 16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_are_contiguous(backend, channels, heads, dtype):
+    value, shapes, locations, weights = arguments(channels=channels, heads=heads)
+    exact = torch.promote_types(dtype, torch.float32)
+    found = results(backend, value.to(dtype), shapes, locations.to(exact), weights.to(exact))
+    assert all(t.is_contiguous() for t in found)
+    assert found[0].view(-1).shape == (2 * 5 * heads * channels,)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_derivative_at_integer_coordinates_is_the_right_hand_one(backend):
     value = torch.tensor([1.0, 10.0, 100.0, 1000.0]).view(1, 4, 1, 1)
     locations = torch.tensor([[0.375, 0.5], [0.875, 0.5]]).view(1, 1, 1, 1, 2, 2)  # x = 1 and x = 3, the last pixel

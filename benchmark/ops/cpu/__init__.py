@@ -40,7 +40,7 @@ def forward(value: torch.Tensor, shapes: Shapes, locations: torch.Tensor, weight
     problem.output = out.data_ptr()
     _launch(problem, dtype, backward=False)
     del kept
-    return out[..., : value.shape[3]].flatten(2).to(value.dtype)
+    return out[..., : value.shape[3]].flatten(2).to(value.dtype).contiguous()  # one head's padding stays in a view
 
 
 def backward(
