@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.tiles import Tiling
+from benchmark.evaluation.prediction import check_finite
 from benchmark.evaluation.scoring import ScoredImage, collect, score_image
 from benchmark.metrics.records import Records
 from benchmark.postproc.hv import HVSettings, decode_hv
@@ -40,7 +41,7 @@ def decode(
         Records for each setting, images in ascending order.
 
     Raises:
-        InputError: the maps are not of the HV family, or belong to other images.
+        InputError: the maps are not of the HV family, belong to other images, or are not finite.
     """
     if not {"np", "hv"} <= set(maps.names):
         raise InputError(f"the kept maps are {', '.join(maps.names)}; expected np and hv, as HV methods have them.")
@@ -81,6 +82,7 @@ def _decode_chunk(images: list[int]) -> list[list[ScoredImage]]:
                 f"image {i}: the kept maps have shape {stored['np'].shape}, which the run's tiling '{tiling}' "
                 "does not give; run the cell again with KEEP_MAPS=1."
             )
+        check_finite(stored, f"image {i}")
         decoded = [_nuclei(stored, one, truth.mpp, tiling) for one in settings]
         out.append([score_image(i, truth, nuclei, "tp" in stored) for nuclei in decoded])
     return out

@@ -14,6 +14,7 @@ from PIL import Image
 from benchmark.data.files import label_files
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
+from benchmark.evaluation.prediction import check_finite
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import precision
@@ -62,13 +63,20 @@ def maps_of(method, image: np.ndarray, device, *, window: int, margin: int, batc
     return {name: values[0].numpy() for name, values in maps.items()}
 
 
-def nuclei_of(method, image: np.ndarray, mpp: float, device, *, window: int, margin: int) -> Nuclei:
-    """Nuclei of one image at its own resolution; where that is not the method's the image is resized for it."""
+def nuclei_of(
+    method, image: np.ndarray, mpp: float, device, *, window: int, margin: int, name: str = "the image"
+) -> Nuclei:
+    """Nuclei of one image at its own resolution; where that is not the method's the image is resized for it.
+
+    Raises:
+        InputError: the method's output is not finite; the sentence begins with `name`.
+    """
     height, width = image.shape[:2]
     scale = mpp / method.mpp
     resized = abs(scale - 1) > SAME
     seen = _resized(image, round(height * scale), round(width * scale)) if resized else image
     maps = maps_of(method, seen, device, window=window, margin=margin)
+    check_finite(maps, name)
     nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
     if not resized:
         return nuclei
@@ -106,7 +114,8 @@ def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float
     """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
 
     Raises:
-        InputError: an image that cannot be used; where its header shows that, before the first one is predicted.
+        InputError: an image that cannot be used, where its header shows that before the first one is predicted; or one
+            for which the method's output is not finite.
     """
     for path in paths:
         label_files.check_image(path)
@@ -115,7 +124,7 @@ def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float
     show(0, len(paths))
     for done, path in enumerate(paths, 1):
         image = label_files.image(path)
-        nuclei = nuclei_of(method, image, mpp, device, **windows)
+        nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
         lines += write(out, path, image, replace(nuclei, image_id=path.stem), classes)
         show(done, len(paths))
     with atomic(out / "nuclei.csv", "w") as handle:

@@ -1,6 +1,10 @@
-"""How images are predicted when a method is evaluated."""
+"""How images are predicted when a method is evaluated, and what its outputs must be."""
 
 from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,21 @@ class Prediction:
     precision: str
     tiling: str
     batch: int
+
+
+def check_finite(maps: dict[str, np.ndarray], image: str) -> None:
+    """Refuse outputs that are not finite: decoded, they are an image without nuclei or of noise, and a score like any.
+
+    Args:
+        maps: raw maps of one image by name.
+        image: which one, the beginning of the sentence.
+
+    Raises:
+        InputError: a map holds NaN or infinity.
+    """
+    for name, values in maps.items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{image}: expected finite outputs of the method, found NaN or infinity in '{name}'; its weights or "
+                "their number format do not fit: use other weights, or recipe.precision=fp32."
+            )

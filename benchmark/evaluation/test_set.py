@@ -9,7 +9,7 @@ import torch
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.evaluation import scoring, tiled
-from benchmark.evaluation.prediction import Prediction
+from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
 from benchmark.layers import image_ops
 from benchmark.metrics.protocols import PROTOCOLS
@@ -58,6 +58,9 @@ def evaluate(
         keep: keep the predictions too.
         progress: called with (images done, images in all).
         put: called with (index, raw maps) of each image, as `results.raw_maps.writing` yields it.
+
+    Raises:
+        InputError: the method's output for an image is not finite.
     """
     method.eval()
     device, size = world.device, prediction.batch
@@ -77,6 +80,7 @@ def evaluate(
             seconds += time.perf_counter() - began
             for j, (i, sample) in enumerate(zip(rows, samples)):
                 own = {k: v[j] for k, v in maps.items()}
+                check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
                 yield type(method), i, sample.nuclei, own, tiling, typed, keep

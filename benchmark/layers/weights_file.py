@@ -120,7 +120,7 @@ def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: st
     """Fill `vit` with `state` (timm's keys; a classifier head is dropped), every key and shape as expected.
 
     Raises:
-        InputError: missing or unexpected keys, or shapes that differ.
+        InputError: missing or unexpected keys, shapes that differ, or values that are not finite.
     """
     own = vit.state_dict()
     state = {k: v for k, v in state.items() if k in own or not k.startswith(("head.", "fc_norm."))}
@@ -131,6 +131,7 @@ def load_weights(vit: nn.Module, state: dict[str, Tensor], source: str, name: st
     ]
     faults += [f"{k} is missing" for k in own if k not in state]
     faults += [f"{k} is not part of it" for k in state if k not in own]
+    faults += [f"{k} holds values that are not finite" for k, v in state.items() if not torch.isfinite(v).all()]
     if faults:
         first = "; ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
         raise InputError(f"Weights {source} do not fit backbone '{name}' ({first}); pass a file of that model.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmark.data.sources.pannuke import SPLITS
@@ -196,8 +197,8 @@ def _facts(path: Path, content: Content, method: str, row: str | None, types: in
         evidence=evidence,
         dataset=dataset,
         magnification=magnification[0] if magnification else None,
-        mean=_three(content.setting("normalize.mean")),
-        std=_three(content.setting("normalize.std")),
+        mean=_per_channel(path, content, "mean"),
+        std=_per_channel(path, content, "std"),
     )
 
 
@@ -221,6 +222,26 @@ def _whole(value) -> tuple[int, ...]:
     return tuple(values) if all(isinstance(v, int) and not isinstance(v, bool) for v in values) else ()
 
 
-def _three(value) -> tuple[float, ...] | None:
-    fits = isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
-    return tuple(map(float, value)) if fits else None
+def _per_channel(path: Path, content: Content, name: str) -> tuple[float, ...] | None:
+    """`normalize.mean` or `normalize.std` of the file's configuration, None where it has none.
+
+    Raises:
+        InputError: not three finite numbers, or a std that is not above 0 in float32: every output would be NaN.
+    """
+    value = content.setting(f"normalize.{name}")
+    if value is None:
+        return None
+    values = value.tolist() if isinstance(value, np.ndarray | torch.Tensor) else value
+    numbers = isinstance(values, list | tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
+    if numbers and len(values) == 3:
+        with np.errstate(over="ignore"):
+            exact = np.array(values, np.float64).astype(np.float32)
+        if np.isfinite(exact).all() and (name == "mean" or (exact > 0).all()):
+            return tuple(map(float, values))
+    expected = "three finite numbers" + (" above 0" if name == "std" else "")
+    raise InputError(
+        f"{path}: expected normalize.{name} of its configuration to be {expected}, found {values!r:.60}; the file is "
+        "damaged, download it again."
+    )

@@ -43,6 +43,31 @@ def cellvta_file(path, settings=None):
     return save_cellvit(path, published_state(built(METHOD, seed=1)), "CellViTUNIAdapter", settings)
 
 
+def test_outputs_that_are_not_finite_are_an_error_that_names_the_image(call, tmp_path):
+    """Finite weights that overflow: once a row of F1 0.0000."""
+    state = published_state(built(METHOD, seed=1))
+    state = {k: v * 1e30 if v.is_floating_point() and v.ndim == 4 else v for k, v in state.items()}
+    path = save_cellvit(tmp_path / "CellVTA_UNI_pannuke_split1.pth", state, "CellViTUNIAdapter")
+    code, _, err = call(path, "--method", METHOD)
+    assert code == 2 and "Traceback" not in err, err
+    assert "image 0 ('" in err and "expected finite outputs of the method, found NaN or infinity in '" in err
+
+
+@pytest.mark.parametrize("std", [[0, 0, 0], [0.5, float("nan"), 0.5], [0.5, -0.5, 0.5], [1e-60] * 3, [0.5, 0.5], "0.5"])
+def test_normalisation_that_divides_by_nothing_is_refused(call, tmp_path, std):
+    path = cellvta_file(tmp_path / "a.pth", config(**{"transformations.normalize.std": std}))
+    code, _, err = call(path, "--method", METHOD)
+    assert code == 2 and "Traceback" not in err
+    assert f"{path}: expected normalize.std of its configuration to be three finite numbers above 0, found" in err
+
+
+@pytest.mark.parametrize("mean", [[0, float("inf"), 0], [0.5, None, 0.5], [1e60, 0, 0]])
+def test_means_that_are_not_finite_are_refused(call, tmp_path, mean):
+    path = cellvta_file(tmp_path / "a.pth", config(**{"transformations.normalize.mean": mean}))
+    code, _, err = call(path, "--method", METHOD)
+    assert code == 2 and "expected normalize.mean of its configuration to be three finite numbers, found" in err
+
+
 def test_evaluates_stores_and_prints(call, tmp_path):
     path = cellvta_file(tmp_path / "CellVTA_UNI_pannuke_split1.pth")
     code, out, err = call(path, "--method", METHOD)

@@ -115,6 +115,15 @@ def test_maps_of_other_images_or_methods_are_refused(tmp_path):
         decode_grid.decode(StoredMaps(RunFolder(tmp_path)), truths, [HVSettings()], workers=0)
 
 
+def test_maps_that_are_not_finite_name_the_image(tmp_path):
+    truth, maps = image(0)
+    maps["hv"][1, 5, 5] = np.nan
+    with writing(RunFolder(tmp_path)) as put:
+        put(0, maps)
+    with pytest.raises(InputError, match=r"image 0: expected finite outputs .* NaN or infinity in 'hv'"):
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), [truth], [HVSettings()], workers=0)
+
+
 @pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])
 def test_maps_of_a_tiled_run_decode_as_the_run_did(tmp_path, tiling):
     cls = registry.method_class("cellvta")

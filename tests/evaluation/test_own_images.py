@@ -71,6 +71,29 @@ def test_names_that_begin_like_formulas_are_text_in_the_csv(tmp_path):
     assert found == {"'=1+1.png", "'@a.png", "plain.png"}
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_outputs_that_are_not_finite_name_the_image(images, weights, tmp_path, capsys, monkeypatch, number):
+    """From the second image on, and only one element of one map."""
+    calls = []
+
+    def spoiled(self, x):
+        calls.append(len(x))
+        shape = (len(x), 2, *x.shape[-2:])
+        outputs = {name: torch.zeros(shape) for name in ("np", "hv")} | {"tp": torch.zeros(len(x), 3, *x.shape[-2:])}
+        if sum(calls) > first:
+            outputs["hv"][0, 1, x.shape[-2] // 2, x.shape[-1] // 2] = number
+        return outputs
+
+    monkeypatch.setattr(registry.method_class("hovernet"), "predict", spoiled)
+    words = ["predict", "--weights", str(weights), "--images", str(images), "--device", "cpu"]
+    first = 10**6
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    first, calls[:] = sum(calls) // 2, []
+    assert main([*words, "--out", str(tmp_path / "spoiled")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "tile 1.png: expected finite outputs of the method, found NaN or infinity in 'hv'" in error
+
+
 def test_windows_join_to_the_maps_of_the_whole():
     """A network that sees one pixel at a time gives the same maps whatever the windows."""
 

@@ -87,6 +87,10 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch, capsys):
     broken = {k: v for k, v in state.items() if k != "cls_token"} | {"more": torch.zeros(1)}
     torch.save(broken, tmp_path / "broken.pth")
     refused(tmp_path / "broken.pth", "cls_token is missing; more is not part of it")
+    for number in (float("nan"), float("inf")):
+        damaged = state | {"norm.bias": torch.cat([torch.tensor([number]), state["norm.bias"][1:]])}
+        torch.save(damaged, tmp_path / "damaged.pth")
+        refused(tmp_path / "damaged.pth", "norm.bias holds values that are not finite")
     torch.save([1, 2], tmp_path / "list.pth")
     refused(tmp_path / "list.pth", "no state dict")
     (tmp_path / "text.safetensors").write_text("not tensors")

@@ -234,7 +234,9 @@ def test_names_are_text_in_markdown():
         cells = markdown(Table("t", "c", [], [Block([["a", "b"], [name, "1"]], ranks={(1, 1): 1})]))
         row = cells.splitlines()[-2]
         assert not re.search(r"<(?!/?u>)[a-z/!?]|`|\]\(", bare := re.sub(r"\\[!-/:-@\[-`{-~]", "…", row)), name
-        assert bare.count("|") == 3 and bare.count("*") == 4, name  # the borders, and what is bold
+        assert bare.count("|") == 3 and bare.count("*") in (4, 4 + (name.count("*") == 1)), (
+            name
+        )  # the borders, and what is bold
         for sentence in (f"Of {name}.", f"`a` {name} `b`", f"<{name}"):
             for table in (
                 Table("t", sentence),

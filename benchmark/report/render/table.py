@@ -94,7 +94,8 @@ def _markdown_rows(block: Block) -> list[str]:
 
 def _cell(text: str) -> str:
     """Text of a cell, without markup."""
-    return _plain(" ".join(text.split())).replace("|", "\\|").replace("*", "\\*")
+    text = _plain(" ".join(text.split())).replace("|", "\\|")
+    return text.replace("*", "\\*") if text.count("*") > 1 else text  # one alone emphasises nothing
 
 
 def _sentence(text: str) -> str:
