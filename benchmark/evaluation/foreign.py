@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.data.files import checks
+from benchmark.data.files.names import normal
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import Labelled
@@ -55,6 +56,7 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
         InputError: images without prediction (unless "empty"), or no common name at all.
     """
     of = {image.name: image for image in pred.images}
+    names = [normal(name) for name in names]
     known = set(names)
     lacking = [name for name in names if name not in of]
     extra = [name for name in of if name not in known]

@@ -9,6 +9,8 @@ import numpy as np
 
 from benchmark.data.files import raster
 from benchmark.data.files.archive import Member, Rows
+from benchmark.data.files.names import listing
+from benchmark.data.files.names import stem as stem_of
 from benchmark.formats import cellpose, matlab, outlines
 from benchmark.formats.labelled import Labelled, from_maps, from_table
 from benchmark.formats.stacks import Stack, members
@@ -153,14 +155,12 @@ def _rois(path: Path) -> InputError:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    return listing(folder, SUFFIXES)
 
 
 def _name(path: Path) -> str:
-    """The image's name: the stem without what Cellpose appends, and without the .ome of an OME-TIFF."""
-    stem = path.stem
-    if path.suffix.lower() in (".tif", ".tiff") and stem.lower().endswith(".ome"):
-        stem = stem[: -len(".ome")]
+    """The image's name: the stem without what Cellpose appends."""
+    stem = stem_of(path)
     return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
 
 

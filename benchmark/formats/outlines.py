@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive
+from benchmark.data.files import archive, text
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
 from benchmark.runtime.errors import InputError
@@ -31,8 +31,8 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
         InputError: unreadable, neither of the two, or an outline that is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        content = json.loads(text.read(path))
+    except (ValueError, RecursionError) as error:
         raise archive.unreadable(path, error) from error
     if _is_coco(content):
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")

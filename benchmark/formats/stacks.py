@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmark.data.files import archive
 from benchmark.data.files.archive import Member, Rows
+from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError
 
 KEYS = ("instances", "types", "type_maps", "tissues", "names", "offsets", "mpp")
@@ -70,7 +71,7 @@ class Stack:
         words = rows[key]
         if words.shape != (self.n,) or words.dtype.kind not in "US":
             raise InputError(f"{self.path}: expected {key} as {self.n} words, found {words.dtype} {words.shape}.")
-        return [str(word) for word in words.whole().astype(str)]
+        return [normal(str(word)) for word in words.whole().astype(str)]
 
 
 class _Sequence:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.files import text
+from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError, near_miss
 
 _KEYS = ("classes", "mpp", "true", "pred")
@@ -40,7 +42,7 @@ class TypeNames:
         """Type id of a name (text) or id (number). Raises InputError for an unknown one."""
         if not isinstance(word, str):
             return int(self.ids(np.array([_number(word, where)]), where)[0])
-        key = word.strip().lower()
+        key = normal(word).lower()
         if key in self.table:
             return self.table[key]
         if key in UNTYPED:
@@ -49,7 +51,7 @@ class TypeNames:
             raise InputError(
                 f"{where}: names the type '{word}'; say with --types classes.toml which classes there are."
             )
-        known = [name.lower() for name in self.classes]
+        known = [normal(name).lower() for name in self.classes]
         if key not in known:
             raise InputError(
                 f"{where}: unknown type '{word}'; expected one of {', '.join(self.classes)}, or a line for it in "
@@ -102,8 +104,8 @@ def read(path: Path | None, classes: tuple[str, ...] | None = None, outside: boo
         names = TypeNames(classes, outside=outside)
         return Settings(classes, None, names, names)
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(text.read(path))
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
     for key in content:
         if key not in _KEYS:
@@ -126,7 +128,11 @@ def read(path: Path | None, classes: tuple[str, ...] | None = None, outside: boo
         for name, to in table.items():
             if to != "" and to not in own:
                 raise InputError(f'{path}: [{side}] {name} = {to!r}; expected one of {", ".join(own)}, or "".')
-        ids = {str(name).strip().lower(): own.index(to) + 1 if to else 0 for name, to in table.items()}
+        ids: dict[str, int] = {}
+        for name, to in table.items():
+            kind = own.index(to) + 1 if to else 0
+            if ids.setdefault(normal(name).lower(), kind) != kind:
+                raise InputError(f"{path}: [{side}] leads '{name}' to two classes (capitals do not matter); keep one.")
         sides[side] = TypeNames(tuple(own), ids, outside)
     return Settings(tuple(own), None if mpp is None else float(mpp), **sides)
 

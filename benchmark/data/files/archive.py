@@ -4,8 +4,10 @@ Nothing is unpickled and no array is read whole: a published PanNuke fold is 13 
 instead of one memory map of the raw file, since the pages of a map count as resident memory of the process.
 """
 
+import errno
 import hashlib
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from benchmark.runtime.errors import InputError
 
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 _BLOCKS, _BLOCK = 64, 1 << 14
+# failures of the system, which say nothing about the file's content
+_OTHERS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,12 @@ class Member:
             return open(self.file, "rb")
         # The archive's handle lives as long as the stream: ZipExtFile keeps its own reference to the file.
         with zipfile.ZipFile(self.file) as archive:
-            return archive.open(self.inner)
+            kind = archive.getinfo(self.inner).compress_type
+            try:
+                return archive.open(self.inner)
+            except NotImplementedError as error:  # of which Python does not say the method
+                name = zipfile.compressor_names.get(kind, "an unknown one")
+                raise NotImplementedError(f"compression {kind}, {name}") from error
 
     def read(self) -> bytes:
         """The whole content; for small files. Raises InputError when it cannot be read."""
@@ -94,15 +103,26 @@ def _sampled(stream, size: int) -> str:
 
 @dataclass
 class Listing:
-    """The wanted files below a root; `broken` maps a zip that could not be opened to the reason."""
+    """The wanted files below a root; `broken` maps a zip that could not be opened to the error."""
 
     members: list[Member] = field(default_factory=list)
-    broken: dict[Path, str] = field(default_factory=dict)
+    broken: dict[Path, Exception] = field(default_factory=dict)
 
 
 def unreadable(what, error: Exception) -> InputError:
     """The sentence for a file that exists but cannot be read."""
     reason = str(error) or type(error).__name__
+    if isinstance(error, NotImplementedError) and "compress" in reason:
+        return InputError(
+            f"{what} is packed in a way that is not read here ({reason}): unpack it with the program that packed it, "
+            "or pack it again with the usual method, Deflate."
+        )
+    if isinstance(error, RuntimeError) and "encrypted" in reason:
+        return InputError(f"{what} is encrypted: unpack it with its password.")
+    if isinstance(error, MemoryError):
+        return InputError(f"{what} cannot be read: it is larger than the memory.")
+    if isinstance(error, OSError) and error.errno in _OTHERS:
+        return InputError(f"{what} cannot be read ({error.strerror}): expected a file that may be read; see to that.")
     return InputError(
         f"{what} cannot be read ({reason}): expected a whole file, found a truncated or corrupt one; "
         "download, copy or extract it again."
@@ -153,10 +173,10 @@ def _look_into(path: Path, below: tuple[str, ...], wanted, result: Listing) -> N
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except READ_ERRORS as error:
-        result.broken[path] = str(error) or type(error).__name__
+        result.broken[path] = error
         return
     for name in names:
-        parts = tuple(p for p in name.split("/") if p not in ("", "."))
+        parts = tuple(p for p in re.split(r"[/\\]", name) if p not in ("", "."))
         if parts and parts[-1] in wanted and "__MACOSX" not in parts:
             result.members.append(Member(path, name, (*below, *parts)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import checks, matlab, raster
+from benchmark.data.files import checks, matlab, names, raster
 from benchmark.runtime.errors import InputError
 
 IMAGES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg")
@@ -34,13 +34,10 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml.")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            if path.stem in files:
-                raise InputError(
-                    f"{folder}: expected one file per image, found {files[path.stem].name} and {path.name}."
-                )
-            files[path.stem] = path
+    for path in names.listing(folder, suffixes):
+        other = files.setdefault(names.stem(path), path)
+        if other != path:
+            raise InputError(f"{folder}: expected one file per image, found {other.name} and {path.name}.")
     if not files:
         raise InputError(f"'{folder}' holds no {', '.join(suffixes)} files; expected one per image.")
     return files

@@ -12,6 +12,9 @@ from benchmark.data.files import archive
 from benchmark.data.files.archive import Member, Rows
 from benchmark.runtime.errors import InputError
 
+Image.MAX_IMAGE_PIXELS = None  # Pillow refuses 179 megapixels, fewer than a slide's region has
+_MOST = 1032  # Deflate makes at most so many bytes of one
+
 TIFF = (".tif", ".tiff")
 ORIENTATION = 274  # the tag of EXIF and TIFF; 1 is upright
 _GREY_STEPS = {2: 85, 4: 17}  # Pillow spreads grey values of so many bits over 0..255
@@ -96,6 +99,8 @@ def _opened(path: Path):
                 )
             if getattr(picture, "n_frames", 1) > 1:
                 raise _several(path, picture.n_frames)
+            if picture.width * picture.height * depth / 8 > _MOST * path.stat().st_size:
+                raise OSError("it ends before its pixels")  # before memory is taken for them
         elif picture.format in ("JPEG", "MPO"):
             _check_upright(path, picture.getexif().get(ORIENTATION))
         yield picture

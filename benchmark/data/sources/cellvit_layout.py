@@ -5,16 +5,14 @@
 count from 1 are met too, and are taken so when no fold0 is present.
 """
 
-import csv
 import hashlib
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, checks, label_files
+from benchmark.data.files import archive, checks, label_files, names, text
 from benchmark.data.nuclei import Nuclei
 from benchmark.runtime import pickles
 from benchmark.runtime.errors import InputError
@@ -50,8 +48,8 @@ class CellViTFold:
         for stem in self.stems:
             for path in (self.folder / "images" / f"{stem}.png", self.folder / "labels" / f"{stem}.npy"):
                 files.update(archive.Member(path, "", (path.name,)).digest().encode())
-        names = hashlib.sha256(repr((self.stems, self.tissues)).encode())
-        return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": names.hexdigest()}
+        words = hashlib.sha256(repr((self.stems, self.tissues)).encode())
+        return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": words.hexdigest()}
 
     def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
         """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
@@ -71,12 +69,14 @@ class CellViTFold:
 
 
 def find(root: Path, depth: int = 4) -> dict[int, Path]:
-    """Raw fold (from 1) -> folder of each fold in this layout below `root`."""
+    """Raw fold (from 1) -> folder of each fold in this layout below `root`. Raises InputError for a fold twice."""
     folder_of: dict[int, Path] = {}
     for folder, folders, _ in archive.walk(root, depth):
         match = re.fullmatch(r"fold[ _-]*(\d+)", folder.name, re.IGNORECASE)
         if match and "labels" in folders and "images" in folders and any((folder / "images").glob("*.png")):
-            folder_of.setdefault(int(match[1]), folder)
+            other = folder_of.setdefault(int(match[1]), folder)
+            if other != folder:
+                raise InputError(f"'{other}' and '{folder}' hold the same fold; keep one of them below '{root}'.")
     shift = 1 if 0 in folder_of else 0
     return {number + shift: folder for number, folder in sorted(folder_of.items())}
 
@@ -88,8 +88,8 @@ def load(folder: Path) -> CellViTFold:
         InputError: an image without label or the reverse, types.csv absent or without one of the images,
             cell_count.csv with another number of rows.
     """
-    images = {p.stem for p in (folder / "images").glob("*.png")}
-    labels = {p.stem for p in (folder / "labels").glob("*.npy")}
+    images = {p.stem for p in names.listing(folder / "images", (".png",))}
+    labels = {p.stem for p in names.listing(folder / "labels", (".npy",))}
     if images != labels:
         lonely = sorted(images ^ labels)[0]
         has, lacks = ("image", "label") if lonely in images else ("label", "image")
@@ -114,24 +114,22 @@ def load(folder: Path) -> CellViTFold:
             f"{len(tissue_of)}{detail}."
         )
     counts = folder / "cell_count.csv"
-    if counts.exists() and len(_rows(counts)) != len(stems):
-        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {len(_rows(counts))}.")
+    if counts.exists() and (n := len(text.table(counts))) != len(stems):
+        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {n}.")
     return CellViTFold(folder, tuple(stems), tuple(tissue_of[s] for s in stems))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}): expected the table of the fold's images.") from error
 
 
 def _table(path: Path) -> dict[str, str]:
     """Image stem -> tissue."""
-    rows = _rows(path)
-    columns = {str(name).strip().lower(): name for name in (rows[0] if rows else {})}
-    image = next((columns[c] for c in ("img", "image", "file", "name") if c in columns), None)
-    tissue = next((columns[c] for c in ("type", "tissue") if c in columns), None)
+    rows = text.table(path)
+    columns = list(rows[0]) if rows else []
+    image = next((c for c in ("img", "image", "file", "name") if c in columns), None)
+    tissue = next((c for c in ("type", "tissue") if c in columns), None)
     if image is None or tissue is None:
         raise InputError(f"{path}: expected the columns img and type, found {', '.join(columns) or 'none'}.")
-    return {Path(str(row[image])).stem: str(row[tissue]) for row in rows}
+    tissue_of: dict[str, str] = {}
+    for row in rows:
+        stem = names.stem(row[image])
+        if tissue_of.setdefault(stem, row[tissue]) != row[tissue]:
+            raise InputError(f"{path}: expected one tissue for each image, found two for '{stem}'; correct it.")
+    return tissue_of

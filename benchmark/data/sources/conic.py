@@ -10,13 +10,11 @@ One split. Source images are dealt to train, validation and test in the ratio 70
 patches overlap and neighbour each other, so a split by patch would show the test tissue in training.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator
 from functools import cached_property
 
-from benchmark.data.files import archive, checks
+from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
@@ -101,8 +99,8 @@ class CoNIC(Source):
         whole = [groups[place] for place in sorted(groups) if set(_FILES) <= set(groups[place])]
         if whole:
             return whole[0]
-        for path, reason in listing.broken.items():
-            raise archive.unreadable(path, RuntimeError(reason))
+        for path, error in listing.broken.items():
+            raise archive.unreadable(path, error)
         present = ", ".join(sorted({m.name for m in listing.members})) or "none of them"
         raise InputError(
             f"CoNIC is missing below '{root}': expected images.npy, labels.npy, counts.csv and "
@@ -136,13 +134,10 @@ class CoNIC(Source):
     def _column(self, name: str, n: int) -> list[str]:
         """First column of a table that must have n rows below its header."""
         member = self._files[name]
-        try:
-            rows = [row for row in csv.reader(io.StringIO(member.read().decode("utf-8-sig"))) if row]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise archive.unreadable(member, error) from error
+        rows = text.rows(member)
         if len(rows) - 1 != n:
             raise InputError(
                 f"{member}: expected a row for each of {n} images below the header, found "
                 f"{max(len(rows) - 1, 0)}; the files do not belong together, fetch them again."
             )
-        return [row[0].strip() for row in rows[1:]]
+        return [row[0] for row in rows[1:]]

@@ -23,9 +23,7 @@ folds, or the table's `fold` column says 1..n; split k then tests on fold k, val
 trains on the others. A `fold` column of the words train, val and test is one split, used as it is.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, checks, label_files
+from benchmark.data.files import archive, checks, label_files, names, text
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
 from benchmark.data.source import Part, Source, Split
@@ -137,7 +135,8 @@ class Folder(Source):
                     continue
                 sample = self._read(entry, doubts)
                 for top, left in tiles[start:]:
-                    name = f"{entry.image.stem}-{top}-{left}" if len(tiles) > 1 else entry.image.stem
+                    stem = names.stem(entry.image)
+                    name = f"{stem}-{top}-{left}" if len(tiles) > 1 else stem
                     yield self._cut(sample, top, left, name)
                 start = 0
 
@@ -185,20 +184,28 @@ class Folder(Source):
         path = self._paths["table"]
         if not path.exists():
             return {}
-        try:
-            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise archive.unreadable(path, error) from error
+        rows = text.table(path)
         for name in rows[0] if rows else ["(nothing)"]:
             if name not in ("file", "fold", "source", "tissue"):
                 raise InputError(f"{path}: expected the columns file, fold, source and tissue, found '{name}'.")
-        if any(None in row.values() for row in rows) or "file" not in rows[0]:
-            raise InputError(f"{path}: expected the column file and a value in every column of every row; complete it.")
-        return {Path(row["file"].strip()).stem: {k: v.strip() for k, v in row.items()} for row in rows}
+        if "file" not in rows[0]:
+            raise InputError(f"{path}: expected the column file; add it.")
+        row_of: dict[str, dict[str, str]] = {}
+        for row in rows:
+            stem = row["file"] if row["file"] in self._files else names.stem(row["file"])
+            if stem in row_of:
+                raise InputError(f"{path}: expected a row for each image, found two for '{stem}'; keep one of them.")
+            row_of[stem] = row
+        return row_of
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """Name -> file of each image."""
+        return label_files.by_stem(self._paths["images"], label_files.IMAGES)
 
     @cached_property
     def _images(self) -> list[_Image]:
-        images = label_files.by_stem(self._paths["images"], label_files.IMAGES)
+        images = self._files
         labels = label_files.by_stem(self._paths["labels"], label_files.LABELS)
         folder = self._paths["types"]
         types = label_files.by_stem(folder, label_files.LABELS[:-1]) if folder.exists() else {}

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from benchmark.data.files import text
 from benchmark.runtime.errors import InputError, near_miss
 
 FILES = {"images": "images", "labels": "labels", "types": "types", "table": "images.csv"}
@@ -19,8 +20,8 @@ def read(path: Path) -> dict:
             f"'{path}' is missing: expected a file such as classes = [\"tumour\"] and mpp = 0.25; write it."
         )
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(text.read(path))
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
     files = content.get("files", {})
     for keys, known in ((content, _KEYS), (files if isinstance(files, dict) else (), FILES)):

@@ -4,14 +4,12 @@ Zips, extracted folders, symlinks, any nesting and spelling of 'Fold K' are take
 a path that names two folds is refused.
 """
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmark.data.files import archive
+from benchmark.data.files import archive, text
 from benchmark.data.files.archive import Member
 from benchmark.data.sources import cellvit_layout
 from benchmark.runtime.errors import InputError
@@ -104,9 +102,9 @@ class PanNukeFiles:
 
     def complain(self, fold: int):
         """Raise the InputError that says why a fold cannot be had."""
-        for path, reason in self.listing.broken.items():
+        for path, error in self.listing.broken.items():
             if _number(path.stem) in (fold, None):
-                raise archive.unreadable(path, RuntimeError(reason))
+                raise archive.unreadable(path, error)
         for place in self._ranked(fold, whole=False):
             arrays = self._groups[place]
             missing = ", ".join(name for name in ARRAYS if name not in arrays)
@@ -131,10 +129,7 @@ def origins(provenance: Member | None, n: int) -> list[Origin]:
     """The origin of each of n patches. Raises InputError when the file does not describe n patches."""
     if provenance is None:
         return [Origin()] * n
-    try:
-        rows = list(csv.DictReader(io.StringIO(provenance.read().decode("utf-8-sig"))))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise archive.unreadable(provenance, error) from error
+    rows = text.table(provenance)
     if len(rows) != n:
         raise InputError(f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it.")
     if "types_real" not in rows[0]:

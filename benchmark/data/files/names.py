@@ -1,0 +1,34 @@
+"""Names of files and images, compared as a person would: whatever program and system wrote them."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
+
+
+def normal(text: str) -> str:
+    """One form of letters (macOS writes é as e and its accent), and no blanks around it."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def stem(name: str | Path) -> str:
+    """The image's name: of a path, with / or \\, the last part without the ending of a known kind of file.
+
+    What follows another dot belongs to the name (TCGA-A7-A13E.AB12), and the .ome of an OME-TIFF to the ending.
+    """
+    last = re.split(r"[/\\]", str(name))[-1]
+    for suffix in SUFFIXES:
+        if last.lower().endswith(suffix) and len(last) > len(suffix):
+            last = last[: -len(suffix)]
+            if suffix in (".tif", ".tiff") and last.lower().endswith(".ome"):
+                last = last[: -len(".ome")]
+            break
+    return normal(last)
+
+
+def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files of these kinds in a folder, sorted; without hidden ones, such as the ._x that macOS puts beside x."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+    )

@@ -1,0 +1,76 @@
+"""Text and tables as Windows, macOS and spreadsheets write them."""
+
+import codecs
+import csv
+import io
+from pathlib import Path
+
+from benchmark.data.files import archive, names
+from benchmark.data.files.archive import Member
+from benchmark.runtime.errors import InputError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def read(path: Path | Member) -> str:
+    """The text of a file in UTF-8, UTF-16 with its mark, or Windows-1252, without a mark at its head.
+
+    Raises:
+        InputError: unreadable, or no text in one of these.
+    """
+    member = path if isinstance(path, Member) else Member(Path(path), "", (Path(path).name,))
+    content = member.read()
+    mark, encoding = next(((m, e) for m, e in _MARKS if content.startswith(m)), (b"", "utf-8"))
+    for each in (encoding, "cp1252"):
+        try:
+            text = content.removeprefix(mark).decode(each)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    raise InputError(f"{member}: expected text in UTF-8, found bytes of no known encoding; save it as UTF-8.")
+
+
+def rows(path: Path | Member) -> list[list[str]]:
+    """Rows of a table, header first: cells without blanks around them, empty rows left out.
+
+    The cells are divided by what divides the header: commas, or semicolons or tabs, as spreadsheets of some countries
+    write them.
+
+    Raises:
+        InputError: as `read`, or no table.
+    """
+    text = read(path)
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep="):  # Excel's own remark
+        first, text = rest.partition("\n")[0], rest
+    divider = max(",;\t", key=first.count)
+    try:
+        cells = list(csv.reader(io.StringIO(text), delimiter=divider))
+    except csv.Error as error:
+        raise archive.unreadable(path, error) from error
+    table = [[names.normal(cell) for cell in row] for row in cells]
+    return [row for row in table if any(row)]
+
+
+def table(path: Path | Member) -> list[dict[str, str]]:
+    """Rows of a table as column -> cell; columns in small letters, empty ones without a name left out.
+
+    Raises:
+        InputError: as `rows`; no header, a column twice, or a row with more or fewer cells than the header.
+    """
+    header, *body = rows(path) or [[]]
+    columns = [name.lower() for name in header]
+    while columns and not columns[-1]:
+        columns.pop()
+    if not columns or len(set(columns)) < len(columns):
+        raise InputError(
+            f"{path}: expected a header that names each column once, found {', '.join(columns) or 'none'}."
+        )
+    for number, row in enumerate(body, 1):
+        if len(row) < len(columns) or any(row[len(columns) :]):
+            raise InputError(
+                f"{path}: expected {len(columns)} cells and a value in every column of every row, found {len(row)} "
+                f"cells in row {number}; complete it."
+            )
+    return [dict(zip(columns, row)) for row in body]
