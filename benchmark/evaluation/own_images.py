@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmark.data.files import label_files
+from benchmark.data.files import label_files, names
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
 from benchmark.evaluation.prediction import check_finite
@@ -23,6 +24,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
+LEAST = 2  # pixels a side that a network can see: edges are mirrored
 SAME = 0.05  # relative difference of resolutions that is left as it is
 COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2")
 
@@ -35,10 +37,10 @@ def images_in(folder: Path) -> list[Path]:
     """
     if folder.is_file():
         return [folder]
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    paths = names.listing(folder, SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none; name their folder.")
-    stems = [p.stem for p in paths]
+    stems = [names.stem(path) for path in paths]
     if twice := next((s for s in stems if stems.count(s) > 1), None):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
@@ -68,13 +70,18 @@ def nuclei_of(
 ) -> Nuclei:
     """Nuclei of one image at its own resolution; where that is not the method's the image is resized for it.
 
+    An image that has fewer than LEAST pixels a side, as it is or resized, has none.
+
     Raises:
         InputError: the method's output is not finite; the sentence begins with `name`.
     """
     height, width = image.shape[:2]
     scale = mpp / method.mpp
     resized = abs(scale - 1) > SAME
-    seen = _resized(image, round(height * scale), round(width * scale)) if resized else image
+    sides = seen_sides(image, mpp, method.mpp)
+    if min(sides) < LEAST:
+        return Nuclei.from_labels(np.zeros((height, width), np.int32), None, mpp)
+    seen = _resized(image, *sides) if resized else image
     maps = maps_of(method, seen, device, window=window, margin=margin)
     check_finite(maps, name)
     nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
@@ -87,17 +94,27 @@ def nuclei_of(
     return replace(nuclei.with_map(nuclei.instances[place], type_map), mpp=mpp)
 
 
+def seen_sides(image: np.ndarray, mpp: float, of_method: float) -> tuple[int, int]:
+    """Height and width at which a method of another resolution sees an image."""
+    scale = mpp / of_method if abs(mpp / of_method - 1) > SAME else 1.0
+    return round(image.shape[0] * scale), round(image.shape[1] * scale)
+
+
 def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: list[str]) -> list[dict]:
-    """<stem>.tif (label map), <stem>.geojson and <stem>.png (overlay); returns the lines of nuclei.csv."""
+    """<stem>.tif (label map), <stem>.geojson and <stem>.png (overlay); returns the lines of nuclei.csv.
+
+    The stem is that of `names.stem`: what is written for x.ome.tif is called x.
+    """
+    stem = names.stem(path)
     content = io.BytesIO()
     small = len(nuclei) < 2**16
     tifffile.imwrite(content, nuclei.instances.astype(np.uint16 if small else np.int32), compression="zlib")
     overlay = io.BytesIO()
     Image.fromarray(outlined(Sample(image, nuclei))).save(overlay, "PNG")
     for suffix, data in ((".tif", content), (".png", overlay)):
-        with atomic(folder / f"{path.stem}{suffix}") as handle:
+        with atomic(folder / f"{stem}{suffix}") as handle:
             handle.write(data.getvalue())
-    write_geojson(folder / f"{path.stem}.geojson", nuclei.instances, nuclei.types, classes, nuclei.mpp)
+    write_geojson(folder / f"{stem}.geojson", nuclei.instances, nuclei.types, classes, nuclei.mpp)
     areas = np.bincount(nuclei.instances.ravel(), minlength=len(nuclei) + 1)[1:]
     y, x = np.nonzero(nuclei.instances)
     ids = nuclei.instances[y, x]
@@ -124,10 +141,15 @@ def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float
     show(0, len(paths))
     for done, path in enumerate(paths, 1):
         image = label_files.image(path)
+        sides = seen_sides(image, mpp, method.mpp)
+        if min(sides) < LEAST:
+            print(
+                f"{path}: {sides[0]} x {sides[1]} pixels are too few to see a nucleus in: it has none", file=sys.stderr
+            )
         nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
-        lines += write(out, path, image, replace(nuclei, image_id=path.stem), classes)
+        lines += write(out, path, image, replace(nuclei, image_id=names.stem(path)), classes)
         show(done, len(paths))
-    with atomic(out / "nuclei.csv", "w") as handle:
+    with atomic(out / names.PREDICTED, "w") as handle:
         table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows({column: csv_cell(value) for column, value in line.items()} for line in lines)

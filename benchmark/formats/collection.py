@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.data.files import raster
 from benchmark.data.files.archive import Member, Rows
-from benchmark.data.files.names import listing
+from benchmark.data.files.names import listing, predicted
 from benchmark.data.files.names import stem as stem_of
 from benchmark.formats import cellpose, matlab, outlines
 from benchmark.formats.labelled import Labelled, from_maps, from_table
@@ -98,6 +98,8 @@ def _stack(stack: Stack, names: TypeNames) -> Collection:
 
 def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
     files = _files(path)
+    if own := predicted(path):
+        return Collection(path, [_predicted(labels, outlined, names) for labels, outlined in own.items()])
     written = _files(path / "masks") if (path / "masks").is_dir() else []
     if any(file.stem.endswith(ENDINGS[0]) for file in written):  # Cellpose's folders beside its images
         path, files = path / "masks", written
@@ -120,6 +122,15 @@ def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
         name, file = next(iter(typed.items()))
         raise InputError(f"{file}: a type map without a label map '{name}' beside it in '{path}'.")
     return Collection(path, list(images.values()))
+
+
+def _predicted(labels: Path, outlined: Path, names: TypeNames) -> Image:
+    """An image of a folder that `predict` wrote: its outlines, which give the label map exactly and name the types."""
+
+    def read(shape) -> Labelled:
+        return outlines.read_json(outlined, raster.shape(labels), names, "corners")
+
+    return Image(stem_of(labels), str(outlined), read)
 
 
 def _masks(files: list[Path]) -> list[Path]:

@@ -11,9 +11,12 @@ from PIL import Image
 
 from benchmark.cli import main
 from benchmark.data.files import label_files
+from benchmark.data.sources.folder import Folder
 from benchmark.data.sources.synthetic import draw
+from benchmark.data.store.prepare import prepare
 from benchmark.evaluation.own_images import maps_of, nuclei_of
-from benchmark.formats import outlines
+from benchmark.formats import outlines, type_names
+from benchmark.formats.collection import collection
 from benchmark.formats.polygons import paint
 from benchmark.methods import registry
 from benchmark.runtime.files import write_json
@@ -108,6 +111,59 @@ def test_windows_join_to_the_maps_of_the_whole():
     for window, margin in ((64, 8), (256, 32), (96, 0)):
         found = maps_of(Pointwise(), image, torch.device("cpu"), window=window, margin=margin, batch=3)
         assert set(found) == {"np"} and np.allclose(found["np"], expected, atol=1e-6), (window, margin)
+
+
+@pytest.mark.parametrize(("shape", "mpp"), [((1, 96), 0.25), ((96, 1), 0.25), ((1, 1), 0.25), ((5, 5), 0.02)])
+def test_a_tile_that_is_too_small_is_empty_and_all_others_are_written(images, tmp_path, capsys, shape, mpp):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(np.full((*shape, 3), 99, np.uint8)).save(folder / "a.png")
+    with Image.open(images / "tile 0.png") as picture:
+        picture.save(folder / "b.png")
+    (folder / "._b.png").write_bytes(b"of macOS")
+    words = ["predict", "--method", "classical", "--images", str(folder), "--out", str(out), "--mpp", str(mpp)]
+    assert main(words) == 0
+    assert "a.png: " in (err := capsys.readouterr().err) and "too few to see a nucleus" in err
+    assert label_files.labels(out / "a.tif", shape, ()).instances.any() == 0
+    assert {path.name for path in out.iterdir()} == {
+        *(f"{name}.{kind}" for name in "ab" for kind in ("tif", "png", "geojson")),
+        "nuclei.csv",
+    }
+
+
+@pytest.mark.parametrize("sides", [(2, 2), (3, 40)])
+def test_the_smallest_tiles_that_are_seen(sides):
+    method = registry.build("classical", 0, 0)
+    image = np.full((*sides, 3), 99, np.uint8)
+    nuclei = nuclei_of(method, image, 0.25, torch.device("cpu"), window=256, margin=32)
+    assert nuclei.instances.shape == sides
+
+
+def test_what_is_written_can_be_scored_and_used_as_a_data_set(images, weights, tmp_path, capsys):
+    folder, out = tmp_path / "data" / "images", tmp_path / "data" / "out"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        with Image.open(images / "tile 0.png") as picture:
+            tifffile.imwrite(folder / f"{i}.ome.tif", np.roll(np.asarray(picture), 10 * i, 0), photometric="rgb")
+    assert main(["predict", "--weights", str(weights), "--images", str(folder), "--out", str(out)]) == 0
+    true = tmp_path / "true"
+    true.mkdir()
+    for i in range(3):
+        shutil.copy(out / f"{i}.tif", true / f"{i}.ome.tif")
+    (tmp_path / "classes.toml").write_text('classes = ["immune", "tumour"]\n')
+    words = ["score", "--true", str(true), "--pred", str(out), "--mpp", "0.25"]
+    assert main([*words, "--types", str(tmp_path / "classes.toml")]) == 0
+    assert "3 images" in capsys.readouterr().out
+    found = collection(out, type_names.read(tmp_path / "classes.toml").pred).images
+    rows = list(csv.DictReader((out / "nuclei.csv").open()))
+    for image in found:
+        labelled = image.read(None)
+        assert np.array_equal(labelled.instances, tifffile.imread(out / f"{image.name}.tif"))
+        kinds = [["", "immune", "tumour"].index(row["type"]) for row in rows if row["image"] == f"{image.name}.ome.tif"]
+        assert (labelled.types if labelled.types is not None else np.zeros(len(kinds))).tolist() == kinds
+    (tmp_path / "data/dataset.toml").write_text('classes = []\nmpp = 0.25\npatch = 64\n[files]\nlabels = "out"\n')
+    fold = prepare(Folder(tmp_path / "data"), tmp_path / "cache", progress=False).folds[1]
+    assert set(fold.meta["sources"]) == {"0", "1", "2"} and fold[0].nuclei.instances.shape == (64, 64)
 
 
 def test_another_resolution_is_resized_there_and_back():

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+PREDICTED = "nuclei.csv"  # what `predict` writes beside x.tif (label map), x.geojson (outlines) and x.png (a picture)
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
 
 
@@ -32,3 +33,11 @@ def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
     )
+
+
+def predicted(folder: Path) -> dict[Path, Path]:
+    """Label map -> outlines of the same nuclei, of a folder that `predict` wrote; empty for other folders."""
+    if not (folder / PREDICTED).is_file():
+        return {}
+    pairs = {path: path.with_suffix(".geojson") for path in listing(folder, (".tif",))}
+    return {path: outlines for path, outlines in pairs.items() if outlines.is_file()}
