@@ -48,14 +48,15 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     scores = protocol_scores(records, list(data.classes), list(data.tissues))
     untyped = int((~np.asarray(subset.typed)).sum())
     packed = [image.prediction for image in scored if image.prediction]
-    folder.finish(
-        config=describe(identity, data, pred.path),
-        records=records,
-        predictions=packed,
-        provenance=story | {"finished": provenance.now()},
-        cost={},
-        metrics={"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped},
-    )
+    with folder.lock():  # another import of the same name waits for its turn
+        folder.finish(
+            config=describe(identity, data, pred.path),
+            records=records,
+            predictions=packed,
+            provenance=story | {"finished": provenance.now()},
+            cost={},
+            metrics={"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped},
+        )
     return scores
 
 

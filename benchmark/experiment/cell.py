@@ -19,14 +19,14 @@ class Cell:
 
     Attributes:
         split: published split of the data set, counted from 1.
-        source: where the weights come from: training in the run itself, or a file (see `weights_source`).
+        weights: where they come from: training in the run itself, or a file (see `weights_source`).
     """
 
     setup: Setup
     spec: registry.Spec
     split: int
     seed: int
-    source: TrainedHere | FromFile = TRAINED_HERE
+    weights: TrainedHere | FromFile = TRAINED_HERE
 
     @property
     def cls(self):
@@ -36,7 +36,7 @@ class Cell:
     @property
     def run(self) -> RunId:
         """Name of its run, which gives the run's folder."""
-        kind, file = self.source.kind(self), self.source.tag
+        kind, file = self.weights.kind(self), self.weights.tag
         return RunId(self.setup.label, str(self.spec), self.split, self.seed, kind, file)
 
     @property
@@ -47,25 +47,25 @@ class Cell:
     @property
     def trains(self) -> bool:
         """Whether the method is trained here; else it has nothing to train or its weights come from a file."""
-        return self.source.trains and self.cls.trainable
+        return self.weights.trains and self.cls.trainable
 
     @functools.cached_property
     def recipe(self) -> Recipe:
         """The recipe, with all changes applied."""
-        return self.source.recipe(self)
+        return self.weights.recipe(self)
 
     @functools.cached_property
     def encoder(self) -> EncoderWeights:
         """The weights that fill the method's encoder."""
-        return self.source.encoder(self)
+        return self.weights.encoder(self)
 
     def heads(self, data) -> tuple[int, int]:
         """(classes, tissues) that the method is built for; `data` has lists of both."""
-        return self.source.heads(data)
+        return self.weights.heads(data)
 
     def supports(self) -> tuple[bool, str]:
         """(runnable here, reason when not)."""
-        return self.source.supports(self)
+        return self.weights.supports(self)
 
     @functools.cached_property
     def identity(self) -> dict:
@@ -85,7 +85,7 @@ class Cell:
             "fold": self.split,
             "records": VERSION,
         }
-        return entries | self.source.identity(self)
+        return entries | self.weights.identity(self)
 
     @functools.cached_property
     def key(self) -> str:

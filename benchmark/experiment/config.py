@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from benchmark.data.registry import dataset_names
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError, near_miss
@@ -73,6 +74,9 @@ def load(experiment: str) -> Config:
     for scale, recipe in SCALES.items():
         recipe = changed(recipe, config.get("recipes", {}).get(scale, {}), f"{path}: recipe '{scale}'")
         for dataset, changes in config.get("recipes_on", {}).items():
+            if dataset not in dataset_names():
+                hint = near_miss(dataset, dataset_names())
+                raise InputError(f"{path}: 'recipes_on' names the unknown data set '{dataset}'.{hint}")
             changed(recipe, changes.get(scale, {}), f"{path}: recipe '{scale}' on '{dataset}'")
     return config
 

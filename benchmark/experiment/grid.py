@@ -49,7 +49,7 @@ def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold
     _, facts = recognise(path)
     (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
     source = weights_source.FromFile.of(facts, setup.label, split, any_fold)
-    cell = replace(plain, source=source)
+    cell = replace(plain, weights=source)
     source.check(cell)
     return cell
 

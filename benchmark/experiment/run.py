@@ -16,7 +16,7 @@ from benchmark.evaluation.scoring import protocol_scores
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.cost import Cost, gflops, op_backend, peak_memory, speed, trainable
 from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
-from benchmark.experiment.state import state_of
+from benchmark.experiment.state import belongs, state_of
 from benchmark.methods import registry
 from benchmark.results import provenance, raw_maps
 from benchmark.runtime import distributed, memory
@@ -63,9 +63,19 @@ def run(cell: Cell, world, keep_maps: bool = False) -> dict:
     )
     attempt = Attempt(cell, data, world, keep_maps)
     if not world.first:
-        return attempt.work(world.gather(None)[0])
-    with _locked(cell):
-        return attempt.work(world.gather(attempt.task())[0])
+        task = world.gather(None)[0]
+        if isinstance(task, InputError):
+            raise task
+        return attempt.work(task)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(cell))
+            task = attempt.task()
+        except InputError as error:
+            world.gather(error)  # the others wait to hear what there is to do
+            raise
+        world.gather(task)
+        return attempt.work(task)
 
 
 @contextlib.contextmanager
@@ -106,11 +116,23 @@ class Attempt:
         """The task that remains: "run", "maps" (predict once more to keep raw maps) or "nothing"."""
         state = state_of(self.cell, locked=True)  # another process may have finished it meanwhile
         self.folder.sweep()
+        if state.name == "partial" and not belongs(self.cell):
+            self.say("the checkpoint here was made under another configuration; starting over")
+            self.folder.checkpoint.unlink()
+            self.folder.log.unlink(missing_ok=True)
         if state.name == "stale":
             self.say(f"stale, running anew: {state.why}")
         if state.name != "done":
             return "run"
-        return "maps" if self.keep_maps and not self.folder.all_raw_maps else "nothing"
+        return "maps" if self.keep_maps and not self._all_maps_are_kept() else "nothing"
+
+    def _all_maps_are_kept(self) -> bool:
+        """Whether the raw maps of every test image are there and can be opened."""
+        images = len(self.data.subset(self.cell.split, "test"))
+        try:
+            return raw_maps.StoredMaps(self.folder).images == list(range(images))
+        except InputError:
+            return False
 
     def work(self, task: str) -> dict:
         """Do a task; the first process returns the stored metrics, others {}."""
@@ -211,7 +233,7 @@ class Attempt:
             trained = loop.train(method, job)
             checkpoint.load_weights(self.folder.weights, method)
         else:
-            cell.source.fill(method)
+            cell.weights.fill(method)
             trained = loop.Trained(-1, None, 0.0, 0)
         method.to(self.world.device)
         return trained
@@ -230,7 +252,7 @@ class Attempt:
         if self.cell.trains:
             checkpoint.load_weights(self.folder.weights, method)
         else:
-            self.cell.source.fill(method)
+            self.cell.weights.fill(method)
         method.to(self.world.device)
         self._predict(method, "maps:", keep=False, keep_maps=True)
         self.world.barrier()
@@ -289,4 +311,4 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
         "classes": list(data.classes),
         "tissues": list(data.tissues),
         "mpp": data.mpp,
-    } | cell.source.describe(cell, encoder)
+    } | cell.weights.describe(cell, encoder)

@@ -49,8 +49,13 @@ def state_of(cell: Cell, locked: bool = False) -> State:
     return State("missing", "not run yet")
 
 
+def belongs(cell: Cell) -> bool:
+    """Whether what an unfinished run left in the cell's folder was made under the cell's identity."""
+    return cell.folder.stored(cell.folder.config).get("key") == cell.key
+
+
 def _partial(cell: Cell) -> State:
-    if cell.folder.stored(cell.folder.config).get("key") != cell.key:
+    if not belongs(cell):
         return State("partial", "its checkpoint belongs to another configuration; starts over")
     epochs = len(_text(cell.folder.log).splitlines())
     return State("partial", f"{epochs} of {cell.recipe.epochs} epochs; resumes")

@@ -1,4 +1,7 @@
-"""Panoptic quality from overlaps (Kirillov et al. 2019): PQ = DQ * SQ with pairs of IoU > 0.5."""
+"""Panoptic quality from overlaps (Kirillov et al. 2019): PQ = DQ * SQ with pairs of IoU > 0.5.
+
+mPQ is made of these: of an image in `protocols.base`, of a set in `aggregate`.
+"""
 
 from dataclasses import dataclass
 

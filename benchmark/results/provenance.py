@@ -36,7 +36,7 @@ def now() -> str:
 
 
 def commit() -> dict:
-    """{"commit": hash or None, "dirty": hash of the uncommitted difference or None}."""
+    """{"commit": hash or None, "dirty": hash of the uncommitted difference, new files included, or None}."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -48,11 +48,12 @@ def commit() -> dict:
     if git("ls-files", "--error-unmatch", "--", "benchmark/results/provenance.py") is None:
         return {"commit": None, "dirty": None}  # no repository, or one that this code merely lies in
     head = git("rev-parse", "HEAD")
-    difference = (git("diff", "HEAD", "--", "benchmark", "experiments") or "") + (
-        git("ls-files", "--others", "--exclude-standard", "--", "benchmark", "experiments") or ""
-    )
-    content = difference.encode("utf-8", "surrogateescape")
-    dirty = hashlib.sha256(content).hexdigest()[:12] if difference.strip() else None
+    code = ("--", "benchmark", "experiments")
+    difference = (git("diff", "HEAD", *code) or "").encode("utf-8", "surrogateescape")
+    for name in (git("ls-files", "-z", "--others", "--exclude-standard", *code) or "").split("\0"):
+        if name and (ROOT / name).is_file():  # a method of one's own is such a file: its content counts
+            difference += name.encode("utf-8", "surrogateescape") + (ROOT / name).read_bytes()
+    dirty = hashlib.sha256(difference).hexdigest()[:12] if difference.strip() else None
     return {"commit": head.strip() if head else None, "dirty": dirty}
 
 

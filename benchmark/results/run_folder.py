@@ -114,7 +114,7 @@ class RunFolder:
         if not self._lock.exists():
             return False
         try:
-            with filelock.FileLock(self._lock).acquire(timeout=0):
+            with filelock.FileLock(self._lock).acquire(timeout=0.1, poll_interval=0.02):  # a look holds it for a moment
                 return False
         except filelock.Timeout:
             return True

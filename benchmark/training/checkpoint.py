@@ -48,7 +48,15 @@ def save_weights(path: Path, module: torch.nn.Module) -> None:
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:
-    """Fill a module from `save_weights`, strictly. Raises InputError when keys or shapes differ."""
+    """Fill a module from `save_weights`, strictly.
+
+    Raises:
+        InputError: no such file, or keys or shapes that differ.
+    """
+    if not Path(path).is_file():
+        raise InputError(
+            f"{path}: expected the weights of this run, found no file; remove the run folder and run again."
+        )
     try:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
     except (RuntimeError, OSError, safetensors.SafetensorError) as error:

@@ -127,7 +127,7 @@ def train(method, job: Job) -> Trained:
         # ---- phase: what is trained from here on, with which batches and which optimiser
         if epoch == first or epoch in starts:
             begun = [number for number, start in enumerate(starts) if start <= epoch]
-            active = enter(state, phases, begun[-1], training, job)
+            active = enter(state, phases, begun[-1], starts, training, job)
 
         # ---- updates
         line = train_epoch(state, active, epoch, job)
@@ -211,12 +211,13 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
     return line
 
 
-def enter(state: TrainState, phases: list, number: int, training, job: Job) -> ActivePhase:
+def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
     """Begin a phase, or continue within it: what is trainable, its batches, and where the phase asks for it a fresh
     optimiser.
 
     Args:
         phases: all of the method's; number: the index of this one.
+        starts: the epoch at which each of them begins.
         training: the training images.
     """
     phase, recipe, world = phases[number], job.recipe, job.world
@@ -227,7 +228,7 @@ def enter(state: TrainState, phases: list, number: int, training, job: Job) -> A
         state.optimiser = optim.optimiser(method, recipe.optimiser)
     state.phase = number
     model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
-    return ActivePhase(feed, model, round(phase.start * recipe.epochs) if phase.reset else 0)
+    return ActivePhase(feed, model, starts[number] if phase.reset else 0)
 
 
 def resume(state: TrainState, job: Job) -> None:

@@ -1,4 +1,7 @@
-"""Optimiser and learning-rate schedule from a recipe."""
+"""Optimiser and learning-rate schedule from a recipe.
+
+The rate itself is `recipe.optimiser.lr`: declared in `training.recipe`, set per scale in `training.scales`.
+"""
 
 import math
 

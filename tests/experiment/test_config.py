@@ -123,6 +123,7 @@ BROKEN = {
     "recipe's key": ("GRID\nrecipes = dict(small=dict(epoch=3))", "recipe 'small': unknown key.*Did you mean 'epochs'"),
     "recipe's value": ("GRID\nrecipes = dict(small=dict(epochs=0))", "recipe 'small': recipe.epochs is 0"),
     "recipe on data": ("GRID\nrecipes_on = dict(conic=dict(paper=dict(crop=1)))", "on 'conic': recipe.crop is 1"),
+    "recipe on unknown data": ("GRID\nrecipes_on = dict(conik=dict(small=dict(epochs=3)))", "unknown data set 'conik'"),
     "recipes on data": ("GRID\nrecipes_on = dict(conic=3)", "'recipes_on'"),
 }
 

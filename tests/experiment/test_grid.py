@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from benchmark.experiment import launch
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
 from benchmark.experiment.request import Request
+from benchmark.experiment.run import Attempt
 from benchmark.experiment.state import State, state_of
+from benchmark.runtime import distributed
 from benchmark.runtime.files import write_json
 from benchmark.runtime.paths import ROOT
 from tests.support.grids import setup
@@ -154,6 +157,34 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(command_here, tmp_
     assert first.returncode == 0, first.stderr
     again = command_here("run", *words, "recipe.epochs=1", results=tmp_path)
     assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
+
+
+def test_what_another_configuration_left_is_removed_before_the_new_one_is_named(tmp_path, cache):
+    """Killed before its first epoch ends, the new attempt must not seem to have the old one's epochs."""
+    (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
+    cell.folder.path.mkdir(parents=True)
+    for path in (cell.folder.checkpoint, cell.folder.log):
+        path.write_text("of another configuration")
+    write_json(cell.folder.config, {"key": "another"})
+    attempt = Attempt(cell, None, distributed.start("cpu"), keep_maps=False)
+    assert attempt.task() == "run"
+    assert not cell.folder.checkpoint.exists() and not cell.folder.log.exists()
+    assert state_of(cell).name == "missing"
+
+
+def test_two_looks_at_a_lock_do_not_see_each_other(tmp_path, cache):
+    (cell,) = cells(setup(tmp_path, cache), ["classical"])
+    taken = threading.Event()
+
+    def look():
+        with cell.folder.lock():
+            taken.set()
+            time.sleep(0.03)
+
+    other = threading.Thread(target=look)
+    other.start()
+    assert taken.wait(10) and not cell.folder.held(), "a lock that is held for a moment is no run"
+    other.join()
 
 
 @pytest.mark.parametrize("ends", ["running", "done"])

@@ -43,6 +43,20 @@ def test_commit_and_uncommitted_changes(tree):
     assert len(provenance.commit()["dirty"]) == 12 and provenance.commit()["commit"] == clean["commit"]
 
 
+def test_the_content_of_a_new_file_counts(tree):
+    """A method of one's own is a file that git does not know yet."""
+    file, git = tree
+    git("add", "code")
+    git("commit", "-m", "code")
+    mine = file.parents[1] / "methods" / "mine.py"
+    mine.parent.mkdir()
+    marks = []
+    for content in ("a = 1\n", "a = 2\n", "a = 1\n"):
+        mine.write_text(content)
+        marks.append(provenance.commit()["dirty"])
+    assert marks[0] == marks[2] != marks[1]
+
+
 def test_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert provenance.commit() == {"commit": None, "dirty": None}
