@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.files import checks
 from benchmark.formats.labelled import Labelled, from_maps
 from benchmark.runtime import pickles
 from benchmark.runtime.errors import InputError
@@ -38,4 +39,7 @@ def read(path: Path, names) -> Labelled:
         if isinstance(value, dict):
             content = pickles.line(", ".join(k for k in value if isinstance(k, str))) or "none of them"
         raise InputError(f"{path}: expected a pickled dict with masks (or inst_map and type_map), found {content}.")
+    if _MAPS[key] not in value:
+        unread = [k for k in value if isinstance(k, str) and checks.may_be_types(k)]
+        checks.say_unread(path, unread, "type_map, beside inst_map")
     return from_maps(value[key], value.get(_MAPS[key]) if _MAPS[key] else None, names, str(path))

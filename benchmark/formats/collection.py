@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import raster
+from benchmark.data.files import checks, raster
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import listing, predicted
 from benchmark.data.files.names import stem as stem_of
@@ -193,6 +193,8 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             arrays = {key: rows.whole() for key, rows in members(path).items() if key in ARRAYS}
             if polygons:
                 return outlines.stardist(arrays, shape, names, str(path), vertices)
+            if "types" not in held:
+                checks.say_unread(path, [key for key in held if checks.may_be_types(key)], "types")
             return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)

@@ -31,7 +31,7 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
         InputError: unreadable, neither of the two, or an outline that is none.
     """
     try:
-        content = json.loads(text.read(path))
+        content = json.loads(text.read(path), object_pairs_hook=lambda pairs: _once(pairs, path))
     except (ValueError, RecursionError) as error:
         raise archive.unreadable(path, error) from error
     if _is_coco(content):
@@ -121,6 +121,16 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
             yield from (([*rings], name, "centres") for rings in pieces)  # CellViT: a feature per class
         else:
             yield [ring for rings in pieces for ring in rings], name, "corners"
+
+
+def _once(pairs: list[tuple], path: Path) -> dict:
+    """An object of JSON, which may name a key twice; then the last one would be taken."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"{path}: expected each name once, found '{twice}' twice in one object; correct it.")
+    return content
 
 
 def _is_coco(content) -> bool:

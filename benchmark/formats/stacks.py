@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive
+from benchmark.data.files import archive, checks
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError
@@ -51,6 +51,8 @@ class Stack:
                 other = rows["types"].shape
                 raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {other}.")
             self._types = _Sequence(rows["types"])
+        else:
+            checks.say_unread(path, [key for key in rows if checks.may_be_types(key)], "types (and offsets)")
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
         self.mpp = _number(rows["mpp"]) if "mpp" in rows else None
 

@@ -5,10 +5,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from benchmark.data.files import label_files, raster
+from benchmark.data.files import checks, label_files, raster
+from benchmark.data.sources.conic import CoNIC
+from benchmark.data.sources.pannuke_files import PanNukeFiles
 from benchmark.formats.collection import collection
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
+from tests.support import tiny_data
 from tests.support.shared import shared
 
 RGB = np.random.default_rng(0).integers(40, 240, (24, 30, 3), np.uint8)
@@ -138,6 +141,45 @@ def test_stacks_with_values_that_would_be_dropped(tmp_path, arrays, message):
         collection(tmp_path / "a.npz", TypeNames())
     np.savez(tmp_path / "a.npz", instances=np.stack([labels()] * 2), mpp=np.array([0.5, 0.5]))
     assert collection(tmp_path / "a.npz", TypeNames()).mpp == 0.5
+
+
+def test_a_name_twice_in_json_is_refused(tmp_path):
+    nucleus = '{"contour": [[1, 1], [5, 1], [5, 5]], "type": 1}'
+    (tmp_path / "a.json").write_text(f'{{"nuc": {{"1": {nucleus}, "1": {nucleus}}}}}')
+    with pytest.raises(InputError, match="found '1' twice"):
+        collection(tmp_path / "a.json", TypeNames()).images[0].read((8, 8))
+
+
+def test_data_that_lie_twice_are_refused(tmp_path):
+    for parent in ("a", "b"):
+        (tmp_path / parent).mkdir()
+        np.save(tmp_path / parent / "images.npy", np.zeros((3, 8, 8, 3), np.uint8))
+        np.save(tmp_path / parent / "labels.npy", np.zeros((3, 8, 8, 2), np.uint8))
+        tiny_data.table(tmp_path / parent / "patch_info.csv", ["patch_info"], [[f"s{i}-0"] for i in range(3)])
+        tiny_data.table(tmp_path / parent / "provenance_fold1.csv", ["index"], [[0]])
+    with pytest.raises(InputError, match="CoNIC lies twice"):
+        CoNIC(tmp_path).folds()
+    with pytest.raises(InputError, match=r"provenance_fold1\.csv lies twice"):
+        PanNukeFiles(tmp_path).beside(1)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float16, 2048), (np.float32, 2**24)])
+def test_ids_that_floats_cannot_tell_apart_are_refused(dtype, most):
+    assert checks.ids(np.array([[most]], dtype), "here").tolist() == [[most]]
+    with pytest.raises(InputError, match=f"at most {most} in float"):
+        checks.ids(np.array([[most + 2]], dtype), "here")
+
+
+@pytest.mark.parametrize("name", ["one.npz", "many.npz", "a.npy"])
+def test_types_under_another_name_are_said(tmp_path, capsys, name):
+    arrays = {"instances": labels() if name == "one.npz" else np.stack([labels()] * 2), "nuclei_classes": np.ones(2)}
+    if name == "a.npy":
+        arrays = {"inst_map": labels(), "nuclei_classes": np.ones(2)}
+        np.save(tmp_path / name, arrays, allow_pickle=True)
+    else:
+        np.savez(tmp_path / name, **arrays)
+    assert collection(tmp_path / name, TypeNames()).images[0].read(None).types is None
+    assert f"{name}: nuclei_classes is not read; types are called type" in capsys.readouterr().err
 
 
 def test_files_of_the_reference_data():

@@ -12,6 +12,7 @@ FEW = 10  # ids in a map that may be types
 SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids
 SOME = 1000  # pairs of pixels, from which a map is doubted
 PIECES = 2  # of an id on average, from which a map is doubted
+_WORDS = ("type", "class", "label", "categor", "kind")  # in the name of an array that may hold types
 
 
 def rgb(image: np.ndarray, where: str) -> np.ndarray:
@@ -72,6 +73,11 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
         )
     if high >= 2**53:
         raise InputError(f"{where}: expected ids below 2^53, found {high:g}; renumber the labels.")
+    if labels.dtype.kind == "f" and high > (exact := 2 ** (np.finfo(labels.dtype).nmant + 1)):
+        raise InputError(
+            f"{where}: expected ids of at most {exact} in {labels.dtype}, which cannot tell larger ones apart, found "
+            f"{high:g}; save the labels as integers."
+        )
     whole = labels.astype(np.int64)
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
         fraction = labels[whole != labels].flat[0]
@@ -103,6 +109,18 @@ def types(labels: np.ndarray, classes, where: str) -> np.ndarray:
             f"{where}: expected types 0..{len(classes)} ({', '.join(classes)}), found {whole.max()}; check the classes."
         )
     return whole.astype(np.uint8)
+
+
+def may_be_types(key: str) -> bool:
+    """Whether an array of this name may hold types."""
+    return any(word in key.lower() for word in _WORDS)
+
+
+def say_unread(where, keys: list[str], read: str) -> None:
+    """A line on stderr about arrays that may be types and are not read; `read`: what is."""
+    if keys:
+        verb = "is" if len(keys) == 1 else "are"
+        print(f"{where}: {', '.join(keys)} {verb} not read; types are called {read}", file=sys.stderr)
 
 
 def inside(types: np.ndarray, instances: np.ndarray, where: str, otherwise: str = "") -> None:

@@ -13,7 +13,6 @@ from benchmark.data.files import archive, checks
 from benchmark.runtime.errors import InputError
 
 TYPES = {"inst_type": "inst_uid", "class": "id"}  # types -> ids they belong to: HoVer-Net and CoNSeP, Lizard
-_WORDS = ("type", "class", "label", "categor", "kind")  # in the name of an array that may hold types
 _ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, struct.error, MatReadError)
 
 
@@ -58,12 +57,7 @@ def read(path: Path) -> MatLabels:
             ids = np.ravel(content[of]) if of in content else None
             return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of))
     unread = [key for key, array in content.items() if _may_be_types(key, array, instances.shape)]
-    if unread:
-        print(
-            f"{path}: {', '.join(unread)} {'is' if len(unread) == 1 else 'are'} not read; types are called type_map, "
-            "inst_type (of inst_uid) or class (of id)",
-            file=sys.stderr,
-        )
+    checks.say_unread(path, unread, "type_map, inst_type (of inst_uid) or class (of id)")
     return MatLabels(instances)
 
 
@@ -97,7 +91,7 @@ def _may_be_types(key: str, array, shape: tuple[int, ...]) -> bool:
     """Whether an array that is not read may hold types, by its name or because it is a map too."""
     if key == "inst_map" or key.startswith("__"):
         return False
-    return np.shape(array) == shape or any(word in key.lower() for word in _WORDS)
+    return np.shape(array) == shape or checks.may_be_types(key)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

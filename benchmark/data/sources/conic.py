@@ -96,9 +96,12 @@ class CoNIC(Source):
             )
             groups.setdefault(place, {})[member.name] = member
         # An extracted folder comes before a zip and the shallower before the deeper, as the tuples sort.
-        whole = [groups[place] for place in sorted(groups) if set(_FILES) <= set(groups[place])]
+        whole = [place for place in sorted(groups) if set(_FILES) <= set(groups[place])]
+        if len(whole) > 1 and whole[0][:2] == whole[1][:2]:
+            first, second = (groups[place]["images.npy"] for place in whole[:2])
+            raise InputError(f"CoNIC lies twice below '{root}': {first} and {second}; keep one of them.")
         if whole:
-            return whole[0]
+            return groups[whole[0]]
         for path, error in listing.broken.items():
             raise archive.unreadable(path, error)
         present = ", ".join(sorted({m.name for m in listing.members})) or "none of them"

@@ -120,9 +120,12 @@ class PanNukeFiles:
         )
 
     def beside(self, fold: int) -> Member | None:
-        """provenance_fold<K>.csv, the shallowest."""
+        """provenance_fold<K>.csv, the shallowest. Raises InputError for two of the same depth."""
         files = [m for m in self.listing.members if m.name == f"provenance_fold{fold}.csv"]
-        return min(files, key=lambda m: (len(m.below), str(m)), default=None)
+        files.sort(key=lambda m: (len(m.below), str(m)))
+        if len(files) > 1 and len(files[0].below) == len(files[1].below):
+            raise InputError(f"{files[0].name} lies twice: {files[0]} and {files[1]}; keep one of them.")
+        return files[0] if files else None
 
 
 def origins(provenance: Member | None, n: int) -> list[Origin]:
