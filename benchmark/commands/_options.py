@@ -126,14 +126,16 @@ def reading(parser: ArgumentParser) -> None:
     )
 
 
-def setup(options, **values):
+def setup(options, writes: bool = True, **values):
     """The options of a grid command as a Setup.
 
     Args:
+        writes: whether the command writes results.
         values: fields of Setup that take the place of options that the command lacks.
 
     Raises:
-        InputError: an override that is none, or a results folder that cannot be written.
+        InputError: an override that is none, or a results folder that is a file or, for one that writes, cannot be
+            written.
     """
     from dataclasses import fields
 
@@ -141,15 +143,15 @@ def setup(options, **values):
     from benchmark.experiment.setup import Setup
     from benchmark.results.run_folder import check_results
 
-    check_results(options.results)
+    check_results(options.results, writes)
     chosen = {field.name: getattr(options, field.name) for field in fields(Setup) if hasattr(options, field.name)}
     chosen |= {"overrides": tuple(parse_overrides(options.overrides).items())} | values
     chosen["preset"] = chosen["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
     return Setup(**chosen)
 
 
-def chosen_cells(options):
-    """The cells of the grid that the options choose. Raises InputError as `experiment.grid.cells`."""
+def chosen_cells(options, writes: bool = True):
+    """The cells of the grid that the options choose. Raises InputError as `setup` and `experiment.grid.cells`."""
     from benchmark.experiment.grid import cells
 
     splits = options.folds
@@ -160,7 +162,7 @@ def chosen_cells(options):
             splits = [int(text) for text in splits]
         except ValueError:
             raise InputError(f"FOLDS is '{' '.join(splits)}'; expected numbers such as '1 2', or all.") from None
-    return cells(setup(options), options.methods, splits, options.seeds)
+    return cells(setup(options, writes), options.methods, splits, options.seeds)
 
 
 def written_tables(options, cells) -> str:

@@ -71,7 +71,7 @@ def resolution(option: float | None, of_files: dict) -> float:
         raise InputError(f"files disagree on mpp: {values}; give --mpp.")
     value = option if option is not None else next(iter(known.values()))
     if not 0 < value < 100:
-        raise InputError(f"mpp is {value:g}; expected micrometres per pixel such as 0.25.")
+        raise InputError(f"mpp is {value:g}; expected micrometres per pixel above 0 and below 100, such as 0.25.")
     return value
 
 

@@ -14,5 +14,5 @@ def arguments(parser) -> None:
 def run(options) -> int:
     from benchmark.experiment import launch
 
-    print(launch.status(shared.chosen_cells(options)))
+    print(launch.status(shared.chosen_cells(options, writes=False)))
     return 0

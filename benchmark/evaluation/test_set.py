@@ -12,6 +12,7 @@ from benchmark.evaluation import scoring, tiled
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
 from benchmark.layers import image_ops
+from benchmark.metrics.aggregate import nanmean
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_size
@@ -127,13 +128,13 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
     Small and crowded nuclei are lost there before any network is to blame.
 
     Returns:
-        {"bPQ": image mean (`cellvit` protocol), "sizes": rows of `metrics.sizes.by_size`}.
+        {"bPQ": image mean (`cellvit` protocol; NaN without nuclei), "sizes": rows of `metrics.sizes.by_size`}.
     """
     workers = usable_cores() if len(subset) >= POOL_FROM else 0
     jobs = ((type(method), i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
     records = scoring.collect(in_order(score_ideal, jobs, workers, ahead=8))
     return {
-        "bPQ": float(np.nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
+        "bPQ": float(nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
         "sizes": by_size(records).to_dict("records"),
     }
 

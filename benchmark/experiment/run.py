@@ -292,7 +292,8 @@ class Attempt:
         )
         protocol = cell.setup.config.protocol
         bpq = metrics["protocols"][protocol]["bPQ"]
-        self.say(f"test bPQ {bpq:.4f} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
+        value = f"{bpq:.4f}" if np.isfinite(bpq) else "no value: no test image has one, such as one that holds nuclei"
+        self.say(f"test bPQ {value} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
 
 
 def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:

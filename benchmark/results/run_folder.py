@@ -118,6 +118,8 @@ class RunFolder:
                 return False
         except filelock.Timeout:
             return True
+        except OSError:  # a results folder that is only to be read: its owner's file says it
+            return self.owner.exists()
 
     @property
     def _lock(self) -> Path:
@@ -136,13 +138,14 @@ class RunFolder:
         self.failed.unlink(missing_ok=True)
 
     def fail(self, why: str) -> None:
-        """Keep the reason of a failure."""
-        with atomic(self.failed, "w") as handle:
+        """Keep the reason of a failure; where it cannot be written the failure itself, which is raised, says it."""
+        with contextlib.suppress(OSError), atomic(self.failed, "w") as handle:
             handle.write(why)
 
     def end(self) -> None:
         """Remove the mark of the owner, whether the run succeeded or not."""
-        self.owner.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.owner.unlink(missing_ok=True)
 
     def finish(self, *, config: dict, records, predictions: list, provenance: dict, cost: dict, metrics: dict) -> None:
         """Store a result, `metrics.json` last; the checkpoint of its training is removed.
@@ -196,13 +199,15 @@ def run_folders(results: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(Path(results).glob("*/*/*")) if path.is_dir()]
 
 
-def check_results(results: Path) -> None:
-    """Refuse a results folder that is no folder or cannot be written. Raises InputError."""
+def check_results(results: Path, writes: bool = True) -> None:
+    """Refuse a results folder that is no folder or, for who `writes`, cannot be written. Raises InputError."""
     for path in [results, *results.parents]:
         if path.exists():
             if not path.is_dir():
                 raise InputError(f"{path}: expected a folder for results, found a file; move it away or set RESULTS=.")
             break
+    if not writes:
+        return
     try:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results):

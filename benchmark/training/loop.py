@@ -135,6 +135,8 @@ def train(method, job: Job) -> Trained:
         # ---- validation
         if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
             line["val_bPQ"] = validate(state.judged, validation, prediction, world, job.data, recipe.monitor)
+            if line["val_bPQ"] is None and state.best_epoch < 0:
+                job.say("no validation image has a bPQ, since none holds nuclei; all epochs count alike")
             is_best = state.update_best(epoch, line["val_bPQ"])
             if is_best and recipe.keep == "best" and world.first:
                 checkpoint.save_weights(job.folder.weights, state.judged)
@@ -272,5 +274,6 @@ def deterministic() -> None:
 def _progress(state: TrainState, epochs: int) -> str:
     line, done, seconds = state.log[-1], state.epoch, state.seconds
     left = seconds / done * (epochs - done)
-    bpq = f", validation bPQ {line['val_bPQ']:.4f}" if "val_bPQ" in line else ""
+    value = line.get("val_bPQ")
+    bpq = f", validation bPQ {'no value' if value is None else f'{value:.4f}'}" if "val_bPQ" in line else ""
     return f"epoch {done}/{epochs}: loss {line['loss']:.4f}{bpq}, {seconds:.0f} s, about {left:.0f} s left"

@@ -40,14 +40,19 @@ def whole(least: int, expected: str, none: bool = False) -> Check:
     return Check(fits, expected)
 
 
-def number(low: float, high: float, expected: str, open_low: bool = False) -> Check:
-    """A number in [low, high], or in (low, high]; kept as a float."""
+def number(low: float, high: float, what: str = "a number", open_low: bool = False, more: str = "") -> Check:
+    """A number in [low, high], or in (low, high]; kept as a float. The words name both bounds.
+
+    Args:
+        what: the number in words, before the bounds; more: what follows them.
+    """
 
     def fits(value) -> bool:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and low <= value <= high and not (open_low and value == low)
 
-    return Check(fits, expected, float)
+    bounds = f"above {low:g} and at most {high:g}" if open_low else f"in [{low:g}, {high:g}]"
+    return Check(fits, f"{what} {bounds}{more}", float)
 
 
 def one_of(*choices: str) -> Check:
@@ -56,12 +61,12 @@ def one_of(*choices: str) -> Check:
 
 
 def _two_decays() -> Check:
-    decay = number(0, 0.999999, "")
+    decay = number(0, 0.999999)
 
     def fits(value) -> bool:
         return isinstance(value, list | tuple) and len(value) == 2 and all(map(decay.fits, value))
 
-    return Check(fits, "two numbers in [0, 1), such as (0.9,0.95)", lambda pair: tuple(map(float, pair)))
+    return Check(fits, "two numbers in [0, 0.999999], such as (0.9,0.95)", lambda pair: tuple(map(float, pair)))
 
 
 def _augmentation() -> Check:
@@ -129,13 +134,11 @@ class Optimiser(Group):
     PATH = "recipe.optimiser"
 
     name: str = identity_field("adamw", "the algorithm", one_of("adamw", "adam", "sgd"))
-    lr: float = identity_field(
-        3e-4, "learning rate before the schedule", number(0, 10, "a number above 0", open_low=True)
-    )
+    lr: float = identity_field(3e-4, "learning rate before the schedule", number(0, 10, open_low=True))
     betas: tuple[float, float] = identity_field(
         (0.9, 0.95), "decays of the two moments; sgd: momentum first", _two_decays()
     )
-    weight_decay: float = identity_field(1e-4, "weight decay", number(0, 10, "a number of at least 0"))
+    weight_decay: float = identity_field(1e-4, "weight decay", number(0, 10))
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,9 @@ class Schedule(Group):
         "cosine: up linearly, then down half a cosine; exponential: gamma an epoch; step: gamma every 25 epochs",
         one_of("cosine", "exponential", "step", "constant"),
     )
-    warmup: float = identity_field(
-        0.05, "cosine: how long the rate goes up", number(0, 0.99, "a share of all updates in [0, 1)")
-    )
-    gamma: float = identity_field(
-        0.95, "exponential, step: factor of each decay", number(0, 1, "a number in (0, 1]", open_low=True)
-    )
-    final: float = identity_field(0.01, "cosine: factor at the end", number(0, 1, "a number in [0, 1]"))
+    warmup: float = identity_field(0.05, "cosine: how long the rate goes up", number(0, 0.99, "a share of all updates"))
+    gamma: float = identity_field(0.95, "exponential, step: factor of each decay", number(0, 1, open_low=True))
+    final: float = identity_field(0.01, "cosine: factor at the end", number(0, 1))
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,7 @@ class Sampling(Group):
         "random: each once an epoch; else rare nucleus types, rare tissues or both more often",
         one_of("random", "cell", "tissue", "cell+tissue"),
     )
-    gamma: float = identity_field(
-        0.85, "strength: 0 all alike, 1 by inverse frequency", number(0, 1, "a number in [0, 1]")
-    )
+    gamma: float = identity_field(0.85, "strength: 0 all alike, 1 by inverse frequency", number(0, 1))
     factors: str = identity_field(
         "counted",
         "frequencies of the training images, or on PanNuke the published constants",
@@ -225,9 +222,9 @@ class Recipe(Group):
         "fp32", "numbers of the forward pass; auto: bf16 where the GPU has it", one_of("auto", "fp32", "bf16", "fp16")
     )
     ema: float = identity_field(
-        0.0, "moving average of the weights", number(0, 0.999999, "a decay in [0, 1), 0 for none")
+        0.0, "moving average of the weights", number(0, 0.999999, "a decay", more=", 0 for none")
     )
-    clip: float = identity_field(1.0, "clipping of the gradient", number(0, 1e9, "a norm, 0 for no clipping"))
+    clip: float = identity_field(1.0, "clipping of the gradient", number(0, 1e9, "a norm", more=", 0 for no clipping"))
     augment: str | tuple[dict, ...] = identity_field("matched", "augmentation of the training images", _augmentation())
     sampling: Sampling = Sampling()
     pretrain: int | None = identity_field(

@@ -23,7 +23,7 @@ class TrainState:
         phase: index of the phase that the optimiser belongs to.
         epoch: epochs that are done, so that it is the next one's number, counted from 0.
         best_epoch: the epoch with the highest validation bPQ, -1 before the first validation.
-        best_bpq: its bPQ.
+        best_bpq: its bPQ, None where it has no value.
         stale: validations since then.
         log: a line per epoch, as in log.jsonl.
         seconds: that the epochs took.
@@ -56,9 +56,12 @@ class TrainState:
         """What is validated and kept: the moving average where there is one."""
         return self.ema.module if self.ema else self.method
 
-    def update_best(self, epoch: int, bpq: float) -> bool:
-        """Take note of a validation; True where the epoch is the best so far: a tie goes to the later, as published."""
-        is_best = self.best_epoch < 0 or bpq >= (self.best_bpq or 0.0)
+    def update_best(self, epoch: int, bpq: float | None) -> bool:
+        """Take note of a validation; True where the epoch is the best so far: a tie goes to the later, as published.
+
+        Without a value all epochs are alike, so that the last is kept.
+        """
+        is_best = self.best_epoch < 0 or (bpq or 0.0) >= (self.best_bpq or 0.0)
         if is_best:
             self.best_epoch, self.best_bpq, self.stale = epoch, bpq, 0
         else:

@@ -29,14 +29,17 @@ def sides(data: Prepared, fold: int, recipe: Recipe, seed: int) -> tuple:
     return Tiles([training], classes), validation, recipe.prediction
 
 
-def validate(method, subset, prediction: Prediction, world: World, data: Prepared, monitor: str) -> float:
-    """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw"."""
+def validate(method, subset, prediction: Prediction, world: World, data: Prepared, monitor: str) -> float | None:
+    """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw".
+
+    None where no image has a value, since none holds nuclei.
+    """
     typed = method.has_types and bool(data.classes)
     records = test_set.join(world.gather(test_set.evaluate(method, subset, prediction, world, typed))).records
     if monitor == "raw":
         return raw_bpq(records)
     images = PROTOCOLS["cellvit"].images(records, len(data.classes))
-    return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else 0.0
+    return float(np.nanmean(images["bPQ"])) if images["bPQ"].notna().any() else None
 
 
 def raw_bpq(records) -> float:

@@ -1,5 +1,6 @@
 """States of cells, the missing ones run, the lock, tables at the end."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cli import main
 from benchmark.experiment import launch
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
@@ -254,6 +256,57 @@ def test_input_errors_leave_their_reason(command_here, tmp_path, cache):
     assert done.returncode == 2 and "expected a number above 0" in done.stderr
     (failed,) = tmp_path.rglob("failed.txt")
     assert "expected a number above 0" in failed.read_text()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="names open files by /proc")
+@pytest.mark.parametrize("name", ["config.json", "cost.json", "predictions.npz"])
+def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, cache, monkeypatch, capsys, name):
+    refusing(monkeypatch, name, "failed.txt")
+    words = [
+        "run",
+        "--method",
+        "classical",
+        "--dataset",
+        TINY,
+        *RECIPE,
+        "--results",
+        str(tmp_path),
+        "--cache",
+        str(cache),
+    ]
+    assert main([*words, "--device", "cpu", "--preset", "debug"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert name in error and "failed.txt" not in error and "No space left" in error
+
+
+def test_status_writes_nothing(tmp_path, cache, monkeypatch, capsys):
+    results = tmp_path / "results"
+    words = ["status", "--methods", "classical", "--dataset", TINY, "--results", str(results), "--cache", str(cache)]
+    assert main(words) == 0 and "missing" in capsys.readouterr().out
+    assert not results.exists()
+    (cell,) = cells(setup(results, cache), ["classical"])
+    cell.folder.path.mkdir(parents=True)
+    (cell.folder.path / ".lock").touch()
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: (_ for _ in ()).throw(denied))
+    assert not cell.folder.held()  # to be read only, and nobody's
+    cell.folder.owner.write_text("host pid 1")
+    assert cell.folder.held()
+    (tmp_path / "file").touch()
+    assert main([*words[:6], str(tmp_path / "file"), *words[7:]]) == 2
+
+
+def refusing(monkeypatch, *names):
+    """Files of these names cannot be written: the disk is full."""
+    real = os.fsync
+
+    def full(handle):
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        if any(word in name for word in names):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
 
 
 def test_interrupted_writes_are_swept_up(command_here, tmp_path, cache):

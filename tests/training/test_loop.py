@@ -170,6 +170,18 @@ def test_what_an_epoch_is_selected_by(monkeypatch, monitor, expected):
     method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
     bpq = validation.validate(method, None, RECIPE.prediction, distributed.start("cpu"), data, monitor)
     assert bpq == pytest.approx(expected, abs=2e-6)
+    records = Records.collect(matches[1:], [{"image": 0}])  # no nucleus in the truth at all
+    empty = validation.validate(method, None, RECIPE.prediction, distributed.start("cpu"), data, monitor)
+    assert empty == (0.0 if monitor == "raw" else None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_ceiling_of_images_without_nuclei_is_no_value(monkeypatch):
+    none = np.zeros((8, 8), int)
+    records = Records.collect([match(none, [], none, [], mpp=0.25)], [{"image": 0}])
+    monkeypatch.setattr(validation.test_set.scoring, "collect", lambda _: records)
+    ceiling = validation.test_set.ceiling(SimpleNamespace(), [], 1, RECIPE.prediction)
+    assert np.isnan(ceiling["bPQ"])
 
 
 def test_a_phase_scales_the_batch():
@@ -252,3 +264,13 @@ def test_a_state_goes_through_a_checkpoint_unchanged(tmp_path):
     }  # fmt: skip
     assert json.dumps(again.state_dict(), default=repr) == json.dumps(state.state_dict(), default=repr)
     assert again.method.w.item() == state.method.w.item() != again.judged.w.item() == state.judged.w.item()
+
+
+def test_a_validation_without_nuclei_has_no_value_and_keeps_the_last_epoch():
+    """It was logged as 0.0000."""
+    state = TrainState(None, None, None, None)
+    assert [state.update_best(epoch, None) for epoch in range(3)] == [True] * 3
+    assert (state.best_epoch, state.best_bpq, state.stale) == (2, None, 0)
+    state.log, state.epoch = [{"epoch": 2, "loss": 1.0, "val_bPQ": None}], 3
+    assert "loss 1.0000, validation bPQ no value, " in loop._progress(state, 3)
+    assert state.update_best(3, 0.1) and not state.update_best(4, None)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import re
 from dataclasses import dataclass, fields, replace
 
 import pytest
@@ -55,6 +57,26 @@ def test_values_that_are_refused(key, value):
         changed(BASE, changes, "here")
     (expected,) = [one.metadata["check"].expected for path, one, _ in leaves(BASE) if path == f"recipe.{key}"]
     assert str(caught.value) == f"here: recipe.{key} is {value!r}; expected {expected}."
+
+
+def test_what_is_expected_of_a_number_names_both_true_bounds():
+    """lr 1e6 was answered by "expected a number above 0"."""
+    with pytest.raises(
+        InputError, match=r"recipe\.optimiser\.lr is 1000000\.0; expected a number above 0 and at most 10\.$"
+    ):
+        changed(BASE, {"optimiser": {"lr": 1e6}}, "here")
+    bounded = 0
+    for name, one, value in leaves(BASE):
+        check = one.metadata["check"]
+        if not isinstance(value, float):
+            continue
+        bounded += 1
+        left, low, high = re.search(r"(above |in \[)(\S+?)(?: and at most |, )([\d.e+]+)", check.expected).groups()
+        low, high = float(low), float(high)
+        assert check.fits(high) and not check.fits(math.nextafter(high, math.inf)), name
+        assert check.fits(low) == (left == "in [") and not check.fits(math.nextafter(low, -math.inf)), name
+        assert check.fits(math.nextafter(low, math.inf)), name
+    assert bounded >= 8
 
 
 def test_every_field_is_checked_documented_and_of_one_role():
