@@ -9,8 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 p
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m benchmark
 READY := $(VENV)/.ready
-# a worker per usable core and one compute thread each; a test goes to the worker that is free. A later -n overrides this one.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+# a worker per usable core, one compute thread each; at most 4, as one takes up to 2 GiB. A later -n overrides this one
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 export BENCHMARK_RESULTS := $(RESULTS)
 export BENCHMARK_REPORTS := $(REPORTS)
