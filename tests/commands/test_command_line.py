@@ -58,7 +58,10 @@ BAD = {
     "augmentation": (["run", "--method", "cellvta", "recipe.augment=foo"], "recipe.augment is 'foo'"),
     "samples": (["run", "--method", "cellvta", "recipe.samples=-4"], "recipe.samples is -4"),
     "learning rate": (["run", "--method", "cellvta", "recipe.optimiser.lr=-1"], "a number above 0"),
-    "betas": (["run", "--method", "cellvta", "recipe.optimiser.betas=(2,2)"], "two numbers in [0, 0.999999], such as (0.9,0.95)"),
+    "betas": (
+        ["run", "--method", "cellvta", "recipe.optimiser.betas=(2,2)"],
+        "two numbers in [0, 0.999999], such as (0.9,0.95)",
+    ),
     "flag for a number": (["run", "--method", "cellvta", "recipe.epochs=True"], "a whole number of at least 1"),
     "schedule": (["run", "--method", "cellvta", "recipe.schedule.name=linear"], "one of cosine"),
     "no published recipe": (["run", "--method", "cellvta", "--experiment", "published"], "has no published recipe"),

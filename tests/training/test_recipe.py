@@ -155,6 +155,20 @@ def test_an_identity_survives_new_fields(scale):
         assert new != before.identity() and identity.differing(before.identity(), new)
 
 
+def test_new_fields_leave_the_keys_of_the_stored_runs_unchanged():
+    """Every run under docs/reference: trained under today's recipe, and done still once the recipe has grown."""
+    values = {one.name: getattr(SCALES["small"], one.name) for one in fields(SCALES["small"]) if one.name != "sampling"}
+    grown = Later(**values, sampling=LaterSampling(**SCALES["small"].as_dict()["sampling"], at_most=1))
+    stored = [json.loads(path.read_text()) for path in sorted((ROOT / "docs/reference").rglob("metrics.json"))]
+    assert sum(bool(metrics["identity"]["recipe"]) for metrics in stored) >= 5
+    for metrics in stored:
+        parts = metrics["identity"]
+        assert identity.key(parts) == metrics["key"]
+        if parts["recipe"]:
+            assert identity.differing(parts["recipe"], json.loads(json.dumps(SCALES["small"].identity()))) == []
+            assert identity.key(parts | {"recipe": grown.identity()}) == metrics["key"]
+
+
 def test_scales_are_what_they_were():
     """The values that results under docs/reference were made with, and their neighbours at the other scales."""
     debug, small, paper = (SCALES[scale].as_dict() for scale in ("debug", "small", "paper"))
