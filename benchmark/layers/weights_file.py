@@ -22,6 +22,8 @@ from benchmark.runtime import stand_ins
 from benchmark.runtime.errors import InputError
 
 ENVELOPES = ("model_state_dict", "desc", "state_dict", "model")
+# what wrappers put before every name: DataParallel and DDP, torch.compile, Lightning
+WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 @dataclass(frozen=True)
@@ -48,21 +50,19 @@ def read(path: Path) -> Content:
     if not path.is_file():
         raise InputError(f"{path}: expected a file of weights, found {'a folder' if path.is_dir() else 'nothing'}.")
     if path.suffix == ".safetensors":
-        return Content(_safetensors(path), layout="safetensors")
+        state, prefix = unwrapped(_safetensors(path))
+        return Content(state, layout="safetensors" + _wrapped(prefix))
     content = _torch(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a dict with weights, found a {type(content).__name__}.")
-    if "place" in content and "optimiser" in content:
+    if "place" in content:
         raise InputError(
             f"{path}: is the checkpoint of an unfinished run; continue that run, or give the weights.safetensors that "
             "lies beside it."
         )
     envelope = next((name for name in ENVELOPES if isinstance(content.get(name), Mapping)), None)
-    state = dict(content[envelope] if envelope else content)
-    layout = f"'{envelope}'" if envelope else "plain state dict"
-    if state and all(str(key).startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-        layout += ", keys begin with 'module.'"
+    state, prefix = unwrapped(dict(content[envelope] if envelope else content))
+    layout = (f"'{envelope}'" if envelope else "plain state dict") + _wrapped(prefix)
     state = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in state.items()}
     wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
     if wrong or not state:
@@ -71,6 +71,19 @@ def read(path: Path) -> Content:
     config = content.get("config") if envelope else None
     arch = content.get("arch") if envelope else None
     return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
+
+
+def unwrapped(state: dict) -> tuple[dict, str]:
+    """(the state dict without what wrappers put before every one of its names, that prefix)."""
+    prefix = ""
+    while wrapper := next((w for w in WRAPPERS if state and all(str(key).startswith(w) for key in state)), ""):
+        state = {key.removeprefix(wrapper): value for key, value in state.items()}
+        prefix += wrapper
+    return state, prefix
+
+
+def _wrapped(prefix: str) -> str:
+    return f", keys begin with '{prefix}'" if prefix else ""
 
 
 def _torch(path: Path):

@@ -89,12 +89,17 @@ class Facts:
 
 
 def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
-    """(state dict as stored, less envelope and `module.`; facts about it).
+    """(state dict as stored, less envelope and the prefixes of wrappers; facts about it).
+
+    Args:
+        path: a file, or the folder of a run, whose weights are meant.
 
     Raises:
         InputError: not a readable file of weights, a bare encoder, or of no known method.
     """
     path = Path(path)
+    if path.is_dir() and RunFolder(path).weights.is_file():
+        path = RunFolder(path).weights
     content = read(path)
     state = content.state
     bad = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)

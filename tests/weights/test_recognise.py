@@ -2,13 +2,16 @@
 
 import os
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
+from benchmark.training import loop
 from benchmark.training.checkpoint import save_weights
 from benchmark.weights.fit import load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
@@ -53,6 +56,32 @@ def test_every_layout_loads_to_the_same_weights(text, layout, tmp_path):
     images = torch.rand(1, 3, side, side)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(method(images).values(), source(images).values()))
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "model._orig_mod.", "module.model."])
+def test_names_that_wrappers_put_before_every_entry_are_removed(prefix, tmp_path):
+    """As torch.compile, DDP and Lightning save a model, by torch.save or as safetensors."""
+    source = built("cellvit@debug", seed=1)
+    state = {prefix + key: value for key, value in published_state(source).items()}
+    torch.save({"state_dict": state}, tmp_path / "a.ckpt")
+    safetensors.torch.save_file({key: value.clone() for key, value in state.items()}, tmp_path / "a.safetensors")
+    for name in ("a.ckpt", "a.safetensors"):
+        method = built("cellvit@debug", seed=2)
+        facts = load_official(method, tmp_path / name)
+        assert facts.method == "cellvit" and f"keys begin with '{prefix}'" in facts.layout
+        assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
+    mixed = state | {"another.weight": torch.zeros(1)}
+    torch.save(mixed, tmp_path / "mixed.pth")
+    with pytest.raises(InputError, match="of no known method"):
+        recognise(tmp_path / "mixed.pth")
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(tmp_path):
+    source = built("cellvit@debug", seed=1)
+    save_weights(RunFolder(tmp_path).weights, source)
+    method = built("cellvit@debug", seed=2)
+    assert load_official(method, tmp_path).path == RunFolder(tmp_path).weights
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
 
 
 def test_facts_of_a_training_file(tmp_path):
@@ -172,7 +201,9 @@ def spoilt(tmp_path, what: str):
         state = {}
     content = [1, 2] if what == "a list" else state
     if what == "half-trained":
-        content = {"place": {}, "optimiser": {}, "method": state}
+        unfinished = SimpleNamespace(log=[], state_dict=lambda: {"method": state, "optimiser": {}})
+        loop.save(unfinished, SimpleNamespace(folder=RunFolder(tmp_path), place={"key": "k"}))
+        return RunFolder(tmp_path).checkpoint
     torch.save(content, path)
     if what == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
