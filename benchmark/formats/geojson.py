@@ -48,7 +48,10 @@ def write_geojson(path: Path, instances: np.ndarray, types: np.ndarray, classes:
 
 
 def outlines(instances: np.ndarray) -> dict[int, list[Ring]]:
-    """id -> closed rings of pixel corners (x, y); outer rings and holes, 4-connected, collinear corners left out."""
+    """id -> closed rings of pixel corners (x, y); outer rings and holes, 4-connected, collinear corners left out.
+
+    No ring passes a corner twice, and the polygons that `nest` makes of them are valid as OGC defines it.
+    """
     boxes = ndimage.find_objects(instances)
     return {
         k: [[(x + box[1].start, y + box[0].start) for x, y in ring] for ring in _rings(instances[box] == k)]
@@ -85,7 +88,28 @@ def _rings(mask: np.ndarray) -> list[Ring]:
             before, at = at, chosen
             if at == first:
                 break
-        rings.append([*ring, ring[0]])
+        rings += _simple(ring)
+    return rings
+
+
+def _simple(ring: Ring) -> list[Ring]:
+    """Closed rings of an open one, divided at the corners that it passes more than once.
+
+    There two pixels outside meet at a corner: each gap gets a ring of its own, a hole that touches the others in a point.
+    Each ring begins at its leftmost corner, the topmost of those.
+    """
+    rings, path, place = [], [], {}
+    for corner in [*ring, ring[0]]:
+        if corner in place:
+            loop = path[place[corner] :]
+            del path[place[corner] :]
+            for passed in loop:
+                del place[passed]
+            first = loop.index(min(loop))
+            loop = loop[first:] + loop[:first]
+            rings.append([*loop, loop[0]])
+        place[corner] = len(path)
+        path.append(corner)
     return rings
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmark.formats import outlines as reader
 from benchmark.formats.geojson import nest, outlines, write_geojson
@@ -43,6 +44,56 @@ def test_a_hole_belongs_to_the_piece_around_it():
     polygons = nest(outlines(instances)[1])
     (holed,) = [p for p in polygons if len(p) == 2]
     assert holed[0][0] == (13, 1)
+
+
+def blobs(seed: int) -> np.ndarray:
+    """Round shapes with specks inside and outside: holes and notches that meet at corners."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    mask = rng.random((60, 60)) < rng.uniform(0.3, 0.9)
+    mask[20:40, 20:40] |= rng.random((20, 20)) < 0.8
+    return mask.astype(np.int32)
+
+
+def holes_that_meet() -> np.ndarray:
+    mask = np.zeros((12, 12), np.int32)
+    mask[1:11, 1:11] = 1
+    mask[4, 4] = mask[5, 5] = 0
+    return mask
+
+
+def diagonal_notch() -> np.ndarray:
+    mask = np.zeros((12, 12), np.int32)
+    mask[1:11, 1:11] = 1
+    mask[1, 1] = mask[2, 2] = mask[3, 3] = 0
+    return mask
+
+
+@pytest.mark.parametrize("instances", [holes_that_meet(), diagonal_notch(), *map(blobs, range(20))])
+def test_no_ring_touches_itself_and_each_polygon_is_one_piece(instances):
+    """Valid as OGC defines it: rings are simple, and holes lie within their outer ring and do not divide it."""
+    polygons = nest(outlines(instances)[1])
+    for rings in polygons:
+        for ring in rings:
+            assert ring[0] == ring[-1] and len(set(ring)) == len(ring) - 1
+        piece = np.zeros_like(instances)
+        paint(piece, [np.array(ring, float) for ring in rings], 1, "corners")
+        assert ndimage.label(piece)[1] == 1
+        outer = np.zeros_like(instances)
+        paint(outer, [np.array(rings[0], float)], 1, "corners")
+        holes = [np.zeros_like(instances) for _ in rings[1:]]
+        for hole, ring in zip(holes, rings[1:]):
+            paint(hole, [np.array(ring, float)], 1, "corners")
+            assert ndimage.label(hole)[1] == 1 and (outer[hole > 0] == 1).all()
+        assert sum(holes, start=np.zeros_like(instances)).max() <= 1, "holes overlap"
+        assert np.array_equal(piece, outer - sum(holes, start=np.zeros_like(instances)))
+    assert (painted(instances) == instances).all()
+
+
+def test_polygons_are_valid_for_shapely():
+    geometry = pytest.importorskip("shapely.geometry")
+    for instances in (holes_that_meet(), diagonal_notch(), *map(blobs, range(20))):
+        polygons = nest(outlines(instances)[1])
+        assert geometry.MultiPolygon([(rings[0], rings[1:]) for rings in polygons]).is_valid
 
 
 def test_file_for_qupath(tmp_path):
