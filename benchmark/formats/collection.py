@@ -11,18 +11,18 @@ from benchmark.data.files import checks, raster
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import listing, predicted
 from benchmark.data.files.names import stem as stem_of
-from benchmark.formats import cellpose, matlab, outlines
+from benchmark.formats import cellpose, matlab, outlines, packed
 from benchmark.formats.labelled import Labelled, from_maps, from_table
 from benchmark.formats.stacks import Stack, members
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
 
 MAPS = (".png", ".tif", ".tiff", ".npy")
-OUTLINES = (".json", ".geojson")
-SUFFIXES = (*MAPS, ".npz", ".mat", *OUTLINES)
+OUTLINES = packed.OUTLINES
+SUFFIXES = (*MAPS, ".npz", ".mat", *OUTLINES, *packed.PACKED)
 ENDINGS = ("_cp_masks", "_seg")  # what Cellpose appends to the image's name, the plainer file first
 BESIDE = ("_outlines", "_flows", "_dP", "_cellprob", "_cp_output")  # pictures and maps that it writes beside its masks
-ROIS = (".zip", ".roi")  # ImageJ's outlines
+ROIS = ".roi"  # ImageJ's outlines
 FOLDERS = ("labels", "instances", "masks")  # where label maps lie when the folder itself holds none
 ARRAYS = ("instances", "types", "coord", "prob", "class_id")  # what is read of an npz of one image
 TYPES = "types"  # where type maps of PNG, TIFF and npy lie
@@ -64,8 +64,8 @@ def collection(path: Path, names: TypeNames, vertices: str | None = None) -> Col
         return _folder(path, names, vertices)
     if not path.is_file():
         raise InputError(f"'{path}' does not exist: expected a folder or file of label maps or outlines.")
-    if path.suffix.lower() in ROIS:
-        raise _rois(path)
+    if path.suffix.lower() == ROIS:
+        raise packed.rois(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a file of the kinds {', '.join(SUFFIXES)}, found '{path.suffix}'.")
     if path.suffix.lower() in (".npz", ".npy") and _dimensions(path) > 2:
@@ -106,8 +106,9 @@ def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
     if not files:
         inner = next((path / word for word in FOLDERS if (path / word).is_dir()), None)
         files = _files(inner) if inner else []
-    if not files and (rois := [p for p in sorted(path.iterdir()) if p.suffix.lower() in ROIS]):
-        raise _rois(rois[0])
+    files = files or listing(path, (".zip",))  # beside other files a zip is something else, such as Cellpose's ROIs
+    if not files and (rois := listing(path, (ROIS,))):
+        raise packed.rois(rois[0])
     if not files:
         raise InputError(f"'{path}' holds no {', '.join(SUFFIXES)} files; expected one per image.")
     types = path / TYPES
@@ -158,15 +159,10 @@ def _beside(stem: str) -> str | None:
     )
 
 
-def _rois(path: Path) -> InputError:
-    return InputError(
-        f"{path}: ImageJ's ROIs are not read; save the label map instead (Cellpose: io.save_masks; StarDist: the "
-        "labels as TIFF, or np.savez('x.npz', **details))."
-    )
-
-
 def _files(folder: Path) -> list[Path]:
-    return listing(folder, SUFFIXES)
+    """What may be an image each: all files that are read but zips, and of .gz those with outlines."""
+    files = [path for path in listing(folder, SUFFIXES) if path.suffix.lower() != ".zip"]
+    return [path for path in files if path.suffix.lower() != ".gz" or packed.is_outlines(path)]
 
 
 def _name(path: Path) -> str:
@@ -178,14 +174,15 @@ def _name(path: Path) -> str:
 def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | None) -> Image:
     """One file that holds one image."""
     suffix = path.suffix.lower()
+    packed.check(path)
     held = members(path) if suffix == ".npz" else {}
-    polygons = "coord" in held
+    polygons, outlined = "coord" in held, suffix in (*OUTLINES, *packed.PACKED)
     if suffix == ".npz" and not polygons and "instances" not in held:
         arrays = ", ".join(held) or "nothing"
         raise InputError(f"{path}: expected instances (and types), or StarDist's coord; found {arrays}.")
 
     def read(shape) -> Labelled:
-        if suffix in OUTLINES:
+        if outlined:
             return outlines.read_json(path, shape, names, vertices)
         if suffix == ".mat":
             return matlab.read(path, names)
@@ -205,7 +202,7 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             return from_maps(labels[..., 0], labels[..., 1], names, str(path))
         return from_maps(labels, None if types is None else raster.array(types), names, str(path))
 
-    return Image(_name(path), str(path), read, needs_shape=polygons or suffix in OUTLINES)
+    return Image(_name(path), str(path), read, needs_shape=polygons or outlined)
 
 
 def _dimensions(path: Path) -> int:

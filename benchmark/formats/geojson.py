@@ -95,8 +95,8 @@ def _rings(mask: np.ndarray) -> list[Ring]:
 def _simple(ring: Ring) -> list[Ring]:
     """Closed rings of an open one, divided at the corners that it passes more than once.
 
-    There two pixels outside meet at a corner: each gap gets a ring of its own, a hole that touches the others in a point.
-    Each ring begins at its leftmost corner, the topmost of those.
+    There two pixels outside meet at a corner: each gap gets a ring of its own, a hole that touches the others in a
+    point. Each ring begins at its leftmost corner, the topmost of those.
     """
     rings, path, place = [], [], {}
     for corner in [*ring, ring[0]]:

@@ -1,8 +1,9 @@
-"""Files of outlines: HoVer-Net's JSON, GeoJSON of QuPath and CellViT, StarDist's polygons. They need the image's shape.
+"""Files of outlines: contours of HoVer-Net, CellViT and TIAToolbox, GeoJSON, StarDist. They need the image's shape.
 
 Where outlines overlap, the later one takes the pixels (StarDist: the more probable one).
 """
 
+import contextlib
 import json
 import re
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, text
+from benchmark.data.files import archive
+from benchmark.formats import packed, regions
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
 from benchmark.runtime.errors import InputError
@@ -21,36 +23,58 @@ Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id 
 
 
 def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -> Labelled:
-    """HoVer-Net's JSON (`nuc`: id -> contour, type) or GeoJSON, distinguished by their content.
+    """Contours by nucleus or GeoJSON, distinguished by their content; packed or not.
+
+    Contours, each with a type: HoVer-Net's `nuc` (id -> nucleus), CellViT's `cells` (list of nuclei) or TIAToolbox's
+    dict (id -> nucleus).
 
     Args:
-        vertices: a word of polygons.VERTICES; None: centres for HoVer-Net and for annotations that hold one polygon per
+        vertices: a word of polygons.VERTICES; None: centres for contours and for annotations that hold one polygon per
             nucleus (CellViT), corners for all else (QuPath).
 
     Raises:
-        InputError: unreadable, neither of the two, or an outline that is none.
+        InputError: unreadable, neither of the two, an outline that is none, or all of them outside the image.
     """
     try:
-        content = json.loads(text.read(path), object_pairs_hook=lambda pairs: _once(pairs, path))
+        content = json.loads(packed.text_of(path), object_pairs_hook=lambda pairs: _once(pairs, path))
     except (ValueError, RecursionError) as error:
         raise archive.unreadable(path, error) from error
     if _is_coco(content):
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
-    if isinstance(content, dict) and isinstance(content.get("nuc"), dict):
-        outlines = list(_hovernet(content["nuc"], path))
+    nuclei = _nuclei(content)
+    if nuclei is not None:
+        outlines = list(_contours(nuclei, _type_names(content, nuclei, names), path))
     else:
         outlines = list(_geojson(content, path))
+        if not any(_object_type(feature) in DETECTED for feature in _features(content, path)):
+            outlines = regions.left_out(outlines, shape, str(path))
+        if vertices is None and _as_opencv(outlines):
+            print(
+                f"{path}: its vertices are whole numbers and its edges oblique, as in contours of OpenCV, which run "
+                "through the pixels' centres; they are read as corners of pixels, which would make every nucleus too "
+                "small: say --vertices centres if OpenCV made them (corners if not)",
+                file=sys.stderr,
+            )
     return painted(outlines, shape, names, str(path), vertices)
 
 
 def painted(outlines: list[Outline], shape: tuple[int, int], names, where: str, vertices: str | None) -> Labelled:
-    """Paint outlines as ids 1, 2, … in their order; those without a pixel in the image are counted on stderr."""
+    """Paint outlines as ids 1, 2, … in their order.
+
+    Those without a pixel in the image, and those that later ones cover entirely, are counted on stderr.
+
+    Raises:
+        InputError: all of them lie outside the image.
+    """
     labels = np.zeros(shape, np.int64)
     empty = 0
     for k, (rings, _, usual) in enumerate(outlines, 1):
         empty += paint(labels, rings, k, vertices or usual) == 0
     if empty:
+        _check_offset(outlines, shape, where)
         print(f"{where}: {empty} of {len(outlines)} outlines hold no pixel of the image {shape}", file=sys.stderr)
+    if covered := len(outlines) - empty - np.count_nonzero(np.unique(labels)):
+        print(f"{where}: {covered} of {len(outlines)} outlines are covered entirely by later ones", file=sys.stderr)
     types = [kind for _, kind, _ in outlines]
     if all(kind is None for kind in types):
         return from_table(labels, None, None, names, where) if types else Labelled(labels, np.zeros(0, np.uint8))
@@ -82,28 +106,98 @@ def stardist(
     return painted(outlines, shape, names, where, vertices)
 
 
-def _hovernet(nuclei: dict, path: Path) -> Iterator[Outline]:
+def _check_offset(outlines: list[Outline], shape: tuple[int, int], where: str) -> None:
+    """Raises InputError where no outline reaches the image: the coordinates are those of another image."""
+    boxes = [(ring.min(0), ring.max(0)) for rings, _, _ in outlines for ring in rings if len(ring)]
+    if not boxes or any((high >= 0).all() and (low <= shape[::-1]).all() for low, high in boxes):
+        return
+    low, high = np.min([low for low, _ in boxes], 0), np.max([high for _, high in boxes], 0)
+    raise InputError(
+        f"{where}: all {len(outlines)} outlines lie outside the image of {shape[1]} x {shape[0]} pixels, at x "
+        f"{low[0]:g}..{high[0]:g}, y {low[1]:g}..{high[1]:g}; are they coordinates of a whole slide, or of another "
+        "resolution? Subtract the offset of the image's upper left corner, and scale them to its pixels."
+    )
+
+
+def _nuclei(content) -> dict | None:
+    """Key -> nucleus with a contour, of the formats that have them; None for others."""
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get("nuc"), dict):
+        return content["nuc"]
+    if isinstance(content.get("cells"), list):
+        return dict(enumerate(content["cells"]))
+    each = content.values()
+    return content if each and all(isinstance(nucleus, dict) and "contour" in nucleus for nucleus in each) else None
+
+
+def _type_names(content: dict, nuclei: dict, names) -> dict:
+    """Id -> name of the types, as CellViT's `type_map` gives them.
+
+    Empty where ids are taken as they are: nobody named the classes, or the user's table lists the ids, or the file does
+    not name all of them.
+    """
+    of = content.get("type_map")
+    if not isinstance(of, dict) or not names or names.classes is None:
+        return {}
+    ids = {str(nucleus.get("type")) for nucleus in nuclei.values() if isinstance(nucleus, dict)} - {"0", "None"}
+    if not all(isinstance(of.get(k), str) for k in ids) or ids & names.table.keys():
+        return {}
+    return {k: of[k] for k in ids}
+
+
+def _contours(nuclei: dict, type_names: dict, path: Path) -> Iterator[Outline]:
     for key, nucleus in nuclei.items():
         where = f"{path} nucleus {key}"
         if not isinstance(nucleus, dict) or "contour" not in nucleus:
             raise InputError(f"{where}: expected a contour, found none.")
-        yield [_ring(nucleus["contour"], where)], nucleus.get("type"), "centres"
+        kind = nucleus.get("type")
+        yield [_ring(nucleus["contour"], where)], type_names.get(str(kind), kind), "centres"
 
 
-def _geojson(content, path: Path) -> Iterator[Outline]:
+def _as_opencv(outlines: list[Outline]) -> bool:
+    """Whether outlines that are read as corners may be contours through pixel centres.
+
+    Outlines along the pixels' edges, as QuPath writes those of a label map, have no oblique edge.
+    """
+    oblique = 0
+    for rings, _, vertices in outlines:
+        if vertices != "corners" or any((ring != np.rint(ring)).any() for ring in rings):
+            return False
+        oblique += any((np.roll(ring, -1, 0) != ring).all(1).any() for ring in rings)
+    return oblique > len(outlines) / 2
+
+
+def _features(content, path: Path) -> list:
     features = content
     if isinstance(content, dict):
         features = content.get("features", [content] if content.get("type") == "Feature" else None)
     if not isinstance(features, list):
-        raise InputError(f"{path}: expected GeoJSON features or HoVer-Net's `nuc`, found neither.")
+        raise InputError(
+            f"{path}: expected GeoJSON features, HoVer-Net's `nuc`, CellViT's `cells` or TIAToolbox's contours by id, "
+            "found neither."
+        )
+    return features
+
+
+def _geojson(content, path: Path) -> Iterator[Outline]:
+    features = _features(content, path)
     kinds = [_object_type(feature) for feature in features]
     detected = any(kind in DETECTED for kind in kinds)
     left_out = [kind for kind in kinds if detected and kind not in (*DETECTED, None)]
     if left_out:
         words = ", ".join(f"{left_out.count(kind)} {kind}s" for kind in dict.fromkeys(left_out))
         print(f"{path}: {words} are left out, since it holds detections", file=sys.stderr)
+    bare = [k == "cell" and not feature.get("nucleusGeometry") for k, feature in zip(kinds, features)]
+    if any(bare):
+        print(f"{path}: {sum(bare)} cells without a nucleus (nucleusGeometry) are left out", file=sys.stderr)
+    if bare and sum(bare) == len(bare) - len(left_out):
+        raise InputError(
+            f"{path}: expected nuclei, found {sum(bare)} cells without any (nucleusGeometry); export the nuclei, or as "
+            "detections."
+        )
     for n, feature in enumerate(features):
-        if detected and kinds[n] not in (*DETECTED, None):
+        if bare[n] or (detected and kinds[n] not in (*DETECTED, None)):
             continue
         where = f"{path} feature {n}"
         geometry = (feature.get("nucleusGeometry") or feature.get("geometry")) if isinstance(feature, dict) else None
@@ -156,6 +250,9 @@ def _properties(feature) -> dict:
 def _class_of(properties: dict, where: str) -> str | None:
     """Class name of a feature; several names (QuPath's derived classes) are joined as QuPath shows them."""
     name = properties.get("classification")
+    if isinstance(name, str) and name.lstrip().startswith(("{", "[")):  # GeoPandas writes it as text
+        with contextlib.suppress(ValueError, RecursionError):
+            name = json.loads(name)
     if isinstance(name, dict):
         name = name.get("name", name.get("names"))
     if isinstance(name, list):
@@ -168,6 +265,8 @@ def _class_of(properties: dict, where: str) -> str | None:
 def _ring(points, where: str) -> np.ndarray:
     try:
         ring = np.asarray(points, np.float64)
+        if ring.ndim == 3 and ring.shape[1] == 1:  # (K, 1, 2), as OpenCV has contours
+            ring = ring[:, 0]
         if ring.ndim == 2 and ring.shape[1] >= 2 and np.isfinite(ring).all() and np.abs(ring).max() < 2**31:
             return ring[:, :2]
         fault = f"shape {ring.shape}" if ring.ndim != 2 or ring.shape[1] < 2 else "values that are no coordinates"

@@ -1,6 +1,8 @@
 """Files as other tools leave them: Cellpose's folders, TIFF's compressions, QuPath's versions, what is no label map."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +15,14 @@ from benchmark.formats.collection import collection
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
 from tests.support.foreign_files import SHAPE, corners, feature, labels, only, same, score
+
+
+def zipped(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return stream.getvalue()
 
 
 def picture(path, colours: bool) -> None:
@@ -85,7 +95,8 @@ def test_qupath_says_what_an_object_is_in_three_ways(tmp_path, version):
     piece = [[2, 35], [6, 35], [6, 38], [2, 38], [2, 35]]
     found = [
         feature([[corners(labels()[0], 2)], [piece]], "Neoplastic", "MultiPolygon"),
-        feature([corners(instances, 7)], "Dead", what="cell"),
+        feature([[[8, 18], [22, 18], [22, 35], [8, 35]]], "Dead", what="cell")
+        | {"nucleusGeometry": {"type": "Polygon", "coordinates": [corners(instances, 7)]}},
         feature([corners(instances, 300)], "Inflammatory"),
         feature([[[0, 0], [50, 0], [50, 40], [0, 40], [0, 0]]], "Region*", what="annotation"),
         feature([[[0, 0], [50, 0], [50, 40], [0, 40], [0, 0]]], None, what="tile"),
@@ -115,7 +126,7 @@ def test_stardist_polygons_give_its_own_label_map():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.zip", b"PK", "ImageJ's ROIs are not read; save the label map"),
+        ("a.zip", zipped("1.roi", "2.roi"), "ImageJ's ROIs are not read; save the label map"),
         ("a.json", json.dumps({"images": [], "annotations": [{"image_id": 0}]}).encode(), "COCO's annotations are not"),
         ("a.json", json.dumps([{"image_id": 0, "segmentation": {}}]).encode(), "COCO's annotations are not"),
     ],

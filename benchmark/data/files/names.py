@@ -6,6 +6,7 @@ from pathlib import Path
 
 PREDICTED = "nuclei.csv"  # what `predict` writes beside x.tif (label map), x.geojson (outlines) and x.png (a picture)
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
+PACKED = (".geojson.gz", ".json.gz", ".geojson.zip", ".json.zip")
 
 
 def normal(text: str) -> str:
@@ -19,6 +20,8 @@ def stem(name: str | Path) -> str:
     What follows another dot belongs to the name (TCGA-A7-A13E.AB12), and the .ome of an OME-TIFF to the ending.
     """
     last = re.split(r"[/\\]", str(name))[-1]
+    if last.lower().endswith(PACKED):
+        last = last.rpartition(".")[0]
     for suffix in SUFFIXES:
         if last.lower().endswith(suffix) and len(last) > len(suffix):
             last = last[: -len(suffix)]

@@ -19,7 +19,11 @@ def read(path: Path | Member) -> str:
         InputError: unreadable, or no text in one of these.
     """
     member = path if isinstance(path, Member) else Member(Path(path), "", (Path(path).name,))
-    content = member.read()
+    return decoded(member.read(), member)
+
+
+def decoded(content: bytes, where) -> str:
+    """The text of bytes as `read` understands them; where: the file, for the sentence. Raises InputError as it does."""
     mark, encoding = next(((m, e) for m, e in _MARKS if content.startswith(m)), (b"", "utf-8"))
     for each in (encoding, "cp1252"):
         try:
@@ -28,7 +32,7 @@ def read(path: Path | Member) -> str:
             continue
         if "\0" not in text:
             return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise InputError(f"{member}: expected text in UTF-8, found bytes of no known encoding; save it as UTF-8.")
+    raise InputError(f"{where}: expected text in UTF-8, found bytes of no known encoding; save it as UTF-8.")
 
 
 def rows(path: Path | Member) -> list[list[str]]:
