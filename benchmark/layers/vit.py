@@ -77,15 +77,15 @@ def available(name: str, weights: str | Path | None) -> tuple[bool, str]:
     Where weights are published, None is no choice: such a backbone is run at random only when asked to.
     """
     if weights is None and name in GATED:
-        return False, f"the weights of '{name}' are gated: pass a local file, or 'hub' with granted access"
+        return False, f"the weights of '{name}' are gated: choose BACKBONE=<file>, or BACKBONE=hub with granted access"
     if weights is None and "licence" in BACKBONES.get(name, {}):
-        hub = " 'hub'," if "hub" in BACKBONES[name] else ""
-        return False, f"no weights given for '{name}': pass{hub} a local file, or 'random'"
+        hub = " BACKBONE=hub," if "hub" in BACKBONES[name] else ""
+        return False, f"no weights given for '{name}': choose{hub} BACKBONE=<file> or BACKBONE=random"
     if weights in (None, "random"):
         return True, ""
     if str(weights) == "hub":
         if name in BACKBONES and "hub" not in BACKBONES[name]:
-            return False, f"the hub has no weights of '{name}'; pass a local file"
+            return False, f"the hub has no weights of '{name}'; name a local file, BACKBONE=<file>"
         try:
             import huggingface_hub  # noqa: F401
         except ImportError:

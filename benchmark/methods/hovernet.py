@@ -155,7 +155,7 @@ class HoVerNet(Method):
         weights = arguments.get("weights")
         if arguments["encoder"] == PRETRAINED and weights in (None, "hub"):
             missing = f"no weights given for '{PRETRAINED}'" if weights is None else f"no hub has '{PRETRAINED}'"
-            return False, f"{missing}: pass a local file ({PRETRAINED}=<file>) or 'random'"
+            return False, f"{missing}: choose BACKBONE={PRETRAINED}=<file> or BACKBONE=random"
         return True, ""
 
     def input_side(self, side: int) -> int:
