@@ -81,8 +81,17 @@ class PanNukeFiles:
         return sorted(places, key=lambda place: (_rank(place), place))
 
     def folds(self) -> list[int]:
-        """Raw folds of which at least a part is there, in either layout."""
-        return sorted(set(FOLDS) & ({place[0] for place in self._groups} | set(self.per_image)))
+        """Raw folds of which at least a part is there, in either layout.
+
+        Raises:
+            InputError: a zip cannot be opened that holds, or may hold, a fold which is not there otherwise.
+        """
+        folds = sorted(set(FOLDS) & ({place[0] for place in self._groups} | set(self.per_image)))
+        lacking = [fold for fold in FOLDS if fold not in folds]
+        for path, error in self.listing.broken.items():
+            if lacking and _number(path.stem) in (None, *lacking):
+                raise archive.unreadable(path, error)
+        return folds
 
     def published(self, fold: int) -> PublishedFold:
         """The files of a fold as published.
