@@ -1,16 +1,22 @@
-"""Experiments: reads a file under `experiments/`, checks it, and parses overrides."""
+"""Experiments: reads a file under `experiments/` or the user's, checks it, and parses overrides.
+
+Finding an experiment and parsing overrides import no torch: a slip on the command line is answered at once.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-
-from benchmark.data.registry import dataset_names
+from benchmark.experiment import experiment_file
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.results.run import SCALES as SCALE_NAMES
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.paths import EXPERIMENTS
-from benchmark.training.recipe import Check, changed, one_of
-from benchmark.training.scales import SCALES
+from benchmark.training.recipe import Check, Recipe, changed, nested, one_of
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds", "postprocess"}
 
@@ -26,10 +32,10 @@ def _list_of(kind: type, expected: str) -> Check:
 
 def _of_scales(value) -> bool:
     """Whether a value is {scale: {key: value}}."""
-    return isinstance(value, dict) and {*value} <= {*SCALES} and all(isinstance(v, dict) for v in value.values())
+    return isinstance(value, dict) and {*value} <= {*SCALE_NAMES} and all(isinstance(v, dict) for v in value.values())
 
 
-CHANGES = f"a dict of changes to the recipe for some of {', '.join(SCALES)}"
+CHANGES = f"a dict of changes to the recipe for some of {', '.join(SCALE_NAMES)}"
 
 # keys that every experiment has
 REQUIRED = {
@@ -49,22 +55,18 @@ OPTIONAL = {
 
 
 def load(experiment: str) -> Config:
-    """Load an experiment by name ("main") or by path ("my/grid.py"). Raises InputError when it is not there.
+    """Load an experiment by name ("main") or from a file of the user's, see `find`.
 
-    The file is executed: it must be one of ours or one that the user names.
+    A Python file is executed, so are those that its `_base_` names: they are ours, or named by the user.
+
+    Raises:
+        InputError: it is not there, cannot be read, or has an unknown key or a value that its check refuses.
     """
-    path = Path(experiment) if experiment.endswith(".py") else EXPERIMENTS / f"{experiment}.py"
-    if not path.is_file():
-        known = sorted(p.stem for p in EXPERIMENTS.glob("*.py"))
-        raise InputError(
-            f"No experiment '{experiment}': {path} does not exist; known are {', '.join(known)}."
-            f"{near_miss(experiment, known)}"
-        )
-    try:
-        config = Config.fromfile(str(path))
-    except Exception as error:  # the file is Python: it can raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {reason}).") from error
+    path = find(experiment)
+    from benchmark.data.registry import dataset_names  # these import torch
+    from benchmark.training.scales import SCALES
+
+    config = experiment_file.read(path)
     for key in config:
         if key not in EXPERIMENT_KEYS:
             raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, EXPERIMENT_KEYS)}")
@@ -81,12 +83,27 @@ def load(experiment: str) -> Config:
     return config
 
 
+def find(experiment: str) -> Path:
+    """The file of an experiment: one under `experiments/` by name, or a .py or .yaml file by path.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    return experiment_file.find(experiment, Path.cwd())
+
+
 def parse_overrides(words: list[str]) -> dict[str, object]:
-    """`["recipe.epochs=3"]` -> {"epochs": 3}. Raises InputError for words without `recipe.` or `=`."""
+    """`["recipe.epochs=3"]` -> {"epochs": 3}.
+
+    Raises:
+        InputError: words without `recipe.` or `=`, unknown keys, values that their check refuses.
+    """
     out = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.startswith("recipe."):
             raise InputError(f"'{word}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3.")
-        out[key.removeprefix("recipe.")] = plugins.value_of(value)
+        dotted = key.removeprefix("recipe.")
+        out[dotted] = plugins.value_of(value)
+        changed(Recipe(), nested(dotted, out[dotted]), "the command line")
     return out

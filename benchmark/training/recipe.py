@@ -5,6 +5,7 @@ provenance shows all follow from the fields below. To add one: give it the value
 it as `neutral=`, and results of earlier runs keep their identity.
 """
 
+import difflib
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields, replace
@@ -287,6 +288,13 @@ def changed(group: GroupOrRecipe, changes: dict, where: str) -> GroupOrRecipe:
         raise InputError(f"{where}: {error}") from None
 
 
+def nested(dotted: str, value) -> dict:
+    """`("optimiser.lr", 1e-3)` -> {"optimiser": {"lr": 1e-3}}."""
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value
+
+
 def leaves(group: Group) -> Iterator[tuple[str, Field, Any]]:
     """(dotted name such as "recipe.optimiser.lr", its field, its value) of every field that is no group."""
     for one in fields(group):
@@ -320,8 +328,14 @@ def _nested(group: Group, wanted: Callable[[Field, Any], bool]) -> dict:
 
 
 def _hint(key: str, known: dict[str, Field], path: str) -> str:
-    """Where a key that does not exist leads to: its new name, or one that is spelt alike."""
+    """Where a key that does not exist leads to: its new name, the group that has it, or one that is spelt alike."""
     for name, one in known.items():
         if key == one.metadata.get("formerly"):
             return f" It is called '{path}.{name}' now: {one.metadata['check'].expected}."
-    return near_miss(key, known)
+    tree: dict[str, list[str]] = {}  # the last word of each key -> the keys that end with it
+    for dotted, _, _ in leaves(Recipe()):
+        tree.setdefault(dotted.rpartition(".")[2], []).append(dotted)
+    if key not in tree and (near := near_miss(key, known)):
+        return near
+    close = difflib.get_close_matches(key, tree, n=1, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(dotted) for dotted in tree[close[0]])}?" if close else ""

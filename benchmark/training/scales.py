@@ -2,11 +2,12 @@
 publication and the command line change."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
-from benchmark.training.recipe import Recipe, changed, leaves
+from benchmark.training.recipe import Recipe, changed, leaves, nested
 
 BASE = Recipe()
 
@@ -63,20 +64,46 @@ def recipe_for(
         InputError: a key that does not exist, with a near-miss hint, a value that its check refuses, or a method
             without a published recipe in an experiment that asks for one.
     """
+    return steps(config, spec, overrides, dataset)[-1][1]
+
+
+def steps(
+    config: Any, spec: registry.Spec, overrides: dict[str, object] | None = None, dataset: str = ""
+) -> list[tuple[str, Recipe]]:
+    """How the recipe of one cell comes about: (who changes it, the recipe then), from the default on.
+
+    Arguments and errors are those of `recipe_for`.
+    """
     scale = spec.row if spec.row in SCALES else "paper"
     recipe = changed(SCALES[scale], config.get("recipes", {}).get(scale, {}), f"recipe '{scale}'")
+    out = [("default", BASE), (f"scale {scale}", SCALES[scale]), ("experiment", recipe)]
     if config.kind == "main":
         on_dataset = config.get("recipes_on", {}).get(dataset, {})
         recipe = changed(recipe, on_dataset.get(scale, {}), f"recipe on '{dataset}'")
+        out.append((f"experiment, on {dataset}", recipe))
     if config.kind == "published":
         recipe = published(recipe, spec, dataset)
+        out.append((f"published for {spec.name}@{spec.row}", recipe))
     for dotted, value in (overrides or {}).items():
-        recipe = changed(recipe, _nested(dotted, value), "the command line")
+        recipe = changed(recipe, nested(dotted, value), "the command line")
+        out.append(("command line", recipe))
     if recipe.validation == "random_tiles" and recipe.tiling == "none":
         raise InputError(
             "recipe.validation=random_tiles draws tiles; set recipe.tiling=conic40 too, or validation=split."
         )
-    return recipe
+    return out
+
+
+def origins(recipes: list[tuple[str, Recipe]]) -> list[tuple[str, str, str, str]]:
+    """Every value of a recipe: (key, value, who set it, meaning), from what `steps` returns."""
+    values = [(source, {name: value for name, _, value in leaves(recipe)}) for source, recipe in recipes]
+    out = []
+    for name, one, value in leaves(recipes[-1][1]):
+        by = values[0][0]
+        for (_, before), (source, after) in pairwise(values):
+            by = source if after[name] != before[name] else by
+        out.append((name, _shown(value), by, f"{one.metadata['doc']}: {one.metadata['check'].expected}"))
+    return out
 
 
 def published(recipe: Recipe, spec: registry.Spec, dataset: str) -> Recipe:
@@ -110,9 +137,3 @@ def _shown(value) -> str:
     if isinstance(value, tuple):
         return f"({','.join(map(str, value))})"
     return "none" if value is None else str(value)
-
-
-def _nested(dotted: str, value) -> dict:
-    for part in reversed(dotted.split(".")):
-        value = {part: value}
-    return value

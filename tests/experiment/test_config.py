@@ -7,6 +7,7 @@ from benchmark.methods import registry
 from benchmark.results import identity
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import EXPERIMENTS
 from benchmark.training.scales import SCALES, recipe_for
 
 
@@ -20,7 +21,7 @@ def recipe(main, **overrides):
 
 
 def test_every_experiment_loads_and_its_methods_parse():
-    for path in sorted(config.EXPERIMENTS.glob("*.py")):
+    for path in sorted(EXPERIMENTS.glob("*.py")):
         loaded = config.load(path.stem)
         for method in loaded.methods:
             for scale in SCALES if loaded.kind == "main" else ["paper"]:
@@ -57,6 +58,10 @@ def test_overrides_reach_nested_keys(main):
         ({"precision": "fp8"}, "expected one of auto, fp32"),
         ({"select": "last"}, "unknown key 'recipe.select'. It is called 'recipe.keep' now: one of best, last"),
         ({"selection": "raw"}, "It is called 'recipe.monitor' now: one of protocol, raw"),
+        ({"lr": 1}, "unknown key 'recipe.lr'. Did you mean 'recipe.optimiser.lr'"),
+        ({"stratgy": "cell"}, "Did you mean 'recipe.sampling.strategy'"),
+        ({"gamma": 1}, "Did you mean 'recipe.schedule.gamma' or 'recipe.sampling.gamma'"),
+        ({"optimiser.epochs": 1}, "Did you mean 'recipe.epochs'"),
     ],
 )
 def test_bad_overrides_are_refused(main, overrides, says):
@@ -67,6 +72,12 @@ def test_bad_overrides_are_refused(main, overrides, says):
 @pytest.mark.parametrize("word", ["recipe.epochs", "epochs=3", "=3"])
 def test_words_that_are_no_overrides(word):
     with pytest.raises(InputError, match="not an override"):
+        config.parse_overrides([word])
+
+
+@pytest.mark.parametrize("word", ["recipe.lr=3", "recipe.epochs=0"])
+def test_overrides_are_checked_where_they_are_parsed(word):
+    with pytest.raises(InputError, match="the command line: "):
         config.parse_overrides([word])
 
 
@@ -99,7 +110,7 @@ def test_folder_and_identity_are_inverse(tmp_path, kind):
 
 
 def test_an_experiment_changes_recipes_by_differences(tmp_path):
-    base = config.EXPERIMENTS / "main.py"
+    base = EXPERIMENTS / "main.py"
     changes = "recipes = dict(small=dict(epochs=7, optimiser=dict(lr=1e-2)))"
     (tmp_path / "mine.py").write_text(f"_base_ = {str(base)!r}\n{changes}\n")
     mine = config.load(str(tmp_path / "mine.py"))
@@ -133,7 +144,78 @@ def test_a_broken_experiment_is_one_sentence(name, tmp_path):
     text, says = BROKEN[name]
     path = tmp_path / "mine.py"
     text = text.replace("GRID", "_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]")
-    path.write_text(text.replace("BASE", repr(str(config.EXPERIMENTS / "_base_" / "matched.py"))))
+    path.write_text(text.replace("BASE", repr(str(EXPERIMENTS / "_base_" / "matched.py"))))
     with pytest.raises(InputError, match=says) as caught:
         config.load(str(path))
     assert str(path) in str(caught.value)
+
+
+CHANGE = "recipes = dict(small=dict(epochs=7, optimiser=dict(lr=1e-3)))"
+CHANGE_IN_YAML = "recipes:\n  small:\n    epochs: 7\n    optimiser: {lr: 1e-3}\n"
+ELSEWHERE = {
+    "a name of ours": ("mine.py", f"_base_ = ['main']\n{CHANGE}"),
+    "one name": ("mine.py", f"_base_ = 'main'\n{CHANGE}"),
+    "a path below ours": (
+        "mine.py",
+        f"_base_ = ['_base_/matched.py']\nmethods = ['cellvta']\nfolds = seeds = [1]\n{CHANGE}",
+    ),
+    "our file's name is its own": ("main.py", f"_base_ = ['main.py']\n{CHANGE}"),
+    "beside it": ("mine.py", f"_base_ = ['other.yaml']\n{CHANGE}"),
+    "what the base holds": ("mine.py", f"_base_ = ['main']\nmethods = [*_base_.methods, 'cellvit@vit256']\n{CHANGE}"),
+    "yaml": ("mine.yaml", f"_base_: [main]\n{CHANGE_IN_YAML}"),
+    "yml with a mark and a base beside it": ("mine.yml", f"\ufeff_base_: other.yaml\n{CHANGE_IN_YAML}"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_experiment_lies_anywhere(name, inside, tmp_path, monkeypatch):
+    """In the working folder or elsewhere, Python or YAML, over bases of ours and of the user's."""
+    file, text = ELSEWHERE[name]
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / file).write_text(text, encoding="utf-8")
+    (tmp_path / "grids" / "other.yaml").write_text("_base_: main\nseeds: [5]\n")
+    monkeypatch.chdir(tmp_path / "grids" if inside else tmp_path)
+    mine = config.load(file if inside else f"grids/{file}")
+    small = recipe_for(mine, registry.parse("cellvta@small"))
+    assert (small.epochs, small.optimiser.lr, mine.kind) == (7, 1e-3, "main")
+    assert mine.seeds == ([5] if "other.yaml" in text else [1] if "matched" in text else [0])
+    assert ("cellvit@vit256" in mine.methods) == ("_base_.methods" in text)
+
+
+UNFIT = {
+    "no base": ("mine.yaml", "_base_: nowhere", "No experiment 'nowhere'.*known are adapter, main"),
+    "a misspelt base": ("mine.py", "_base_ = ['mian']", "Did you mean 'main'"),
+    "a circle": ("mine.yaml", "_base_: other.yaml", "builds on itself"),
+    "a computed base": ("mine.py", "_base_ = [str(1)]", "expected names of experiments or paths"),
+    "a list": ("mine.yaml", "- 1", "expected keys with values"),
+    "a base of numbers": ("mine.yaml", "_base_: 3", "expected names of experiments or paths"),
+    "syntax": ("mine.yaml", "methods: [", "no experiment that can be read"),
+    "code": ("mine.yaml", "methods: !!python/object/apply:os.mkdir [made]", "no experiment that can be read"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_unfit_experiment_elsewhere_is_one_sentence(name, tmp_path, monkeypatch):
+    file, text, says = UNFIT[name]
+    (tmp_path / file).write_text(text)
+    (tmp_path / "other.yaml").write_text("_base_: mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=says) as caught:
+        config.load(file)
+    assert file in str(caught.value) and not (tmp_path / "made").exists(), "YAML is read, never executed"
+
+
+def test_a_name_never_executes_a_file_of_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "main.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    assert config.load("main").kind == "main"
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        config.load("main.py")
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "grids/mine", "mine.py"])
+def test_a_missing_file_is_named_as_it_was(name):
+    with pytest.raises(InputError, match=rf"No experiment '{name}'") as caught:
+        config.load(name)
+    assert ".yaml.py" not in str(caught.value)

@@ -1,0 +1,118 @@
+"""The file of an experiment, Python or YAML: found by name or path, and read with the files that it builds on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.data.files import text
+from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.paths import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+FORMS = (".py", ".yaml", ".yml")
+
+
+def find(name: str, folder: Path, but: Path | None = None) -> Path:
+    """The file that a name stands for.
+
+    Args:
+        name: of a file under `experiments/` ("main"), or a path ("my/grid.yaml") relative to `folder`, else to
+            `experiments/`.
+        but: a file that the name does not stand for: the one that it stands in.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(name).expanduser()
+    is_path = path.suffix in FORMS or path.name != name
+    files = [path] if path.suffix in FORMS else [path.with_name(path.name + form) for form in FORMS if path.name]
+    places = [folder / file for file in files if is_path] + [EXPERIMENTS / file for file in files]
+    for place in places:
+        if place.is_file() and not (but and place.samefile(but)):
+            return place
+    known = sorted(p.stem for p in EXPERIMENTS.glob("*.py"))
+    if not known:
+        raise InputError(
+            f"No experiment '{name}': this program was installed without its checkout ({EXPERIMENTS} does not exist); "
+            "install it from a checkout with `pip install -e .`, or name an experiment's file of your own."
+        )
+    raise InputError(
+        f"No experiment '{name}': {places[0]} does not exist; known are {', '.join(known)}, and files that end in "
+        f"{', '.join(FORMS)}.{near_miss(name, known)}"
+    )
+
+
+def read(path: Path) -> Config:
+    """The values of a file, over those of the files that its `_base_` names.
+
+    Raises:
+        InputError: a file cannot be read, or a name in `_base_` stands for none.
+    """
+    from mmengine.config import Config  # imports torch
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return Config.fromfile(str(_copy(path, Path(folder), ())))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # a Python file can raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {reason}).") from error
+
+
+def _copy(path: Path, folder: Path, above: tuple[Path, ...]) -> str:
+    """Path of a copy of a file in `folder`, whose `_base_` names copies too: mmengine knows no places but its own."""
+    if path.resolve() in above:
+        raise InputError(f"{path} builds on itself; take it out of _base_.")
+
+    def copies(names) -> list[str]:
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"_base_ of {path} is {names!r}; expected names of experiments or paths of files.")
+        below = (*above, path.resolve())
+        return [_copy(find(name, path.resolve().parent, but=path), folder, below) for name in names]
+
+    if path.suffix == ".py":
+        content, suffix = _python(path, copies), ".py"
+    else:
+        content, suffix = _yaml(path, copies), ".json"
+    copy = folder / f"{len(list(folder.iterdir()))}{suffix}"
+    copy.write_text(content, encoding="utf-8")
+    return str(copy)
+
+
+def _python(path: Path, copies) -> str:
+    """The code of a Python file with the copies of its bases in place of their names."""
+    tree = ast.parse(text.read(path), str(path))
+    for line in tree.body:
+        if isinstance(line, ast.Assign) and [ast.unparse(target) for target in line.targets] == ["_base_"]:
+            try:
+                names = ast.literal_eval(line.value)
+            except ValueError:
+                names = ast.unparse(line.value), None  # computed: refused as what it is
+            line.value = ast.parse(repr(copies(names)), mode="eval").body
+    return ast.unparse(tree)
+
+
+def _yaml(path: Path, copies) -> str:
+    """The values of a YAML file as JSON, in the same way. Nothing in a YAML file is executed."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads 1e-3 as a number, as YAML 1.2 does."""
+
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    values = yaml.load(text.read(path), Loader)
+    if not isinstance(values, dict):
+        raise InputError(f"expected keys with values, such as 'methods: [cellvta]', found {type(values).__name__}.")
+    if "_base_" in values:
+        values["_base_"] = copies(values["_base_"])
+    return json.dumps(values)
