@@ -10,7 +10,7 @@ import sys
 
 from benchmark import __version__, commands
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.paths import ROOT
+from benchmark.runtime.paths import EXPERIMENTS, ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 
@@ -18,7 +18,24 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is determi
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that refuses a wrong option in one line, without the usage."""
 
+    words: list[str] = []  # what it was called with
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def unknown(self, word: str) -> str:
+        """The sentence on a word that stands for no option of this command."""
+        hint = near_miss(word.partition("=")[0], self._option_string_actions)
+        name = self.prog.rpartition(" ")[2]
+        return f"'{name}' does not know '{word}'.{hint} `{self.prog} --help` lists what there is."
+
     def error(self, message: str):
+        for word in self.words if "arguments are required" in message else ():
+            # a misspelt option is why another is missing; argparse takes options that are cut short
+            option = word.partition("=")[0]
+            if option.startswith("--") and not any(known.startswith(option) for known in self._option_string_actions):
+                self.exit(2, f"error: {self.unknown(word)}\n")
         refused = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         hint = near_miss(refused[1], re.findall(r"[\w-]+", refused[2])) if refused else ""
         self.exit(2, f"error: {message}.{hint} `{self.prog} --help` lists what there is.\n")
@@ -31,13 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack
     try:
         top = parser()
-        options, unknown = top.parse_known_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        # overrides first: an option with several values would take those behind it for more of them
+        overrides = [word for word in words if re.match(r"recipe\.[\w.]+=", word)]
+        options, unknown = top.parse_known_args([word for word in words if word not in overrides])
+        if hasattr(options, "overrides"):
+            options.overrides = [*options.overrides, *overrides]
+        else:
+            unknown += overrides
         if unknown:
-            chosen = _commands(top)[options.command]
-            hint = near_miss(unknown[0].partition("=")[0], chosen._option_string_actions)
-            raise InputError(
-                f"'{options.command}' does not know '{unknown[0]}'.{hint} `{chosen.prog} --help` lists what there is."
-            )
+            raise InputError(_commands(top)[options.command].unknown(unknown[0]))
+        _check_installed(options)
         code = options.function(options)
         if sys.stdout:
             sys.stdout.flush()
@@ -93,7 +114,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def _check_installed(options) -> None:
+    """Raises InputError where a command would write beside the package, which lies in no checkout."""
+    folders = [name for name in ("results", "reports", "cache") if getattr(options, name, None) == ROOT / name]
+    if folders and not EXPERIMENTS.is_dir() and options.command != "doctor":  # which shows them and writes none
+        raise InputError(
+            f"This program was installed without its checkout, so it has no folder of its own for "
+            f"{' and '.join(folders)}: install it from a checkout with `pip install -e .`, or name "
+            f"{' and '.join(f'--{name}' for name in folders)}"
+            + (" and a file of your own as --experiment." if hasattr(options, "experiment") else ".")
+        )
+
+
+def _commands(top: argparse.ArgumentParser) -> dict[str, Parser]:
     """Name -> parser of each command."""
     (subparsers,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
     return subparsers.choices

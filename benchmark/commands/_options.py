@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 from benchmark.results.run import SCALES
 from benchmark.runtime.errors import InputError
@@ -60,9 +61,16 @@ def protocol(parser: ArgumentParser, help: str = "name of a protocol, or all (de
     parser.add_argument("--protocol", default="cellvit", help=help)
 
 
-def experiment(parser: ArgumentParser, help: str = "a name under experiments/ or a .py file (default main)") -> None:
+def experiment(
+    parser: ArgumentParser, help: str = "a name under experiments/, or a .py or .yaml file (default main)"
+) -> None:
     """--experiment."""
     parser.add_argument("--experiment", default="main", help=help)
+
+
+def preset(parser: ArgumentParser) -> None:
+    """--preset."""
+    parser.add_argument("--preset", choices=SCALES, help="scale (default: small on synthetic, else paper)")
 
 
 def overrides(parser: ArgumentParser, help: str) -> None:
@@ -81,7 +89,7 @@ def grid(parser: ArgumentParser) -> None:
     """Options shared by the grid commands."""
     experiment(parser)
     dataset(parser)
-    parser.add_argument("--preset", choices=SCALES, help="scale (default: small on synthetic, else paper)")
+    preset(parser)
     parser.add_argument(
         "--backbone",
         help="weights of published encoders: a local file, hub or random; or by name: 'uni=FILE resnet50=FILE'",
@@ -126,6 +134,24 @@ def reading(parser: ArgumentParser) -> None:
     )
 
 
+def setting(options, **values) -> dict[str, Any]:
+    """Experiment, data set, scale and overrides of a command's options, checked before torch is imported.
+
+    Args:
+        values: what takes the place of options that the command lacks.
+
+    Raises:
+        InputError: an experiment that does not exist, or an override that is none.
+    """
+    from benchmark.experiment.config import find, parse_overrides
+
+    out = {"dataset": options.dataset, "preset": getattr(options, "preset", None)}
+    out |= {"experiment": getattr(options, "experiment", None)} | values
+    out["preset"] = out["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
+    find(out["experiment"])
+    return out | {"overrides": tuple(parse_overrides(options.overrides).items())}
+
+
 def setup(options, writes: bool = True, **values):
     """The options of a grid command as a Setup.
 
@@ -134,26 +160,22 @@ def setup(options, writes: bool = True, **values):
         values: fields of Setup that take the place of options that the command lacks.
 
     Raises:
-        InputError: an override that is none, or a results folder that is a file or, for one that writes, cannot be
-            written.
+        InputError: an experiment that does not exist, an override that is none, or a results folder that is a file
+            or, for one that writes, cannot be written.
     """
     from dataclasses import fields
 
-    from benchmark.experiment.config import parse_overrides
-    from benchmark.experiment.setup import Setup
+    values = setting(options, **values)
+    from benchmark.experiment.setup import Setup  # imports torch
     from benchmark.results.run_folder import check_results
 
     check_results(options.results, writes)
     chosen = {field.name: getattr(options, field.name) for field in fields(Setup) if hasattr(options, field.name)}
-    chosen |= {"overrides": tuple(parse_overrides(options.overrides).items())} | values
-    chosen["preset"] = chosen["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
-    return Setup(**chosen)
+    return Setup(**(chosen | values))
 
 
 def chosen_cells(options, writes: bool = True):
     """The cells of the grid that the options choose. Raises InputError as `setup` and `experiment.grid.cells`."""
-    from benchmark.experiment.grid import cells
-
     splits = options.folds
     if splits == ["all"]:
         splits = "all"
@@ -162,7 +184,10 @@ def chosen_cells(options, writes: bool = True):
             splits = [int(text) for text in splits]
         except ValueError:
             raise InputError(f"FOLDS is '{' '.join(splits)}'; expected numbers such as '1 2', or all.") from None
-    return cells(setup(options, writes), options.methods, splits, options.seeds)
+    chosen = setup(options, writes)
+    from benchmark.experiment.grid import cells  # imports torch
+
+    return cells(chosen, options.methods, splits, options.seeds)
 
 
 def written_tables(options, cells) -> str:

@@ -21,11 +21,6 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data.store.prepare import prepare
-    from benchmark.experiment.launch import run_missing
-    from benchmark.results import provenance
-    from benchmark.runtime.distributed import resolve
-
     try:
         i, n = (int(v) for v in options.shard.split("/"))
         if not 0 <= i < n:
@@ -33,6 +28,11 @@ def run(options) -> int:
     except ValueError:
         raise InputError(f"--shard is '{options.shard}'; expected i/n with 0 <= i < n, such as 0/4.") from None
     cells = shared.chosen_cells(options)
+    from benchmark.data.store.prepare import prepare
+    from benchmark.experiment.launch import run_missing
+    from benchmark.results import provenance
+    from benchmark.runtime.distributed import resolve
+
     resolve(options.device)  # once, before every cell says it
     for split in sorted({cell.split for cell in cells}):
         prepare(cells[0].setup.source, options.cache, split=split)

@@ -21,11 +21,11 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
+    setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
     from benchmark.experiment import run as runner
     from benchmark.experiment.grid import file_cell
     from benchmark.report.tables.beside import beside
 
-    setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
     cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold)
     if runner.main(cell):  # of several processes, the first has the values
         print(beside(cell.folder))

@@ -19,15 +19,16 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
+    if not options.request:
+        if not options.method:
+            raise InputError("--method is missing; for example: --method hovernet.")
+        setup = shared.setup(options)
     from benchmark.experiment import run as runner
     from benchmark.experiment.request import Request
 
     if options.request:
         request = Request.from_text(options.request)
-    elif options.method:
-        setup = shared.setup(options)
-        request = Request(setup, options.method, options.fold, options.seed, options.keep_maps)
     else:
-        raise InputError("--method is missing; for example: --method hovernet.")
+        request = Request(setup, options.method, options.fold, options.seed, options.keep_maps)
     runner.main(request.cell(), keep_maps=request.keep_maps)
     return 0

@@ -12,7 +12,9 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
+    cells = shared.chosen_cells(options, writes=False)
     from benchmark.experiment import launch
 
-    print(launch.status(shared.chosen_cells(options, writes=False)))
+    cells[0].setup.source.folds()  # raises where the data are missing or damaged: no cell could run
+    print(launch.status(cells))
     return 0

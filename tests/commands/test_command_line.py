@@ -134,6 +134,8 @@ SLIPS = {
     "command": (["scor"], "Did you mean 'score'"),
     "number": (["run", "--method", "cellvta", "--fold", "x"], "argument --fold: invalid int value: 'x'"),
     "missing": (["score", "--true", "here"], "required: --pred"),
+    "misspelt where required": (["score", "--ture", "x", "--pred", "y"], "know '--ture'. Did you mean '--true'?"),
+    "seed": (["ablation", "--seeds", "0", "x"], "argument --seeds: invalid int value: 'x'"),
 }
 
 

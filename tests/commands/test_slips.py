@@ -1,0 +1,172 @@
+"""Slips on the command line, answered at once; overrides among other words; what an installed copy answers."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from benchmark.cli import main
+from benchmark.layers import vit
+from benchmark.methods import registry
+from benchmark.runtime.paths import ROOT
+
+AT_ONCE = {
+    "option": ["run", "--metod", "x"],
+    "command": ["scor"],
+    "experiment": ["ablation", "--experiment", "mian"],
+    "experiment of a report": ["table", "--experiment", "mian"],
+    "key of the recipe": ["run", "--method", "hovernet", "recipe.lr=3"],
+    "value of the recipe": ["evaluate", "--weights", "x.pth", "recipe.eval_batch=0"],
+    "word": ["status", "epochs=3"],
+    "folds": ["status", "--folds", "one"],
+    "shard": ["ablation", "--shard", "1"],
+    "no method": ["run"],
+    "recipe": ["recipe", "hovernet", "recipe.lr=3"],
+}
+CODE = """
+import sys
+from benchmark.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as left:
+    code = left.code
+print(code, "torch" in sys.modules, "mmengine" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_a_slip_is_answered_without_torch(name, tmp_path):
+    done = subprocess.run([sys.executable, "-c", CODE, *AT_ONCE[name]], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "2 False False" and done.stderr.startswith("error: "), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--methods", "classical", "recipe.epochs=3"],
+        ["--seeds", "0", "recipe.epochs=3", "--methods", "classical"],
+        ["--folds", "1", "recipe.epochs=3", "--methods", "classical"],
+        ["recipe.epochs=3", "--methods", "classical"],
+    ],
+)
+def test_overrides_stand_anywhere(words, tmp_path, capsys, monkeypatch):
+    from benchmark.experiment import launch
+
+    chosen = []
+    monkeypatch.setattr(launch, "status", lambda cells: chosen.extend(cells) or "")
+    assert main(["status", *words, "--results", str(tmp_path), "--cache", str(tmp_path)]) == 0, capsys.readouterr().err
+    assert [(cell.spec.name, cell.setup.overrides) for cell in chosen] == [("classical", (("epochs", 3),))]
+
+
+def test_a_command_without_recipe_refuses_overrides(capsys):
+    assert main(["table", "recipe.epochs=3"]) == 2
+    assert "'table' does not know 'recipe.epochs=3'" in capsys.readouterr().err
+
+
+def values(capsys, *words) -> dict[str, list[str]]:
+    """Key -> [value, set by, meaning] that `recipe` prints."""
+    assert main(["recipe", *words]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recipe.")]
+    return {key: rest for key, *rest in ([cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines)}
+
+
+def test_recipe_says_where_every_value_comes_from(capsys, tmp_path):
+    from benchmark.training.recipe import Recipe, leaves
+
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("_base_: main\nrecipes: {small: {ema: 0.5}}\nrecipes_on: {conic: {small: {clip: 2}}}\n")
+    words = ["--preset", "small", "--experiment", str(mine), "--dataset", "conic", "recipe.optimiser.lr=0.5"]
+    shown = values(capsys, "hovernet", *words)
+    assert list(shown) == [key for key, _, _ in leaves(Recipe())]
+    assert shown["recipe.batch"] == ["8", "default", "images per update, over all processes: " + COUNT]
+    assert shown["recipe.epochs"][:2] == ["20", "scale small"]
+    assert shown["recipe.ema"][:2] == ["0.5", "experiment"]
+    assert shown["recipe.clip"][:2] == ["2.0", "experiment, on conic"]
+    assert shown["recipe.optimiser.lr"][:2] == ["0.5", "command line"]
+
+
+COUNT = "a whole number of at least 1"
+
+
+def test_recipe_of_a_publication(capsys):
+    shown = values(capsys, "hovernet", "--experiment", "published", "--dataset", "pannuke")
+    assert shown["recipe.schedule.name"][:2] == ["step", "published for hovernet@paper"]
+
+
+@pytest.mark.parametrize("encoder", ["uni", "sam_b"])
+def test_missing_weights_name_the_variable(encoder):
+    works, why = vit.available(encoder, None)
+    assert not works and "BACKBONE=<file>" in why
+    assert "BACKBONE=resnet50=<file>" in registry.method_class("hovernet").supports({"encoder": "resnet50"})[1]
+
+
+@pytest.fixture
+def half_a_zip(tmp_path):
+    """Fold 1 of PanNuke whole, fold 2 as a zip that ends early."""
+    root = tmp_path / "pannuke"
+    arrays = {"images": np.zeros((1, 256, 256, 3)), "masks": np.zeros((1, 256, 256, 6)), "types": np.array(["Colon"])}
+    arrays["masks"][..., 5] = 1
+    for fold in (1, 2):
+        for name, array in arrays.items():
+            path = root / f"Fold {fold}" / ("masks" if name == "masks" else "images") / f"fold{fold}" / f"{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, array)
+    with zipfile.ZipFile(root / "fold_2.zip", "w") as packed:
+        for path in sorted((root / "Fold 2").rglob("*.npy")):
+            packed.write(path, path.relative_to(root))
+    shutil.rmtree(root / "Fold 2")
+    content = (root / "fold_2.zip").read_bytes()
+    (root / "fold_2.zip").write_bytes(content[: len(content) // 2])
+    return root
+
+
+def test_half_a_zip_is_named_by_prepare_and_status(half_a_zip, tmp_path, capsys):
+    words = ["--dataset", "pannuke", "--data-root", str(half_a_zip), "--cache", str(tmp_path / "cache")]
+    for command in (["prepare"], ["status", "--methods", "classical", "--results", str(tmp_path / "results")]):
+        assert main([*command, *words]) == 2
+        error = capsys.readouterr().err
+        assert "fold_2.zip cannot be read" in error and "truncated or corrupt" in error
+    (half_a_zip / "fold_2.zip").unlink()  # a fold that is not there at all is no damage
+    assert main(["prepare", *words]) == 0 and "No split can be run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("root", [["--data-root", "/nowhere/at/all"], []])
+def test_status_says_that_the_data_are_missing(root, tmp_path, capsys):
+    assert main(["status", "--dataset", "pannuke", *root, "--results", str(tmp_path / "results")]) == 2
+    told = capsys.readouterr()
+    assert "DATA_ROOT" in told.err and "not run yet" not in told.out
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The package alone, as `pip install .` leaves it."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "benchmark", site / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
+    return site
+
+
+def call(site, folder, *words):
+    lacking = ("BENCHMARK_RESULTS", "BENCHMARK_REPORTS", "BENCHMARK_CACHE")
+    environment = {key: value for key, value in os.environ.items() if key not in lacking} | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "benchmark", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_an_installed_copy_says_what_it_lacks(installed, tmp_path):
+    done = call(installed, tmp_path, "ablation")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    for words in ("pip install -e .", "--results", "--reports", "--cache", "--experiment"):
+        assert words in done.stderr
+    folders = ["--results", "results", "--cache", "cache"]
+    done = call(installed, tmp_path, "status", *folders)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No experiment 'main'" in done.stderr
+    assert "pip install -e ." in done.stderr
+    grid = "kind: main\nprotocol: cellvit\nmethods: [classical]\nfolds: [1]\nseeds: [0]\n"
+    (tmp_path / "mine.yaml").write_text(grid)
+    done = call(installed, tmp_path, "status", *folders, "--experiment", "mine.yaml")
+    assert done.returncode == 0 and "1 missing" in done.stdout, done.stderr
+    assert [path.name for path in installed.iterdir()] == ["benchmark"], "nothing is written beside the package"
