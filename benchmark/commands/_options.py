@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.results.run import SCALES
+from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
 from benchmark.training import recipe
@@ -141,7 +142,7 @@ def setting(options, **values) -> dict[str, Any]:
         values: what takes the place of options that the command lacks.
 
     Raises:
-        InputError: an experiment that does not exist, or an override that is none.
+        InputError: an experiment, a data set or a method that does not exist, or an override that is none.
     """
     from benchmark.experiment.config import find, parse_overrides
 
@@ -149,7 +150,16 @@ def setting(options, **values) -> dict[str, Any]:
     out |= {"experiment": getattr(options, "experiment", None)} | values
     out["preset"] = out["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
     find(out["experiment"])
+    _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
+    _check_names("method", "benchmark.methods", getattr(options, "methods", None) or [getattr(options, "method", None)])
     return out | {"overrides": tuple(parse_overrides(options.overrides).items())}
+
+
+def _check_names(what: str, package: str, texts: list[str | None]) -> None:
+    """Raises InputError for a name that no file of the package registers, where that can be seen without torch."""
+    for name in [text.partition("@")[0] for text in texts if text]:
+        if name.isidentifier() and (names := plugins.declared(package)) is not None:
+            plugins.check_name(what, name, names)
 
 
 def setup(options, writes: bool = True, **values):

@@ -5,7 +5,7 @@ import inspect
 from mmengine.registry import Registry
 
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.plugins import import_all, value_of
+from benchmark.runtime.plugins import check_name, import_all, value_of
 
 DATASETS = Registry("dataset")
 
@@ -23,9 +23,7 @@ def dataset(text: str, root=None):
         InputError: unknown dataset or argument, each with a near-miss hint; a root that is missing or unfit.
     """
     name, _, rest = text.partition("@")
-    if name not in dataset_names():
-        hint = near_miss(name, dataset_names())
-        raise InputError(f"Unknown dataset '{name}'; known are {', '.join(dataset_names())}.{hint}")
+    check_name("dataset", name, dataset_names())
     cls = DATASETS.get(name)
     known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "root")]
     arguments = {}

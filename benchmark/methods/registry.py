@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mmengine.registry import Registry
 
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.plugins import import_all, value_of
+from benchmark.runtime.plugins import check_name, import_all, value_of
 
 METHODS = Registry("method")
 
@@ -23,9 +23,7 @@ def method_names() -> list[str]:
 
 def method_class(name: str):
     """The Method subclass called `name`. Raises InputError with a near-miss hint."""
-    if name not in method_names():
-        hint = near_miss(name, method_names())
-        raise InputError(f"Unknown method '{name}'; known are {', '.join(method_names())}.{hint}")
+    check_name("method", name, method_names())
     return METHODS.get(name)
 
 

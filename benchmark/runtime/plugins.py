@@ -3,6 +3,11 @@
 import ast
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmark.runtime.errors import InputError, near_miss
 
 _IMPORTED: dict[str, Exception | None] = {}
 
@@ -18,6 +23,29 @@ def import_all(package: str) -> None:
             _IMPORTED[package] = error
     if (error := _IMPORTED[package]) is not None:
         raise error  # each time: a later call must not miss the names of a file that is broken
+
+
+def declared(package: str) -> set[str] | None:
+    """Names that the modules of a package register, read from their text: importing them may import torch.
+
+    None where a module registers in another form than `register_module(name="…")`: its names are not known then.
+    """
+    names = set()
+    for folder in importlib.import_module(package).__path__:
+        for path in Path(folder).glob("*.py"):
+            code = path.read_text(encoding="utf-8")
+            here = re.findall(r"""register_module\(name=["'](\w+)["']\)""", code)
+            if len(here) != code.count("register_module"):
+                return None
+            names |= {*here}
+    return names
+
+
+def check_name(what: str, name: str, names: Iterable[str]) -> None:
+    """Raises InputError, with a near-miss hint, for a name that is none of `names`."""
+    if name not in names:
+        known = sorted(names)
+        raise InputError(f"Unknown {what} '{name}'; known are {', '.join(known)}.{near_miss(name, known)}")
 
 
 def value_of(text: str):

@@ -12,6 +12,7 @@ import pytest
 from benchmark.cli import main
 from benchmark.layers import vit
 from benchmark.methods import registry
+from benchmark.runtime import plugins
 from benchmark.runtime.paths import ROOT
 
 AT_ONCE = {
@@ -25,6 +26,10 @@ AT_ONCE = {
     "folds": ["status", "--folds", "one"],
     "shard": ["ablation", "--shard", "1"],
     "no method": ["run"],
+    "method": ["run", "--method", "celvta@small"],
+    "method of a recipe": ["recipe", "hovrnet"],
+    "several methods": ["status", "--methods", "cellvta", "hovrnet"],
+    "data set": ["ablation", "--dataset", "panuke"],
     "recipe": ["recipe", "hovernet", "recipe.lr=3"],
 }
 CODE = """
@@ -42,6 +47,23 @@ print(code, "torch" in sys.modules, "mmengine" in sys.modules)
 def test_a_slip_is_answered_without_torch(name, tmp_path):
     done = subprocess.run([sys.executable, "-c", CODE, *AT_ONCE[name]], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "2 False False" and done.stderr.startswith("error: "), done.stdout + done.stderr
+
+
+def test_names_are_known_without_torch():
+    from benchmark.data.registry import dataset_names
+
+    assert plugins.declared("benchmark.methods") == {*registry.method_names()}
+    assert plugins.declared("benchmark.data.sources") == {*dataset_names()}
+
+
+def test_names_registered_in_another_form_are_not_guessed(tmp_path, monkeypatch):
+    (tmp_path / "plugged").mkdir()
+    (tmp_path / "plugged" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plugged" / "one.py").write_text("@METHODS.register_module(name='one')\nclass One: ...")
+    assert plugins.declared("plugged") == {"one"}
+    (tmp_path / "plugged" / "two.py").write_text("METHODS.register_module(name=NAME)(Two)")
+    assert plugins.declared("plugged") is None
 
 
 @pytest.mark.parametrize(
