@@ -35,7 +35,11 @@ def run(options) -> int:
         _same_images(options, data)
     # evenly over the subset: neighbours are often of one slide
     rows = sorted({round(k * (len(subset) - 1) / max(1, options.count - 1)) for k in range(options.count)})
-    predicted = predictions.load(RunFolder(options.run).predictions, rows, data.mpp) if options.run else None
+    predicted = None
+    if options.run:
+        folder = RunFolder(options.run)
+        folder.check(folder.predictions)
+        predicted = predictions.load(folder.predictions, rows, data.mpp)
     pictures.write_sheet([subset[i] for i in rows], options.out, predicted=predicted)
     print(options.out)
     return 0

@@ -31,6 +31,7 @@ def run(options) -> int:
     from benchmark.report.render.table import markdown
     from benchmark.report.select.protocols import protocols
     from benchmark.report.tables.foreign import tables
+    from benchmark.results.run_folder import RunFolder
     from benchmark.runtime.progress import Progress
 
     protocols(options.protocol)  # an unknown one is refused before anything is read
@@ -38,6 +39,8 @@ def run(options) -> int:
         raise InputError(
             f"--shape is {options.shape[0]} {options.shape[1]}; expected two sides of 1..{LARGEST} pixels."
         )
+    for path in (options.true, options.pred):
+        RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash
     settings = type_names.read(options.types, outside=options.types_outside == "ignore")
     true = collection(options.true, settings.true, options.vertices)
     pred = collection(options.pred, settings.pred, options.vertices)

@@ -250,12 +250,16 @@ class Attempt:
         """Predict the test images with the stored weights and store the raw maps."""
         method = registry.build(self.cell.spec, *self.cell.heads(self.data))
         if self.cell.trains:
+            self.folder.check(self.folder.weights)
             checkpoint.load_weights(self.folder.weights, method)
         else:
             self.cell.weights.fill(method)
         method.to(self.world.device)
         self._predict(method, "maps:", keep=False, keep_maps=True)
         self.world.barrier()
+        if self.world.first:
+            raw_maps.drop(self.folder, self.world.size)
+            self.folder.list_files()
 
     def _predict(self, method, what: str, keep: bool, keep_maps: bool):
         """This process's share of the test images, see `test_set.evaluate`."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.experiment.cell import Cell
+from benchmark.results import manifest
 from benchmark.results.identity import differing
 
 TO_RUN = ("missing", "partial", "failed")
@@ -15,7 +16,7 @@ class State(NamedTuple):
 
     Attributes:
         name: done, stale, running, skipped, partial, failed or missing.
-        why: the reason in words; "" for done.
+        why: the reason in words; for done, the removable files that are gone, "" when all are there.
     """
 
     name: str
@@ -62,18 +63,40 @@ def _partial(cell: Cell) -> State:
 
 
 def _ended(cell: Cell) -> State:
-    """done, or stale with the entries of the identity that differ, of a folder with a stored result."""
+    """done, stale with the entries of the identity that differ, or failed where a file that the result needs is
+    damaged, of a folder with a stored result."""
     folder = cell.folder
-    old = folder.stored(folder.metrics).get("identity")
+    metrics = folder.stored(folder.metrics)
+    try:
+        manifest.check_content(folder.metrics, metrics)
+        old = metrics.get("identity")
+    except manifest.Damaged:
+        old = None
     if not isinstance(old, dict):
         return State("failed", f"{folder.metrics} is damaged; it is replaced by a new run")
+    files = manifest.files_of(metrics)
+    if damaged := manifest.faults(folder.path, files, manifest.NEEDED):
+        return State("failed", f"{'; '.join(damaged)}; it is replaced by a new run")
     new = json.loads(json.dumps(cell.identity, default=list))
     if new["data"] is None:  # not prepared yet: nothing speaks against the stored data
         old = old | {"data": None}
     differences = differing(old, new)
     if differences:
         return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))
-    return State("done", "")
+    return State("done", removed(folder.path, files))
+
+
+def removed(folder: Path, files: dict[str, dict]) -> str:
+    """What a complete run lacks, in words such as "weights, predictions removed"; "" when it lacks nothing.
+
+    Args:
+        files: as the run's metrics.json lists them.
+    """
+    words: dict[str, list[str]] = {"removed": [], "damaged": []}
+    for fault in manifest.faults(folder, files, manifest.REMOVABLE):
+        name = fault.partition(".")[0]
+        words["removed" if fault.endswith(" is missing") else "damaged"].append(name)
+    return "; ".join(f"{', '.join(names)} {what}" for what, names in words.items() if names)
 
 
 def _text(path: Path) -> str:

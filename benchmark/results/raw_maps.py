@@ -56,13 +56,14 @@ class StoredMaps:
         names: names of the maps.
 
     Raises:
-        InputError: the folder holds none, or a file that cannot be read.
+        InputError: the folder holds none, or a file that cannot be read or is damaged.
     """
 
     def __init__(self, folder: RunFolder):
         self._of: dict[int, Path] = {}
         names = set()
         for path in folder.all_raw_maps:
+            folder.check(path)
             try:
                 with zipfile.ZipFile(path) as archive:
                     members = [name.removesuffix(".npy").partition("/") for name in archive.namelist()]

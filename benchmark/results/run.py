@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.results import manifest
 from benchmark.results.run_id import RunId
 from benchmark.runtime.files import read_json
 
@@ -45,9 +46,14 @@ class Run:
         return (str(name), str(backbone.get("weights") or "random")) if name else ("", "")
 
     def records(self):
-        """The run's records, read from disk at each call. Raises one of UNREADABLE when damaged."""
-        from benchmark.metrics.records import Records
+        """The run's records, read from disk at each call and compared with their hashes.
 
+        Raises one of UNREADABLE when damaged.
+        """
+        from benchmark.metrics.records import TABLES, Records
+
+        for name in TABLES:
+            manifest.check(self.folder / f"{name}.parquet", manifest.files_of(self.metrics))
         return Records.load(self.folder)
 
 
@@ -74,10 +80,17 @@ def read_object(path: Path) -> dict:
     return value
 
 
-def readable(path: Path, stream=None) -> dict:
-    """A JSON object that a table can do without; {} when it cannot be read: the file is then named on `stream`."""
+def readable(path: Path, stream=None, files: dict[str, dict] | None = None) -> dict:
+    """A JSON object that a table can do without; {} when it cannot be read: the file is then named on `stream`.
+
+    Args:
+        files: the list with its hash, see `results.manifest`.
+    """
     try:
-        return read_object(path)
+        manifest.check(path, files or {})
+        content = read_object(path)
+        manifest.check_content(path, content)
+        return content
     except UNREADABLE as error:
         skipped(path, error, stream)
         return {}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import filelock
 
+from benchmark.results import manifest
 from benchmark.results.predictions import write as write_predictions
 from benchmark.results.run import Run, checked, read_object, readable
 from benchmark.results.run_id import RunId
@@ -51,6 +52,11 @@ class RunFolder:
     def weights(self) -> Path:
         """The selected weights, safetensors."""
         return self.path / "weights.safetensors"
+
+    @property
+    def next_weights(self) -> Path:
+        """Weights of a better epoch, until the checkpoint that holds their hash is written."""
+        return self.path / "weights-next.safetensors"
 
     @property
     def predictions(self) -> Path:
@@ -97,12 +103,29 @@ class RunFolder:
         return self.metrics.exists()
 
     @property
-    def kept(self) -> list[Path]:
-        """The files that make a result: JSON, log and records. Weights, predictions and raw maps may be removed."""
+    def records(self) -> list[Path]:
+        """The tables of records."""
         from benchmark.metrics.records import TABLES
 
-        described = [self.config, self.metrics, self.cost, self.provenance, self.log]
-        return described + [self.path / f"{name}.parquet" for name in TABLES]
+        return [self.path / f"{name}.parquet" for name in TABLES]
+
+    @property
+    def kept(self) -> list[Path]:
+        """The files that make a result: JSON, log and records. Weights, predictions and raw maps may be removed."""
+        return [self.config, self.metrics, self.cost, self.provenance, self.log, *self.records]
+
+    @property
+    def files(self) -> dict[str, dict]:
+        """The run's files as metrics.json and provenance.json list them, see `results.manifest`; {} without a list."""
+        if not self.complete:
+            return {}
+        return manifest.files_of(self.stored(self.provenance)) | manifest.files_of(self.stored(self.metrics))
+
+    def check(self, *paths: Path) -> None:
+        """Compare files with the hashes that are listed. Raises manifest.Damaged when one is there and differs."""
+        files = self.files
+        for path in paths:
+            manifest.check(path, files)
 
     def lock(self) -> filelock.FileLock:
         """The run's lock: held while it runs, freed by the operating system when its owner dies."""
@@ -155,13 +178,23 @@ class RunFolder:
             predictions: a `results.predictions.Packed` per test image.
             config, provenance, cost, metrics: contents of the JSON files of these names.
         """
+        metrics = dict(metrics)
         with self.replacing(metrics):
             records.save(self.path)
             write_predictions(self.predictions, predictions)
             write_json(self.config, config)
-            write_json(self.provenance, provenance)
             write_json(self.cost, cost)
+            write_json(self.provenance, manifest.listed(provenance, removable=[self.cost, self.log]))
+            metrics |= self._listed(metrics)
         self.checkpoint.unlink(missing_ok=True)
+
+    def list_files(self) -> None:
+        """List the files in metrics.json again: some were added to the result."""
+        write_json(self.metrics, self._listed(read_object(self.metrics)))
+
+    def _listed(self, metrics: dict) -> dict:
+        removable = [self.weights, self.predictions, *self.all_raw_maps]
+        return manifest.listed(metrics, [self.config, *self.records], removable)
 
     @contextlib.contextmanager
     def replacing(self, metrics: dict) -> Iterator[None]:
@@ -177,14 +210,23 @@ class RunFolder:
             stream: where a damaged cost or provenance is named; such a run is still one (default stderr).
 
         Raises:
-            ValueError: no path of a run, or a file that is damaged or of another run.
+            ValueError: no path of a run, or a file that is absent, damaged or of another run. Of the records presence
+                and size are compared here, the content where they are read.
         """
         identity = RunId.of(self.path)
         if not self.complete:
             return None
-        config, metrics = read_object(self.config), read_object(self.metrics)
+        metrics = read_object(self.metrics)
+        manifest.check_content(self.metrics, metrics)
+        files = manifest.files_of(metrics)
+        if damaged := manifest.faults(self.path, files, manifest.NEEDED):
+            raise ValueError(f"{'; '.join(damaged)}; make the run anew")
+        manifest.check(self.config, files)
+        config = read_object(self.config)
         checked(identity, config, metrics)
-        return Run(identity, self.path, config, metrics, readable(self.cost, stream), readable(self.provenance, stream))
+        provenance = readable(self.provenance, stream)
+        cost = readable(self.cost, stream, manifest.files_of(provenance))
+        return Run(identity, self.path, config, metrics, cost, provenance)
 
     def stored(self, path: Path) -> dict:
         """A JSON file of this run, {} when it is absent, damaged or no object."""

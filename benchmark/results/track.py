@@ -31,6 +31,8 @@ class Tracker:
             name = folder.path.relative_to(self.results).as_posix()
             try:
                 lines = training_log.read(folder.log)
+                if len(lines) > self._seen.get(name, 0):
+                    folder.check(folder.log)
             except (OSError, ValueError) as error:
                 if name not in self._named:
                     print(f"skipped {folder.log}: {error}", file=sys.stderr)

@@ -34,7 +34,7 @@ def atomic(path: Path, mode: str = "wb"):
 def write_json(path: Path, value) -> None:
     """Write `value` as indented JSON with sorted keys; NaN is written as null."""
     with atomic(path, "w") as handle:
-        json.dump(_finite(value), handle, indent=1, sort_keys=True, allow_nan=False)
+        json.dump(finite(value), handle, indent=1, sort_keys=True, allow_nan=False)
         handle.write("\n")
 
 
@@ -44,14 +44,14 @@ def read_json(path: Path):
         return json.load(handle)
 
 
-def _finite(value):
+def finite(value):
     """Plain Python values, with NaN and infinities as None: JSON has no word for them."""
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if hasattr(value, "tolist"):
-        return _finite(value.tolist())
+        return finite(value.tolist())
     if isinstance(value, float) and not (value == value and abs(value) != float("inf")):
         return None
     return value

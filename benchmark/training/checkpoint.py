@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -40,11 +41,13 @@ def load(path: Path) -> dict:
         ) from error
 
 
-def save_weights(path: Path, module: torch.nn.Module) -> None:
-    """Write a module's parameters and buffers as safetensors."""
+def save_weights(path: Path, module: torch.nn.Module) -> str:
+    """Write a module's parameters and buffers as safetensors; returns the file's SHA-256."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    content = safetensors.torch.save(state)
     with atomic(path) as handle:
-        handle.write(safetensors.torch.save(state))
+        handle.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:

@@ -6,6 +6,7 @@ so a run that was killed at any moment and started again ends with the same bits
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.data.store.prepare import Prepared
 from benchmark.layers.image_ops import centre
-from benchmark.results import training_log
+from benchmark.results import manifest, training_log
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
@@ -139,7 +140,7 @@ def train(method, job: Job) -> Trained:
                 job.say("no validation image has a bPQ, since none holds nuclei; all epochs count alike")
             is_best = state.update_best(epoch, line["val_bPQ"])
             if is_best and recipe.keep == "best" and world.first:
-                checkpoint.save_weights(job.folder.weights, state.judged)
+                state.weights = checkpoint.save_weights(job.folder.next_weights, state.judged)
 
         # ---- log and checkpoint
         line["seconds"] = round(time.perf_counter() - began, 3)
@@ -241,14 +242,33 @@ def resume(state: TrainState, job: Job) -> None:
     if differing := [name for name, value in job.place.items() if saved["place"].get(name) != value]:
         job.say(f"the checkpoint here was made under another {', '.join(differing)}; starting over")
         return
+    if not job.world.gather(job.world.first and weights_are_sound(job.folder, saved["state"].get("weights", "")))[0]:
+        job.say("the stored weights of the best epoch are missing or damaged (SHA-256 differs); starting over")
+        return
     state.load(saved["state"])
     job.say(f"resuming after epoch {state.epoch} of {job.recipe.epochs}")
 
 
 def save(state: TrainState, job: Job) -> None:
-    """Write log and checkpoint."""
+    """Write log and checkpoint; weights of a better epoch replace the earlier ones once the checkpoint names them."""
     training_log.write(job.folder.log, state.log)
     checkpoint.save(job.folder.checkpoint, {"place": job.place, "state": state.state_dict()})
+    if job.folder.next_weights.exists():
+        os.replace(job.folder.next_weights, job.folder.weights)
+
+
+def weights_are_sound(folder: RunFolder, expected: str) -> bool:
+    """Whether the stored weights of the best epoch are those that a checkpoint belongs to.
+
+    A kill between the checkpoint and the weights' last rename left these under their first name: it is made up for.
+
+    Args:
+        expected: their SHA-256, "" where the checkpoint needs none.
+    """
+    following, weights = folder.next_weights, folder.weights
+    if expected and following.is_file() and manifest.digest(following) == expected:
+        os.replace(following, weights)
+    return not expected or (weights.is_file() and manifest.digest(weights) == expected)
 
 
 def check_batches(phases: list, recipe: Recipe, images: int, world: World) -> None:

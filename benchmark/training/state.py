@@ -9,7 +9,7 @@ from timm.utils import ModelEmaV3
 from benchmark.training import optim
 from benchmark.training.recipe import Recipe
 
-PLAIN = ("phase", "epoch", "best_epoch", "best_bpq", "stale", "log", "seconds")
+PLAIN = ("phase", "epoch", "best_epoch", "best_bpq", "stale", "log", "seconds", "weights")
 
 
 @dataclass
@@ -27,6 +27,7 @@ class TrainState:
         stale: validations since then.
         log: a line per epoch, as in log.jsonl.
         seconds: that the epochs took.
+        weights: SHA-256 of the stored weights of the best epoch, "" before the first validation.
     """
 
     method: Any
@@ -40,6 +41,7 @@ class TrainState:
     stale: int = 0
     log: list[dict] = field(default_factory=list)
     seconds: float = 0.0
+    weights: str = ""
 
     @classmethod
     def new(cls, method, recipe: Recipe, precision: str, device: torch.device) -> "TrainState":
@@ -85,4 +87,5 @@ class TrainState:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         for name in PLAIN:
-            setattr(self, name, state[name])
+            if name in state:  # checkpoints of earlier code have no hash of the weights
+                setattr(self, name, state[name])

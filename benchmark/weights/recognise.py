@@ -100,6 +100,8 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
     path = Path(path)
     if path.is_dir() and RunFolder(path).weights.is_file():
         path = RunFolder(path).weights
+    run = RunFolder(path.resolve().parent)
+    run.check(path, run.config)  # where the file is a run's, which lists their hashes
     content = read(path)
     state = content.state
     bad = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)

@@ -1,6 +1,7 @@
 """Preparation: resumable, exact, locked, instant the second time, and clear about whatever is wrong."""
 
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -139,6 +140,29 @@ def test_changed_bytes_are_seen_where_a_run_begins(tmp_path, capsys):
     fold = cache.CachedFold(folder)
     shutil.rmtree(folder)
     assert fold.damaged(), "no crash where another process is about to prepare it again"
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("mpp", lambda value: 0.65),
+        ("image_ids", lambda value: [*value[1:], value[0]]),
+        ("tissues", lambda value: ["another", *value[1:]]),
+        ("sources", lambda value: ["another", *value[1:]]),
+        ("typed", lambda value: [not value[0], *value[1:]]),
+    ],
+)
+def test_a_changed_meta_is_seen_at_once(tmp_path, capsys, key, change):
+    """Resolution, ids, tissues and sources decide results as the pixels do; an edited mpp gave the same fingerprint."""
+    before = prepare(Drawn(20), tmp_path, progress=False).fingerprint(1)
+    whole = tiny_data.file_bytes(tmp_path)
+    (path,) = tmp_path.glob("*/meta.json")
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(meta | {key: change(meta[key])}))
+    with pytest.raises(ValueError, match="its content has another hash"):
+        cache.CachedFold(path.parent)
+    assert prepare(Drawn(20), tmp_path, progress=False).fingerprint(1) == before
+    assert "damaged and is prepared again" in capsys.readouterr().err and tiny_data.file_bytes(tmp_path) == whole
 
 
 def test_two_processes_share_the_work(tmp_path):

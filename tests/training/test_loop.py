@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +159,49 @@ def test_a_killed_training_goes_on_where_it_stood(tmp_path, monkeypatch):
     assert anew == seen, "a checkpoint that began with other weights is not resumed"
 
 
+@pytest.mark.parametrize("damage", ["a bit", "removed"])
+def test_damaged_weights_of_the_best_epoch_are_not_gone_on_with(tmp_path, monkeypatch, damage):
+    """The best epoch is the first: nothing would have replaced its weights after the resumption."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, monkeypatch, [0.3, 0.2, None])
+    weights = RunFolder(tmp_path).weights
+    whole = weights.read_bytes()
+    weights.unlink()
+    if damage == "a bit":
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    _, log, saved, seen = run(tmp_path, monkeypatch, [0.3, 0.2, 0.1])
+    assert len(log) == len(seen) == 3 and saved == pytest.approx(0.8) and weights.read_bytes() == whole
+
+
+@pytest.mark.parametrize("where", ["before the checkpoint", "before the rename"])
+def test_a_kill_while_weights_of_a_better_epoch_are_stored(tmp_path, monkeypatch, where):
+    """The second epoch is the best. The weights that the checkpoint names are there in either case."""
+    *_, whole = run(tmp_path / "whole", monkeypatch, [0.1, 0.3, 0.2])
+    replace_file, write, calls = loop.os.replace, loop.checkpoint.save, []
+
+    def kill(call):
+        def killed(*arguments):
+            if Path(arguments[0]).name in ("weights-next.safetensors", "checkpoint.pt"):
+                calls.append(arguments)
+                if len(calls) == 2:
+                    raise KeyboardInterrupt
+            return call(*arguments)
+
+        return killed
+
+    with monkeypatch.context() as patch:
+        if where == "before the checkpoint":
+            patch.setattr(loop.checkpoint, "save", kill(write))
+        else:
+            patch.setattr(loop.os, "replace", kill(replace_file))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", monkeypatch, [0.1, 0.3], eval_every=1)
+    values = [0.3, 0.2] if where == "before the checkpoint" else [0.2]
+    trained, _, saved, rest = run(tmp_path / "cut", monkeypatch, values)
+    assert rest == whole[-len(values) :] and trained.best_epoch == 1 and saved == pytest.approx(0.7)
+    assert not RunFolder(tmp_path / "cut").next_weights.exists()
+
+
 @pytest.mark.parametrize(("monitor", "expected"), [("raw", 0.75 / 2), ("protocol", 0.75)])
 def test_what_an_epoch_is_selected_by(monkeypatch, monitor, expected):
     """IoU 3 / 4 in the first image; the second has no nucleus, and one is predicted: left out, or 0 when raw."""
@@ -260,7 +304,7 @@ def test_a_state_goes_through_a_checkpoint_unchanged(tmp_path):
     plain = {name: getattr(state, name) for name in PLAIN}
     assert {name: getattr(again, name) for name in PLAIN} == plain
     assert plain | {"log": []} == {
-        "phase": 1, "epoch": 1, "best_epoch": 0, "best_bpq": 0.25, "stale": 1, "log": [], "seconds": 2.5
+        "phase": 1, "epoch": 1, "best_epoch": 0, "best_bpq": 0.25, "stale": 1, "log": [], "seconds": 2.5, "weights": ""
     }  # fmt: skip
     assert json.dumps(again.state_dict(), default=repr) == json.dumps(state.state_dict(), default=repr)
     assert again.method.w.item() == state.method.w.item() != again.judged.w.item() == state.judged.w.item()

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmark.data.nuclei import Sample
 from benchmark.data.source import Source
-from benchmark.data.store.fold import CachedFold
+from benchmark.data.store.fold import CachedFold, content_hash
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic, write_json
 
@@ -196,7 +196,7 @@ def _finish(partial: Path, n: int, fold: int, source: Source, identity: dict) ->
     files = sorted(["images.npy", "instances.npy", *(f"{name}.npy" for name in arrays)])
     meta = names | {"typed": typed, "type_map_images": mixed, "n": n, "mpp": words["mpp"], "fold": fold}
     hashes = {name: _hash(partial / name) for name in files}
-    content = hashlib.sha256(json.dumps([meta, hashes], sort_keys=True).encode()).hexdigest()
+    content = content_hash(meta | {"hashes": hashes})
     sizes = {name: (partial / name).stat().st_size for name in files}
     origin = {"version": VERSION, "dataset": source.name, "identity": identity}
     write_json(partial / "meta.json", meta | origin | {"sizes": sizes, "hashes": hashes, "content": content})

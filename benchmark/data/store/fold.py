@@ -21,6 +21,14 @@ import numpy as np
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.runtime.files import read_json
 
+CONTENT = ("tissues", "image_ids", "sources", "typed", "type_map_images", "n", "mpp", "fold")
+
+
+def content_hash(meta: dict) -> str:
+    """Hex digest of what a fold means: the entries CONTENT of meta.json and the hashes of the arrays."""
+    words = [{key: meta[key] for key in CONTENT}, meta["hashes"]]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
 
 class CachedFold:
     """A complete converted fold; cheap to open, to index and to pickle.
@@ -30,18 +38,20 @@ class CachedFold:
         meta: the content of meta.json.
 
     Raises:
-        ValueError: meta.json is absent, or a file's size is not the one recorded there.
+        ValueError: meta.json is absent or was changed, or a file's size is not the one recorded there.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         try:
             self.meta = read_json(folder / "meta.json")
+            if content_hash(self.meta) != self.meta["content"]:
+                raise ValueError(f"{folder / 'meta.json'} is not what was written: its content has another hash")
             for name, size in self.meta["sizes"].items():
                 actual = (folder / name).stat().st_size
                 if actual != size:
                     raise ValueError(f"{folder / name} has {actual} bytes, expected {size}")
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder} is not a complete converted fold ({error})") from error
 
     def __len__(self) -> int:

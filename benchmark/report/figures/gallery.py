@@ -209,7 +209,9 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
 def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarray]:
     """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read: a line on stderr."""
     try:
-        nuclei = predictions.load(RunFolder(run.folder).predictions, places, mpp)
+        folder = RunFolder(run.folder)
+        folder.check(folder.predictions)
+        nuclei = predictions.load(folder.predictions, places, mpp)
     except InputError as error:
         skipped(run.folder, f"no pictures of this run ({error})")
         return {}

@@ -258,8 +258,10 @@ def _log(run: Run) -> list[dict]:
 
     A damaged log is named on stderr and counts as none.
     """
-    path = RunFolder(run.folder).log
+    folder = RunFolder(run.folder)
+    path = folder.log
     try:
+        folder.check(path)
         epochs = training_log.read(path)
     except (OSError, ValueError) as error:
         skipped(path, error)
