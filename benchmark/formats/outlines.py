@@ -35,10 +35,8 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
     Raises:
         InputError: unreadable, neither of the two, an outline that is none, or all of them outside the image.
     """
-    try:
+    with archive.reading(path):
         content = json.loads(packed.text_of(path), object_pairs_hook=lambda pairs: _once(pairs, path))
-    except (ValueError, RecursionError) as error:
-        raise archive.unreadable(path, error) from error
     if _is_coco(content):
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
     nuclei = _nuclei(content)

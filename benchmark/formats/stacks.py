@@ -94,11 +94,8 @@ class _Sequence:
 
 def members(path: Path) -> dict[str, Rows]:
     """Name -> array of an npz, none of them read. Raises InputError for no npz or pickled content."""
-    try:
-        with zipfile.ZipFile(path) as opened:
-            names = [name for name in opened.namelist() if name.endswith(".npy")]
-    except archive.READ_ERRORS as error:
-        raise archive.unreadable(path, error) from error
+    with archive.reading(path), zipfile.ZipFile(path) as opened:
+        names = [name for name in opened.namelist() if name.endswith(".npy")]
     return {name.removesuffix(".npy"): _rows(path, name) for name in names}
 
 

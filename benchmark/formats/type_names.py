@@ -10,7 +10,6 @@
 A name that no table lists must be a class's own (capitals do not matter). A table that lists ids lists all that occur.
 """
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,10 +102,7 @@ def read(path: Path | None, classes: tuple[str, ...] | None = None, outside: boo
     if path is None:
         names = TypeNames(classes, outside=outside)
         return Settings(classes, None, names, names)
-    try:
-        content = tomllib.loads(text.read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
+    content = text.toml(path)
     for key in content:
         if key not in _KEYS:
             raise InputError(f"{path}: expected the keys {', '.join(_KEYS)}, found '{key}'.{near_miss(key, _KEYS)}")

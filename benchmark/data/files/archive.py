@@ -4,8 +4,10 @@ Nothing is unpickled and no array is read whole: a published PanNuke fold is 13 
 instead of one memory map of the raw file, since the pages of a map count as resident memory of the process.
 """
 
+import contextlib
 import errno
 import hashlib
+import math
 import os
 import re
 import zipfile
@@ -67,11 +69,8 @@ class Member:
 
     def read(self) -> bytes:
         """The whole content; for small files. Raises InputError when it cannot be read."""
-        try:
-            with self.open() as stream:
-                return stream.read()
-        except READ_ERRORS as error:
-            raise unreadable(self, error) from error
+        with reading(self), self.open() as stream:
+            return stream.read()
 
     def digest(self) -> str:
         """Hex digest: size and checksum of a zip member; size and up to 64 spread blocks of a plain file.
@@ -79,15 +78,13 @@ class Member:
         Raises:
             InputError: it cannot be read.
         """
-        try:
+        with reading(self):
             if self.inner:
                 with zipfile.ZipFile(self.file) as archive:
                     info = archive.getinfo(self.inner)
                 return f"crc32:{info.CRC:08x}:{info.file_size}"
             with open(self.file, "rb") as stream:
                 return f"sampled:{_sampled(stream, self.size())}"
-        except READ_ERRORS as error:
-            raise unreadable(self, error) from error
 
 
 def _sampled(stream, size: int) -> str:
@@ -111,7 +108,7 @@ class Listing:
 
 def unreadable(what, error: Exception) -> InputError:
     """The sentence for a file that exists but cannot be read."""
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, NotImplementedError) and "compress" in reason:
         return InputError(
             f"{what} is packed in a way that is not read here ({reason}): unpack it with the program that packed it, "
@@ -127,6 +124,20 @@ def unreadable(what, error: Exception) -> InputError:
         f"{what} cannot be read ({reason}): expected a whole file, found a truncated or corrupt one; "
         "download, copy or extract it again."
     )
+
+
+@contextlib.contextmanager
+def reading(what):
+    """Around calls of a format's library: whatever it raises over the content of `what` becomes an InputError.
+
+    Libraries raise errors of any class over damaged bytes: those of their language's parser, of arithmetic, of memory.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise unreadable(what, error) from error
 
 
 def check_root(root: Path | None, dataset: str) -> Path:
@@ -172,7 +183,7 @@ def _look_into(path: Path, below: tuple[str, ...], wanted, result: Listing) -> N
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except READ_ERRORS as error:
+    except Exception as error:  # a damaged directory fails in any way
         result.broken[path] = error
         return
     for name in names:
@@ -205,17 +216,18 @@ class Rows:
                 self.shape, fortran, self.dtype = reader(stream)
                 self.start = stream.tell()
             size = member.size()
-        except ValueError as error:
-            raise InputError(
-                f"{member} is not a readable .npy file ({error}): expected an array saved by numpy.save; "
-                "download, copy or extract it again."
-            ) from error
         except READ_ERRORS as error:
             raise unreadable(member, error) from error
+        except Exception as error:  # numpy parses the header as Python, which fails in any way
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise InputError(
+                f"{member} is not a readable .npy file ({reason}): expected an array saved by numpy.save; "
+                "download, copy or extract it again."
+            ) from error
         if self.dtype.hasobject:
             raise InputError(f"{member} holds pickled objects, which are never executed: save a plain array instead.")
         self.fortran = fortran and len(self.shape) > 1
-        promised = self.start + self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        promised = self.start + self.dtype.itemsize * math.prod(self.shape)  # which numpy's product may overflow
         if size != promised:
             word = "truncated" if size < promised else "longer than its header says"
             raise InputError(
@@ -234,18 +246,14 @@ class Rows:
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
         """Rows from `start`, one at a time, read-only. Raises InputError for Fortran order or a corrupt file."""
         self._check_order()
-        count = int(np.prod(self.shape[1:], dtype=np.int64))
-        step = count * self.dtype.itemsize
-        try:
-            with self.member.open() as stream:
-                stream.seek(self.start + start * step)
-                for _ in range(start, len(self)):
-                    block = stream.read(step)
-                    if len(block) != step:
-                        raise EOFError("the file ends early")
-                    yield np.frombuffer(block, self.dtype).reshape(self.shape[1:])
-        except READ_ERRORS as error:
-            raise unreadable(self.member, error) from error
+        step = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with reading(self.member), self.member.open() as stream:
+            stream.seek(self.start + start * step)
+            for _ in range(start, len(self)):
+                block = stream.read(step)
+                if len(block) != step:
+                    raise EOFError("the file ends early")
+                yield np.frombuffer(block, self.dtype).reshape(self.shape[1:])
 
     def _check_order(self) -> None:
         if self.fortran:
@@ -256,11 +264,9 @@ class Rows:
 
     def whole(self) -> np.ndarray:
         """The whole array, also a 0-d one or one in Fortran order; for small ones. Raises InputError when corrupt."""
-        try:
+        with reading(self.member):
             with self.member.open() as stream:
                 stream.seek(self.start)
                 content = stream.read()
             values = np.frombuffer(content, self.dtype)
             return np.array(values.reshape(self.shape, order="F" if self.fortran else "C"), order="C")
-        except (*READ_ERRORS, ValueError) as error:
-            raise unreadable(self.member, error) from error

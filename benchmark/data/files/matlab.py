@@ -1,19 +1,16 @@
 """MATLAB files of labels, as HoVer-Net, CoNSeP, Kumar and Lizard have them: a map, types as a map or per nucleus."""
 
-import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-from scipy.io.matlab import MatReadError
 
 from benchmark.data.files import archive, checks
 from benchmark.runtime.errors import InputError
 
 TYPES = {"inst_type": "inst_uid", "class": "id"}  # types -> ids they belong to: HoVer-Net and CoNSeP, Lizard
-_ERRORS = (*archive.READ_ERRORS, ValueError, TypeError, KeyError, IndexError, MemoryError, struct.error, MatReadError)
 
 
 @dataclass(frozen=True)
@@ -95,12 +92,11 @@ def _may_be_types(key: str, array, shape: tuple[int, ...]) -> bool:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
-    except _ERRORS as error:
-        raise archive.unreadable(path, error) from error
+    with archive.reading(path):
+        try:
+            content = scipy.io.loadmat(path)
+        except NotImplementedError as error:
+            raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
     if "inst_map" not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
         raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")

@@ -1,12 +1,11 @@
 """PNG, TIFF, JPEG and npy files as arrays: the values that are stored, all of them, or a refusal."""
 
 import contextlib
-import struct
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from benchmark.data.files import archive
 from benchmark.data.files.archive import Member, Rows
@@ -18,18 +17,6 @@ _MOST = 1032  # Deflate makes at most so many bytes of one
 TIFF = (".tif", ".tiff")
 ORIENTATION = 274  # the tag of EXIF and TIFF; 1 is upright
 _GREY_STEPS = {2: 85, 4: 17}  # Pillow spreads grey values of so many bits over 0..255
-_ERRORS = (
-    *archive.READ_ERRORS,
-    ValueError,
-    SyntaxError,
-    KeyError,
-    IndexError,
-    TypeError,
-    MemoryError,
-    struct.error,
-    tifffile.TiffFileError,
-    UnidentifiedImageError,
-)
 
 
 def shape(path: Path) -> tuple[int, ...]:
@@ -41,7 +28,7 @@ def shape(path: Path) -> tuple[int, ...]:
     if path.suffix.lower() == ".npy":
         sides = Rows(Member(path, "", (path.name,))).shape
     else:
-        try:
+        with archive.reading(path):
             if path.suffix.lower() in TIFF:
                 with tifffile.TiffFile(path) as file:
                     _check_tiff(file, path)
@@ -50,8 +37,6 @@ def shape(path: Path) -> tuple[int, ...]:
                 with _opened(path) as picture:
                     bands = 3 if picture.mode == "P" else len(picture.getbands())
                     sides = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
-        except _ERRORS as error:
-            raise archive.unreadable(path, error) from error
     if len(sides) < 2 or 0 in sides[:2]:
         raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(sides)}.")
     return tuple(int(side) for side in sides)
@@ -73,7 +58,7 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
         return Rows(Member(path, "", (path.name,))).whole()
     if suffix == ".mat":
         raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file.")
-    try:
+    with archive.reading(path):
         if suffix in TIFF:
             with tifffile.TiffFile(path) as file:
                 _check_tiff(file, path)
@@ -82,8 +67,6 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
             pixels = _colours(picture) if colours else _ids(picture)
             _check_upright(path, picture.getexif().get(ORIENTATION))  # a PNG may tell it after its pixels
             return pixels
-    except _ERRORS as error:
-        raise archive.unreadable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -177,7 +160,7 @@ def _with_pillow(file: tifffile.TiffFile, path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture)
-    except _ERRORS:
+    except Exception:
         pass  # reported below
     sides = file.series[0].shape
     fits = pixels is not None and pixels.shape == sides and pixels.dtype.itemsize == page.dtype.itemsize

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import tomllib
 from pathlib import Path
 
 from benchmark.data.files import archive, names
@@ -35,6 +36,21 @@ def decoded(content: bytes, where) -> str:
     raise InputError(f"{where}: expected text in UTF-8, found bytes of no known encoding; save it as UTF-8.")
 
 
+def toml(path: Path) -> dict:
+    """The content of a TOML file.
+
+    Raises:
+        InputError: as `read`, or no TOML; nested too deeply; a number too long.
+    """
+    content = read(path)
+    try:
+        return tomllib.loads(content)
+    except RecursionError as error:
+        raise InputError(f"{path} is not readable TOML (it is nested too deeply); correct it.") from error
+    except Exception as error:  # tomllib passes on what int() and the like raise
+        raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
+
+
 def rows(path: Path | Member) -> list[list[str]]:
     """Rows of a table, header first: cells without blanks around them, empty rows left out.
 
@@ -49,10 +65,8 @@ def rows(path: Path | Member) -> list[list[str]]:
     if first.lower().startswith("sep="):  # Excel's own remark
         first, text = rest.partition("\n")[0], rest
     divider = max(",;\t", key=first.count)
-    try:
+    with archive.reading(path):
         cells = list(csv.reader(io.StringIO(text), delimiter=divider))
-    except csv.Error as error:
-        raise archive.unreadable(path, error) from error
     table = [[names.normal(cell) for cell in row] for row in cells]
     return [row for row in table if any(row)]
 

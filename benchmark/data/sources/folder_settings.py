@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 from benchmark.data.files import text
@@ -19,10 +18,7 @@ def read(path: Path) -> dict:
         raise InputError(
             f"'{path}' is missing: expected a file such as classes = [\"tumour\"] and mpp = 0.25; write it."
         )
-    try:
-        content = tomllib.loads(text.read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
+    content = text.toml(path)
     files = content.get("files", {})
     for keys, known in ((content, _KEYS), (files if isinstance(files, dict) else (), FILES)):
         for key in keys:

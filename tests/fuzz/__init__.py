@@ -1,0 +1,1 @@
+"""Damaged inputs: every one ends in a result or in one sentence."""
