@@ -51,7 +51,7 @@ def _same_images(options, data) -> None:
 
     try:
         fingerprint = read_json(RunFolder(options.run).provenance).get("data_fingerprint")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         fingerprint = None  # then the predictions are missing too, or their number decides
     if options.side != "test" or (fingerprint is not None and fingerprint != data.fingerprint(options.fold)):
         raise InputError(

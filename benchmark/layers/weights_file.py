@@ -70,6 +70,7 @@ def read(path: Path) -> Content:
         raise InputError(f"{path}: expected weights (a dict of tensors, or one under {_names()}), found {fault}.")
     config = content.get("config") if envelope else None
     arch = content.get("arch") if envelope else None
+    _check_backed(state, path)
     return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
 
 
@@ -109,10 +110,18 @@ def _torch(path: Path):
         ) from None
 
 
+def _check_backed(state: Mapping, path: Path) -> None:
+    """Raises InputError for a tensor that has more values than the file: a stride of 0 makes any number of one."""
+    for key, value in state.items():
+        dense = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+        if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InputError(f"{path}: expected tensors with all their values, '{key}' has more than the file holds.")
+
+
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except Exception as error:  # safetensors and torch each have their own classes
         raise InputError(f"{path}: expected safetensors, found a file that does not load ({_line(error)}).") from None
 
 
@@ -179,5 +188,6 @@ def read_file(path: Path) -> dict[str, Tensor]:
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"Weights file {path} holds no state dict; expected tensors by name.")
+    _check_backed(state, path)
     # DINO's wrappers of the network
     return {k.removeprefix("module.").removeprefix("backbone."): v for k, v in state.items()}

@@ -14,6 +14,14 @@ from .rle import dense
 
 VERSION = 2  # raised when a stored column changes its meaning or a protocol needs one that older records lack
 TABLES = ("images", "overlaps", "nuclei")
+# kinds of dtype of the columns on which scores compute; of parquet files that are damaged or of another program
+_KINDS = {
+    "images": {"image": "iu", "n_true": "iu", "n_pred": "iu", "mpp": "f", "typed": "b", "pred_typed": "b"},
+    "overlaps": {"image": "iu", "true_id": "iu", "true_type": "iu", "pred_id": "iu", "pred_type": "iu", "pixels": "iu"},
+    "nuclei": {"image": "iu", "id": "iu", "type": "iu", "area": "iu", "match": "iu", "border": "b", "iou": "f"},
+}
+_KINDS["nuclei"] |= {"points": "b", "touching": "b", "x": "f", "y": "f", "d_um": "f", "neighbour_um": "f"}
+_KINDS["images"] |= dict.fromkeys(("height", "width", "true_pixels", "pred_pixels", "both_pixels"), "iu")
 _SIDES = pd.CategoricalDtype(["true", "pred"])
 Table = pd.DataFrame | Mapping  # of columns: name -> array
 
@@ -142,13 +150,24 @@ class Records:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: a table is absent.
+            ValueError: a table is absent or damaged, or the tables do not belong together.
         """
         folder = Path(folder)
         missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
         if missing:
             raise ValueError(f"'{folder}' holds no {missing[0]}.parquet, expected the records of a finished run")
-        return cls(*(pd.read_parquet(folder / f"{name}.parquet", engine="pyarrow") for name in TABLES))
+        tables = {}
+        for name in TABLES:
+            try:
+                tables[name] = pd.read_parquet(folder / f"{name}.parquet", engine="pyarrow")
+            except Exception as error:  # pyarrow and pandas stumble over damaged bytes in any way
+                raise ValueError(f"{name}.parquet cannot be read ({error!s:.200})") from error
+            for column, kinds in _KINDS[name].items():
+                kind = tables[name][column].dtype.kind if column in tables[name] else "no such column"
+                if kind not in kinds:
+                    raise ValueError(f"{name}.parquet is damaged: its column '{column}' is of kind {kind}")
+        _check_joins(**tables)
+        return cls(*tables.values())
 
     @cached_property
     def columns(self) -> "Columns":
@@ -211,6 +230,28 @@ class Columns:
         of_rows, of_ids = rank[: len(rows["id"])], rank[len(rows["id"]) :]
         known = rows["image"] * len(distinct) + of_rows
         return np.where(ids > 0, np.searchsorted(known, self.image * len(distinct) + of_ids) + 1, 0)
+
+
+def _check_joins(images: Table, overlaps: Table, nuclei: Table) -> None:
+    """Raises ValueError where a row is of an image or a nucleus that no other table has."""
+    number = np.asarray(images["image"])
+    if (number[1:] <= number[:-1]).any():
+        raise ValueError("images.parquet is damaged: its images are not in ascending order")
+    if "side" not in nuclei or not nuclei["side"].isin(["true", "pred"]).all():
+        raise ValueError("nuclei.parquet is damaged: its column 'side' holds something else than true and pred")
+    for name, rows in (("overlaps", overlaps), ("nuclei", nuclei)):
+        if not np.isin(rows["image"], number).all():
+            raise ValueError(f"{name}.parquet is damaged: it has an image that images.parquet lacks")
+    for side in ("true", "pred"):
+        own = nuclei[nuclei["side"] == side]
+        if own[["image", "id"]].duplicated().any() or (own["id"] <= 0).any():
+            raise ValueError("nuclei.parquet is damaged: it has a nucleus twice or an id that is none")
+        pairs = pd.MultiIndex.from_arrays([own["image"], own["id"]])
+        named = overlaps.loc[overlaps[f"{side}_id"] != 0, ["image", f"{side}_id"]].drop_duplicates()
+        if not pd.MultiIndex.from_frame(named).isin(pairs).all():
+            raise ValueError(
+                f"overlaps.parquet is damaged: it has a nucleus of side '{side}' that nuclei.parquet lacks"
+            )
 
 
 def _is_pred(nuclei: Table) -> np.ndarray:

@@ -68,7 +68,7 @@ class StoredMaps:
                 with zipfile.ZipFile(path) as archive:
                     members = [name.removesuffix(".npy").partition("/") for name in archive.namelist()]
                 self._of |= {int(image): path for _, _, image in members}
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
+            except Exception as error:  # zipfile stumbles over damaged bytes in any way
                 raise InputError(
                     f"{path} cannot be read ({error}): expected kept maps; run the cell again with KEEP_MAPS=1."
                 ) from error
@@ -88,7 +88,7 @@ class StoredMaps:
             if path not in self._open:
                 self._open[path] = np.load(path, allow_pickle=False)
             return {name: self._open[path][f"{name}/{image}"].astype(np.float32) for name in self.names}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # and so does numpy
             raise InputError(
                 f"{path}: the maps of image {image} cannot be read ({error}); run the cell again with KEEP_MAPS=1."
             ) from error

@@ -39,9 +39,22 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Read JSON; null stays None."""
+    """Read JSON; null stays None.
+
+    Raises:
+        OSError, ValueError: absent or damaged; nested too deeply, or with a number beyond all floats.
+    """
     with open(path, encoding="utf-8") as handle:
-        return json.load(handle)
+        try:
+            return json.load(handle, parse_int=_whole)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+
+
+def _whole(text: str) -> int:
+    if len(text) > 300:
+        raise ValueError(f"it has a number of {len(text)} digits")
+    return int(text)
 
 
 def finite(value):

@@ -62,8 +62,8 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
         )
     try:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
-    except (RuntimeError, OSError, safetensors.SafetensorError) as error:
+    except Exception as error:  # safetensors and torch each have their own classes
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
-            f"{path}: the stored weights do not fit this method ({str(error).splitlines()[0][:160]}); "
-            f"delete the run folder and run again."
+            f"{path}: the stored weights do not fit this method ({reason}); delete the run folder and run again."
         ) from error

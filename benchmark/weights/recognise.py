@@ -147,7 +147,7 @@ def _own(path: Path, content: Content) -> Facts:
         config = read_json(RunFolder(path.resolve().parent).config)
         run = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
         known = isinstance(run["classes"], list) and isinstance(run["tissues"], list)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         return Facts(path, None, None, None, None, content.layout, own=True)

@@ -1,4 +1,4 @@
-"""Ways to damage an input: bytes, members of a zip, headers, values of JSON, lines of text; all from one random.Random."""
+"""Ways to damage an input: bytes, members of a zip, headers, values of JSON, lines of text."""
 
 import io
 import json
@@ -13,7 +13,15 @@ import numpy as np
 
 Damage = Callable[[bytes, random.Random], bytes]
 
-EXTREMES = [b"\0" * 4, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\xff" * 8, b"\xff" * 7 + b"\x7f", b"\0\0\0\x01"]
+EXTREMES = [
+    b"\0" * 4,
+    b"\xff" * 4,
+    b"\xff\xff\xff\x7f",
+    b"\0\0\0\x80",
+    b"\xff" * 8,
+    b"\xff" * 7 + b"\x7f",
+    b"\0\0\0\x01",
+]
 NUMBERS = (b"0", b"-1", b"99999999999", b"1" * 400, b"1e400", b"9223372036854775808", b"0.5", b"NaN", b"()")
 DEEP = '"<deep>"'  # takes the place of brackets that json.dumps would not write
 TOKENS = ("", "-1", "1e999", "nan", "true", "[]", "{}", '"x"', '""', "9" * 5000, "[" * 3000, "[" * 3000 + "]" * 3000)
@@ -76,7 +84,9 @@ def text_lines(content: bytes, rng: random.Random) -> bytes:
     elif what == 3:
         lines.insert(rng.randrange(len(lines)), lines[k])
     elif what == 4:
-        lines[k] = rng.choice(('"' + lines[k], lines[k] * 20_000, ".".join("a" * 3000) + " = 1", "[a" + ".a" * 2000 + "]"))
+        lines[k] = rng.choice(
+            ('"' + lines[k], lines[k] * 20_000, ".".join("a" * 3000) + " = 1", "[a" + ".a" * 2000 + "]")
+        )
     else:
         del lines[k]
     return "\n".join(lines).encode()
@@ -109,7 +119,19 @@ def npy_header(content: bytes, rng: random.Random) -> bytes:
     head = content[10:start].decode("latin1").rstrip()
     shapes = ("(10**12,)", "(99999999999, 1)", "(-1, 5)", "(4, 0)", "()", "(1.5, 2)", "('a',)", "[3, 4]", "5", "None")
     shapes += (f"({2**63}, 1)", f"({2**40}, {2**40})", "(" * 150 + ")" * 150, "(True, 3)", "(3, 4, 0, 9999999999)")
-    kinds = ("'|O'", "'<f16'", "'<c8'", "'|V12'", "'<M8[s]'", "'<U99999999'", "[('a', '<i4')]", "'<i3'", "4", "''", "'|S0'")
+    kinds = (
+        "'|O'",
+        "'<f16'",
+        "'<c8'",
+        "'|V12'",
+        "'<M8[s]'",
+        "'<U99999999'",
+        "[('a', '<i4')]",
+        "'<i3'",
+        "4",
+        "''",
+        "'|S0'",
+    )
     what = rng.randrange(4)
     if what == 0:
         head = re.sub(r"'shape': \(.*?\)", lambda _: f"'shape': {rng.choice(shapes)}", head)
@@ -118,7 +140,9 @@ def npy_header(content: bytes, rng: random.Random) -> bytes:
     elif what == 2:
         head = re.sub(r"'fortran_order': \w+", f"'fortran_order': {rng.choice(('True', '7', 'None', '[]'))}", head)
     else:
-        head = digits(rng.choice((head, head + "'''", head + "\n  (", "{" * 200, head[:-1])).encode("latin1"), rng).decode("latin1")
+        head = digits(
+            rng.choice((head, head + "'''", head + "\n  (", "{" * 200, head[:-1])).encode("latin1"), rng
+        ).decode("latin1")
     packed = (head + "\n").encode("latin1")
     version = rng.choice((b"\x01\x00", b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"))
     size = struct.pack("<H" if version[0] == 1 else "<I", len(packed))

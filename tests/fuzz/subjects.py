@@ -17,19 +17,20 @@ import torch
 from PIL import Image
 
 from benchmark.cli import main
+from benchmark.layers import weights_file
 from benchmark.results import frames
 from benchmark.results.raw_maps import StoredMaps
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.files import write_json
 from benchmark.training import checkpoint
 from benchmark.weights.recognise import recognise
-from benchmark.layers import weights_file
 from tests.fuzz import damage
 from tests.fuzz.damage import BYTES, Damage
 from tests.support import foreign_files, tiny_data
 
 TYPES = 'classes = ["Neoplastic", "Inflammatory", "Dead"]\nmpp = 0.25\n[pred]\n1 = "Neoplastic"\n2 = "Dead"\n3 = ""\n'
-DATASET = 'classes = ["a", "b"]\nmpp = 0.25\nname = "mine"\ntissue = "Colon"\npatch = 64\nfolds = 3\n[files]\ntable = "images.csv"\n'
+DATASET = 'classes = ["a", "b"]\nmpp = 0.25\nname = "mine"\ntissue = "Colon"\npatch = 64\nfolds = 3\n'
+DATASET += '[files]\ntable = "images.csv"\n'
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,13 @@ class Subject:
 
 def of_files(root: Path) -> list[Subject]:
     """Subjects whose files lie below `root`, a new folder; they are whole."""
-    return [*_labels(root / "score"), *_images(root / "predict"), *_datasets(root), *_weights(root / "weights"), *_runs(root)]
+    return [
+        *_labels(root / "score"),
+        *_images(root / "predict"),
+        *_datasets(root),
+        *_weights(root / "weights"),
+        *_runs(root),
+    ]
 
 
 def _command(*words) -> Callable[[], object]:
@@ -59,7 +66,9 @@ def _command(*words) -> Callable[[], object]:
 
 
 def _score(truth: Path, path: Path, types: Path) -> Callable[[], object]:
-    return _command("score", "--true", truth, "--pred", path, "--types", types, "--protocol", "pannuke", "--vertices", "corners")
+    return _command(
+        "score", "--true", truth, "--pred", path, "--types", types, "--protocol", "pannuke", "--vertices", "corners"
+    )
 
 
 def _bytes(write: Callable) -> bytes:
@@ -80,7 +89,9 @@ def _labels(folder: Path) -> list[Subject]:
     of = [int(kinds[instances == k][0]) for k in ids]
     rings = [foreign_files.corners(instances, k) for k in ids]
     features = [foreign_files.feature([ring], foreign_files.CLASSES[k - 1]) for ring, k in zip(rings, of)]
-    nuclei = {str(k): {"contour": ring, "type": kind, "bbox": [[1, 2], [3, 4]]} for k, ring, kind in zip(ids, rings, of)}
+    nuclei = {
+        str(k): {"contour": ring, "type": kind, "bbox": [[1, 2], [3, 4]]} for k, ring, kind in zip(ids, rings, of)
+    }
     cells = [{"bbox": [[1, 2], [3, 4]], "centroid": [1.0, 2.0], "contour": r, "type": k} for r, k in zip(rings, of)]
     coord = np.array([[[y for _, y in ring[:4]], [x for x, _ in ring[:4]]] for ring in rings], np.float64)
     stack = np.stack([instances] * 2)
@@ -91,18 +102,26 @@ def _labels(folder: Path) -> list[Subject]:
         "npy a.npy": _bytes(lambda f: np.save(f, instances)),
         "npy pair.npy": _bytes(lambda f: np.save(f, np.stack([instances, kinds], -1))),
         "npz a.npz": _bytes(lambda f: np.savez(f, instances=instances, types=kinds)),
-        "npz packed.npz": _bytes(lambda f: np.savez_compressed(f, instances=stack, types=np.array(of * 2), offsets=offsets, names=["a", "b"], mpp=0.25)),
+        "npz packed.npz": _bytes(
+            lambda f: np.savez_compressed(
+                f, instances=stack, types=np.array(of * 2), offsets=offsets, names=["a", "b"], mpp=0.25
+            )
+        ),
         "npz star.npz": _bytes(lambda f: np.savez(f, coord=coord, prob=np.ones(3), class_id=np.array(of))),
         "mat a.mat": _bytes(lambda f: scipy.io.savemat(f, mat)),
         "mat z.mat": _bytes(lambda f: scipy.io.savemat(f, mat, do_compression=True)),
         "PNG a.png": _bytes(lambda f: Image.fromarray(instances.astype(np.uint16)).save(f, "png")),
         "TIFF a.tif": _bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16))),
         "TIFF z.tif": _bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16), compression="zlib")),
-        "TIFF p.tif": _bytes(lambda f: Image.fromarray(instances.astype(np.uint8)).save(f, "tiff", compression="tiff_lzw")),
+        "TIFF p.tif": _bytes(
+            lambda f: Image.fromarray(instances.astype(np.uint8)).save(f, "tiff", compression="tiff_lzw")
+        ),
         "JSON nuc.json": json.dumps({"mag": 40, "nuc": nuclei}).encode(),
         "JSON cells.json": json.dumps({"wsi_metadata": {}, "cells": cells}).encode(),
         "GeoJSON a.geojson": json.dumps({"type": "FeatureCollection", "features": features}).encode(),
-        "pickle a_seg.npy": _bytes(lambda f: np.save(f, {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"})),
+        "pickle a_seg.npy": _bytes(
+            lambda f: np.save(f, {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"})
+        ),
         "pickle cellvit.npy": _bytes(lambda f: np.save(f, {"inst_map": instances, "type_map": kinds})),
     }
     json_ways = (damage.json_value,) * 12
@@ -121,7 +140,10 @@ def _labels(folder: Path) -> list[Subject]:
         out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), _score(true, path, types)))
     toml = folder / "own.toml"
     toml.write_text(TYPES)
-    return [*out, Subject("TOML", toml, (*BYTES, *(damage.text_lines,) * 12), _score(truth, folder / "npz" / "a.npz", toml))]
+    return [
+        *out,
+        Subject("TOML", toml, (*BYTES, *(damage.text_lines,) * 12), _score(truth, folder / "npz" / "a.npz", toml)),
+    ]
 
 
 def _images(folder: Path) -> list[Subject]:
@@ -168,7 +190,9 @@ def _datasets(root: Path) -> list[Subject]:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
     (folder / "dataset.toml").write_text(DATASET)
-    tiny_data.table(folder / "images.csv", ["file", "fold", "source"], [(f"c{k}.png", k % 3 + 1, f"s{k}") for k in range(6)])
+    tiny_data.table(
+        folder / "images.csv", ["file", "fold", "source"], [(f"c{k}.png", k % 3 + 1, f"s{k}") for k in range(6)]
+    )
     read = _anew(cache, _command("prepare", "--dataset", "folder", "--data-root", folder, "--cache", cache))
     lines = (damage.text_lines,) * 12
     out = [
@@ -196,8 +220,13 @@ def _datasets(root: Path) -> list[Subject]:
         rows = []
         for k in range(2):
             stem = f"{fold}_{k}"
-            Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(cellvit / f"fold{fold}/images/{stem}.png")
-            value = {"inst_map": masks[k, ..., :5].max(-1).astype(np.int32), "type_map": labels[k, ..., 1].astype(np.int32)}
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
+                cellvit / f"fold{fold}/images/{stem}.png"
+            )
+            value = {
+                "inst_map": masks[k, ..., :5].max(-1).astype(np.int32),
+                "type_map": labels[k, ..., 1].astype(np.int32),
+            }
             np.save(cellvit / f"fold{fold}/labels/{stem}.npy", value)
             rows.append((f"{stem}.png", "Breast"))
         tiny_data.table(cellvit / f"fold{fold}/types.csv", ["img", "type"], rows)
@@ -264,10 +293,11 @@ def _runs(root: Path) -> list[Subject]:
     kept = root / "kept"
     kept.mkdir()
     write_json(kept / "config.json", {})
-    np.savez(kept / "raw_maps.npz", **{f"{name}/{k}": np.ones((2, 8, 8), np.float16) for name in "ab" for k in range(2)})
-    path = next(iter(RunFolder(kept).all_raw_maps), None)
-    if path is not None:
-        out.append(Subject("npz", path, (*BYTES, *npz), lambda: [StoredMaps(RunFolder(kept)).read(k) for k in range(2)]))
+    np.savez(
+        kept / "raw_maps.npz", **{f"{name}/{k}": np.ones((2, 8, 8), np.float16) for name in "ab" for k in range(2)}
+    )
+    (path,) = RunFolder(kept).all_raw_maps
+    out.append(Subject("npz", path, (*BYTES, *npz), lambda: [StoredMaps(RunFolder(kept)).read(k) for k in range(2)]))
     return out
 
 
@@ -278,7 +308,18 @@ def words(rng: random.Random, root: Path) -> list[str]:
     lines = (
         ["status", "--dataset", tiny_data.TINY, f"recipe.{key}={value}"],
         ["status", "--dataset", tiny_data.TINY, value],
-        ["run", "--method", "cellvta", "--fold", "1", "--data-root", root, "--dataset", "pannuke", f"recipe.{key}={value}"],
+        [
+            "run",
+            "--method",
+            "cellvta",
+            "--fold",
+            "1",
+            "--data-root",
+            root,
+            "--dataset",
+            "pannuke",
+            f"recipe.{key}={value}",
+        ],
         ["ablation", "--data-root", root, "--dataset", "pannuke", f"recipe.{key}={value}"],
         ["evaluate", "--weights", root / "absent.pth", f"recipe.{key}={value}"],
         ["models", "--methods", rng.choice(("cellvta@", "cellvta@debug,points=", "hovernet@", "")) + value],
@@ -287,10 +328,34 @@ def words(rng: random.Random, root: Path) -> list[str]:
         ["status", "--dataset", tiny_data.TINY, rng.choice(("--folds", "--seeds", "--preset", "--experiment")), value],
         ["status", "--dataset", tiny_data.TINY, "--backbone", value],
         ["status", "--dataset", rng.choice(("synthetic@", "synthetic@x=", "")) + value],
-        ["table", "--results", root, rng.choice(("--protocol", "--dataset", "--experiment", "--format", "--results")), value],
+        [
+            "table",
+            "--results",
+            root,
+            rng.choice(("--protocol", "--dataset", "--experiment", "--format", "--results")),
+            value,
+        ],
         ["score", "--true", root / "a.npy", "--pred", root / "a.npy", rng.choice(SCORE), value],
-        ["predict", "--method", "classical", "--images", root / "a.png", "--out", root / "out", rng.choice(PREDICT), value],
-        ["contact-sheet", "--dataset", "pannuke", "--out", root / "s.png", rng.choice(("--fold", "--count", "--run")), value],
+        [
+            "predict",
+            "--method",
+            "classical",
+            "--images",
+            root / "a.png",
+            "--out",
+            root / "out",
+            rng.choice(PREDICT),
+            value,
+        ],
+        [
+            "contact-sheet",
+            "--dataset",
+            "pannuke",
+            "--out",
+            root / "s.png",
+            rng.choice(("--fold", "--count", "--run")),
+            value,
+        ],
         ["import", "--pred", root / "a.npy", "--dataset", "conic", "--name", value],
         ["prepare", "--dataset", rng.choice(("pannuke", "conic", "folder", value)), "--data-root", value],
         [value, "--help"],
@@ -298,11 +363,81 @@ def words(rng: random.Random, root: Path) -> list[str]:
     return [str(word) for word in rng.choice(lines)]
 
 
-KEYS = ("epochs", "optimiser.lr", "optimiser.betas", "optimiser", "augment", "samples", "ema", "clip", "schedule.name", "lr", "")
+KEYS = (
+    "epochs",
+    "optimiser.lr",
+    "optimiser.betas",
+    "optimiser",
+    "augment",
+    "samples",
+    "ema",
+    "clip",
+    "schedule.name",
+    "lr",
+    "",
+)
 KEYS += ("optimiser.lr.x", ".", "a.b.c.d", "pretrain", "sampling.gamma", "batch", "workers", "precision")
 SCORE = ("--mpp", "--shape", "--types", "--protocol", "--missing", "--vertices", "--true", "--pred", "--out")
 PREDICT = ("--mpp", "--window", "--margin", "--device", "--images", "--method", "--weights")
-VALUES = ("", " ", "-1", "0", "1e999", "nan", "None", "true", "[]", "{}", "()", "{[]: 1}", "{1: {}}", "{{}}", "[[1]]", "(1,(2,))")
-VALUES += ("9" * 5000, "1" * 400, "(" * 300, "[" * 150 + "]" * 150, "-" * 5000 + "1", "1+1j", "b'x'", "...", "x" * 70_000, "\0")
-VALUES += ("a\0b", "é", "\ud800", "=", "=1", "a=b=c", ",", "@", "@,", "/", "..", "~", "*", "--", "'", '"', "\\", "1_000", "0x10")
-VALUES += ("[{'name': 1}]", "[{'name': 'flip', 'p': 'x'}]", "[{'name': {}}]", "{'a': 1, 'a': 2}", "1,2", "$HOME", "%s", "{x}", "\n")
+VALUES = (
+    "",
+    " ",
+    "-1",
+    "0",
+    "1e999",
+    "nan",
+    "None",
+    "true",
+    "[]",
+    "{}",
+    "()",
+    "{[]: 1}",
+    "{1: {}}",
+    "{{}}",
+    "[[1]]",
+    "(1,(2,))",
+)
+VALUES += (
+    "9" * 5000,
+    "1" * 400,
+    "(" * 300,
+    "[" * 150 + "]" * 150,
+    "-" * 5000 + "1",
+    "1+1j",
+    "b'x'",
+    "...",
+    "x" * 70_000,
+    "\0",
+)
+VALUES += (
+    "a\0b",
+    "é",
+    "\ud800",
+    "=",
+    "=1",
+    "a=b=c",
+    ",",
+    "@",
+    "@,",
+    "/",
+    "..",
+    "~",
+    "*",
+    "--",
+    "'",
+    '"',
+    "\\",
+    "1_000",
+    "0x10",
+)
+VALUES += (
+    "[{'name': 1}]",
+    "[{'name': 'flip', 'p': 'x'}]",
+    "[{'name': {}}]",
+    "{'a': 1, 'a': 2}",
+    "1,2",
+    "$HOME",
+    "%s",
+    "{x}",
+    "\n",
+)

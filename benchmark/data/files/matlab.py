@@ -1,5 +1,6 @@
 """MATLAB files of labels, as HoVer-Net, CoNSeP, Kumar and Lizard have them: a map, types as a map or per nucleus."""
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from benchmark.data.files import archive, checks
+from benchmark.data.files import archive, checks, mat5
 from benchmark.runtime.errors import InputError
 
 TYPES = {"inst_type": "inst_uid", "class": "id"}  # types -> ids they belong to: HoVer-Net and CoNSeP, Lizard
@@ -94,9 +95,12 @@ def _may_be_types(key: str, array, shape: tuple[int, ...]) -> bool:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     with archive.reading(path):
         try:
-            content = scipy.io.loadmat(path)
+            raw = path.read_bytes()
+            old = 0 in raw[:4]  # version 4, of which scipy's reader is Python alone; its other one crashes
+            content = scipy.io.loadmat(io.BytesIO(raw)) if old else mat5.arrays(raw)
         except NotImplementedError as error:
             raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
+    content = {key: np.empty(0, object) if value is None else value for key, value in content.items()}
     if "inst_map" not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
         raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")

@@ -36,6 +36,16 @@ def decoded(content: bytes, where) -> str:
     raise InputError(f"{where}: expected text in UTF-8, found bytes of no known encoding; save it as UTF-8.")
 
 
+def shallow(content, depth: int = 100):
+    """`content`, values of lists and dicts. Raises RecursionError where they are nested more deeply than `depth`."""
+    if isinstance(content, dict | list):
+        if not depth:
+            raise RecursionError("it is nested too deeply")
+        for value in content.values() if isinstance(content, dict) else content:
+            shallow(value, depth - 1)
+    return content
+
+
 def toml(path: Path) -> dict:
     """The content of a TOML file.
 
@@ -44,7 +54,7 @@ def toml(path: Path) -> dict:
     """
     content = read(path)
     try:
-        return tomllib.loads(content)
+        return shallow(tomllib.loads(content))
     except RecursionError as error:
         raise InputError(f"{path} is not readable TOML (it is nested too deeply); correct it.") from error
     except Exception as error:  # tomllib passes on what int() and the like raise
