@@ -22,6 +22,7 @@ _KINDS = {
 }
 _KINDS["nuclei"] |= {"points": "b", "touching": "b", "x": "f", "y": "f", "d_um": "f", "neighbour_um": "f"}
 _KINDS["images"] |= dict.fromkeys(("height", "width", "true_pixels", "pred_pixels", "both_pixels"), "iu")
+_KINDS["images"] |= dict.fromkeys(("image_id", "tissue", "source"), "OUT")
 _SIDES = pd.CategoricalDtype(["true", "pred"])
 Table = pd.DataFrame | Mapping  # of columns: name -> array
 

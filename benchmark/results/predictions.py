@@ -97,6 +97,7 @@ def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
         with np.load(path, allow_pickle=False) as stored:
             instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
             type_maps = stored["type_maps"] if "type_maps" in stored else None
+        _check(instances, types, offsets, type_maps)
     except Exception as error:  # numpy and zipfile stumble over damaged bytes in any way
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
@@ -109,6 +110,19 @@ def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
         _nuclei(instances[i], types[offsets[i] : offsets[i + 1]], None if type_maps is None else type_maps[i], mpp)
         for i in rows
     ]
+
+
+def _check(instances, types, offsets, type_maps) -> None:
+    """Raises ValueError where the arrays do not belong together."""
+    whole = all(array.dtype.kind in "iu" for array in (instances, types, offsets))
+    if not whole or instances.ndim != 3 or types.ndim != 1 or offsets.shape != (len(instances) + 1,):
+        raise ValueError("its arrays have other shapes or dtypes")
+    if type_maps is not None and (type_maps.shape != instances.shape or type_maps.dtype.kind not in "iu"):
+        raise ValueError(f"its type_maps have the shape {type_maps.shape}, its instances {instances.shape}")
+    counts = np.diff(offsets.astype(np.int64))
+    most = instances.max(axis=(1, 2), initial=0)
+    if offsets[0] != 0 or offsets[-1] != len(types) or (most > counts).any() or instances.min(initial=0) < 0:
+        raise ValueError("it has not one type per nucleus")
 
 
 def _nuclei(instances: np.ndarray, types: np.ndarray, type_map: np.ndarray | None, mpp: float) -> Nuclei:

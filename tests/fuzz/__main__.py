@@ -107,7 +107,8 @@ def run(count: int, seed: int, only: int | None, root: Path) -> int:
     faults = []
     for subject in whole:
         reached, text = outcome(subject.read)
-        if reached != "results" and subject.path.name != "published.pth":
+        known = subject.path.name in ("published.pth", "cells.json")  # refused whole by what reads them here
+        if reached != "results" and not known:
             faults.append(f"whole {subject.path}: {reached}: {text[-1500:]}")
     bounded()
     table = collections.defaultdict(collections.Counter)

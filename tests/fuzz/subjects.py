@@ -293,9 +293,7 @@ def _runs(root: Path) -> list[Subject]:
     kept = root / "kept"
     kept.mkdir()
     write_json(kept / "config.json", {})
-    np.savez(
-        kept / "raw_maps.npz", **{f"{name}/{k}": np.ones((2, 8, 8), np.float16) for name in "ab" for k in range(2)}
-    )
+    np.savez(kept / "maps-0.npz", **{f"{name}/{k}": np.ones((2, 8, 8), np.float16) for name in "ab" for k in range(2)})
     (path,) = RunFolder(kept).all_raw_maps
     out.append(Subject("npz", path, (*BYTES, *npz), lambda: [StoredMaps(RunFolder(kept)).read(k) for k in range(2)]))
     return out

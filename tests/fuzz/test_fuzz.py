@@ -1,0 +1,21 @@
+"""Damaged inputs of every format end in a result or in one sentence: never in a traceback, a hang or a crash."""
+
+import os
+import subprocess
+import sys
+
+from benchmark.runtime.paths import ROOT
+
+COUNT = 2040  # inputs; `make fuzz` reads more
+
+
+def test_damaged_inputs_end_in_a_result_or_one_sentence():
+    """In a process of its own, which a crash of the interpreter ends and whose memory is bounded."""
+    line = [sys.executable, "-m", "tests.fuzz", "--count", str(COUNT), "--seed", "0"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, errors="replace", timeout=550)
+    print(done.stdout)  # the figures by format
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-3000:]}"
+    formats = {row.split()[0] for row in done.stdout.splitlines() if row[:1].isalpha()}
+    assert {"npy", "npz", "mat", "PNG", "TIFF", "JPEG", "JSON", "GeoJSON", "pickle", "pth", "safetensors"} <= formats
+    assert {"TOML", "csv", "zip", "parquet", "run", "command"} <= formats
