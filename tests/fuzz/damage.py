@@ -5,6 +5,7 @@ import json
 import random
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -167,7 +168,7 @@ def in_zip(inner: Damage) -> Damage:
         else:
             members.append(members[k])
         out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as archive:
+        with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(out, "w") as archive:  # of a name twice
             for name, value in members:
                 with archive.open(zipfile.ZipInfo(name), "w") as member:
                     member.write(value)
