@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive
+from benchmark.data.files import archive, text
 from benchmark.formats import packed, regions
 from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
@@ -36,9 +36,7 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
         InputError: unreadable, neither of the two, an outline that is none, or all of them outside the image.
     """
     with archive.reading(path):
-        content = text.shallow(
-            json.loads(packed.text_of(path), object_pairs_hook=lambda pairs: _once(pairs, path))
-        )
+        content = text.shallow(json.loads(packed.text_of(path), object_pairs_hook=lambda pairs: _once(pairs, path)))
     if _is_coco(content):
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
     nuclei = _nuclei(content)
