@@ -94,7 +94,7 @@ test-slow: $(READY) ## the long tests that `make test` leaves out
 	@$(PYTEST) -m "slow and not gpu" $(ARGS)
 
 fuzz: $(READY) ## damaged inputs through every reader and command [COUNT=20000] [SEED=0]
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m tests.support.fuzz --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
 
 test-parity: $(READY) ## full-size models against the golden figures of the reference data
 	@$(VENV)/bin/python -m pytest -m parity $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--count N] [--seed S] [--only K]`: damaged inputs through every reader and command.
+"""`python -m tests.support.fuzz [--count N] [--seed S] [--only K]`: damaged inputs through every reader and command.
 
 Prints the figures by format. Exit code 1 when an input ended in a traceback, took longer than LIMIT seconds or more
 than MEMORY bytes without a sentence about it, or was refused in something else than one sentence. A crash of the
@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmark.cli import main
 from benchmark.runtime.errors import InputError
-from tests.fuzz import subjects
+from tests.support.fuzz import subjects, words
 
 LIMIT = 10  # seconds for one input
 MEMORY = 2 << 30  # bytes beyond what the process has when the first input is read
@@ -71,7 +71,7 @@ def trial(k: int, seed: int, whole: list[subjects.Subject], root: Path) -> tuple
     """(format, what was damaged and how, outcome, text) of input k."""
     rng = random.Random(f"{seed} {k}")
     if k % (len(whole) + 6) >= len(whole):
-        line = subjects.words(rng, root)
+        line = words.words(rng, root)
         return "command line", f"{line!r:.300}", *outcome(lambda: main(line))
     subject = whole[k % (len(whole) + 6)]
     content, way = subject.path.read_bytes(), rng.choice(subject.ways)

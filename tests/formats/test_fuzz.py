@@ -11,7 +11,7 @@ COUNT = 2040  # inputs; `make fuzz` reads more
 
 def test_damaged_inputs_end_in_a_result_or_one_sentence():
     """In a process of its own, which a crash of the interpreter ends and whose memory is bounded."""
-    line = [sys.executable, "-m", "tests.fuzz", "--count", str(COUNT), "--seed", "0"]
+    line = [sys.executable, "-m", "tests.support.fuzz", "--count", str(COUNT), "--seed", "0"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, errors="replace", timeout=550)
     print(done.stdout)  # the figures by format
