@@ -76,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except MemoryError as error:
+        print(f"error: the memory does not suffice ({error}); use smaller or fewer images at once.", file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         if (error.name or "benchmark").partition(".")[0] == "benchmark":
             raise

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmark.data.files import checks
+from benchmark.data.files import archive, checks
 from benchmark.data.files.names import normal
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
@@ -129,14 +129,17 @@ def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) ->
         InputError: shapes that differ, or outlines on both sides without a shape.
     """
     if not true.needs_shape:
-        truth = true.read(None)
+        known = true.shape()
+        if pred and known is not None:
+            _check_shape(pred, pred.shape(), known, true.where)
+        truth = _read(true, None)
         return truth, read_prediction(pred, truth.instances.shape, true.where)
     if pred and not pred.needs_shape:
-        predicted = pred.read(None)
-        return true.read(predicted.instances.shape), predicted
+        predicted = _read(pred, None)
+        return _read(true, predicted.instances.shape), predicted
     if shape is None:
         raise InputError(f"{true.where}: outlines alone do not say how large the image is; give --shape HEIGHT WIDTH.")
-    return true.read(shape), read_prediction(pred, shape, true.where)
+    return _read(true, shape), read_prediction(pred, shape, true.where)
 
 
 def read_prediction(pred: Image | None, shape: tuple[int, int], truth: str) -> Labelled:
@@ -150,10 +153,20 @@ def read_prediction(pred: Image | None, shape: tuple[int, int], truth: str) -> L
     """
     if pred is None:
         return Labelled(np.zeros(shape, np.int64), np.zeros(0, np.uint8))
-    labelled = pred.read(shape)
-    if labelled.instances.shape != shape:
-        raise InputError(
-            f"{pred.where}: expected a label map of the truth's shape {shape} ({truth}), "
-            f"found {labelled.instances.shape}."
-        )
+    _check_shape(pred, pred.shape(), shape, truth)
+    labelled = _read(pred, shape)
+    _check_shape(pred, labelled.instances.shape, shape, truth)
     return labelled
+
+
+def _read(image: Image, shape: tuple[int, int] | None) -> Labelled:
+    try:
+        return image.read(shape)
+    except MemoryError as error:
+        raise archive.unreadable(image.where, error) from error
+
+
+def _check_shape(pred: Image, sides: tuple[int, int] | None, shape: tuple[int, int], truth: str) -> None:
+    """Refuse a prediction of another shape; by its header, where that says it, before memory is taken for it."""
+    if sides not in (None, shape):
+        raise InputError(f"{pred.where}: expected a label map of the truth's shape {shape} ({truth}), found {sides}.")

@@ -12,7 +12,7 @@ from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import listing, predicted
 from benchmark.data.files.names import stem as stem_of
 from benchmark.formats import cellpose, matlab, outlines, packed
-from benchmark.formats.labelled import Labelled, from_maps, from_table
+from benchmark.formats.labelled import Labelled, check_type_map, from_maps, from_table
 from benchmark.formats.stacks import Stack, members
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime.errors import InputError
@@ -24,19 +24,22 @@ ENDINGS = ("_cp_masks", "_seg")  # what Cellpose appends to the image's name, th
 BESIDE = ("_outlines", "_flows", "_dP", "_cellprob", "_cp_output")  # pictures and maps that it writes beside its masks
 ROIS = ".roi"  # ImageJ's outlines
 FOLDERS = ("labels", "instances", "masks")  # where label maps lie when the folder itself holds none
-ARRAYS = ("instances", "types", "coord", "prob", "class_id")  # what is read of an npz of one image
 TYPES = "types"  # where type maps of PNG, TIFF and npy lie
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image: `read(shape)` returns its nuclei; outlines need the shape (H, W), maps ignore it."""
+    """One image: `read(shape)` returns its nuclei; outlines need the shape (H, W), maps ignore it.
+
+    `shape()` is the shape that a map will have, from its header; None where it is known only when it is read.
+    """
 
     name: str
     where: str
     read: Callable[[tuple[int, int] | None], Labelled]
     tissue: str = ""
     needs_shape: bool = False
+    shape: Callable[[], tuple[int, int] | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ def _stack(stack: Stack, names: TypeNames) -> Collection:
 
     title = stack.names or [str(i) for i in range(stack.n)]
     tissues = stack.tissues or [""] * stack.n
-    images = [Image(title[i], f"{stack.path} image {title[i]}", reader(i), tissues[i]) for i in range(stack.n)]
+    images = [
+        Image(title[i], f"{stack.path} image {title[i]}", reader(i), tissues[i], shape=lambda: stack.shape)
+        for i in range(stack.n)
+    ]
     if not images:
         raise InputError(f"{stack.path}: expected at least one image, found none.")
     twice = next((name for name in title if title.count(name) > 1), None) if len(set(title)) < len(title) else None
@@ -131,7 +137,7 @@ def _predicted(labels: Path, outlined: Path, names: TypeNames) -> Image:
     def read(shape) -> Labelled:
         return outlines.read_json(outlined, raster.shape(labels), names, "corners")
 
-    return Image(stem_of(labels), str(outlined), read)
+    return Image(stem_of(labels), str(outlined), read, shape=lambda: raster.shape(labels)[:2])
 
 
 def _masks(files: list[Path]) -> list[Path]:
@@ -187,14 +193,20 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
         if suffix == ".mat":
             return matlab.read(path, names)
         if suffix == ".npz":
-            arrays = {key: rows.whole() for key, rows in members(path).items() if key in ARRAYS}
             if polygons:
+                outlines.check_stardist({key: rows.shape for key, rows in held.items()}, shape, str(path))
+                arrays = {key: held[key].whole() for key in ("coord", "prob", "class_id") if key in held}
                 return outlines.stardist(arrays, shape, names, str(path), vertices)
+            if "types" in held:
+                check_type_map(held["types"].shape, held["instances"].shape, str(path))
+            arrays = {key: held[key].whole() for key in ("instances", "types") if key in held}
             if "types" not in held:
                 checks.say_unread(path, [key for key in held if checks.may_be_types(key)], "types")
             return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)
+        if types is not None:
+            check_type_map(raster.shape(types, colours=False), raster.shape(path, colours=False), str(path))
         labels = raster.array(path)
         if (
             suffix != ".png" and labels.ndim == 3 and labels.shape[2] == 2 and types is None
@@ -202,7 +214,17 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             return from_maps(labels[..., 0], labels[..., 1], names, str(path))
         return from_maps(labels, None if types is None else raster.array(types), names, str(path))
 
-    return Image(_name(path), str(path), read, needs_shape=polygons or outlined)
+    def sides() -> tuple[int, int] | None:
+        if polygons or outlined or (suffix == ".npy" and cellpose.is_pickled(path)):
+            return None
+        if held or suffix == ".npy":
+            whole = held["instances"].shape if held else Rows(Member(path, "", (path.name,))).shape
+        else:
+            whole = matlab.shape(path) if suffix == ".mat" else raster.shape(path, colours=False)
+        checks.check_plane(whole[:2] if suffix != ".png" and whole[2:] == (2,) else whole, str(path))
+        return whole[:2]
+
+    return Image(_name(path), str(path), read, needs_shape=polygons or outlined, shape=sides)
 
 
 def _dimensions(path: Path) -> int:

@@ -74,10 +74,7 @@ def from_maps(instances, types, names, where: str) -> Labelled:
     if types is None:
         return Labelled(instances)
     types = checks.without_channel(np.asarray(types))
-    if types.shape != instances.shape:
-        raise InputError(
-            f"{where}: expected a type map of the instance map's shape {instances.shape}, found {types.shape}."
-        )
+    check_type_map(types.shape, instances.shape, where)
     types = checks.ids(types, f"{where} types")
     if names.outside:
         types = np.where(instances > 0, types, 0)
@@ -85,6 +82,13 @@ def from_maps(instances, types, names, where: str) -> Labelled:
         types, instances, where, ", or say --types-outside ignore where a tool writes the type of every pixel"
     )
     return Labelled(instances, names.ids(types, where))
+
+
+def check_type_map(types: tuple[int, ...], instances: tuple[int, ...], where: str) -> None:
+    """Raises InputError where the shape of a type map is not that of its instance map; (H, W, 1) is (H, W)."""
+    types, instances = (sides[:2] if sides[2:] == (1,) else sides for sides in (types, instances))
+    if types != instances:
+        raise InputError(f"{where}: expected a type map of the instance map's shape {instances}, found {types}.")
 
 
 def from_table(instances, ids, types, names, where: str) -> Labelled:

@@ -6,6 +6,11 @@ from benchmark.data.files import matlab
 from benchmark.formats.labelled import Labelled, from_maps
 
 
+def shape(path: Path) -> tuple[int, ...]:
+    """Shape of the label map, from its header. Raises InputError where there is none."""
+    return matlab.shape(path)
+
+
 def read(path: Path, names) -> Labelled:
     """Read a .mat up to version 7.
 

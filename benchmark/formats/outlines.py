@@ -5,6 +5,7 @@ Where outlines overlap, the later one takes the pixels (StarDist: the more proba
 
 import contextlib
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from benchmark.formats.labelled import Labelled, from_table
 from benchmark.formats.polygons import paint
 from benchmark.runtime.errors import InputError
 
+RAYS = 4096  # of a polygon of StarDist, which has 32 unless told otherwise
 DETECTED = ("detection", "cell")  # QuPath's kinds of object; all other kinds are no nuclei where these exist
 Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices
 
@@ -86,22 +88,32 @@ def stardist(
     """StarDist's `details` as an npz: coord (N, 2, rays) y, x; prob (N,); optional class_id (N,).
 
     Raises:
-        InputError: arrays of other shapes.
+        InputError: arrays of other shapes, or coordinates that are no finite numbers.
     """
+    check_stardist({key: np.shape(values) for key, values in arrays.items()}, shape, where)
     coord = np.asarray(arrays["coord"], np.float64)
-    if coord.ndim != 3 or coord.shape[1] != 2 or not np.isfinite(coord).all():
-        raise InputError(f"{where}: expected coord of shape (nuclei, 2, rays), found {coord.shape} or no numbers.")
-    n = len(coord)
-    prob = np.asarray(arrays.get("prob", np.zeros(n)))
+    if not np.isfinite(coord).all():
+        raise InputError(f"{where}: expected coord of finite numbers, found others.")
+    prob = np.asarray(arrays.get("prob", np.zeros(len(coord))))
     classes = arrays.get("class_id")
-    for name, values in (("prob", prob), ("class_id", classes)):
-        if values is not None and np.shape(values) != (n,):
-            raise InputError(
-                f"{where}: expected {name} with one entry for each of {n} nuclei, found {np.shape(values)}."
-            )
     order = np.argsort(prob, kind="stable")
     outlines = [([coord[k, ::-1].T], None if classes is None else int(classes[k]), "inside") for k in order]
     return painted(outlines, shape, names, where, vertices)
+
+
+def check_stardist(shapes: dict[str, tuple[int, ...]], shape: tuple[int, int], where: str) -> None:
+    """Raises InputError where arrays are not those of `stardist` in an image (H, W), judged by their shapes."""
+    sides = shapes["coord"]
+    if len(sides) != 3 or sides[1] != 2:
+        raise InputError(f"{where}: expected coord of shape (nuclei, 2, rays), found {sides}.")
+    n, _, rays = sides
+    if n > math.prod(shape) or rays > RAYS:
+        raise InputError(
+            f"{where}: expected coord (nuclei, 2, rays) of an image {shape}, of at most {RAYS} rays, found {sides}."
+        )
+    for key in ("prob", "class_id"):
+        if shapes.get(key, (n,)) != (n,):
+            raise InputError(f"{where}: expected {key} with one entry for each of {n} nuclei, found {shapes[key]}.")
 
 
 def _check_offset(outlines: list[Outline], shape: tuple[int, int], where: str) -> None:

@@ -9,6 +9,7 @@ same, but a pixel belongs to a polygon only if its centre is inside, as StarDist
 import numpy as np
 
 VERTICES = ("corners", "centres", "inside")
+CELLS = 1 << 20  # rows times columns, or times edges, that are worked on at once
 
 
 def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str) -> int:
@@ -45,6 +46,12 @@ def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str
 
 def _even_odd(rings: list[np.ndarray], y: np.ndarray, x: float, width: int) -> np.ndarray:
     """bool (len(y), width): points (x + column, y) with an odd number of crossings to their left or on them."""
+    step = max(1, CELLS // max(width, *map(len, rings)))
+    return np.concatenate([_rows(rings, y[k : k + step], x, width) for k in range(0, len(y), step)])
+
+
+def _rows(rings: list[np.ndarray], y: np.ndarray, x: float, width: int) -> np.ndarray:
+    """`_even_odd` of a few rows at once."""
     flips = np.zeros((len(y), width + 1), np.int64)
     for ring in rings:
         begin, end = ring, np.roll(ring, -1, 0)

@@ -1,5 +1,6 @@
 """Many images in one file: npz with instances (N, H, W), or npy (N, H, W) or (N, H, W, 2) as CoNIC has them."""
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,8 @@ class Stack:
     """A file of N label maps, read image by image.
 
     Attributes:
-        n: images. names: list[str], or None. tissues: list[str], or None. mpp: micrometres per pixel, or None.
+        n: images. shape: (H, W) of each. names: list[str], or None. tissues: list[str], or None.
+        mpp: micrometres per pixel, or None.
 
     Raises:
         InputError: unreadable, pickled, other arrays than these, or lengths that differ.
@@ -41,11 +43,13 @@ class Stack:
                 raise InputError(f"{path}: expected type_maps of the shape {shape} of the instances, found {other}.")
             self._types = _Sequence(rows["type_maps"])
         elif "offsets" in rows and "types" in rows:
-            self._types, self._offsets = rows["types"].whole(), rows["offsets"].whole()
-            if self._types.ndim != 1 or not _divides(self._offsets, self.n, len(self._types)):
+            nuclei = rows["types"].shape
+            self._offsets = rows["offsets"].whole() if rows["offsets"].shape == (self.n + 1,) else np.zeros(0)
+            if len(nuclei) != 1 or nuclei[0] > math.prod(shape) or not _divides(self._offsets, self.n, nuclei[0]):
                 raise InputError(
                     f"{path}: types and offsets disagree; expected one type per nucleus of {self.n} images."
                 )
+            self._types = rows["types"].whole()
         elif "types" in rows:
             if rows["types"].shape != shape:
                 other = rows["types"].shape
@@ -54,7 +58,8 @@ class Stack:
         else:
             checks.say_unread(path, [key for key in rows if checks.may_be_types(key)], "types (and offsets)")
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
-        self.mpp = _number(rows["mpp"]) if "mpp" in rows else None
+        self.mpp = _number(rows["mpp"], self.n) if "mpp" in rows else None
+        self.shape = shape[1:3]
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
@@ -81,10 +86,11 @@ class _Sequence:
 
     def __init__(self, rows: Rows):
         self._rows, self._at, self._next = rows, -1, None
-        self._whole = rows.whole() if rows.fortran else None
+        self._whole = None
 
     def __getitem__(self, i: int) -> np.ndarray:
-        if self._whole is not None:
+        if self._rows.fortran:
+            self._whole = self._rows.whole() if self._whole is None else self._whole
             return self._whole[i]
         if self._at != i:
             self._next = self._rows.rows(i)
@@ -105,13 +111,14 @@ def _divides(offsets: np.ndarray, n: int, nuclei: int) -> bool:
     return whole and offsets[0] == 0 and offsets[-1] == nuclei and bool((offsets[1:] >= offsets[:-1]).all())
 
 
-def _number(rows: Rows) -> float:
-    """The number that an array of any shape holds, once or many times.
+def _number(rows: Rows, n: int) -> float:
+    """The number that an array of any shape holds, once or up to n times.
 
     Raises:
         InputError: no number, or several.
     """
-    values = np.unique(rows.whole()) if rows.dtype.kind in "uif" else []
+    few = math.prod(rows.shape) <= max(n, 1)
+    values = np.unique(rows.whole()) if few and rows.dtype.kind in "uif" else []
     if len(values) != 1:
         shown = f"{len(values)} different ones" if len(values) else f"{rows.dtype} {rows.shape}"
         raise InputError(f"{rows.member}: expected one number for all images, found {shown}; correct it.")

@@ -96,9 +96,14 @@ def without_channel(labels: np.ndarray) -> np.ndarray:
 def plane(labels: np.ndarray, where: str) -> np.ndarray:
     """int64 (H, W) ids. Raises InputError for anything but a map of whole numbers >= 0."""
     labels = without_channel(np.asarray(labels))
-    if labels.ndim != 2 or not labels.size:
-        raise InputError(f"{where}: expected a label map (height, width), found shape {labels.shape}.")
+    check_plane(labels.shape, where)
     return ids(labels, where)
+
+
+def check_plane(shape: tuple[int, ...], where: str) -> None:
+    """Raises InputError for a shape that is neither (H, W) nor (H, W, 1), or is empty."""
+    if len(shape[:2] if shape[2:] == (1,) else shape) != 2 or 0 in shape:
+        raise InputError(f"{where}: expected a label map (height, width), found shape {shape}.")
 
 
 def types(labels: np.ndarray, classes, where: str) -> np.ndarray:

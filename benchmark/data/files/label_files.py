@@ -64,23 +64,28 @@ def image(path: Path) -> np.ndarray:
 
 def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:
     """uint8 (H, W) of the given shape."""
-    return checks.types(_plane(raster.array(path), path, shape), classes, str(path))
+    return checks.types(_map(path, shape), classes, str(path))
 
 
 def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
     """The nuclei of an image of the given shape; types only from a .mat."""
     if path.suffix.lower() != ".mat":
-        return Labels(checks.ids(_plane(raster.array(path), path, shape), str(path)), None)
+        return Labels(checks.ids(_map(path, shape), str(path)), None)
+    _check_shape(matlab.shape(path), path, shape)
     content = matlab.read(path)
-    _plane(content.instances, path, shape)
     types = None if content.types is None else checks.types(content.types, classes, str(path))
     return Labels(content.instances, types)
 
 
-def _plane(array: np.ndarray, path: Path, shape: tuple[int, int]) -> np.ndarray:
-    array = checks.without_channel(array)
-    if array.shape != shape:
+def _map(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    if path.suffix.lower() != ".mat":  # which is refused when it is read
+        _check_shape(raster.shape(path, colours=False), path, shape)
+    return checks.without_channel(raster.array(path))
+
+
+def _check_shape(sides: tuple[int, ...], path: Path, shape: tuple[int, int]) -> None:
+    """Refuse a map of another shape by its header, before memory is taken for it."""
+    if sides not in (shape, (*shape, 1)):
         raise InputError(
-            f"{path}: expected a map of the image's shape {shape}, found {array.shape}; export one number per pixel."
+            f"{path}: expected a map of the image's shape {shape}, found {sides}; export one number per pixel."
         )
-    return array

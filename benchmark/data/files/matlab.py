@@ -39,6 +39,7 @@ def read(path: Path) -> MatLabels:
         InputError: unreadable, version 7.3, no inst_map, or types that do not fit it.
     """
     content = _arrays(path)
+    held = {key: np.shape(array) for key, array in content.items()}
     instances = checks.plane(content["inst_map"], f"{path} inst_map")
     if "type_map" in content:
         types = checks.ids(content["type_map"], f"{path} type_map")
@@ -54,7 +55,7 @@ def read(path: Path) -> MatLabels:
             types = checks.ids(np.ravel(content[key]), f"{path} {key}")
             ids = np.ravel(content[of]) if of in content else None
             return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of))
-    unread = [key for key, array in content.items() if _may_be_types(key, array, instances.shape)]
+    unread = [key for key, sides in held.items() if _may_be_types(key, sides, instances.shape)]
     checks.say_unread(path, unread, "type_map, inst_type (of inst_uid) or class (of id)")
     return MatLabels(instances)
 
@@ -85,11 +86,16 @@ def _in_order(types, ids, present, where: str, of: str) -> tuple[np.ndarray, np.
     return np.array([entry_of.get(k, 0) for k in present.tolist()], np.int64), unlisted
 
 
-def _may_be_types(key: str, array, shape: tuple[int, ...]) -> bool:
+def _may_be_types(key: str, sides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether an array that is not read may hold types, by its name or because it is a map too."""
     if key == "inst_map" or key.startswith("__"):
         return False
-    return np.shape(array) == shape or checks.may_be_types(key)
+    return sides == shape or checks.may_be_types(key)
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """Shape of inst_map. Raises InputError where there is none."""
+    return np.shape(_arrays(path)["inst_map"])
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -13,14 +13,18 @@ from benchmark.runtime.errors import InputError
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow refuses 179 megapixels, fewer than a slide's region has
 _MOST = 1032  # Deflate makes at most so many bytes of one
+_MOST_TIFF = 8192  # more than LZW makes of one
 
 TIFF = (".tif", ".tiff")
 ORIENTATION = 274  # the tag of EXIF and TIFF; 1 is upright
 _GREY_STEPS = {2: 85, 4: 17}  # Pillow spreads grey values of so many bits over 0..255
 
 
-def shape(path: Path) -> tuple[int, ...]:
-    """(H, W) or (H, W, channels), from the header alone.
+def shape(path: Path, colours: bool = True) -> tuple[int, ...]:
+    """(H, W) or (H, W, channels) of what `array` returns, from the header alone.
+
+    Args:
+        colours: as in `array`; here by default, since images have them.
 
     Raises:
         InputError: unreadable, empty, or a kind of file that `array` refuses, where the header shows it.
@@ -35,7 +39,7 @@ def shape(path: Path) -> tuple[int, ...]:
                     sides = file.series[0].shape
             else:
                 with _opened(path) as picture:
-                    bands = 3 if picture.mode == "P" else len(picture.getbands())
+                    bands = 3 if colours and picture.mode == "P" else len(picture.getbands())
                     sides = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
     if len(sides) < 2 or 0 in sides[:2]:
         raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(sides)}.")
@@ -113,6 +117,8 @@ def _colours(picture: Image.Image) -> np.ndarray:
 
 
 def _check_tiff(file: tifffile.TiffFile, path: Path) -> None:
+    if file.series[0].nbytes > _MOST_TIFF * path.stat().st_size:
+        raise OSError("it ends before its pixels")  # before memory is taken for them
     several = [series for series in file.series if not series.keyframe.is_reduced]
     if len(several) > 1:
         raise _several(path, len(several))
