@@ -4,7 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from benchmark.layers import weights_file
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
+from benchmark.runtime.plugins import value_of
 
 COUNT = 2040  # inputs; `make fuzz` reads more
 
@@ -19,3 +25,15 @@ def test_damaged_inputs_end_in_a_result_or_one_sentence():
     formats = {row.split()[0] for row in done.stdout.splitlines() if row[:1].isalpha()}
     assert {"npy", "npz", "mat", "PNG", "TIFF", "JPEG", "JSON", "GeoJSON", "pickle", "pth", "safetensors"} <= formats
     assert {"TOML", "csv", "zip", "parquet", "run", "command"} <= formats
+
+
+@pytest.mark.parametrize("reader", (weights_file.read, weights_file.read_file))
+def test_a_tensor_with_more_values_than_its_file_is_refused(tmp_path, reader):
+    torch.save({"a": torch.ones(1).expand(10**12)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth: expected tensors with all their values"):
+        reader(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("value", ("{[]: 1}", "(" * 300, "-" * 100_000 + "1", "\0"))
+def test_a_value_that_is_no_literal_stays_a_word(value):
+    assert value_of(value) == value
