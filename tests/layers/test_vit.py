@@ -120,7 +120,7 @@ def test_backbones_with_published_weights_are_not_run_at_random_unasked(tmp_path
     for name, row in BACKBONES.items():
         usable, reason = available(name, None)
         assert usable is ("licence" not in row) and ("gated" in reason) is (name in GATED)
-        assert ("'hub'" in reason) is ("hub" in row)
+        assert ("BACKBONE=hub" in reason) is ("hub" in row)
         assert available(name, "random") == (True, "")
     assert "local file" in available("vit256", None)[1]
     assert available("uni", tmp_path / "absent.bin")[0] is False

@@ -46,7 +46,7 @@ def test_damaged_predictions_are_named_once(tmp_path, stored, capsys):
     make_run(tmp_path, stored)
     (run,) = collect.runs(tmp_path)
     content = io.BytesIO()
-    instances = np.arange(60000, dtype=np.int32).reshape(2, 100, 300)
+    instances = np.stack([np.arange(30000), np.arange(30000, 0, -1)]).astype(np.int32).reshape(2, 100, 300)
     np.savez_compressed(content, instances=instances, types=np.ones(59999, np.uint8), offsets=[0, 29999, 59999])
     for damaged in (b"", b"no zip", content.getvalue()[:-40], content.getvalue()[:900] + b"\0" * 90):
         (run.folder / "predictions.npz").write_bytes(damaged)
