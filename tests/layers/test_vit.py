@@ -122,7 +122,7 @@ def test_backbones_with_published_weights_are_not_run_at_random_unasked(tmp_path
         assert usable is ("licence" not in row) and ("gated" in reason) is (name in GATED)
         assert ("BACKBONE=hub" in reason) is ("hub" in row)
         assert available(name, "random") == (True, "")
-    assert "local file" in available("vit256", None)[1]
+    assert "choose BACKBONE=<file> or" in available("vit256", None)[1]
     assert available("uni", tmp_path / "absent.bin")[0] is False
     (tmp_path / "uni.bin").touch()
     assert available("uni", tmp_path / "uni.bin")[0]
