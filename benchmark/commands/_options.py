@@ -144,14 +144,17 @@ def setting(options, **values) -> dict[str, Any]:
     Raises:
         InputError: an experiment, a data set or a method that does not exist, or an override that is none.
     """
-    from benchmark.experiment.config import find, parse_overrides
+    from benchmark.experiment.config import find, parse_overrides, parse_row
 
     out = {"dataset": options.dataset, "preset": getattr(options, "preset", None)}
     out |= {"experiment": getattr(options, "experiment", None)} | values
     out["preset"] = out["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
     find(out["experiment"])
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
-    _check_names("method", "benchmark.methods", getattr(options, "methods", None) or [getattr(options, "method", None)])
+    methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
+    _check_names("method", "benchmark.methods", methods)
+    for text in methods:
+        parse_row(text or "")
     return out | {"overrides": tuple(parse_overrides(options.overrides).items())}
 
 
@@ -213,26 +216,34 @@ def written_tables(options, cells) -> str:
         dataset=setup.label,
         kind=setup.config.kind,
         protocol=setup.config.protocol,
-        experiment_methods=list(dict.fromkeys(str(cell.spec) for cell in cells)),
+        experiment_methods=list(dict.fromkeys(cell.run.method for cell in cells)),
         splits=sorted({cell.split for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
         remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
     )
 
 
-def expected_methods(experiment: str) -> list[str]:
+def expected_methods(experiment: str, dataset: str | None = None) -> list[str]:
     """Canonical names at `small` of an experiment's methods, which get a row in tables even without a run.
 
     The names at full scale depend on the method, so they are left to what ran.
+
+    Args:
+        dataset: whose tables these are; None for all, for which no `recipes_on` counts.
     """
     from benchmark.experiment.config import load
 
-    return [_canonical(m) for m in load(experiment).methods]
+    chosen = load(experiment)
+    plain = not any(chosen.get(key) for key in ("recipes", "recipes_on"))
+    if plain and not any("=" in method for method in chosen.methods):
+        return [method if "@" in method else f"{method}@small" for method in chosen.methods]
+    from benchmark.experiment.cell import Cell  # imports the methods, and torch with them
+    from benchmark.experiment.grid import row
+    from benchmark.experiment.setup import Setup
+    from benchmark.methods.registry import method_class
 
-
-def _canonical(method: str) -> str:
-    if "=" not in method:
-        return method if "@" in method else f"{method}@small"
-    from benchmark.methods.registry import parse  # imports the methods, and torch with them
-
-    return str(parse(method, "small"))
+    setup = Setup(dataset or "", None, "small", experiment, results=RESULTS, cache=CACHE)
+    rows = [row(setup, method) for method in chosen.methods]
+    if chosen.kind == "published":  # a row without a recipe has no cell
+        rows = [(spec, own) for spec, own in rows if spec.row in method_class(spec.name).published]
+    return list(dict.fromkeys(Cell(setup, spec, 1, 0, overrides=tuple(own.items())).name for spec, own in rows))

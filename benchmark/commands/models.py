@@ -49,16 +49,17 @@ def _specs(options) -> list:
     """The methods that the options choose, each once."""
     from pathlib import Path
 
-    from benchmark.experiment.grid import row_for
+    from benchmark.experiment.config import parse_row
+    from benchmark.experiment.grid import row
     from benchmark.experiment.setup import Setup
     from benchmark.methods import registry
 
     if options.methods:
-        specs = [registry.parse(name, options.preset) for name in options.methods]
+        specs = [registry.parse(parse_row(name)[0], options.preset) for name in options.methods]
     elif options.experiment:
         unused = Path()
         setup = Setup("synthetic", None, options.preset, options.experiment, results=unused, cache=unused)
-        specs = [registry.parse(name, row_for(setup, name)) for name in setup.config.methods]
+        specs = [row(setup, name)[0] for name in setup.config.methods]
     else:
         names = [(name, row) for name in registry.method_names() for row in registry.method_class(name).presets]
         specs = [registry.parse(f"{name}@{row}") for name, row in names]

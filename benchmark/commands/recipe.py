@@ -16,15 +16,15 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     values = shared.setting(options)
-    from benchmark.experiment.grid import row_for
+    from benchmark.experiment.grid import row
     from benchmark.experiment.setup import Setup
     from benchmark.methods import registry
     from benchmark.runtime.paths import CACHE, RESULTS
     from benchmark.training.scales import origins, steps
 
     setup = Setup(data_root=None, results=RESULTS, cache=CACHE, **values)
-    spec = registry.parse(options.method, row_for(setup, options.method))
-    rows = origins(steps(setup.config, spec, dict(setup.overrides), setup.dataset_name))
+    spec, own = row(setup, options.method)
+    rows = origins(steps(setup.config, spec, dict(setup.overrides) | own, setup.dataset_name))
     rows = [("key", "value", "set by", "meaning"), *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print(f"{spec}, experiment {setup.experiment}, data set {setup.dataset}")

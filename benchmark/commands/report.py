@@ -22,7 +22,7 @@ def run(options) -> int:
         options.cache,
         dataset=options.dataset,
         protocol=options.protocol,
-        experiment_methods=shared.expected_methods(options.experiment),
+        experiment_methods=shared.expected_methods(options.experiment, options.dataset),
     )
     print(page)
     return 0

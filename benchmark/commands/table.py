@@ -21,7 +21,7 @@ def run(options) -> int:
         options.reports,
         dataset=options.dataset,
         protocol=options.protocol,
-        experiment_methods=shared.expected_methods(options.experiment),
+        experiment_methods=shared.expected_methods(options.experiment, options.dataset),
         form=options.format,
     )
     print(text, end="" if options.format == "csv" else "\n")

@@ -8,6 +8,7 @@ from benchmark.experiment.setup import Setup, data_fingerprint
 from benchmark.experiment.weights_source import TRAINED_HERE, FromFile, TrainedHere
 from benchmark.methods import registry
 from benchmark.results import identity
+from benchmark.results.method_name import Word, canonical
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId
 from benchmark.training.recipe import Recipe
@@ -20,6 +21,7 @@ class Cell:
     Attributes:
         split: published split of the data set, counted from 1.
         weights: where they come from: training in the run itself, or a file (see `weights_source`).
+        overrides: dotted recipe keys with their values, of this row of the experiment alone.
     """
 
     setup: Setup
@@ -27,6 +29,7 @@ class Cell:
     split: int
     seed: int
     weights: TrainedHere | FromFile = TRAINED_HERE
+    overrides: tuple[tuple[str, object], ...] = ()
 
     @property
     def cls(self):
@@ -37,7 +40,29 @@ class Cell:
     def run(self) -> RunId:
         """Name of its run, which gives the run's folder."""
         kind, file = self.weights.kind(self), self.weights.tag
-        return RunId(self.setup.label, str(self.spec), self.split, self.seed, kind, file)
+        return RunId(self.setup.label, self.name, self.split, self.seed, kind, file)
+
+    @property
+    def name(self) -> str:
+        """Canonical name of its method with what the user chose, see `results.method_name`."""
+        return self._name[0]
+
+    @property
+    def hidden(self) -> dict[str, object]:
+        """Arguments and settings for which the run's name has a hash."""
+        return self._name[1]
+
+    @functools.cached_property
+    def settings(self) -> dict[str, object]:
+        """What the user chose and what decides the result, beside the method and its arguments."""
+        return self.weights.settings(self)
+
+    @functools.cached_property
+    def _name(self) -> tuple[str, dict[str, object]]:
+        words = [Word.of(key, value) for key, value in sorted(self.spec.overrides.items())]
+        for key, value in self.settings.items():
+            words.append(Word.called(key, value, self.encoder.short) if key == "weights" else Word.of(key, value))
+        return canonical(f"{self.spec.name}@{self.spec.row}", words)
 
     @property
     def folder(self) -> RunFolder:
@@ -48,6 +73,11 @@ class Cell:
     def trains(self) -> bool:
         """Whether the method is trained here; else it has nothing to train or its weights come from a file."""
         return self.weights.trains and self.cls.trainable
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The overrides of the setup and of the row."""
+        return dict(self.setup.overrides) | dict(self.overrides)
 
     @functools.cached_property
     def recipe(self) -> Recipe:

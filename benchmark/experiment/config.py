@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.experiment import experiment_file
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.results.method_name import HASH
 from benchmark.results.run import SCALES as SCALE_NAMES
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError, near_miss
@@ -92,18 +93,59 @@ def find(experiment: str) -> Path:
     return experiment_file.find(experiment, Path.cwd())
 
 
-def parse_overrides(words: list[str]) -> dict[str, object]:
-    """`["recipe.epochs=3"]` -> {"epochs": 3}.
+def parse_overrides(words: list[str], where: str = "the command line") -> dict[str, object]:
+    """`["recipe.epochs=3"]` -> {"epochs": 3}; a group as a dict counts as its keys.
+
+    Args:
+        where: who asks for them, in messages.
 
     Raises:
-        InputError: words without `recipe.` or `=`, unknown keys, values that their check refuses.
+        InputError: words without `recipe.` or `=`, unknown keys, values that their check refuses, two values for a key.
     """
-    out = {}
+    out: dict[str, object] = {}
     for word in words:
-        key, equals, value = word.partition("=")
+        key, equals, text = word.partition("=")
         if not equals or not key.startswith("recipe."):
             raise InputError(f"'{word}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3.")
-        dotted = key.removeprefix("recipe.")
-        out[dotted] = plugins.value_of(value)
-        changed(Recipe(), nested(dotted, out[dotted]), "the command line")
+        dotted, value = key.removeprefix("recipe."), plugins.value_of(text)
+        changed(Recipe(), nested(dotted, value), where)
+        for leaf, own in _leaves(dotted, value).items():
+            if out.setdefault(leaf, own) != own:
+                raise InputError(f"{where} sets recipe.{leaf} to {out[leaf]} and to {own}; leave one of them out.")
     return out
+
+
+def parse_row(text: str) -> tuple[str, dict[str, object]]:
+    """A method as an experiment or METHOD= names it -> (the method with its arguments, its own overrides).
+
+    "cellvta@small,points=8,recipe.optimiser.lr=2e-3" -> ("cellvta@small,points=8", {"optimiser.lr": 0.002}).
+
+    Raises:
+        InputError: as `parse_overrides`; a word that can only be given otherwise: `weights=`, a hash.
+    """
+    name, _, rest = text.partition("@")
+    words = plugins.words_of(rest)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key == "weights":
+            raise InputError(
+                f"'{text}': the weights of an encoder are no part of METHOD; give them as BACKBONE=, such as "
+                "BACKBONE=random or BACKBONE=uni.bin."
+            )
+        if HASH.fullmatch(value if equals else word):
+            raise InputError(
+                f"'{text}': {word} stands for a value that a folder's name cannot hold; write it out as the run's "
+                "config.json has it, under 'settings' or 'arguments'."
+            )
+    own = [word for word in words if word.startswith("recipe.")]
+    if not own:
+        return text, {}
+    rest = ",".join(word for word in words if word not in own)
+    return f"{name}@{rest}" if rest else name, parse_overrides(own, f"'{text}'")
+
+
+def _leaves(dotted: str, value) -> dict[str, object]:
+    """("optimiser", {"lr": 1e-3}) -> {"optimiser.lr": 1e-3}: a group's values by dotted keys."""
+    if not isinstance(value, dict):
+        return {dotted: value}
+    return {leaf: own for key, inner in value.items() for leaf, own in _leaves(f"{dotted}.{key}", inner).items()}

@@ -23,6 +23,14 @@ class EncoderWeights:
     label: str
     mark: str
 
+    @property
+    def short(self) -> str:
+        """What the name of a run calls them: "hub", "random", or a file's name with 8 digits of its mark."""
+        if self.source in ("hub", None):
+            return self.source or "random"
+        name, _, mark = self.label.rpartition(":")
+        return f"{name}-{mark[:8]}"
+
 
 def random(label: str = "random") -> EncoderWeights:
     """Random weights, or weights that do not fill the encoder alone; `label` is what tables call them."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.experiment import encoder_weights, weights_source
+from benchmark.experiment import config, encoder_weights, weights_source
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
@@ -15,7 +15,7 @@ def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     """The cells of an experiment, or of the part of it that the arguments choose.
 
     Args:
-        methods: list of names; None for the experiment's.
+        methods: list of names, which may have overrides (see `config.parse_row`); None for the experiment's.
         splits: list of numbers, "all" for every published split of the data set, None for the experiment's.
         seeds: list of numbers; None for the experiment's.
 
@@ -24,16 +24,32 @@ def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     """
     chosen = setup.config
     encoder_weights.check(setup.backbone)
-    specs = [registry.parse(method, row_for(setup, method)) for method in methods or chosen.methods]
-    # a grid may name a row's own value (points=4): that is the row itself, once
-    specs = list({str(spec): spec for spec in specs}.values())
+    rows = [row(setup, method) for method in methods or chosen.methods]
     splits = setup.source.splits() if splits == "all" else list(dict.fromkeys(splits or chosen.folds))
     seeds = list(dict.fromkeys(seeds if seeds is not None else chosen.seeds))
     _check(setup, splits, seeds)
-    grid = [Cell(setup, spec, split, seed) for split in splits for seed in seeds for spec in specs]
-    for cell in grid[: len(specs)]:
-        _ = cell.recipe, cell.encoder  # a misspelt override or a missing file raises before anything is prepared
-    return grid
+    # a grid may name a value that is there without it (points=4): that is the row itself, once; a misspelt override or
+    # a missing file raises here, before anything is prepared
+    named = {}
+    for spec, overrides in rows:
+        cell = Cell(setup, spec, splits[0], seeds[0], overrides=tuple(overrides.items()))
+        named.setdefault(cell.name, cell)
+    return [replace(cell, split=split, seed=seed) for split in splits for seed in seeds for cell in named.values()]
+
+
+def row(setup: Setup, text: str) -> tuple[registry.Spec, dict[str, object]]:
+    """(method with its row and arguments, its own overrides) of a row of an experiment, or of METHOD=.
+
+    Raises:
+        InputError: as `registry.parse` and `config.parse_row`; a key that the command line sets to another value.
+    """
+    method, overrides = config.parse_row(text)
+    for key, value in setup.overrides:
+        if overrides.get(key, value) != value:
+            raise InputError(
+                f"'{text}' sets recipe.{key} to {overrides[key]}, the command line to {value}; leave one of them out."
+            )
+    return registry.parse(method, row_for(setup, method)), overrides
 
 
 def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold: bool = False) -> Cell:

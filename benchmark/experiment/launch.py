@@ -10,14 +10,20 @@ import time
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.request import Request
 from benchmark.experiment.state import TO_RUN, state_of
+from benchmark.runtime.plugins import text_of
 
 
 def status(cells: list[Cell]) -> str:
-    """Text of `status`: a line per cell with its state, name and reason, then how many cells each state has."""
+    """Text of `status`: a line per cell with its state, name and reason, and in brackets what a hash in its name stands
+    for; then how many cells each state has."""
     states = [state_of(cell) for cell in cells]
     names = [str(cell.run) for cell in cells]
     width = max(map(len, names))
-    lines = [f"{state.name:8} {name:{width}} {state.why}".rstrip() for name, state in zip(names, states)]
+    hidden = [", ".join(f"{key}={text_of(value)}" for key, value in cell.hidden.items()) for cell in cells]
+    lines = []
+    for name, state, values in zip(names, states, hidden):
+        why = f"{state.why} ({values})" if values else state.why
+        lines.append(f"{state.name:8} {name:{width}} {why}".rstrip())
     counts = collections.Counter(state.name for state in states)
     return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
 
@@ -29,7 +35,7 @@ def run_missing(
 
     Args:
         keep_maps: store the raw maps of the test images too.
-        stale: run stale cells too (their results are replaced).
+        stale: run stale cells too (their results are moved aside).
         shard: (i, n): this machine's share, cells i, i+n, …
 
     Returns:
@@ -40,7 +46,7 @@ def run_missing(
     todo = [cell for cell, state in states if state.name in names]
     for cell, state in states:
         if state.name in ("skipped", "running") or (state.name == "stale" and not stale):
-            hint = " (STALE=rerun replaces it)" if state.name == "stale" else ""
+            hint = " (STALE=rerun moves it aside and runs it anew)" if state.name == "stale" else ""
             print(f"{state.name}: {cell.run}: {state.why}{hint}", file=sys.stderr)
     done = sum(state.name == "done" for _, state in states)
     if not todo:
@@ -62,7 +68,7 @@ def run_missing(
 
 def _run_apart(cell: Cell, keep_maps: bool) -> str:
     """Run a cell in a process of its own; "ran", "failed", or "taken" when another process was quicker."""
-    request = Request(cell.setup, str(cell.spec), cell.split, cell.seed, keep_maps)
+    request = Request.of(cell, keep_maps)
     if _subprocess([sys.executable, "-m", "benchmark", "run", "--request", request.to_text()]) == 0:
         return "ran"
     state = state_of(cell)

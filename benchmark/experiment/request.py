@@ -1,7 +1,7 @@
 """A request to run one cell, as data for the process that runs it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.grid import cells
@@ -13,7 +13,7 @@ class Request:
     """One cell to run.
 
     Attributes:
-        method: canonical name, or one whose row the setup's preset gives.
+        method: its name, which may have overrides, and whose row the setup's preset may give.
         split: published split, counted from 1.
         keep_maps: store the raw maps of the test images too.
     """
@@ -23,6 +23,12 @@ class Request:
     split: int
     seed: int
     keep_maps: bool = False
+
+    @classmethod
+    def of(cls, cell: Cell, keep_maps: bool = False) -> "Request":
+        """The request for a cell that is trained; as one of its own it needs no overrides but those of its setup."""
+        setup = replace(cell.setup, overrides=tuple(cell.changes.items())) if cell.overrides else cell.setup
+        return cls(setup, str(cell.spec), cell.split, cell.seed, keep_maps)
 
     def to_text(self) -> str:
         """JSON."""

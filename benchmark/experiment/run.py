@@ -16,9 +16,9 @@ from benchmark.evaluation.scoring import protocol_scores
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.cost import Cost, gflops, op_backend, peak_memory, speed, trainable
 from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
-from benchmark.experiment.state import belongs, state_of
+from benchmark.experiment.state import of_another, state_of
 from benchmark.methods import registry
-from benchmark.results import provenance, raw_maps
+from benchmark.results import aside, provenance, raw_maps
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json, write_json
@@ -44,7 +44,7 @@ def main(cell: Cell, keep_maps: bool = False) -> dict:
 def run(cell: Cell, world, keep_maps: bool = False) -> dict:
     """Run a cell, or return its stored metrics when it is done.
 
-    A stale result is replaced; a failed or partial one is taken up where it stands.
+    A stale result is moved aside; a failed or partial one is taken up where it stands.
 
     Args:
         world: a `runtime.distributed.World`; of several processes the first decides what is done, and writes.
@@ -114,15 +114,14 @@ class Attempt:
 
     def task(self) -> str:
         """The task that remains: "run", "maps" (predict once more to keep raw maps) or "nothing"."""
-        state = state_of(self.cell, locked=True)  # another process may have finished it meanwhile
         self.folder.sweep()
-        if state.name == "partial" and not belongs(self.cell):
-            self.say("the checkpoint here was made under another configuration; starting over")
-            self.folder.checkpoint.unlink()
-            self.folder.log.unlink(missing_ok=True)
-        if state.name == "stale":
-            self.say(f"stale, running anew: {state.why}")
+        if self.folder.leaving.exists():  # a kill came between
+            self.say(f"what was here is moved to {aside.finish(self.folder)}")
+        state = state_of(self.cell, locked=True)  # another process may have finished it meanwhile
         if state.name != "done":
+            if state.name == "stale" or of_another(self.cell):
+                why = f"stale: {state.why}" if state.name == "stale" else "made under another configuration"
+                self.say(f"what was here is moved to {aside.move(self.folder)} ({why}); running anew")
             return "run"
         return "maps" if self.keep_maps and not self._all_maps_are_kept() else "nothing"
 
@@ -305,7 +304,9 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
     return {
         "key": cell.key,
         "dataset": cell.setup.label,
-        "method": str(cell.spec),
+        "method": cell.name,
+        "spec": str(cell.spec),
+        "settings": cell.settings,
         "name": cell.spec.name,
         "row": cell.spec.row,
         "arguments": cell.spec.arguments,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.experiment.cell import Cell
-from benchmark.results import manifest
+from benchmark.results import aside, manifest
 from benchmark.results.identity import differing
 
 TO_RUN = ("missing", "partial", "failed")
@@ -42,6 +42,8 @@ def state_of(cell: Cell, locked: bool = False) -> State:
         return ended
     if not locked and folder.held():
         return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
+    if folder.leaving.exists():
+        return State("missing", "an earlier result is being moved aside; not run yet")
     if folder.failed.exists():
         lines = [line for line in _text(folder.failed).splitlines() if line.strip()]
         return State("failed", lines[-1] if lines else "no traceback was kept")
@@ -50,14 +52,15 @@ def state_of(cell: Cell, locked: bool = False) -> State:
     return State("missing", "not run yet")
 
 
-def belongs(cell: Cell) -> bool:
-    """Whether what an unfinished run left in the cell's folder was made under the cell's identity."""
-    return cell.folder.stored(cell.folder.config).get("key") == cell.key
+def of_another(cell: Cell) -> bool:
+    """Whether what lies in the cell's folder was made under another identity, or is unfinished and does not say."""
+    key = aside.key_of(cell.folder)
+    return key != cell.key if key else cell.folder.checkpoint.exists()
 
 
 def _partial(cell: Cell) -> State:
-    if not belongs(cell):
-        return State("partial", "its checkpoint belongs to another configuration; starts over")
+    if of_another(cell):
+        return State("partial", "its checkpoint belongs to another configuration; moves that aside and starts over")
     epochs = len(_text(cell.folder.log).splitlines())
     return State("partial", f"{epochs} of {cell.recipe.epochs} epochs; resumes")
 

@@ -12,7 +12,7 @@ from benchmark.methods import registry
 from benchmark.results.run_id import file_tag
 from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import Recipe
-from benchmark.training.scales import recipe_for
+from benchmark.training.scales import recipe_for, settings
 from benchmark.weights.fit import fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 
@@ -31,9 +31,20 @@ class TrainedHere:
         return cell.setup.config.kind
 
     def recipe(self, cell) -> Recipe:
-        """The recipe of the cell's scale and method with the setup's overrides."""
-        setup = cell.setup
-        return recipe_for(setup.config, cell.spec, dict(setup.overrides), setup.dataset_name)
+        """The recipe of the cell's scale and method with all overrides."""
+        return recipe_for(cell.setup.config, cell.spec, cell.changes, cell.setup.dataset_name)
+
+    def settings(self, cell) -> dict[str, object]:
+        """What the user chose and what decides the result, beside the method and its arguments: {"recipe.clip": 0.5}.
+
+        Values of the recipe that differ from the one that all cells of its kind share, and the label of the encoder's
+        weights where it is another than without BACKBONE=.
+        """
+        out = {}
+        if cell.cls.trainable:
+            out |= settings(cell.recipe, cell.setup.config, cell.spec, cell.setup.dataset_name)
+        unset = resolve(cell.cls.encoder_of(cell.spec.arguments), None, cell.recipe.pretrain)
+        return out if cell.encoder.label == unset.label else out | {"weights": cell.encoder.label}
 
     def encoder(self, cell) -> EncoderWeights:
         """The weights of the encoder before training."""
@@ -108,7 +119,7 @@ class FromFile:
     @functools.cached_property
     def tag(self) -> str:
         """Name of the file in the run's folder name."""
-        return file_tag(self.facts.name, self.facts.sha256, known=self._pattern != self.facts.name)
+        return file_tag(self.facts.name, self.facts.sha256)
 
     @property
     def _pattern(self) -> str:
@@ -120,13 +131,22 @@ class FromFile:
         return re.sub(place, r"\1*", name, flags=re.IGNORECASE)
 
     def recipe(self, cell) -> Recipe:
-        """Precision and tiling as published, or as in the run that trained the weights, with the setup's overrides."""
+        """Precision and tiling as published, or as in the run that trained the weights, with all overrides."""
+        return self._recipe(cell, cell.changes)
+
+    def settings(self, cell) -> dict[str, object]:
+        """Precision and tiling where overrides change them."""
+        unchanged = self._recipe(cell, {})
+        own = {name: getattr(cell.recipe, name) for name in PREDICTS}
+        return {f"recipe.{name}": value for name, value in own.items() if value != getattr(unchanged, name)}
+
+    def _recipe(self, cell, overrides: dict[str, object]) -> Recipe:
         setup = cell.setup
         published = cell.spec.row in cell.cls.published
         experiment = config.load("published") if published and not self.facts.own else setup.config
         changes: dict[str, object] = {} if published else {"precision": "fp32"}
         changes |= {k: v for k, v in self.facts.recipe.items() if k in PREDICTS}
-        return recipe_for(experiment, cell.spec, changes | dict(setup.overrides), setup.dataset_name)
+        return recipe_for(experiment, cell.spec, changes | overrides, setup.dataset_name)
 
     def encoder(self, cell) -> EncoderWeights:
         """Nothing fills the encoder alone; the tables have one row for the files of a method's splits."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mmengine.registry import Registry
 
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.plugins import check_name, import_all, value_of
+from benchmark.runtime.plugins import check_name, import_all, text_of, value_of, words_of
 
 METHODS = Registry("method")
 
@@ -38,7 +38,7 @@ class Spec:
 
     def __str__(self) -> str:
         """Canonical name: row always present, overrides sorted, those equal to the row's own value omitted."""
-        return f"{self.name}@{self.row}" + "".join(f",{k}={_text(v)}" for k, v in sorted(self.overrides.items()))
+        return f"{self.name}@{self.row}" + "".join(f",{k}={text_of(v)}" for k, v in sorted(self.overrides.items()))
 
 
 def name_of(text: str) -> str:
@@ -58,7 +58,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
     """
     name, rest = name_of(text), text.partition("@")[2]
     cls = method_class(name)
-    words = [w for w in rest.split(",") if w]
+    words = words_of(rest)
     row = words.pop(0) if words and "=" not in words[0] else preset
     row = row or "small"
     if row not in cls.presets:
@@ -78,7 +78,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
             raise InputError(f"'{word}' in '{text}': {key} is what defines {name} and cannot be changed.")
         value = value_of(value)
         if not _same_kind(value, base[key]):
-            raise InputError(f"'{word}' in '{text}': expected a value like {_text(base[key])}, found {value!r}.")
+            raise InputError(f"'{word}' in '{text}': expected a value like {text_of(base[key])}, found {value!r}.")
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
     return Spec(name, row, overrides, base | overrides)
@@ -116,7 +116,3 @@ def _same_kind(value, default) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, type(default))
-
-
-def _text(value) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value).replace(" ", "")

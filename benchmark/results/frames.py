@@ -17,8 +17,8 @@ class Frames(NamedTuple):
     """Tables of one or several runs. Every row begins with the run that it belongs to, in the columns of KEY.
 
     Attributes:
-        runs: a row per run: KEY, folder, preset, backbone, weights (of its encoder), commit, finished (ISO 8601, UTC),
-            n_images, best_epoch, and what `cost.json` holds: params, trainable, gflops, images_per_second,
+        runs: a row per run: KEY, folder, preset, settings (of the recipe, "" where it is the one that all share),
+            backbone, weights (of its encoder), commit, finished (ISO 8601, UTC), n_images, best_epoch, and what `cost.json` holds: params, trainable, gflops, images_per_second,
             train_seconds, peak_memory_bytes, …
         scores: a row per run, protocol and score: KEY, protocol, version (of the protocol), score (a key of
             `Protocol.summary`), value (float64, NaN where it is undefined).
@@ -79,7 +79,8 @@ def load(folder: str | Path) -> Frames:
 
 def _facts(run: Run) -> dict:
     backbone, weights = run.backbone
-    facts: dict = {"folder": str(run.folder), "preset": run.scale, "backbone": backbone, "weights": weights}
+    facts: dict = {"folder": str(run.folder), "preset": run.scale, "settings": run.settings}
+    facts |= {"backbone": backbone, "weights": weights}
     facts |= {name: run.provenance.get(name) for name in ("commit", "finished")}
     facts |= {name: run.metrics.get(name) for name in ("n_images", "best_epoch")}
     return facts | run.cost

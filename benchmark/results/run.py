@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.results import manifest
+from benchmark.results.method_name import described
 from benchmark.results.run_id import RunId
 from benchmark.runtime.files import read_json
 
 SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict}
+OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict, "settings": dict, "spec": str}
 EXPECTED = {
     "dataset": str,
     "method": str,
@@ -44,6 +45,17 @@ class Run:
         backbone = self.config.get("backbone") or {}
         name = backbone.get("name")
         return (str(name), str(backbone.get("weights") or "random")) if name else ("", "")
+
+    @property
+    def spec(self) -> str:
+        """`method@row` with its arguments, without settings."""
+        return self.config.get("spec") or self.id.method
+
+    @property
+    def settings(self) -> str:
+        """What the user changed of the recipe that all runs of its kind share, such as "optimiser.lr 0.0005"; "" for
+        nothing, and for runs that were stored before it was kept."""
+        return described(self.config.get("settings") or {})
 
     def records(self):
         """The run's records, read from disk at each call and compared with their hashes.
@@ -107,7 +119,8 @@ def checked(identity: RunId, config: dict, metrics: dict) -> None:
             raise ValueError(f"config.json: '{key}' is {config.get(key)!r}; expected a value of type {kind.__name__}")
     for key, kind in OPTIONAL.items():
         if not isinstance(config.get(key), kind | None):
-            raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected an object")
+            what = "an object" if kind is dict else "text"
+            raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected {what}")
     file = str((config.get("file") or {}).get("tag", ""))
     described = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
     if described != identity:

@@ -22,6 +22,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic, write_json
 
 RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
+STALE = "_stale"  # folder of results/ for what was moved aside, see `results.aside`
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,17 @@ class RunFolder:
         """Host and process that run it now."""
         return self.path / "owner.txt"
 
+    @property
+    def leaving(self) -> Path:
+        """Name of the folder that the result here is being moved to; there from the first file moved to the last."""
+        return self.path / "moving-aside.txt"
+
+    @property
+    def left(self) -> list[Path]:
+        """All that runs left here, sorted by name, but lock, owner and `leaving`."""
+        kept = {self._lock, self.owner, self.leaving}
+        return sorted(path for path in self.path.iterdir() if path not in kept) if self.path.is_dir() else []
+
     def raw_maps(self, rank: int) -> Path:
         """Raw maps that process `rank` predicted, see `results.raw_maps`."""
         return self.path / RAW_MAPS.replace("*", str(rank))
@@ -99,8 +111,8 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended; `experiment.state` decides whether its result is up to date."""
-        return self.metrics.exists()
+        """Whether the run ended, and is not being moved aside; `experiment.state` decides whether it is up to date."""
+        return self.metrics.exists() and not self.leaving.exists()
 
     @property
     def records(self) -> list[Path]:
@@ -237,8 +249,13 @@ class RunFolder:
 
 
 def run_folders(results: Path) -> list[RunFolder]:
-    """Folders below `results` that lie where runs lie, `<dataset>/<method>/<run>`, sorted by name."""
-    return [RunFolder(path) for path in sorted(Path(results).glob("*/*/*")) if path.is_dir()]
+    """Folders below `results` that lie where runs lie, `<dataset>/<method>/<run>`, sorted by name.
+
+    What was moved aside is none of them.
+    """
+    results = Path(results)
+    folders = (path for path in sorted(results.glob("*/*/*")) if path.is_dir())
+    return [RunFolder(path) for path in folders if path.relative_to(results).parts[0] != STALE]
 
 
 def check_results(results: Path, writes: bool = True) -> None:

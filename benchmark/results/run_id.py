@@ -24,7 +24,7 @@ class RunId:
     """Identity of one cell: its folder is `<dataset>/<method>[+<kind>]/fold<k>-seed<s>`, or `…/fold<k>-<file>`.
 
     Attributes:
-        method: canonical method name, such as "cellvta@small".
+        method: canonical name of the method with its settings, see `results.method_name`.
         split: published split, counted from 1; the folder and its config.json call it fold, as FOLD= does.
         kind: a key of KINDS.
         file: of the kinds in FROM_FILE: name of the file of weights, see `file_tag`; their seed is 0.
@@ -65,7 +65,7 @@ class RunId:
         return f"{self.dataset} {self.method}{kind} fold {self.split}{seed}"
 
 
-def file_tag(name: str, sha256: str, known: bool) -> str:
-    """Name of a file of weights in a run's folder: its stem, and 8 digits of its hash unless the name is `known`."""
+def file_tag(name: str, sha256: str) -> str:
+    """Name of a file of weights in a run's folder: its stem and 8 digits of its hash."""
     stem = re.sub(r"[^A-Za-z0-9._=,@+-]+", "_", re.sub(r"\.(pth|pt|tar|bin|ckpt|safetensors)$", "", name))[:100]
-    return stem if known else f"{stem}-{sha256[:8]}"
+    return f"{stem}-{sha256[:8]}"

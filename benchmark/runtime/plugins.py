@@ -1,4 +1,4 @@
-"""Import of all modules of a package, which register themselves, and values in names such as `cellvta@points=8`."""
+"""Import of all modules of a package, which register themselves; words and values in names such as `cellvta@points=8`."""
 
 import ast
 import importlib
@@ -57,3 +57,20 @@ def value_of(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: nested too deeply
         return text
+
+
+def text_of(value) -> str:
+    """A value as one writes it after `key=`, without spaces."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value).replace(" ", "")
+
+
+def words_of(text: str) -> list[str]:
+    """The words between the commas of a text; a comma within brackets, as in `betas=(0.9,0.95)`, parts nothing."""
+    words, depth = [""], 0
+    for letter in text:
+        depth = max(0, depth + (letter in "([{") - (letter in ")]}"))
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word for word in words if word]

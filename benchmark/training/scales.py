@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.plugins import text_of
 from benchmark.training.recipe import Recipe, changed, leaves, nested
 
 BASE = Recipe()
@@ -47,6 +48,9 @@ SCALES = {
     ),
 }
 
+# data set -> scale -> what the matched recipe has in place of the scale's values: at full scale the published ViTs see x40
+MATCHED_ON: dict[str, dict[str, dict[str, object]]] = {"conic": {"paper": {"tiling": "conic40_corrected"}}}
+
 
 def recipe_for(
     config: Any, spec: registry.Spec, overrides: dict[str, object] | None = None, dataset: str = ""
@@ -57,7 +61,7 @@ def recipe_for(
         config: a loaded experiment (`experiment.config.load`); it may change the scales' values (`recipes`), also for
             some data sets alone (`recipes_on`).
         overrides: dotted keys below the recipe, such as {"optimiser.lr": 1e-3}.
-        dataset: registered name; some recipes differ between data sets (`recipes_on` of the experiment,
+        dataset: registered name; some recipes differ between data sets (MATCHED_ON, `recipes_on` of the experiment,
             `published_on` of the method).
 
     Raises:
@@ -75,13 +79,16 @@ def steps(
     Arguments and errors are those of `recipe_for`.
     """
     scale = spec.row if spec.row in SCALES else "paper"
-    recipe = changed(SCALES[scale], config.get("recipes", {}).get(scale, {}), f"recipe '{scale}'")
-    out = [("default", BASE), (f"scale {scale}", SCALES[scale]), ("experiment", recipe)]
-    if config.kind == "main":
-        on_dataset = config.get("recipes_on", {}).get(dataset, {})
-        recipe = changed(recipe, on_dataset.get(scale, {}), f"recipe on '{dataset}'")
-        out.append((f"experiment, on {dataset}", recipe))
-    if config.kind == "published":
+    recipe = SCALES[scale]
+    out = [("default", BASE), (f"scale {scale}", recipe)]
+    if config["kind"] == "main":
+        recipe = changed(recipe, MATCHED_ON.get(dataset, {}).get(scale, {}), f"scale '{scale}' on '{dataset}'")
+        out.append((f"scale {scale}, on {dataset}", recipe))
+    recipe = changed(recipe, config.get("recipes", {}).get(scale, {}), f"recipe '{scale}'")
+    out.append(("experiment", recipe))
+    recipe = changed(recipe, config.get("recipes_on", {}).get(dataset, {}).get(scale, {}), f"recipe on '{dataset}'")
+    out.append((f"experiment, on {dataset}", recipe))
+    if config["kind"] == "published":
         recipe = published(recipe, spec, dataset)
         out.append((f"published for {spec.name}@{spec.row}", recipe))
     for dotted, value in (overrides or {}).items():
@@ -94,6 +101,21 @@ def steps(
     return out
 
 
+def settings(recipe: Recipe, config: Any, spec: registry.Spec, dataset: str) -> dict[str, object]:
+    """Where the recipe of a cell differs, in what decides the result, from that which all cells of its kind share: the
+    matched recipe, or the one that its method was published with.
+
+    Args:
+        recipe: the cell's, with what the experiment (`config`) and the command line change.
+
+    Returns:
+        {"recipe.optimiser.lr": 0.0005}, sorted by key.
+    """
+    shared = {name: value for name, _, value in leaves(recipe_for({"kind": config["kind"]}, spec, dataset=dataset))}
+    own = [(name, value) for name, one, value in leaves(recipe) if not one.metadata["execution"]]
+    return dict(sorted((name, value) for name, value in own if value != shared[name]))
+
+
 def origins(recipes: list[tuple[str, Recipe]]) -> list[tuple[str, str, str, str]]:
     """Every value of a recipe: (key, value, who set it, meaning), from what `steps` returns."""
     values = [(source, {name: value for name, _, value in leaves(recipe)}) for source, recipe in recipes]
@@ -102,7 +124,7 @@ def origins(recipes: list[tuple[str, Recipe]]) -> list[tuple[str, str, str, str]
         by = values[0][0]
         for (_, before), (source, after) in pairwise(values):
             by = source if after[name] != before[name] else by
-        out.append((name, _shown(value), by, f"{one.metadata['doc']}: {one.metadata['check'].expected}"))
+        out.append((name, text_of(value), by, f"{one.metadata['doc']}: {one.metadata['check'].expected}"))
     return out
 
 
@@ -127,13 +149,6 @@ def table() -> str:
     of_scales = [{name: value for name, _, value in leaves(recipe)} for recipe in SCALES.values()]
     for name, one, value in leaves(BASE):
         key = f"`{name}`" + (" ¹" if one.metadata["execution"] else "")
-        differences = [_shown(other[name]) if other[name] != value else "" for other in of_scales]
-        rows.append([key, _shown(value), *differences, one.metadata["doc"], one.metadata["check"].expected])
+        differences = [text_of(other[name]) if other[name] != value else "" for other in of_scales]
+        rows.append([key, text_of(value), *differences, one.metadata["doc"], one.metadata["check"].expected])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _shown(value) -> str:
-    """A value as one writes it after `recipe.KEY=`."""
-    if isinstance(value, tuple):
-        return f"({','.join(map(str, value))})"
-    return "none" if value is None else str(value)

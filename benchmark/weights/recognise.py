@@ -154,7 +154,7 @@ def _own(path: Path, content: Content) -> Facts:
     return Facts(
         path,
         run["name"],
-        str(run["method"]).partition("@")[2],
+        str(config.get("spec") or run["method"]).partition("@")[2],
         len(run["classes"]),
         len(run["tissues"]),
         content.layout,

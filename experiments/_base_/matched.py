@@ -3,6 +3,3 @@
 # test set. An experiment changes values by differences: recipes = dict(small=dict(epochs=40, optimiser=dict(lr=1e-3))).
 kind = "main"
 protocol = "cellvit"
-
-# dataset -> scale -> what replaces the recipe's values there: at full scale the published ViTs see x40
-recipes_on = dict(conic=dict(paper=dict(tiling="conic40_corrected")))
