@@ -24,12 +24,12 @@ def run(options) -> int:
 
     setup = Setup(data_root=None, results=RESULTS, cache=CACHE, **values)
     spec, own = row(setup, options.method)
-    rows = origins(steps(setup.config, spec, dict(setup.overrides) | own, setup.dataset_name))
-    rows = [("key", "value", "set by", "meaning"), *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = origins(steps(setup.config, spec, dict(setup.overrides) | own, setup.dataset_name))
+    lines = [("key", "value", "set by", "meaning"), *lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
     print(f"{spec}, experiment {setup.experiment}, data set {setup.dataset}")
     if not registry.method_class(spec.name).trainable:
         print(f"{spec.name} is not trained: of these values only those of the prediction count.")
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]))
+    for line in lines:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[3]]))
     return 0

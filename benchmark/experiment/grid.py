@@ -30,7 +30,7 @@ def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     _check(setup, splits, seeds)
     # a grid may name a value that is there without it (points=4): that is the row itself, once; a misspelt override or
     # a missing file raises here, before anything is prepared
-    named = {}
+    named: dict[str, Cell] = {}
     for spec, overrides in rows:
         cell = Cell(setup, spec, splits[0], seeds[0], overrides=tuple(overrides.items()))
         named.setdefault(cell.name, cell)

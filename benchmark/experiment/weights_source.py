@@ -40,7 +40,7 @@ class TrainedHere:
         Values of the recipe that differ from the one that all cells of its kind share, and the label of the encoder's
         weights where it is another than without BACKBONE=.
         """
-        out = {}
+        out: dict[str, object] = {}
         if cell.cls.trainable:
             out |= settings(cell.recipe, cell.setup.config, cell.spec, cell.setup.dataset_name)
         unset = resolve(cell.cls.encoder_of(cell.spec.arguments), None, cell.recipe.pretrain)

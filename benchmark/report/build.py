@@ -90,7 +90,8 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
     if len(group.drawn) < len(group.rows):
         count = len(group.rows) - len(group.drawn)
         sentences.append(
-            f"Figures of all methods leave out {count} variants with overridden arguments; `components` has them."
+            f"Figures of all methods leave out {count} variants with overridden arguments or settings; `main` has all, "
+            "`components` those with arguments."
         )
     return Section(
         anchor=anchor,

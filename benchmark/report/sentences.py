@@ -2,14 +2,12 @@
 
 import math
 
-from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import compare, interval
 from benchmark.report.stats.sizes import TABLE_EDGES, bin_names, scores_of
 from benchmark.report.stats.summary import summarise
 from benchmark.report.tables.comparisons import p_text
-
-CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
 
 
 def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictures: bool) -> list[str]:
@@ -28,9 +26,8 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
         best = sorted(scored, key=lambda pair: -pair[1].value)[:3]
         text = "; ".join(f"{label} {score.text()}" for label, score in best)
         out.append(f"Highest mean bPQ over test images (protocol {protocol}): {text}.")
-    named = {row.method.partition("@")[0]: row for row in reversed(rows) if "," not in row.method}
-    if all(name in named for name in CLAIM):
-        out += _claim(named[CLAIM[0]], named[CLAIM[1]], observed, scores)
+    if pair := claimed(rows):
+        out += _claim(*pair, observed, scores)
     missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
     if missing:
         out.append(f"Incomplete: {', '.join(missing)} runs.")

@@ -18,8 +18,8 @@ class Frames(NamedTuple):
 
     Attributes:
         runs: a row per run: KEY, folder, preset, settings (of the recipe, "" where it is the one that all share),
-            backbone, weights (of its encoder), commit, finished (ISO 8601, UTC), n_images, best_epoch, and what `cost.json` holds: params, trainable, gflops, images_per_second,
-            train_seconds, peak_memory_bytes, …
+            backbone, weights (of its encoder), commit, finished (ISO 8601, UTC), n_images, best_epoch, and what
+            `cost.json` holds: params, trainable, gflops, images_per_second, train_seconds, peak_memory_bytes, …
         scores: a row per run, protocol and score: KEY, protocol, version (of the protocol), score (a key of
             `Protocol.summary`), value (float64, NaN where it is undefined).
         images, overlaps, nuclei: the records, see `metrics.records.Records`: KEY, then their columns. `image` is the

@@ -18,7 +18,9 @@ from benchmark.runtime.plugins import text_of, value_of, words_of
 LONGEST = 150  # characters of a name
 LONGEST_VALUE = 40
 HASH = re.compile(r"~[0-9a-f]{8}")
-UNFIT = re.compile(r"""[^!-~]|[<>:"/\\|?*@]|^~|\.$""")  # spaces, control characters, letters beyond ASCII; at its end a dot
+UNFIT = re.compile(
+    r"""[^!-~]|[<>:"/\\|?*@]|^~|\.$"""
+)  # spaces, control characters, letters beyond ASCII; at its end a dot
 
 
 class Word(NamedTuple):

@@ -1,4 +1,4 @@
-"""Import of all modules of a package, which register themselves; words and values in names such as `cellvta@points=8`."""
+"""Import of all modules of a package, which register themselves; words of names such as `cellvta@points=8`."""
 
 import ast
 import importlib

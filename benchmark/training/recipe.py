@@ -76,7 +76,9 @@ def _augmentation() -> Check:
     def fits(value) -> bool:
         if isinstance(value, str):
             return value in names
-        return isinstance(value, list | tuple) and all(isinstance(step, dict) and "name" in step and all(isinstance(key, str) for key in step) for step in value)
+        return isinstance(value, list | tuple) and all(
+            isinstance(step, dict) and "name" in step and all(isinstance(key, str) for key in step) for step in value
+        )
 
     def convert(value):
         return value if isinstance(value, str) else tuple(dict(step) for step in value)

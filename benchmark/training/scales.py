@@ -48,7 +48,7 @@ SCALES = {
     ),
 }
 
-# data set -> scale -> what the matched recipe has in place of the scale's values: at full scale the published ViTs see x40
+# data set -> scale -> what the matched recipe has in place of the scale's: at full scale the published ViTs see x40
 MATCHED_ON: dict[str, dict[str, dict[str, object]]] = {"conic": {"paper": {"tiling": "conic40_corrected"}}}
 
 

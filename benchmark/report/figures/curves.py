@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.report.figures.style import COLOURS, drawing, handles, legend, legend_height, look, save
-from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.stats.curves import BY, FEW, Curves, gain, lines
 
-CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
 EVERY = 8  # grid points between two markers
 
 
@@ -53,10 +52,10 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
 
 def gain_figure(group: Group, properties: list[Curves], folder: Path) -> bool:
     """PQ of the adapter minus PQ of the decoder-only arm, a panel per property; False when one is missing."""
-    named = {row.method.partition("@")[0]: row for row in reversed(group.rows) if row.runs and "," not in row.method}
-    if not all(name in named for name in CLAIM):
+    pair = claimed([row for row in group.rows if row.runs])
+    if pair is None:
         return False
-    a, b = (named[name] for name in CLAIM)
+    a, b = pair
     panels = [(curves, gain(curves, a, b)) for curves in properties]
     panels = [(curves, values) for curves, values in panels if values is not None and _drawable(values)]
     if not panels:
@@ -85,7 +84,13 @@ def _drawable(values: dict[str, np.ndarray]) -> bool:
 def records(group: Group, row: Row, curves: Curves, values: dict[str, np.ndarray], **extra) -> list[dict]:
     """Csv lines, one per grid point."""
     facts = {"dataset": group.dataset, "kind": group.kind, "preset": group.scale, "method": row.method}
-    facts |= {"weights": row.backbone[1], "by": curves.by, "runs": len(curves.runs(row)), "expected": group.expected}
+    facts |= {
+        "settings": row.settings,
+        "weights": row.backbone[1],
+        "by": curves.by,
+        "runs": len(curves.runs(row)),
+        "expected": group.expected,
+    }
     facts |= extra
     out = []
     for i, x in enumerate(curves.grid):

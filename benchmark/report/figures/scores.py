@@ -16,7 +16,7 @@ from benchmark.report.figures.style import (
     save,
     shorten,
 )
-from benchmark.report.select.groups import Group, Row, overrides
+from benchmark.report.select.groups import Group, Row, overrides, variants
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import Interval, compare, interval
 from benchmark.report.stats.summary import summarise
@@ -65,12 +65,11 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
     """Differences of a method's variants to its full model with intervals; False without variants."""
     points = []
     for full in (row for row in group.rows if not overrides(row)):
-        for row in group.rows:
-            if row.method.startswith(f"{full.method},") and row.backbone == full.backbone:
-                comparison = compare(observed, row, full, metric)
-                if comparison:
-                    names = {"variant": ", ".join(overrides(row)), "full": full.label}
-                    points.append(point(group, row, comparison.difference) | names)
+        for row in variants(group, full):
+            comparison = compare(observed, row, full, metric)
+            if comparison:
+                names = {"variant": ", ".join(overrides(row)), "full": full.label}
+                points.append(point(group, row, comparison.difference) | names)
     if not points:
         return False
     with drawing(0.7 + 0.17 * len(points)) as figure:
@@ -236,6 +235,7 @@ def point(group: Group, row: Row, estimate: Interval) -> dict:
         "preset": group.scale,
         "method": row.method,
         "label": row.label,
+        "settings": row.settings,
         "weights": row.backbone[1],
         "value": estimate.value,
         "low": estimate.low,

@@ -5,7 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmark.results.method_name import parts
 from benchmark.results.run import Run, scale_of
+from benchmark.runtime.plugins import words_of
 
 KINDS = {
     "main": "matched recipe",
@@ -17,23 +19,36 @@ KINDS = {
 
 
 MOST = 12  # rows that a figure can tell apart
+CLAIM = ("cellvta", "decoder_only")  # the paper's claim: the adapter against training the decoder alone
 
 
 @dataclass
 class Row:
-    """One row of a table: a method with one backbone and one set of weights.
+    """One row of a table: a method with its settings, one backbone and one set of weights.
 
     Attributes:
-        method: canonical name, such as "cellvta@small,points=8".
+        method: canonical name with its settings, such as "cellvta@small,points=8,recipe.clip=0.5".
         backbone: (name, weights) of the encoder; ("", "") without one.
         runs: one per split and seed; empty for a method that is expected but has not run.
-        label: what tables and figures call the row.
+        label: what figures and tables without a column of settings call the row; no two rows of a group share it.
+        name: the same without settings, for tables that have the column.
+        spec: `method@row` with its arguments; where none is given, as the method's name has it.
+        settings: what the user changed of the recipe that all rows share, such as "optimiser.lr 0.0005"; likewise.
     """
 
     method: str
     backbone: tuple[str, str]
     runs: list[Run] = field(default_factory=list)
     label: str = ""
+    name: str = ""
+    spec: str = ""
+    settings: str = ""
+
+    def __post_init__(self) -> None:
+        spec, words = parts(self.method)
+        self.spec = self.spec or spec
+        texts = [word.removeprefix("recipe.").replace("=", " ", 1) for word in words if not word.startswith("weights=")]
+        self.settings = self.settings or ", ".join(texts)
 
     @property
     def backbone_text(self) -> str:
@@ -71,9 +86,10 @@ class Group:
 
     @property
     def drawn(self) -> list[Row]:
-        """Rows that figures of all rows show: with more than MOST of them, those that override no argument."""
-        whole = [row for row in self.rows if "," not in row.method]
-        return whole if whole and len(self.rows) > MOST else self.rows
+        """Rows that figures of all rows show: with more than MOST of them, those without arguments or settings."""
+        whole = [row for row in self.rows if not overrides(row)]
+        plain = [row for row in whole if not row.settings] or whole
+        return plain if plain and len(self.rows) > MOST else self.rows
 
     @property
     def title(self) -> str:
@@ -113,8 +129,12 @@ class Group:
         """Sentences on what differs between runs that should share a recipe."""
         out = []
         trained = [run for run in self.runs if run.config.get("recipe")]
-        recipes = [_flat(run.config["recipe"]) for run in trained]
-        differ = sorted(key for key in set().union(*recipes) if len({recipe.get(key) for recipe in recipes}) > 1)
+        recipes = [(_flat(run.config["recipe"]), run.config.get("settings") or {}) for run in trained]
+        differ = []
+        for key in sorted(set().union(*(recipe for recipe, _ in recipes))):
+            # a value that is a setting of its run stands in the column of settings
+            if len({recipe.get(key) for recipe, settings in recipes if f"recipe.{key}" not in settings}) > 1:
+                differ.append(key)
         if differ:
             out.append(f"Not matched: the runs' recipes differ in {', '.join(differ)}.")
         for name, key in (("precision", "precision"), ("number of processes", "processes")):
@@ -185,12 +205,23 @@ def _rows(members: list[Run], expected: list[str], known: list[str]) -> list[Row
     for name in dict.fromkeys([*expected, *others]):
         own = [r for r in members if r.id.method == name]
         for backbone in sorted({r.backbone for r in own}) or [("", "")]:
-            rows.append(Row(name, backbone, [r for r in own if r.backbone == backbone]))
-    counts = Counter(row.method for row in rows)
+            row = Row(name, backbone, [r for r in own if r.backbone == backbone])
+            if row.runs:  # a hash in its name hides nothing of these
+                row.spec, row.settings = row.runs[0].spec, row.runs[0].settings
+            rows.append(row)
     for row in rows:
-        row.label = row.method.replace(f"@{scale_of(row.method)}", "", 1)
-        if counts[row.method] > 1:
+        row.name = row.label = parts(row.method)[0].replace(f"@{scale_of(row.method)}", "", 1)
+    alike = Counter((row.name, row.settings) for row in rows)
+    for row in rows:
+        if alike[row.name, row.settings] > 1:
             row.label += f" ({shown_weights(row.backbone[1]) or 'no backbone'})"
+        row.name = row.label
+        if row.settings:
+            row.label += f" ({row.settings})"
+    alike_labels = Counter(row.label for row in rows)
+    for row in rows:
+        if alike_labels[row.label] > 1:  # what differs is hidden in a hash
+            row.name = row.label = f"{row.label} ({row.method})"
     return rows
 
 
@@ -209,5 +240,22 @@ def _flat(nested: dict, path: str = "") -> dict:
 
 
 def overrides(row: Row) -> list[str]:
-    """Arguments that the name of the row's method overrides, such as ["points=8"]."""
-    return row.method.partition("@")[2].split(",")[1:]
+    """Arguments that the row's method overrides, such as ["points=8"]."""
+    return words_of(row.spec.partition("@")[2])[1:]
+
+
+def variants(group: Group, full: Row) -> list[Row]:
+    """Rows that override arguments of another row and are like it in all else: settings, backbone and weights."""
+    same = [row for row in group.rows if (row.settings, row.backbone) == (full.settings, full.backbone)]
+    return [row for row in same if overrides(row) and row.spec.startswith(f"{full.spec},")]
+
+
+def claimed(rows: list[Row]) -> tuple[Row, Row] | None:
+    """The first two rows on which the paper's claim can be tested: CLAIM's methods as they are, alike in all else."""
+    whole = [row for row in rows if not overrides(row)]
+    for adapter in whole:
+        for other in whole:
+            names = tuple(row.method.partition("@")[0] for row in (adapter, other))
+            if names == CLAIM and (adapter.settings, adapter.backbone) == (other.settings, other.backbone):
+                return adapter, other
+    return None

@@ -5,7 +5,7 @@ import statistics
 
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row
-from benchmark.report.tables.common import extent, notes, record
+from benchmark.report.tables.common import extent, named, notes, record
 from benchmark.results.run import UNREADABLE, skipped
 
 
@@ -37,7 +37,7 @@ def averaging_table(group: Group, protocols: list[str]) -> Table | None:
     for score in ("bPQ", "mPQ"):
         hows = [h for h in AGGREGATIONS if score == "mPQ" or h not in ("type_mean", "class_pooled")]
         for join in joins:
-            lines = [["method", "protocol", *(how.replace("_", " ") for how in hows), "runs"]]
+            lines = [[*named(group), "protocol", *(how.replace("_", " ") for how in hows), "runs"]]
             for row in group.rows:
                 for protocol in protocols:
                     seeds = of_row[id(row)].get((protocol, join), [])
@@ -47,9 +47,9 @@ def averaging_table(group: Group, protocols: list[str]) -> Table | None:
                         value = _mean(scores.get(f"{how}/{score}", math.nan) for scores in seeds)
                         texts.append("–" if math.isnan(value) else f"{value:.3f}")
                         table.records.append(facts | {"averaging": how, "value": value})
-                    lines.append([row.label, protocol, *texts, f"{len(row.runs)}/{group.expected}"])
+                    lines.append([*named(group, row), protocol, *texts, f"{len(row.runs)}/{group.expected}"])
             where = "" if len(joins) == 1 else f", folds {join}"
-            table.blocks.append(Block(lines, left=2, title=f"{score}{where}"))
+            table.blocks.append(Block(lines, left=len(named(group)) + 1, title=f"{score}{where}"))
     return table
 
 

@@ -3,6 +3,7 @@
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.render.table import Block, Table, markdown
 from benchmark.report.tables import published
+from benchmark.results.method_name import described
 from benchmark.results.run import read_object
 from benchmark.results.run_folder import RunFolder
 
@@ -23,7 +24,9 @@ def beside(folder: RunFolder) -> str:
     protocol = protocol if protocol in metrics["protocols"] else next(iter(metrics["protocols"]))
     measured = metrics["protocols"][protocol]
     known = {}
-    if file.get("split") in (None, config["fold"]) and not config["method"].partition(",")[2]:
+    settings = described(config.get("settings") or {})
+    plain = not settings and "," not in config.get("spec", config["method"])
+    if file.get("split") in (None, config["fold"]) and plain:
         known = published.values(config["name"], config["row"], dataset, config["fold"], protocol)
     names = [*SCORES, *(f"{m}_{c}" for m in ("PQ", "F1") for c in config["classes"])]
     lines = [["metric", "measured", "published", "difference"]]
@@ -44,7 +47,9 @@ def beside(folder: RunFolder) -> str:
             f"Weights: {file['name']}, sha256 {file['sha256'][:12]}, {file['layout']}; not trained here."
         )
     table.notes += file.get("remarks", [])
-    if not known:
+    if settings:
+        table.notes.append(f"Published: none for these settings ({settings}).")
+    elif not known:
         table.notes.append("Published: none for this method, row, dataset, split and protocol.")
     elif known.get("n_images") not in (None, metrics["n_images"]):
         table.notes.append(

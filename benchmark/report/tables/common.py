@@ -67,11 +67,20 @@ def record(group: Group, row: Row, protocol: str | None = None, values: dict | N
     backbone, weights = row.backbone
     return line | {
         "method": row.method,
+        "settings": row.settings,
         "backbone": backbone,
         "weights": weights,
         "runs": len(row.runs),
         "expected": group.expected,
     }
+
+
+def named(group: Group, row: Row | None = None) -> list[str]:
+    """The first cells of a row, or of the header: method and, where a row of the group has some, settings."""
+    with_settings = any(each.settings for each in group.rows)
+    if row is None:
+        return ["method", "settings"] if with_settings else ["method"]
+    return [row.name, row.settings or "–"] if with_settings else [row.label]
 
 
 def score_of(group: Group, row: Row, key: str, values: dict) -> Summary:

@@ -4,7 +4,7 @@ import math
 from itertools import combinations
 
 from benchmark.report.render.table import Block, Table
-from benchmark.report.select.groups import Group, Row, overrides
+from benchmark.report.select.groups import Group, Row, overrides, variants
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import FEWEST, Comparison, compare, holm, interval
 from benchmark.report.stats.summary import summarise
@@ -21,7 +21,7 @@ STRATEGIES = (
 def significance_table(group: Group, observed: Observed, caption: str, notes: list[str]) -> Table | None:
     """Every pair of rows in bPQ and mPQ: difference, interval, Wilcoxon with Holm's correction, effect sizes.
 
-    Variants (rows with overrides) stand in `component_table` instead: each pair more weakens all tests.
+    Variants (rows with overridden arguments) stand in `component_table` instead: each pair more weakens all tests.
     """
     rows = [row for row in group.rows if observed.runs(row) and not overrides(row)]
     tests = [compare(observed, a, b, metric) for metric in TESTED for a, b in combinations(rows, 2)]
@@ -48,9 +48,9 @@ def component_table(group: Group, observed: Observed, caption: str, notes: list[
     """Variants of one method as differences to its full model (the row without overrides); None without any."""
     table = Table("components", f"Differences to the full model. {caption}", notes)
     for full in [row for row in group.rows if not overrides(row)]:
-        variants = [r for r in group.rows if r.method.startswith(f"{full.method},") and r.backbone == full.backbone]
+        of_full = variants(group, full)
         lines = [["variant", "bPQ", *(f"Δ {m} [95 %]" for m in TESTED), "params (M)", "trainable (M)"]]
-        for row in variants:
+        for row in of_full:
             line = [", ".join(overrides(row)), interval(observed, row, "bPQ").text()]
             for metric in TESTED:
                 c = compare(observed, row, full, metric)
@@ -58,7 +58,7 @@ def component_table(group: Group, observed: Observed, caption: str, notes: list[
                 if c:
                     table.records.append(record(group, c) | {"variant": ",".join(overrides(row))})
             lines.append(line + [_cost(row, key) for key in ("params", "trainable")])
-        if variants:
+        if of_full:
             whole = [interval(observed, full, "bPQ").text(), "–", "–"]
             lines.insert(1, [f"{full.label} (full)", *whole, *(_cost(full, k) for k in ("params", "trainable"))])
             table.blocks.append(Block(lines, title=full.label))
@@ -85,7 +85,16 @@ def tuning_table(group: Group, observed: Observed, caption: str, notes: list[str
             texts.append(score.text())
             values |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
         lines.append([str(tune), row.label, *texts, _cost(row, "trainable"), share])
-        records.append({"method": row.method, "tune": tune, **values, "params": params, "trainable": trainable})
+        records.append(
+            {
+                "method": row.method,
+                "settings": row.settings,
+                "tune": tune,
+                **values,
+                "params": params,
+                "trainable": trainable,
+            }
+        )
     if len({r["tune"] for r in records}) < 2:
         return None
     notes = [reading(observed, 0)[0], STRATEGIES, *notes]

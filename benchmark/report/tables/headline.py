@@ -7,7 +7,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import headline_interval
 from benchmark.report.stats.summary import Summary, summarise
-from benchmark.report.tables.common import caption, fixed, notes, record, score_of
+from benchmark.report.tables.common import caption, fixed, named, notes, record, score_of
 from benchmark.report.tables.comparisons import reading
 
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
@@ -33,13 +33,14 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
     head = []
     for score, name in SHOWN.items():
         head += [name, "95 %"] if score in WITH_INTERVAL else [name]
-    block = Block([["method", "backbone (weights)", *head, *(f"F1 {t}" for t in types), "runs"]], left=2)
+    first = [*named(group), "backbone (weights)"]
+    block = Block([[*first, *head, *(f"F1 {t}" for t in types), "runs"]], left=len(first))
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
     of_column: dict[int, list[float]] = {}
     for row in group.rows:
         keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
         summaries = {key: score_of(group, row, key, values) for key in keys}
-        line = [row.label, row.backbone_text]
+        line = [*named(group, row), row.backbone_text]
         facts = record(group, row, protocol, values) | _columns(summaries)
         for key in [*SHOWN, *(f"F1_{t}" for t in types)]:
             mean = summaries[key].mean
@@ -54,7 +55,7 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
         table.records.append(facts)
     for column, means in of_column.items():
         ranked(block, column, means)
-    if any(line[3] != "–" for line in block.rows[1:]):
+    if any(line[len(first) + 1] != "–" for line in block.rows[1:]):
         table.notes.insert(1, reading(observed, 0)[0])
     return table
 
@@ -64,7 +65,8 @@ def cost_table(group: Group) -> Table | None:
     if not group.runs:
         return None
     head = ["params (M)", "trainable (M)", "GFLOPs", "images/s", "decoding (ms)", "peak memory (MiB)", "training (min)"]
-    block = Block([["method", "backbone (weights)", *head, "runs"]], left=2)
+    first = [*named(group), "backbone (weights)"]
+    block = Block([[*first, *head, "runs"]], left=len(first))
     table = Table("cost", f"Cost. {group.title}", notes(group), [block])
     for row in group.rows:
         cost = {c: summarise((r.cost.get(c) for r in row.runs), group.expected) for c in COSTS}
@@ -74,7 +76,7 @@ def cost_table(group: Group) -> Table | None:
         used = [summary.text(0, MIB, unit=kind) for kind, summary in memory.items() if summary.n]
         block.rows.append(
             [
-                row.label,
+                *named(group, row),
                 row.backbone_text,
                 fixed(cost["params"], 2, 1e-6),
                 fixed(cost["trainable"], 2, 1e-6),

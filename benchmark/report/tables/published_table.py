@@ -37,7 +37,8 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             "below the main table.",
         ],
     )
-    others = {row.label: note for row in group.rows if (note := _other_images(row, figures))}
+    plain = [row for row in group.rows if not row.settings]
+    others = {row.label: note for row in plain if (note := _other_images(row, figures))}
     table.notes += [f"{label}: {note}." for label, note in others.items()]
     for average, (title, metrics, _) in AVERAGES.items():
         part = figures[(figures["average"] == average) & figures["metric"].isin(metrics.values())]
@@ -47,7 +48,11 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             ["method", "variant", "splits", *("bPQ", "measured", "difference"), *("mPQ", "measured", "difference")]
         ]
         for (method, variant), of_row in part.groupby(["method", "row"], sort=False):
-            row = _row(group, method, variant)
+            candidates = _rows(group, method, variant)
+            row = candidates[0] if candidates else None
+            if len(candidates) > 1:
+                which = f"measured of {method}, {variant}: {row.label}, the first of {len(candidates)} rows of it."
+                table.notes = list(dict.fromkeys([*table.notes, which]))
             splits = sorted({split for split in of_row["split"] if split != published.ALL})
             measured_splits = {str(run.id.split) for run in row.runs} if row else set()
             complete = row is not None and measured_splits >= set(splits) and row.label not in others
@@ -75,13 +80,15 @@ def _over_splits(figures) -> float:
     return float(figures["value"].mean()) if len(figures) else math.nan
 
 
-def _row(group: Group, method: str, row: str) -> Row | None:
-    return next((r for r in group.rows if r.method == f"{method}@{row}" and r.runs), None)
+def _rows(group: Group, method: str, row: str) -> list[Row]:
+    """The rows of a published variant that have runs: with several weights there are several. Of settings none is
+    published."""
+    return [r for r in group.rows if r.spec == f"{method}@{row}" and r.runs and not r.settings]
 
 
 def _other_images(row: Row, figures) -> str:
     """In words, where this row's test images are not as many as the published ones; "" where they are."""
-    of_row = figures["method"] + "@" + figures["row"] == row.method
+    of_row = figures["method"] + "@" + figures["row"] == row.spec
     counts = figures[(figures["metric"] == "n_images") & of_row]
     published_counts = dict(zip(counts["split"], counts["value"].astype(int)))
     wrong = set()
