@@ -10,6 +10,7 @@ from benchmark.metrics.records import Records
 from benchmark.report.tables import beside, published
 from benchmark.report.write import write_tables
 from benchmark.results import collect
+from benchmark.results.manifest import digest
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId, file_tag
 from tests.support import tiny_data
@@ -39,8 +40,8 @@ def call(tmp_path, pannuke, cache, capsys):
     return evaluate
 
 
-def cellvta_file(path, settings=None):
-    return save_cellvit(path, published_state(built(METHOD, seed=1)), "CellViTUNIAdapter", settings)
+def cellvta_file(path, settings=None, seed=1):
+    return save_cellvit(path, published_state(built(METHOD, seed=seed)), "CellViTUNIAdapter", settings)
 
 
 def test_outputs_that_are_not_finite_are_an_error_that_names_the_image(call, tmp_path):
@@ -72,7 +73,7 @@ def test_evaluates_stores_and_prints(call, tmp_path):
     path = cellvta_file(tmp_path / "CellVTA_UNI_pannuke_split1.pth")
     code, out, err = call(path, "--method", METHOD)
     assert code == 0, err
-    folder = tmp_path / "results/pannuke/cellvta@debug+official/fold1-CellVTA_UNI_pannuke_split1"
+    folder = tmp_path / "results/pannuke/cellvta@debug+official" / file_tag(f"fold1-{path.name}", digest(path))
     names = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
     assert names >= {"config.json", "metrics.json", "provenance.json", "cost.json", "predictions.npz"}
     assert "weights.safetensors" not in names and "log.jsonl" not in names
@@ -101,6 +102,27 @@ def test_splits_of_one_model_are_one_row(call, tmp_path):
     table = write_tables(tmp_path / "results", tmp_path / "reports")
     rows = [line for line in table.splitlines() if line.startswith("| cellvta") and "CellVTA_UNI" in line]
     assert rows and all("split*.pth" in row and row.rstrip(" |").endswith("2/2") for row in rows)
+
+
+def test_another_file_of_the_same_name_keeps_both_results(call, tmp_path):
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        path = cellvta_file(tmp_path / str(seed) / "CellVTA_UNI_pannuke_split1.pth", seed=seed)
+        code, _, err = call(path, "--method", METHOD)
+        assert code == 0 and "moved" not in err, err
+    assert len(collect.runs(tmp_path / "results")) == 2
+    table = write_tables(tmp_path / "results", tmp_path / "reports")
+    rows = [line for line in table.splitlines() if line.startswith("| cellvta") and line.rstrip(" |").endswith("1/1")]
+    assert len(rows) == 4, "two rows, in the main table and in that of costs"
+
+
+def test_precision_is_a_setting(call, tmp_path):
+    path = cellvta_file(tmp_path / "CellVTA_UNI_pannuke_split1.pth")
+    plain = call(path, "--method", METHOD)
+    chosen = call(path, "--method", f"{METHOD},recipe.precision=bf16")
+    assert plain[0] == chosen[0] == 0, chosen[2]
+    assert {run.id.method for run in collect.runs(tmp_path / "results")} == {METHOD, f"{METHOD},recipe.precision=bf16"}
+    assert "Published: none for these settings (precision bf16)" in chosen[1]
 
 
 def test_file_of_another_fold(call, tmp_path):
@@ -167,7 +189,7 @@ def test_weights_of_a_run_give_its_values_again(call, command_here, tmp_path):
         "run", "--method", METHOD, "recipe.pretrain=0", "recipe.epochs=1", "recipe.samples=4", results=results
     )
     assert done.returncode == 0, done.stderr
-    folder = results / TINY / METHOD / "fold1-seed0"
+    (folder,) = (results / TINY).glob(f"{METHOD},*/fold1-seed0")
     code, _, err = call(folder / "weights.safetensors", data=("--dataset", TINY))
     assert code == 0, err
     (again,) = (tmp_path / "results" / TINY / f"{METHOD}+evaluated").iterdir()
@@ -218,5 +240,5 @@ def test_folders_of_every_kind_are_read_back(tmp_path):
     assert len({str(i) for i in ids}) == len({i.folder(tmp_path) for i in ids}) == 4
     with pytest.raises(ValueError, match="expected fold<k>-seed<s>"):
         RunId.of(tmp_path / "d/m/fold1-a")
-    assert file_tag("net epoch=5/0.tar", "abcdef0123", known=False) == "net_epoch=5_0-abcdef01"
-    assert file_tag("CellVTA_split1.pth", "abcdef0123", known=True) == "CellVTA_split1"
+    assert file_tag("net epoch=5/0.tar", "abcdef0123") == "net_epoch=5_0-abcdef01"
+    assert file_tag("CellVTA_split1.pth", "abcdef0123") == "CellVTA_split1-abcdef01"

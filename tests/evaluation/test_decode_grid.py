@@ -183,7 +183,7 @@ def run_with_maps(command_here, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     done = command_here("run", *WORDS, results=results)
     assert done.returncode == 0, done.stderr
-    (folder,) = results.glob("*/hovernet@debug/fold1-seed0")
+    (folder,) = results.glob("*/hovernet@debug,*/fold1-seed0")
     return folder
 
 

@@ -19,12 +19,15 @@ from benchmark.experiment.launch import status
 from benchmark.experiment.request import Request
 from benchmark.experiment.run import Attempt
 from benchmark.experiment.state import State, state_of
+from benchmark.methods.registry import method_class
+from benchmark.results import collect
+from benchmark.results.run_folder import run_folders
 from benchmark.runtime import distributed
 from benchmark.runtime.files import write_json
 from benchmark.runtime.paths import ROOT
 from tests.support.grids import setup
 from tests.support.processes import heeds_interrupts
-from tests.support.tiny_data import TINY
+from tests.support.tiny_data import TINY, file_bytes
 
 RECIPE = ("recipe.epochs=1",)
 
@@ -55,11 +58,11 @@ def test_second_ablation_does_nothing(ablation, command_here):
 def test_same_seed_same_bytes(ablation, command_here, tmp_path):
     done = command_here("run", "--method", "decoder_only", *RECIPE, results=tmp_path)
     assert done.returncode == 0, done.stderr
-    name = "decoder_only@debug/fold1-seed0/metrics.json"
+    name = "decoder_only@debug,recipe.epochs=1/fold1-seed0/metrics.json"
     assert (tmp_path / TINY / name).read_bytes() == (ablation.results / TINY / name).read_bytes()
 
 
-def test_states(ablation, cache):
+def test_states(ablation, cache, monkeypatch):
     chosen = ["decoder_only", "classical", "cellvta"]
     assert states(cells(setup(ablation.results, cache), chosen)) == {
         "decoder_only@debug": ("done", ""),
@@ -68,9 +71,11 @@ def test_states(ablation, cache):
     }
     changed = setup(ablation.results, cache, overrides=(("epochs", 1), ("optimiser.lr", 0.5)))
     found = states(cells(changed, chosen))
-    assert found["decoder_only@debug"][0] == "stale"
-    assert "recipe.optimiser.lr: 0.001 -> 0.5" in found["decoder_only@debug"][1]
+    assert found["decoder_only@debug"][0] == "missing", "another setting is another cell"
     assert found["classical@debug"][0] == "done", "the classical baseline has no recipe"
+    monkeypatch.setattr(method_class("decoder_only"), "version", 99)
+    found = states(cells(setup(ablation.results, cache), chosen))
+    assert found["decoder_only@debug"][0] == "stale" and "method_version: 1 -> 99" in found["decoder_only@debug"][1]
 
 
 def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
@@ -93,7 +98,7 @@ def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
 
 def test_which_cells_are_run(monkeypatch):
     class Fake:
-        setup, spec, split, seed = setup("results", "cache"), "made", 1, 0
+        setup, spec, split, seed, overrides = setup("results", "cache"), "made", 1, 0, ()
 
         def __init__(self, state):
             self.run, self.state = state, lambda: State(state, "")
@@ -153,15 +158,23 @@ def test_a_running_cell_is_not_run_twice(benchmark_command, tmp_path, cache):
     assert refused.returncode == 2 and "running already" in refused.stderr
 
 
-def test_a_checkpoint_of_another_configuration_is_not_resumed(command_here, tmp_path):
-    words = ("--method", "decoder_only")
-    first = command_here("run", *words, "recipe.epochs=2", results=tmp_path)
+def test_a_stale_result_is_moved_aside_and_run_anew(command_here, tmp_path, monkeypatch):
+    words = ("--method", "decoder_only", *RECIPE)
+    first = command_here("run", *words, results=tmp_path)
     assert first.returncode == 0, first.stderr
-    again = command_here("run", *words, "recipe.epochs=1", results=tmp_path)
-    assert again.returncode == 0 and "stale, running anew" in again.stderr and "epoch 1/1" in again.stderr
+    (folder,) = (path.parent for path in tmp_path.rglob("metrics.json"))
+    old, key = file_bytes(folder), json.loads((folder / "metrics.json").read_text())["key"]
+    monkeypatch.setattr(method_class("decoder_only"), "version", 99)
+    again = command_here("run", *words, results=tmp_path)
+    assert again.returncode == 0 and "running anew" in again.stderr and "epoch 1/1" in again.stderr
+    aside = tmp_path / "_stale" / folder.relative_to(tmp_path).parent / f"{folder.name}-{key}"
+    assert file_bytes(aside) == old, "nothing of it is lost"
+    assert json.loads((folder / "metrics.json").read_text())["key"] != key
+    assert [run.folder for run in collect.runs(tmp_path)] == [folder], "what was moved aside is no run"
+    assert [one.path for one in run_folders(tmp_path)] == [folder]
 
 
-def test_what_another_configuration_left_is_removed_before_the_new_one_is_named(tmp_path, cache):
+def test_what_another_configuration_left_is_moved_aside_before_the_new_one_is_named(tmp_path, cache):
     """Killed before its first epoch ends, the new attempt must not seem to have the old one's epochs."""
     (cell,) = cells(setup(tmp_path, cache), ["decoder_only"])
     cell.folder.path.mkdir(parents=True)
@@ -172,6 +185,8 @@ def test_what_another_configuration_left_is_removed_before_the_new_one_is_named(
     assert attempt.task() == "run"
     assert not cell.folder.checkpoint.exists() and not cell.folder.log.exists()
     assert state_of(cell).name == "missing"
+    (aside,) = (path.parent for path in (tmp_path / "_stale").rglob("checkpoint.pt"))
+    assert aside.name == "fold1-seed0-unknown" and (aside / "log.jsonl").read_text() == "of another configuration"
 
 
 def test_two_looks_at_a_lock_do_not_see_each_other(tmp_path, cache):

@@ -74,7 +74,7 @@ def table(path: Path, header, rows) -> None:
 
 def file_bytes(folder: Path) -> dict[str, bytes]:
     """Relative name -> content of every file below a folder, locks left out."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 

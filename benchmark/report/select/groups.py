@@ -204,8 +204,8 @@ def _rows(members: list[Run], expected: list[str], known: list[str]) -> list[Row
     rows = []
     for name in dict.fromkeys([*expected, *others]):
         own = [r for r in members if r.id.method == name]
-        for backbone in sorted({r.backbone for r in own}) or [("", "")]:
-            row = Row(name, backbone, [r for r in own if r.backbone == backbone])
+        for backbone, of_row in _by_weights(own) or [(("", ""), [])]:
+            row = Row(name, backbone, of_row)
             if row.runs:  # a hash in its name hides nothing of these
                 row.spec, row.settings = row.runs[0].spec, row.runs[0].settings
             rows.append(row)
@@ -223,6 +223,20 @@ def _rows(members: list[Run], expected: list[str], known: list[str]) -> list[Row
         if alike_labels[row.label] > 1:  # what differs is hidden in a hash
             row.name = row.label = f"{row.label} ({row.method})"
     return rows
+
+
+def _by_weights(runs: list[Run]) -> list[tuple[tuple[str, str], list[Run]]]:
+    """(backbone, its runs), sorted; files of one name of which two were evaluated on a split are apart."""
+    out = []
+    for backbone in sorted({run.backbone for run in runs}):
+        own = [run for run in runs if run.backbone == backbone]
+        if len({(run.id.split, run.id.seed) for run in own}) == len(own):
+            out.append((backbone, own))
+            continue
+        for file in dict.fromkeys(run.id.file for run in own):
+            of_file = [run for run in own if run.id.file == file]
+            out.append(((backbone[0], f"{backbone[1]}, {file}" if file else backbone[1]), of_file))
+    return out
 
 
 def shown_weights(weights: str) -> str:
