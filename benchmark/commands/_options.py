@@ -52,7 +52,7 @@ def device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
 
 
-def method(parser: ArgumentParser, help: str = "method, or method@row,key=value (default: what the file says)") -> None:
+def method(parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: what the file says)") -> None:
     """--method."""
     parser.add_argument("--method", help=help)
 
@@ -104,7 +104,7 @@ def grid(parser: ArgumentParser) -> None:
 
 def several(parser: ArgumentParser) -> None:
     """Options that choose a part of the grid."""
-    parser.add_argument("--methods", nargs="+", help="only these methods")
+    parser.add_argument("--methods", nargs="+", help="only these methods, such as cellvta@small,points=8,recipe.clip=2")
     parser.add_argument("--folds", nargs="+", help="published splits, or all")
     parser.add_argument("--seeds", nargs="+", type=int, help="seeds")
 
@@ -153,9 +153,10 @@ def setting(options, **values) -> dict[str, Any]:
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
     _check_names("method", "benchmark.methods", methods)
+    overrides = parse_overrides(options.overrides)
     for text in methods:
-        parse_row(text or "")
-    return out | {"overrides": tuple(parse_overrides(options.overrides).items())}
+        parse_row(text or "", overrides.items())
+    return out | {"overrides": tuple(overrides.items())}
 
 
 def _check_names(what: str, package: str, texts: list[str | None]) -> None:

@@ -11,7 +11,7 @@ EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0/weights.safeten
 
 def arguments(parser) -> None:
     parser.add_argument("--weights", type=Path, help="a published file or the weights of a run (not for classical)")
-    shared.method(parser)
+    shared.method(parser, "method, or method@row,key=value (default: what the file says)")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR|FILE", help="RGB: PNG, TIFF, JPEG or npy")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--mpp", type=float, default=0.25, help="micrometres per pixel of the images (default 0.25)")

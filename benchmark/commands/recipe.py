@@ -7,7 +7,7 @@ EXAMPLE = "hovernet recipe.optimiser.lr=1e-3 --preset small"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("method", metavar="METHOD", help="method@row,key=value, such as cellvta@small")
+    parser.add_argument("method", metavar="METHOD", help="method@row,key=value,recipe.key=value, such as cellvta@small")
     shared.experiment(parser)
     parser.add_argument("--dataset", default="synthetic", help=shared.DATASET)
     shared.preset(parser)

@@ -11,7 +11,7 @@ EXAMPLE = "--method hovernet --fold 2"
 
 def arguments(parser) -> None:
     shared.grid(parser)
-    shared.method(parser, "method@row,key=value, such as cellvta@small,points=8")
+    shared.method(parser, "method@row,key=value,recipe.key=value, such as cellvta@small,points=8")
     shared.fold(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     shared.keep_maps(parser)

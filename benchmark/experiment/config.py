@@ -5,6 +5,7 @@ Finding an experiment and parsing overrides import no torch: a slip on the comma
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,17 @@ def parse_overrides(words: list[str], where: str = "the command line") -> dict[s
     return out
 
 
-def parse_row(text: str) -> tuple[str, dict[str, object]]:
+def parse_row(text: str, overrides: Iterable[tuple[str, object]] = ()) -> tuple[str, dict[str, object]]:
     """A method as an experiment or METHOD= names it -> (the method with its arguments, its own overrides).
 
     "cellvta@small,points=8,recipe.optimiser.lr=2e-3" -> ("cellvta@small,points=8", {"optimiser.lr": 0.002}).
 
+    Args:
+        overrides: the command line's.
+
     Raises:
-        InputError: as `parse_overrides`; a word that can only be given otherwise: `weights=`, a hash.
+        InputError: as `parse_overrides`; a word that can only be given otherwise: `weights=`, a hash; a key that the
+            command line sets to another value.
     """
     name, _, rest = text.partition("@")
     words = plugins.words_of(rest)
@@ -141,7 +146,13 @@ def parse_row(text: str) -> tuple[str, dict[str, object]]:
     if not own:
         return text, {}
     rest = ",".join(word for word in words if word not in own)
-    return f"{name}@{rest}" if rest else name, parse_overrides(own, f"'{text}'")
+    values = parse_overrides(own, f"'{text}'")
+    for leaf, other in overrides:
+        if values.get(leaf, other) != other:
+            raise InputError(
+                f"'{text}' sets recipe.{leaf} to {values[leaf]}, the command line to {other}; leave one of them out."
+            )
+    return f"{name}@{rest}" if rest else name, values
 
 
 def _leaves(dotted: str, value) -> dict[str, object]:

@@ -41,14 +41,9 @@ def row(setup: Setup, text: str) -> tuple[registry.Spec, dict[str, object]]:
     """(method with its row and arguments, its own overrides) of a row of an experiment, or of METHOD=.
 
     Raises:
-        InputError: as `registry.parse` and `config.parse_row`; a key that the command line sets to another value.
+        InputError: as `registry.parse` and `config.parse_row`.
     """
-    method, overrides = config.parse_row(text)
-    for key, value in setup.overrides:
-        if overrides.get(key, value) != value:
-            raise InputError(
-                f"'{text}' sets recipe.{key} to {overrides[key]}, the command line to {value}; leave one of them out."
-            )
+    method, overrides = config.parse_row(text, setup.overrides)
     return registry.parse(method, row_for(setup, method)), overrides
 
 

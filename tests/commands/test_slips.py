@@ -31,6 +31,9 @@ AT_ONCE = {
     "several methods": ["status", "--methods", "cellvta", "hovrnet"],
     "data set": ["ablation", "--dataset", "panuke"],
     "recipe": ["recipe", "hovernet", "recipe.lr=3"],
+    "key of a row": ["run", "--method", "hovernet@small,recipe.lr=3"],
+    "weights of a row": ["status", "--methods", "hovernet@weights=random"],
+    "row and command line": ["run", "--method", "hovernet@recipe.epochs=3", "recipe.epochs=2"],
 }
 CODE = """
 import sys
@@ -109,6 +112,32 @@ def test_recipe_says_where_every_value_comes_from(capsys, tmp_path):
     assert shown["recipe.ema"][:2] == ["0.5", "experiment"]
     assert shown["recipe.clip"][:2] == ["2.0", "experiment, on conic"]
     assert shown["recipe.optimiser.lr"][:2] == ["0.5", "command line"]
+
+
+def test_a_method_s_name_may_have_overrides(capsys):
+    shown = values(capsys, "hovernet@recipe.optimiser.betas=(0.8,0.9),recipe.ema=0.5", "recipe.clip=3")
+    assert [shown[f"recipe.{key}"][0] for key in ("optimiser.betas", "ema", "clip")] == ["(0.8,0.9)", "0.5", "3.0"]
+    assert shown["recipe.ema"][1] == "command line"
+    assert main(["models", "--methods", "classical@small,recipe.epochs=3", "--format", "csv"]) == 0
+    assert "classical@small," in capsys.readouterr().out
+    assert main(["models", "--methods", "classical@small,recipe.lr=3"]) == 2
+
+
+def test_a_table_expects_the_rows_of_an_experiment_by_their_settings(tmp_path):
+    from benchmark.commands._options import expected_methods
+
+    mine = tmp_path / "mine.py"
+    rows = 'methods = ["hovernet", "hovernet@recipe.ema=0.5", "cellvta@points=4", "classical"]'
+    mine.write_text(f'_base_ = ["main.py"]\n{rows}\nrecipes = dict(small=dict(epochs=3))\n')
+    assert expected_methods(str(mine), "synthetic") == [
+        "hovernet@small,recipe.epochs=3",
+        "hovernet@small,recipe.ema=0.5,recipe.epochs=3",
+        "cellvta@small,recipe.epochs=3",
+        "classical@small",
+    ]
+    published = tmp_path / "published2.py"
+    published.write_text('_base_ = ["published.py"]\nrecipes = dict(paper=dict(ema=0.5), small=dict(ema=0.5))\n')
+    assert expected_methods(str(published))[0] == "cellvit@vit256,recipe.ema=0.5", "cellvta has no recipe at small"
 
 
 COUNT = "a whole number of at least 1"

@@ -130,7 +130,7 @@ def test_rows_that_are_refused(text, says):
 
 
 def test_row_and_command_line_must_agree():
-    with pytest.raises(InputError, match="sets recipe.epochs to 3, the command line to 1; leave one of them out"):
+    with pytest.raises(InputError, match=r"sets recipe\.epochs to 3, the command line to 1; leave one of them out"):
         cells(setup("results", "cache"), ["cellvta@debug,recipe.epochs=3"])
     assert names("cellvta@debug,recipe.clip=2", overrides=(("clip", 2.0),)) == ["cellvta@debug,recipe.clip=2.0"]
 
@@ -140,7 +140,7 @@ def test_overrides_of_a_group_are_those_of_its_keys():
         "optimiser.lr": 1,
         "optimiser.betas": (0.5, 0.5),
     }
-    with pytest.raises(InputError, match="sets recipe.optimiser.lr to 1 and to 2"):
+    with pytest.raises(InputError, match=r"sets recipe\.optimiser\.lr to 1 and to 2"):
         parse_overrides(["recipe.optimiser={'lr':1}", "recipe.optimiser.lr=2"])
     assert parse_row("cellvta@small,points=8") == ("cellvta@small,points=8", {})
 

@@ -67,7 +67,7 @@ def test_a_damaged_note_moves_nothing(tmp_path, name):
     folder = filled(tmp_path)
     before = file_bytes(folder.path)
     folder.leaving.write_text(name)
-    with pytest.raises(InputError, match="moving-aside.txt is damaged"):
+    with pytest.raises(InputError, match=r"moving-aside\.txt is damaged"):
         aside.finish(folder)
     folder.leaving.unlink()
     assert file_bytes(folder.path) == before
