@@ -10,7 +10,7 @@ from benchmark.runtime.files import read_json
 
 SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict}
+OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict, "imported": dict}
 EXPECTED = {
     "dataset": str,
     "method": str,
