@@ -25,7 +25,7 @@ def pictures() -> np.ndarray:
 
 def network(classes: int = len(CLASSES), tissues: int = 19):
     """A method of random weights whose last layers are scaled such that it finds nuclei of several types."""
-    torch.manual_seed(1)
+    torch.manual_seed(12)  # of few seeds does the network see types 1, 2, 4 and 5
     method = registry.build(METHOD, classes, tissues).eval()
     images = torch.from_numpy(pictures()).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
