@@ -135,6 +135,13 @@ def reading(parser: ArgumentParser) -> None:
     )
 
 
+def class_map(parser: ArgumentParser) -> None:
+    """--classes."""
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="map.toml: which predicted class is which of the data's, by name"
+    )
+
+
 def setting(options, **values) -> dict[str, Any]:
     """Experiment, data set, scale and overrides of a command's options, checked before torch is imported.
 

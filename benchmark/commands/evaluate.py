@@ -14,6 +14,7 @@ def arguments(parser) -> None:
     shared.dataset(parser, "pannuke", "pannuke (default), conic, folder or synthetic")
     shared.fold(parser)
     parser.add_argument("--any-fold", action="store_true", help="also when the file was trained for another split")
+    shared.class_map(parser)
     shared.results(parser, "--out", metavar="DIR", help="folder of results, which `table` reads")
     shared.cache(parser)
     shared.device(parser)
@@ -21,12 +22,15 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
+    from benchmark.data.files import class_names
+
+    class_map = class_names.read_map(options.classes)
     setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
     from benchmark.experiment import run as runner
     from benchmark.experiment.grid import file_cell
     from benchmark.report.tables.beside import beside
 
-    cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold)
+    cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold, class_map)
     if runner.main(cell):  # of several processes, the first has the values
         print(beside(cell.folder))
     return 0

@@ -17,15 +17,17 @@ def arguments(parser) -> None:
     shared.fold(parser)
     parser.add_argument("--seed", type=int, default=0, help="for several runs of the same tool (default 0)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: what the files call the classes")
+    shared.class_map(parser)
     shared.results(parser)
     shared.cache(parser)
     shared.reading(parser)
 
 
 def run(options) -> int:
+    from benchmark.data.files.class_names import read_map
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare
-    from benchmark.evaluation import imported
+    from benchmark.evaluation import imported, known_classes
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
     from benchmark.results.run_folder import RunFolder, check_results
@@ -39,10 +41,13 @@ def run(options) -> int:
     source = dataset(options.dataset, options.data_root)
     label = source.name if options.dataset.partition("@")[0] == "folder" else options.dataset
     identity = RunId(label, options.name, options.fold, options.seed, "imported")
+    path = known_classes.file_of(options.pred)
+    RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash
     settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
-    pred = collection(options.pred, settings.pred, options.vertices)
+    names, remark = known_classes.predicted(settings.pred, path, read_map(options.classes))
+    pred = collection(path, names, options.vertices)
     data = prepare(source, options.cache, options.fold)
     folder = RunFolder(identity.folder(options.results))
-    scores = imported.store(identity, folder, data, pred, options.missing)
+    scores = imported.store(identity, folder, data, pred, options.missing, remark)
     print(f"{identity}: bPQ {scores['cellvit']['bPQ']:.4f} (cellvit protocol) -> {folder}")
     return 0

@@ -1,5 +1,6 @@
 """`predict`: nuclei in images of one's own."""
 
+import sys
 from pathlib import Path
 
 from benchmark.commands import _options as shared
@@ -25,7 +26,7 @@ def run(options) -> int:
     from benchmark.methods import registry
     from benchmark.runtime import distributed
     from benchmark.runtime.progress import Progress
-    from benchmark.weights import fit
+    from benchmark.weights import class_list, fit
     from benchmark.weights.recognise import recognise
 
     if not 0.02 <= options.mpp <= 5:
@@ -55,23 +56,15 @@ def run(options) -> int:
     method = registry.build(spec, types, tissues)
     if facts:
         fit.load_official(method, options.weights)
-    names = class_names(facts, types)
+    names, why = class_list.classes_of(facts) if facts else ((), "")
+    names = names if len(names) == types else tuple(f"type {k}" for k in range(1, types + 1))
+    if why:
+        print(why, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
     show = Progress("predicted", "images")
     count = predict(
-        method, paths, options.out, names, options.mpp, device, show, window=options.window, margin=options.margin
+        method, paths, options.out, list(names), options.mpp, device, show, window=options.window, margin=options.margin
     )
     print(f"{count} nuclei in {len(paths)} images -> {options.out}")
     return 0
-
-
-def class_names(facts, types: int) -> list[str]:
-    """Names of types 1..C: those of the run or the data set that the weights were trained on, else "type <k>"."""
-    from benchmark.data import registry as datasets
-
-    if facts and facts.class_names:
-        return list(facts.class_names)
-    known = datasets.DATASETS.get(facts.dataset) if facts and facts.dataset in datasets.dataset_names() else None
-    named = list(getattr(known, "classes", ()) or ())
-    return named if len(named) == types else [f"type {k}" for k in range(1, types + 1)]

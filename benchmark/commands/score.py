@@ -17,6 +17,7 @@ def arguments(parser) -> None:
     parser.add_argument("--protocol", default="all", help="a protocol's name, or all (default)")
     parser.add_argument("--mpp", type=float, help="micrometres per pixel; needed unless a file says it")
     parser.add_argument("--types", type=Path, metavar="FILE", help="classes.toml: the classes and what files call them")
+    shared.class_map(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json, images.csv and the records there")
     parser.add_argument(
         "--shape", type=int, nargs=2, metavar=("H", "W"), help="image size in pixels where both sides are outlines"
@@ -25,7 +26,8 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.evaluation import foreign
+    from benchmark.data.files.class_names import read_map
+    from benchmark.evaluation import foreign, known_classes
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
     from benchmark.report.render.table import markdown
@@ -39,11 +41,13 @@ def run(options) -> int:
         raise InputError(
             f"--shape is {options.shape[0]} {options.shape[1]}; expected two sides of 1..{LARGEST} pixels."
         )
-    for path in (options.true, options.pred):
+    true_path, pred_path = map(known_classes.file_of, (options.true, options.pred))
+    for path in (true_path, pred_path):
         RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash
     settings = type_names.read(options.types, outside=options.types_outside == "ignore")
-    true = collection(options.true, settings.true, options.vertices)
-    pred = collection(options.pred, settings.pred, options.vertices)
+    settings = known_classes.settle(settings, true_path, pred_path, read_map(options.classes))
+    true = collection(true_path, settings.true, options.vertices)
+    pred = collection(pred_path, settings.pred, options.vertices)
     mpp = resolution(options.mpp, {options.types: settings.mpp, options.true: true.mpp, options.pred: pred.mpp})
     pairs = foreign.paired(true, pred, options.missing)
     shape = tuple(options.shape) if options.shape else None

@@ -85,6 +85,10 @@ class Nuclei:
             return self.type_map
         return np.concatenate([np.zeros(1, np.uint8), self.types])[self.instances]
 
+    def retyped(self, table: np.ndarray) -> "Nuclei":
+        """The same nuclei with type table[t] in place of t. table: uint8, one entry for each type from 0 on."""
+        return replace(self, types=table[self.types], type_map=None if self.type_map is None else table[self.type_map])
+
     def crop(self, top: int, left: int, height: int, width: int) -> "Nuclei":
         """The nuclei inside a window, renumbered; instances without a pixel there are dropped."""
         window = (slice(top, top + height), slice(left, left + width))

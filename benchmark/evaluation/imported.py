@@ -15,7 +15,9 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
 
-def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "refuse") -> dict[str, dict]:
+def store(
+    identity, folder: RunFolder, data, pred: Collection, missing: str = "refuse", remark: str = ""
+) -> dict[str, dict]:
     """Score `pred` against the test side of the split and write the run folder; an earlier one is replaced.
 
     Args:
@@ -23,6 +25,7 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
         data: the `data.store.prepare.Prepared` dataset.
         pred: images named by the dataset's image ids, or as many as the test side, in its order.
         missing: "refuse" or "empty", as in `evaluation.foreign.assigned`.
+        remark: a sentence for the tables, on the classes of the predictions; "" for none.
 
     Returns:
         {protocol: scores}, as stored.
@@ -50,7 +53,7 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     packed = [image.prediction for image in scored if image.prediction]
     with folder.lock():  # another import of the same name waits for its turn
         folder.finish(
-            config=describe(identity, data, pred.path),
+            config=describe(identity, data, pred.path, remark),
             records=records,
             predictions=packed,
             provenance=story | {"finished": provenance.now()},
@@ -60,8 +63,9 @@ def store(identity, folder: RunFolder, data, pred: Collection, missing: str = "r
     return scores
 
 
-def describe(identity, data, path: Path) -> dict:
+def describe(identity, data, path: Path, remark: str) -> dict:
     """The contents of config.json."""
+    remarks = {"remarks": [remark]} if remark else {}
     return {
         "dataset": identity.dataset,
         "method": identity.method,
@@ -72,7 +76,7 @@ def describe(identity, data, path: Path) -> dict:
         "classes": list(data.classes),
         "tissues": list(data.tissues),
         "mpp": data.mpp,
-        "imported": {"from": Path(path).name},
+        "imported": {"from": Path(path).name} | remarks,
     }
 
 

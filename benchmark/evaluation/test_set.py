@@ -49,7 +49,16 @@ class Evaluation:
 
 
 def evaluate(
-    method, subset, prediction: Prediction, world, typed: bool, *, keep: bool = False, progress=None, put=None
+    method,
+    subset,
+    prediction: Prediction,
+    world,
+    typed: bool,
+    *,
+    keep: bool = False,
+    progress=None,
+    put=None,
+    types: np.ndarray | None = None,
 ) -> Share:
     """Predict and score this rank's share of `subset`.
 
@@ -59,6 +68,7 @@ def evaluate(
         keep: keep the predictions too.
         progress: called with (images done, images in all).
         put: called with (index, raw maps) of each image, as `results.raw_maps.writing` yields it.
+        types: uint8, the data's type of each of the method's, see `class_names.Matched`; None: the same numbers.
 
     Raises:
         InputError: the method's output for an image is not finite.
@@ -84,7 +94,7 @@ def evaluate(
                 check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
-                yield type(method), i, sample.nuclei, own, tiling, typed, keep
+                yield type(method), i, sample.nuclei, own, tiling, typed, keep, types
             if progress:
                 progress(start + len(rows), len(indices))
 
@@ -101,11 +111,20 @@ def forward(method, images: np.ndarray, number_format: str, tiling: str, device)
 
 
 def decode_and_score(
-    cls, index: int, truth: Nuclei, maps: dict[str, np.ndarray], tiling: str, typed: bool, keep: bool
+    cls,
+    index: int,
+    truth: Nuclei,
+    maps: dict[str, np.ndarray],
+    tiling: str,
+    typed: bool,
+    keep: bool,
+    types: np.ndarray | None = None,
 ) -> ScoredImage:
     """One image's raw maps against its truth; may run in a worker process."""
     began = time.perf_counter()
     predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+    if types is not None:
+        predicted = predicted.retyped(types)
     seconds = time.perf_counter() - began
     return scoring.score_image(index, truth, predicted, typed, keep=keep, decode_seconds=seconds)
 

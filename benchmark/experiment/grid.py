@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.data.files.class_names import ClassMap
 from benchmark.experiment import config, encoder_weights, weights_source
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.setup import Setup
@@ -47,19 +48,27 @@ def row(setup: Setup, text: str) -> tuple[registry.Spec, dict[str, object]]:
     return registry.parse(method, row_for(setup, method)), overrides
 
 
-def file_cell(setup: Setup, path: Path, method: str | None, split: int, any_fold: bool = False) -> Cell:
+def file_cell(
+    setup: Setup,
+    path: Path,
+    method: str | None,
+    split: int,
+    any_fold: bool = False,
+    class_map: ClassMap | None = None,
+) -> Cell:
     """The cell that evaluates a file of weights, after a check that the file fits.
 
     Args:
         method: a method's name, see `weights_source.method_name`; None: the file's method.
         any_fold: also when the file was trained for another published split.
+        class_map: which of the file's classes is which of the data's, where their names do not say it.
 
     Raises:
         InputError: an unreadable or unfit file, an unknown method, row or split.
     """
     _, facts = recognise(path)
     (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
-    source = weights_source.FromFile.of(facts, setup.label, split, any_fold)
+    source = weights_source.FromFile.of(facts, setup.label, split, any_fold, class_map)
     cell = replace(plain, weights=source)
     source.check(cell)
     return cell

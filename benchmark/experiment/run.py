@@ -264,11 +264,20 @@ class Attempt:
         """This process's share of the test images, see `test_set.evaluate`."""
         subset = self.data.subset(self.cell.split, "test")
         typed = method.has_types and bool(self.cell.heads(self.data)[0])
+        found = self.cell.weights.matched(self.cell)
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
             return test_set.evaluate(
-                method, subset, self.prediction, self.world, typed, keep=keep, progress=show, put=put
+                method,
+                subset,
+                self.prediction,
+                self.world,
+                typed,
+                keep=keep,
+                progress=show,
+                put=put,
+                types=found.table if found else None,
             )
 
     def _store(self, method, config: dict, origin: dict, trained, evaluation, cost: Cost) -> None:

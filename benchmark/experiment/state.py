@@ -81,8 +81,10 @@ def _ended(cell: Cell) -> State:
     if damaged := manifest.faults(folder.path, files, manifest.NEEDED):
         return State("failed", f"{'; '.join(damaged)}; it is replaced by a new run")
     new = json.loads(json.dumps(cell.identity, default=list))
-    if new["data"] is None:  # not prepared yet: nothing speaks against the stored data
+    if new["data"] is None:  # not prepared yet: nothing speaks against the stored data but other classes
         old = old | {"data": None}
+        if scored := folder.class_names:
+            old["class names"], new["class names"] = list(scored), list(cell.setup.source.classes)
     differences = differing(old, new)
     if differences:
         return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))

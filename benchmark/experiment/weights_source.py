@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmark.data.files.class_names import ClassMap, Matched, matched
 from benchmark.experiment import config
 from benchmark.experiment.encoder_weights import EncoderWeights, choice, random, resolve
 from benchmark.methods import registry
@@ -13,6 +14,7 @@ from benchmark.results.run_id import file_tag
 from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import Recipe
 from benchmark.training.scales import recipe_for, settings
+from benchmark.weights.class_list import classes_on
 from benchmark.weights.fit import fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 
@@ -79,6 +81,9 @@ class TrainedHere:
             "backbone": {"name": name, "weights": encoder.label, "file": encoder.mark},
         }
 
+    def matched(self, cell) -> None:
+        """None: the method predicts the data's own classes."""
+
     def fill(self, method) -> None:
         """Nothing to fill: the weights come from training."""
 
@@ -99,18 +104,22 @@ class FromFile:
         facts: layout, method and training data of the file, as `weights.recognise` reads them.
         misfit: in words, what speaks against the cell's split; "" when nothing does.
         any_fold: evaluate although the file was trained for another published split.
+        class_map: which of the file's classes is which of the data's, where the user says it.
     """
 
     facts: Facts
     misfit: str = ""
     any_fold: bool = False
+    class_map: ClassMap | None = None
 
     trains = False
 
     @classmethod
-    def of(cls, facts: Facts, dataset: str, split: int, any_fold: bool) -> "FromFile":
+    def of(
+        cls, facts: Facts, dataset: str, split: int, any_fold: bool, class_map: ClassMap | None = None
+    ) -> "FromFile":
         """A file to be evaluated on a split of a data set, by its name in results."""
-        return cls(facts, other_split(facts, dataset, split), any_fold)
+        return cls(facts, other_split(facts, dataset, split), any_fold, class_map)
 
     def kind(self, cell=None) -> str:
         """ "evaluated" for weights of a run of this benchmark, "official" for all others."""
@@ -119,7 +128,12 @@ class FromFile:
     @functools.cached_property
     def tag(self) -> str:
         """Name of the file in the run's folder name."""
-        return file_tag(self.facts.name, self.facts.sha256)
+        return file_tag(self.facts.name, self.facts.sha256) + self._map_mark
+
+    @property
+    def _map_mark(self) -> str:
+        """What the user's map adds to the file's name: with another one it is another result."""
+        return f",classes={self.class_map.mark}" if self.class_map else ""
 
     @property
     def _pattern(self) -> str:
@@ -151,21 +165,48 @@ class FromFile:
     def encoder(self, cell) -> EncoderWeights:
         """Nothing fills the encoder alone; the tables have one row for the files of a method's splits."""
         name, pattern = self.facts.name, self._pattern
-        return random(f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern)
+        label = f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern
+        return random(label + self._map_mark)
 
     def supports(self, cell) -> tuple[bool, str]:
         """(True, ""): nothing but the file is needed."""
         return True, ""
 
     def heads(self, data) -> tuple[int, int]:
-        """No types where the file has none, tissues as in the file: the tissue head is not scored."""
-        facts = self.facts
-        classes = 0 if facts.classes == 0 else len(data.classes)
+        """Types and tissues as in the file, which need not be those of the data: the tissue head is not scored."""
+        facts, unknown = self.facts, len(self.class_map.to) if self.class_map else len(data.classes)
+        classes = unknown if facts.classes is None else facts.classes
         return classes, len(data.tissues) if facts.tissues is None else facts.tissues
 
+    def matched(self, cell) -> Matched | None:
+        """Which class of the data each of the file's is; None for a file without types.
+
+        Raises:
+            InputError: as `class_list.classes_on` and `class_names.matched`, or a map for a file without types.
+        """
+        return self._classes(cell)[0]
+
+    def _classes(self, cell) -> tuple[Matched | None, list[str]]:
+        """As `matched`, and the sentences on it."""
+        facts, setup = self.facts, cell.setup
+        if facts.classes == 0:
+            if self.class_map:
+                raise InputError(f"{self.class_map.path}: {facts.path} names no types; leave --classes out.")
+            return None, []
+        classes = tuple(setup.source.classes)
+        own, why = classes_on(facts, setup.dataset_name, setup.label, classes, self.class_map)
+        of = f"the dataset {setup.label}"
+        found = matched(own, classes, str(facts.path), of, self.class_map)
+        return found, [sentence for sentence in (why, found.remark) if sentence]
+
     def identity(self, cell) -> dict:
-        """Entries of the identity: the file, how it predicts, and whether it was trained for another split."""
-        return {
+        """Entries of the identity: the file, how it predicts, and whether it was trained for another split.
+
+        The classes are an entry where they are not predicted under the data's numbers.
+        """
+        found = self.matched(cell)
+        classes = {"classes": list(found.names)} if found and found.table is not None else {}
+        return classes | {
             "kind": self.kind(),
             "sha256": self.facts.sha256,
             "any_fold": self.any_fold and bool(self.misfit),
@@ -175,7 +216,7 @@ class FromFile:
     def describe(self, cell, encoder: EncoderWeights) -> dict:
         """Entries of config.json."""
         facts, data = self.facts, cell.setup.source
-        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues))
+        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues)) + self._classes(cell)[1]
         if self.misfit:
             notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
         network = cell.cls.backbone_of(cell.spec.arguments) or "network"
@@ -206,16 +247,14 @@ class FromFile:
         setup, data, facts = cell.setup, cell.setup.source, self.facts
         if self.misfit and not self.any_fold:
             raise InputError(f"{facts.path}: {self.misfit} (or --any-fold, which the tables will say).")
-        for noun, count, expected in (
-            ("types", facts.classes, len(data.classes)),
-            # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
-            ("tissues", facts.tissues if setup.dataset in ("pannuke", "conic") else None, len(data.tissues)),
-        ):
-            if count and count != expected:
-                raise InputError(
-                    f"{facts.path}: is {facts.title}, the dataset {setup.label} has {expected} {noun}; give "
-                    f"weights with {expected} {noun}, or the dataset that these were trained on."
-                )
+        self.matched(cell)
+        # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
+        count = facts.tissues if setup.dataset in ("pannuke", "conic") else None
+        if count and count != len(data.tissues):
+            raise InputError(
+                f"{facts.path}: is {facts.title}, the dataset {setup.label} has {len(data.tissues)} tissues; give "
+                f"weights with {len(data.tissues)} tissues, or the dataset that these were trained on."
+            )
         state, _ = recognise(facts.path)
         with torch.device("meta"):
             method = registry.build(cell.spec, *self.heads(data))

@@ -43,7 +43,7 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
     nuclei = _nuclei(content)
     if nuclei is not None:
-        outlines = list(_contours(nuclei, _type_names(content, nuclei, names), path))
+        outlines = list(_contours(nuclei, _type_names(content, nuclei, names, path), path))
     else:
         outlines = list(_geojson(content, path))
         if not any(_object_type(feature) in DETECTED for feature in _features(content, path)):
@@ -141,17 +141,26 @@ def _nuclei(content) -> dict | None:
     return content if each and all(isinstance(nucleus, dict) and "contour" in nucleus for nucleus in each) else None
 
 
-def _type_names(content: dict, nuclei: dict, names) -> dict:
+def _type_names(content: dict, nuclei: dict, names, path: Path) -> dict:
     """Id -> name of the types, as CellViT's `type_map` gives them.
 
-    Empty where ids are taken as they are: nobody named the classes, or the user's table lists the ids, or the file does
-    not name all of them.
+    Empty where ids are taken as they are: nobody named the classes, which is said, or the user's table lists the ids,
+    or the file does not name all of them.
     """
     of = content.get("type_map")
-    if not isinstance(of, dict) or not names or names.classes is None:
+    if not isinstance(of, dict) or not names:
         return {}
     ids = {str(nucleus.get("type")) for nucleus in nuclei.values() if isinstance(nucleus, dict)} - {"0", "None"}
     if not all(isinstance(of.get(k), str) for k in ids) or ids & names.table.keys():
+        return {}
+    if names.classes is None:
+        if ids:
+            called = ", ".join(f"{k} = {of[k]}" for k in sorted(ids))
+            print(
+                f"{path}: its types count by number, although it names them ({called}): nothing names the classes; "
+                "--types classes.toml does",
+                file=sys.stderr,
+            )
         return {}
     return {k: of[k] for k in ids}
 

@@ -12,6 +12,7 @@ from benchmark.runtime.files import read_json
 SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict, "settings": dict, "spec": str}
+OPTIONAL |= {"imported": dict}
 EXPECTED = {
     "dataset": str,
     "method": str,

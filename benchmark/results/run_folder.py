@@ -133,6 +133,13 @@ class RunFolder:
             return {}
         return manifest.files_of(self.stored(self.provenance)) | manifest.files_of(self.stored(self.metrics))
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the types 1..C in the run's files; () where there is no readable config.json of a run."""
+        config = self.stored(self.config)
+        names = config.get("classes") if "method" in config else None
+        return tuple(map(str, names)) if isinstance(names, list) else ()
+
     def check(self, *paths: Path) -> None:
         """Compare files with the hashes that are listed. Raises manifest.Damaged when one is there and differs."""
         files = self.files

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from benchmark.cli import parser
+from benchmark.data.files import class_names
 from benchmark.formats import collection, type_names
 from benchmark.runtime.paths import ROOT
 
@@ -35,6 +36,12 @@ def test_the_classes_example_is_valid(tmp_path):
     settings = type_names.read(tmp_path / "classes.toml")
     assert settings.mpp == 0.25 and len(settings.classes) == 5
     assert [settings.pred.id_of(w, "f") for w in ("tumor", "Immune cells", "Other", "dead")] == [1, 2, 0, 4]
+
+
+def test_the_map_example_is_valid(tmp_path):
+    (tmp_path / "map.toml").write_text(re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[1])
+    ids = class_names.read_map(tmp_path / "map.toml").ids(("Neoplastic", "Inflammatory"))
+    assert ids == {"tumour cell": 1, "lymphocyte": 2, "plasma cell": 2, "mitosis": 0}
 
 
 def test_every_option_is_explained():

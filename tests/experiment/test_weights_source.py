@@ -1,5 +1,7 @@
 """Cells whose weights come from a file: what they take over from the run that made it."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.experiment.cell import Cell
@@ -36,3 +38,17 @@ def test_a_recipe_stored_under_other_keys_is_read_for_what_decides_the_predictio
 def test_a_stored_value_that_no_recipe_has_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"recipe\.tiling is 'x80'; expected one of none, conic40"):
         _ = cell_of(tmp_path, {"tiling": "x80"}).recipe
+
+
+def test_classes_that_are_predicted_as_they_are_leave_the_identity_alone(tmp_path):
+    """Results that were stored before stay done; another order is an entry of its own."""
+    names = ("Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial")  # as the synthetic data have them
+    entries = []
+    for own in (names, names[::-1]):
+        cell = cell_of(tmp_path, {})
+        facts = replace(cell.weights.facts, class_names=own)
+        facts.path.write_bytes(b"weights")
+        cell = replace(cell, weights=FromFile(facts))
+        entries.append(cell.weights.identity(cell))
+    assert set(entries[0]) == {"kind", "sha256", "any_fold", "recipe"}
+    assert entries[1] == entries[0] | {"classes": list(names[::-1])}

@@ -183,3 +183,21 @@ def test_groups_keep_the_experiments_order(tmp_path, stored):
         make_run(tmp_path, stored, method)
     (group,) = groups(collect.runs(tmp_path), methods=["b@small"])
     assert [row.label for row in group.rows] == ["b", "a", "c,k=2"]
+
+
+def test_folds_whose_classes_stand_in_another_order_are_not_pooled_by_number(tmp_path, stored, capsys):
+    """Folds of a row may be of two versions of a data set: class 1 of one is class 2 of the other."""
+    for fold, classes in ((1, CLASSES), (2, CLASSES[::-1])):
+        make_run(tmp_path / "results", stored, "cellvta@small", fold=fold, classes=classes)
+        make_run(tmp_path / "results", stored, "hovernet@small", fold=fold)
+    write_tables(tmp_path / "results", tmp_path / "out", protocol="all")
+    said = capsys.readouterr().err
+    assert (
+        said.count("its folds are not pooled, it numbers its classes otherwise than synthetic cellvta@small fold 1")
+        == 1
+    )
+    values = read_csv(tmp_path / "out" / MAIN / "averagings.csv")
+    pooled = {row["method"]: row["value"] for row in values if row["folds"] == "pooled" and row["metric"] == "mPQ"}
+    averaged = {row["method"]: row["value"] for row in values if row["folds"] == "averaged" and row["metric"] == "mPQ"}
+    assert pooled["cellvta@small"] == "" and pooled["hovernet@small"]
+    assert averaged["cellvta@small"] == averaged["hovernet@small"] != ""

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 from benchmark.data.files import text
+from benchmark.data.files.class_names import distinct
+from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError, near_miss
 
 FILES = {"images": "images", "labels": "labels", "types": "types", "table": "images.csv"}
@@ -33,8 +35,8 @@ def read(path: Path) -> dict:
             raise InputError(f"{path}: expected {key} to be {expected}, found {value}; correct it.")
 
     classes, mpp = settings.get("classes"), settings.get("mpp")
-    strings = isinstance(classes, list) and all(isinstance(c, str) and c for c in classes)
-    need("classes", strings and len(set(classes)) == len(classes) < 256, "a list of distinct names")
+    strings = isinstance(classes, list) and all(isinstance(c, str) and normal(c) for c in classes)
+    need("classes", strings and distinct(classes) and len(classes) < 256, "a list of distinct names")
     need("mpp", type(mpp) in (int, float) and 0 < mpp < 100, "micrometres per pixel such as 0.25")
     name = settings["name"]
     plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
@@ -52,4 +54,4 @@ def read(path: Path) -> dict:
         isinstance(files, dict) and all(isinstance(v, str) for v in files.values()),
         "a table of paths",
     )
-    return settings
+    return settings | {"classes": list(map(normal, settings["classes"]))}

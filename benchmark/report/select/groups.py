@@ -114,6 +114,8 @@ class Group:
                 remarks = " ".join(map(str, file.get("remarks") or []))
                 sha = str(file.get("sha256"))[:12]
                 out.append(f"{run.id.method}, fold {run.id.split}: {file.get('name')}, sha256 {sha}. {remarks}".strip())
+            for remark in (run.config.get("imported") or {}).get("remarks") or []:
+                out.append(f"{run.id.method}, fold {run.id.split}, seed {run.id.seed}: {remark}")
         untyped = {(r.id.split, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
         for split, n, total in sorted(counts for counts in untyped if counts[1]):
             out.append(f"Fold {split}: {n} of {total} test images are untyped and left out of all that needs types.")

@@ -64,12 +64,17 @@ def _joined(row: Row, protocols: list[str]) -> dict[tuple[str, str], list[dict]]
         runs = [run for run in row.runs if run.id.seed == seed]
         try:
             records = [run.records() for run in runs]
-            classes, tissues = runs[0].config["classes"], runs[0].config["tissues"]
+            classes, tissues = [run.config["classes"] for run in runs], runs[0].config["tissues"]
+            alike = all(names == classes[0] for names in classes)
+            if not alike:
+                skipped(
+                    runs[-1].folder, f"its folds are not pooled, it numbers its classes otherwise than {runs[0].id}"
+                )
             for name in protocols:
-                summaries = [PROTOCOLS[name].summary(r, classes, tissues) for r in records]
+                summaries = [PROTOCOLS[name].summary(r, c, tissues) for r, c in zip(records, classes, strict=True)]
                 out.setdefault((name, "averaged"), []).append(over_folds(summaries, tissues))
-                if len(records) > 1:
-                    pooled = PROTOCOLS[name].summary(Records.join(records), classes, tissues)
+                if len(records) > 1 and alike:
+                    pooled = PROTOCOLS[name].summary(Records.join(records), classes[0], tissues)
                     out.setdefault((name, "pooled"), []).append(pooled)
         except UNREADABLE as error:
             skipped(runs[0].folder, f"no averagings, its records fail: {error}")
