@@ -23,7 +23,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data.registry import dataset
+    from benchmark.data.registry import dataset, results_name
     from benchmark.data.store.prepare import prepare
     from benchmark.evaluation import imported
     from benchmark.formats import type_names
@@ -37,7 +37,7 @@ def run(options) -> int:
         raise InputError(f"--seed is {options.seed}; expected a whole number of at least 0.")
     check_results(options.results)
     source = dataset(options.dataset, options.data_root)
-    label = source.name if options.dataset.partition("@")[0] == "folder" else options.dataset
+    label = results_name(options.dataset, source)
     identity = RunId(label, options.name, options.fold, options.seed, "imported")
     settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
     pred = collection(options.pred, settings.pred, options.vertices)
