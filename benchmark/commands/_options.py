@@ -72,11 +72,8 @@ def experiment(
 
 def preset(parser: ArgumentParser) -> None:
     """--preset."""
-    parser.add_argument(
-        "--preset",
-        choices=SCALES,
-        help="scale (default: the experiment's, else small on synthetic and paper elsewhere)",
-    )
+    help = "scale (default: the experiment's, else small on synthetic and paper elsewhere)"
+    parser.add_argument("--preset", choices=SCALES, help=help)
 
 
 def overrides(parser: ArgumentParser, help: str) -> None:

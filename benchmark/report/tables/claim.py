@@ -50,17 +50,8 @@ def _line(answer: Answer) -> list[str]:
     spread = "–" if math.isnan(answer.sd_of_seeds) else f"{answer.sd_of_seeds:.3f}"
     splits = ", ".join(f"{value:+.3f}" for value in answer.of_splits.values())
     text = WORDS[question.asked].format(a=question.a, b=question.b)
-    least = f"{LEAST[question.asked]:g}"
-    return [
-        text,
-        f"{answer.value:+.3f}",
-        interval,
-        least,
-        spread,
-        splits,
-        str(len(answer.pairs)),
-        answer.verdict or "–",
-    ]
+    numbers = [f"{answer.value:+.3f}", interval, f"{LEAST[question.asked]:g}", spread, splits, str(len(answer.pairs))]
+    return [text, *numbers, answer.verdict or "–"]
 
 
 def _record(group: Group, answer: Answer, pair: tuple[int, int] | None) -> dict:
