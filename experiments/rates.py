@@ -3,7 +3,10 @@ _base_ = ["_base_/matched.py"]
 
 dataset = "synthetic@patches=168"
 preset = "mini"
-arms = ["cellvta", "decoder_only", "full_finetune"]
-methods = [f"{arm}@recipe.optimiser.lr={rate}" for rate in (5e-4, 1e-3, 2e-3, 4e-3) for arm in arms]
+methods = [
+    f"{arm}@recipe.optimiser.lr={rate}"
+    for rate in (5e-4, 1e-3, 2e-3, 4e-3)
+    for arm in ("cellvta", "decoder_only", "full_finetune")
+]
 folds = [1]
 seeds = [0]
