@@ -4,13 +4,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from benchmark.results.run import SCALES
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
+from benchmark.runtime.scales import SCALES
 from benchmark.training import recipe
 
 DATASET = "pannuke, conic, folder or synthetic (default)"
+OF_EXPERIMENT = "pannuke, conic, folder or synthetic (default: the experiment's, else synthetic)"
 DATA_ROOT = "folder or archive of the dataset; synthetic needs none"
 
 
@@ -52,7 +53,9 @@ def device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
 
 
-def method(parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: what the file says)") -> None:
+def method(
+    parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: what the file says)"
+) -> None:
     """--method."""
     parser.add_argument("--method", help=help)
 
@@ -71,7 +74,8 @@ def experiment(
 
 def preset(parser: ArgumentParser) -> None:
     """--preset."""
-    parser.add_argument("--preset", choices=SCALES, help="scale (default: small on synthetic, else paper)")
+    help = "scale (default: the experiment's, else small on synthetic and paper elsewhere)"
+    parser.add_argument("--preset", choices=SCALES, help=help)
 
 
 def overrides(parser: ArgumentParser, help: str) -> None:
@@ -89,7 +93,7 @@ def tables(parser: ArgumentParser) -> None:
 def grid(parser: ArgumentParser) -> None:
     """Options shared by the grid commands."""
     experiment(parser)
-    dataset(parser)
+    dataset(parser, None, OF_EXPERIMENT)
     preset(parser)
     parser.add_argument(
         "--backbone",
@@ -145,6 +149,8 @@ def class_map(parser: ArgumentParser) -> None:
 def setting(options, **values) -> dict[str, Any]:
     """Experiment, data set, scale and overrides of a command's options, checked before torch is imported.
 
+    Data set and scale are None where the options leave them to the experiment, see `with_defaults`.
+
     Args:
         values: what takes the place of options that the command lacks.
 
@@ -155,7 +161,6 @@ def setting(options, **values) -> dict[str, Any]:
 
     out = {"dataset": options.dataset, "preset": getattr(options, "preset", None)}
     out |= {"experiment": getattr(options, "experiment", None)} | values
-    out["preset"] = out["preset"] or ("small" if options.dataset.split("@")[0] == "synthetic" else "paper")
     find(out["experiment"])
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
@@ -164,6 +169,20 @@ def setting(options, **values) -> dict[str, Any]:
     for text in methods:
         parse_row(text or "", overrides.items())
     return out | {"overrides": tuple(overrides.items())}
+
+
+def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """What `setting` returns with the data set and the scale of the experiment where the options name none.
+
+    Raises:
+        InputError: an experiment that cannot be read.
+    """
+    from benchmark.experiment.config import load
+
+    chosen = load(values["experiment"])
+    dataset = values["dataset"] or chosen.get("dataset") or "synthetic"
+    of_data = "small" if dataset.partition("@")[0] == "synthetic" else "paper"
+    return values | {"dataset": dataset, "preset": values["preset"] or chosen.get("preset") or of_data}
 
 
 def _check_names(what: str, package: str, texts: list[str | None]) -> None:
@@ -186,7 +205,7 @@ def setup(options, writes: bool = True, **values):
     """
     from dataclasses import fields
 
-    values = setting(options, **values)
+    values = with_defaults(setting(options, **values))
     from benchmark.experiment.setup import Setup  # imports torch
     from benchmark.results.run_folder import check_results
 

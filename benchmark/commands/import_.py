@@ -25,7 +25,7 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     from benchmark.data.files.class_names import read_map
-    from benchmark.data.registry import dataset
+    from benchmark.data.registry import dataset, results_name
     from benchmark.data.store.prepare import prepare
     from benchmark.evaluation import imported, known_classes
     from benchmark.formats import type_names
@@ -39,7 +39,7 @@ def run(options) -> int:
         raise InputError(f"--seed is {options.seed}; expected a whole number of at least 0.")
     check_results(options.results)
     source = dataset(options.dataset, options.data_root)
-    label = source.name if options.dataset.partition("@")[0] == "folder" else options.dataset
+    label = results_name(options.dataset, source)
     identity = RunId(label, options.name, options.fold, options.seed, "imported")
     path = known_classes.file_of(options.pred)
     RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash

@@ -1,6 +1,6 @@
 """`models`: what can be built, how large it is and what it needs."""
 
-from benchmark.results.run import SCALES
+from benchmark.runtime.scales import SCALES
 
 HELP = "Every row of every method: parameters, FLOPs, licences, weights needed."
 EXAMPLE = "--experiment adapter --format csv"

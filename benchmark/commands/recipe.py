@@ -9,13 +9,13 @@ EXAMPLE = "hovernet recipe.optimiser.lr=1e-3 --preset small"
 def arguments(parser) -> None:
     parser.add_argument("method", metavar="METHOD", help="method@row,key=value,recipe.key=value, such as cellvta@small")
     shared.experiment(parser)
-    parser.add_argument("--dataset", default="synthetic", help=shared.DATASET)
+    parser.add_argument("--dataset", help=shared.OF_EXPERIMENT)
     shared.preset(parser)
     shared.overrides(parser, "recipe values to replace")
 
 
 def run(options) -> int:
-    values = shared.setting(options)
+    values = shared.with_defaults(shared.setting(options))
     from benchmark.experiment.grid import row
     from benchmark.experiment.setup import Setup
     from benchmark.methods import registry

@@ -16,6 +16,17 @@ def dataset_names() -> list[str]:
     return sorted(DATASETS.module_dict)
 
 
+def results_name(text: str, source) -> str:
+    """What the results of a data set go by: the name that the user gives the data, else `text` itself.
+
+    Args:
+        text: as `dataset` takes it.
+        source: what `dataset` makes of it.
+    """
+    registered = text.partition("@")[0]
+    return source.name if registered == "folder" or source.name != registered else text
+
+
 def dataset(text: str, root=None):
     """Open a dataset by name: `dataset("pannuke", "/data/pannuke")` or `dataset("synthetic@patches=12,seed=1")`.
 

@@ -1,5 +1,6 @@
 """What every dataset is before it is prepared: folds of samples, a split rule and an identity."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,21 @@ class Split:
     test: list[Part]
 
 
+# names that data of one's own cannot have: results under them are of the published set
+TAKEN = ("pannuke", "conic", "synthetic", "folder")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+def is_own_name(name) -> bool:
+    """Whether data of one's own may go by this name: a plain word, since folders are called after it, not in TAKEN."""
+    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None and name not in TAKEN
+
+
 class Source:
     """A dataset as it lies on disk (or is drawn). Subclasses register in `data.registry.DATASETS`.
 
     Attributes:
-        name: the registered name.
+        name: the registered name, or the one that the user gives the data: results and tables go by it.
         classes: nucleus types in order; type id k+1 is classes[k].
         tissues: the known tissues in order: the tissue head's classes and the tissue mean's members.
         mpp: micrometres per pixel.

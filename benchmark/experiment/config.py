@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from benchmark.experiment import experiment_file
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.results.method_name import HASH
-from benchmark.results.run import SCALES as SCALE_NAMES
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.scales import SCALES as SCALE_NAMES
 from benchmark.training.recipe import Check, Recipe, changed, nested, one_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-EXPERIMENT_KEYS = {"kind", "protocol", "recipes", "recipes_on", "methods", "folds", "seeds", "postprocess"}
+KEYS = ("kind", "protocol", "dataset", "preset", "recipes", "recipes_on", "methods", "folds", "seeds", "postprocess")
 
 
 def _list_of(kind: type, expected: str) -> Check:
@@ -48,6 +48,8 @@ REQUIRED = {
     "seeds": _list_of(int, "a list of whole numbers"),
 }
 OPTIONAL = {
+    "dataset": Check(lambda value: isinstance(value, str), "the data set that the experiment is about"),
+    "preset": one_of(*SCALE_NAMES),
     "recipes": Check(_of_scales, CHANGES),
     "recipes_on": Check(
         lambda value: isinstance(value, dict) and all(map(_of_scales, value.values())),
@@ -70,8 +72,8 @@ def load(experiment: str) -> Config:
 
     config = experiment_file.read(path)
     for key in config:
-        if key not in EXPERIMENT_KEYS:
-            raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, EXPERIMENT_KEYS)}")
+        if key not in KEYS:
+            raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, KEYS)}")
     for key, check in (REQUIRED | OPTIONAL).items():
         if (key in config or key in REQUIRED) and not check.fits(config.get(key)):
             raise InputError(f"{path}: '{key}' is {config.get(key)!r}; expected {check.expected}.")

@@ -19,6 +19,7 @@ from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
 from benchmark.experiment.state import of_another, state_of
 from benchmark.methods import registry
 from benchmark.results import aside, provenance, raw_maps
+from benchmark.results.run import scale_of
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json, write_json
@@ -318,6 +319,7 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
         "settings": cell.settings,
         "name": cell.spec.name,
         "row": cell.spec.row,
+        "scale": scale_of(str(cell.spec)),
         "arguments": cell.spec.arguments,
         "fold": cell.split,
         "seed": cell.seed,

@@ -59,8 +59,8 @@ class Setup:
 
     @property
     def label(self) -> str:
-        """Name of the data set in results: that of `dataset.toml` for a folder, else `dataset`."""
-        return self.source.name if self.dataset_name == "folder" else self.dataset
+        """Name of the data set in results: the user's, such as that of a folder's `dataset.toml`, else `dataset`."""
+        return datasets.results_name(self.dataset, self.source)
 
 
 def _tuples(value):

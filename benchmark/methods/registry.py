@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 
 from benchmark.runtime.errors import InputError, near_miss
 from benchmark.runtime.plugins import check_name, import_all, text_of, value_of, words_of
+from benchmark.runtime.scales import ARGUMENTS_OF
 
 METHODS = Registry("method")
 
@@ -61,11 +62,12 @@ def parse(text: str, preset: str | None = None) -> Spec:
     words = words_of(rest)
     row = words.pop(0) if words and "=" not in words[0] else preset
     row = row or "small"
-    if row not in cls.presets:
-        hint = near_miss(row, cls.presets)
-        raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(cls.presets)}.{hint}")
+    rows = rows_of(cls)
+    if row not in rows:
+        hint = near_miss(row, rows)
+        raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(rows)}.{hint}")
     known = cls.arguments()
-    base = known | cls.presets[row]
+    base = known | rows[row]
     overrides = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -82,6 +84,12 @@ def parse(text: str, preset: str | None = None) -> Spec:
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
     return Spec(name, row, overrides, base | overrides)
+
+
+def rows_of(cls) -> dict[str, dict]:
+    """The rows of a method with their arguments: its presets, and the scales that take the arguments of another."""
+    shared = {scale: cls.presets[of] for scale, of in ARGUMENTS_OF.items() if of in cls.presets}
+    return shared | cls.presets
 
 
 def build(spec: str | Spec, classes: int, tissues: int, preset: str | None = None, **extra):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from benchmark.report.figures import scores as figures
+from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.figures.examples import panels_figure
 from benchmark.report.figures.gallery import Panel, gallery
@@ -31,6 +32,7 @@ CAPTIONS = {
     "accuracy_cost": "Accuracy against cost, with the front",
     "forest": "Adapter components: difference to the full model",
     "training": "Training loss and validation bPQ",
+    "budget": "Accuracy against the length of the training",
     "confusion": "How nuclei of each true type are typed",
     "examples": "Images chosen by rule",
 }
@@ -118,6 +120,7 @@ def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path
         "accuracy_cost": figures.pareto(group, observed, folder),
         "forest": figures.forest(group, observed, folder),
         "training": figures.training_curves(group, folder),
+        "budget": budget_figure(group, observed, folder),
         "confusion": figures.confusions(group, folder),
         "examples": panels_figure(one_per_rule, folder),
     }

@@ -12,6 +12,7 @@ from benchmark.report.stats.sizes import size_scores
 from benchmark.report.tables.averaging import averaging_table
 from benchmark.report.tables.bins import crowding_table, size_table
 from benchmark.report.tables.breakdown import tissue_table, type_table
+from benchmark.report.tables.claim import claim_table
 from benchmark.report.tables.common import caption, notes, run_list
 from benchmark.report.tables.comparisons import component_table, significance_table, tuning_table
 from benchmark.report.tables.headline import cost_table, main_table
@@ -104,7 +105,7 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
     rest += [size_table(group, scores), crowding_table(group, scores)]
     if len(protocols) > 1:
         rest.append(averaging_table(group, protocols))
-    for compared in (significance_table, component_table, tuning_table):
+    for compared in (claim_table, significance_table, component_table, tuning_table):
         rest.append(compared(group, observed[first], caption(group, first, values), notes(group)))
     return Tabled(main, [table for table in rest if table is not None], observed[first], scores)
 

@@ -8,8 +8,8 @@ from benchmark.results import manifest
 from benchmark.results.method_name import described
 from benchmark.results.run_id import RunId
 from benchmark.runtime.files import read_json
+from benchmark.runtime.scales import SCALES
 
-SCALES = ("debug", "small", "paper")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict, "settings": dict, "spec": str}
 OPTIONAL |= {"imported": dict}
@@ -37,8 +37,8 @@ class Run:
 
     @property
     def scale(self) -> str:
-        """Preset whose recipe the run was trained under; published variants are of scale "paper"."""
-        return scale_of(self.id.method)
+        """Scale whose recipe the run was trained under; published variants are of scale "paper"."""
+        return self.config.get("scale") or scale_of(self.id.method)
 
     @property
     def backbone(self) -> tuple[str, str]:
@@ -71,7 +71,7 @@ class Run:
 
 
 def scale_of(method: str) -> str:
-    """ "cellvta@small,points=8" -> "small"; rows that are no preset are published variants: "paper"."""
+    """ "cellvta@small,points=8" -> "small"; rows that are no scale are published variants: "paper"."""
     row = method.partition("@")[2].split(",")[0]
     return row if row in SCALES else "paper"
 
@@ -126,6 +126,10 @@ def checked(identity: RunId, config: dict, metrics: dict) -> None:
     described = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
     if described != identity:
         raise ValueError(f"config.json describes {described}, the folder {identity}; a run moved or copied by hand?")
+    if config.get("scale") not in (None, *SCALES):
+        raise ValueError(
+            f"config.json: the scale {config['scale']!r} is none of {', '.join(SCALES)}; update the code that reads it"
+        )
     if not isinstance(metrics.get("protocols"), dict):
         raise ValueError("metrics.json: 'protocols' is missing")
     for key in ("n_untyped", "n_images"):

@@ -64,7 +64,13 @@ class Pretrained:
 
 
 def settings_for(backbone: str, updates: int | None = None) -> Settings:
-    """Settings of a backbone, with this number of updates unless None. Raises InputError for other backbones."""
+    """Settings of a backbone, with this number of updates unless None.
+
+    A longer pretext has as many more patches as updates: each patch is seen as often as in the default one.
+
+    Raises:
+        InputError: a backbone without pretext, fewer than 1 update.
+    """
     if backbone not in BACKBONES:
         raise InputError(
             f"There is no pretext training for the backbone '{backbone}', only for {', '.join(BACKBONES)}; "
@@ -73,7 +79,9 @@ def settings_for(backbone: str, updates: int | None = None) -> Settings:
     if updates is not None and updates < 1:
         raise InputError(f"The pretext's updates are {updates}; expected at least 1.")
     settings = BACKBONES[backbone]
-    return settings if updates is None else replace(settings, updates=updates)
+    if updates is None:
+        return settings
+    return replace(settings, updates=updates, patches=settings.patches * max(1, round(updates / settings.updates)))
 
 
 def key(backbone: str, seed: int = 0, updates: int | None = None) -> str:

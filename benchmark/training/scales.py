@@ -36,6 +36,17 @@ SCALES = {
         optimiser=replace(BASE.optimiser, lr=3e-3),
         workers=0,
     ),
+    # ten minutes or so per cell on a laptop CPU: the networks of `small`, trained until longer training adds little
+    "mini": replace(
+        BASE,
+        epochs=64,
+        samples=192,
+        crop=128,
+        eval_every=8,
+        optimiser=replace(BASE.optimiser, lr=3e-3),
+        pretrain=2560,
+        workers=0,
+    ),
     # one GPU: the published length, batch, optimiser, schedule and augmentation of CellVTA for all, in bf16
     "paper": replace(
         BASE,

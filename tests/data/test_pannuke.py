@@ -12,9 +12,12 @@ from scipy import ndimage
 
 from benchmark.cli import main
 from benchmark.data.nuclei import Nuclei
+from benchmark.data.registry import dataset
 from benchmark.data.sources import cellvit_layout
 from benchmark.data.sources.pannuke import TISSUES, PanNuke, merge
 from benchmark.data.store.prepare import prepare
+from benchmark.experiment.grid import cells
+from benchmark.experiment.setup import Setup
 from benchmark.runtime.errors import InputError
 from tests.support import tiny_data
 from tests.support.shared import shared
@@ -304,3 +307,19 @@ def test_per_image_tissues_are_those_of_the_names_whatever_the_order(tmp_path):
     found = cellvit_layout.load(fold)
     assert found.stems == ("1_0", "1_2", "1_10") and found.tissues == ("Liver", "Colon", "Skin")
     assert PanNuke.classes == ("Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial"), "as the channels lie"
+
+
+def test_other_data_in_this_layout_go_by_a_name_of_their_own(tmp_path):
+    root = tiny_data.pannuke(tmp_path / "data")
+    setup = Setup("pannuke@name=consep+monuseg", str(root), "debug", "main", tmp_path / "results", tmp_path / "cache")
+    (cell,) = cells(setup, ["decoder_only"], [1], [0])
+    assert setup.label == cell.run.dataset == cell.identity["dataset"] == "consep+monuseg"
+    assert cell.recipe.sampling.factors == "counted"
+    plain = Setup("pannuke", str(root), "debug", "main", tmp_path / "results", tmp_path / "cache")
+    assert plain.label == "pannuke"
+
+
+@pytest.mark.parametrize("name", ["conic", "synthetic", "folder", "a/b", "../up", ".hidden", ""])
+def test_a_name_that_is_taken_or_no_folder_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="expected a plain word"):
+        dataset(f"pannuke@name={name}", tiny_data.pannuke(tmp_path / "data"))

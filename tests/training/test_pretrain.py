@@ -141,3 +141,11 @@ def test_refusals(tmp_path):
     with pytest.raises(InputError, match="at least 1"):
         pretrain.ensure("nano", tmp_path, updates=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_longer_pretext_has_more_patches_and_a_shorter_one_as_many():
+    default = pretrain.BACKBONES["tiny"]
+    longer, shorter = (pretrain.settings_for("tiny", updates) for updates in (4 * default.updates, 10))
+    assert (longer.patches, longer.updates) == (4 * default.patches, 4 * default.updates)
+    assert (shorter.patches, shorter.updates) == (default.patches, 10)
+    assert pretrain.settings_for("tiny") == pretrain.settings_for("tiny", default.updates) == default

@@ -50,7 +50,7 @@ def populate_stroma(canvas: Canvas) -> None:
 
 def _tumour(canvas: Canvas) -> str:
     """Class of the next nucleus of an epithelial compartment."""
-    if canvas.rng.random() < (0.05 if canvas.look.malignant else 0.012):
+    if canvas.rng.random() < (0.1 if canvas.look.malignant else 0.05):
         return "Dead"
     return "Neoplastic" if canvas.look.malignant else "Epithelial"
 

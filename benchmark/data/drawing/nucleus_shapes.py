@@ -35,7 +35,7 @@ KINDS = {
     ),
     "Inflammatory": Kind((5.3, 0.33), 1.2, 0.045, 0.05, 0.05, {"clumped": 0.65, "dark": 0.3, "pale": 0.05}),
     "Connective": Kind((5.4, 0.5), 2.5, 0.05, 0.35, 0.08, {"fine": 0.5, "dark": 0.38, "pale": 0.12}),
-    "Dead": Kind((4.85, 0.55), 1.3, 0.08, 0.1, 0.0, {"pyknotic": 1.0}),
+    "Dead": Kind((5.15, 0.45), 1.3, 0.08, 0.1, 0.0, {"pyknotic": 1.0}),
     "Epithelial": Kind(
         (5.9, 0.38), 1.45, 0.04, 0.06, 0.25, {"vesicular": 0.45, "fine": 0.35, "pale": 0.1, "dark": 0.1}
     ),

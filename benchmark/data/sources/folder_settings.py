@@ -1,17 +1,16 @@
 """dataset.toml of a `folder` dataset, checked. Its keys are described in `benchmark.data.sources.folder`."""
 
 import json
-import re
 from pathlib import Path
 
 from benchmark.data.files import text
 from benchmark.data.files.class_names import distinct
 from benchmark.data.files.names import normal
+from benchmark.data.source import TAKEN, is_own_name
 from benchmark.runtime.errors import InputError, near_miss
 
 FILES = {"images": "images", "labels": "labels", "types": "types", "table": "images.csv"}
 _KEYS = ("classes", "mpp", "name", "tissue", "patch", "folds", "files")
-_TAKEN = ("pannuke", "conic", "synthetic")
 
 
 def read(path: Path) -> dict:
@@ -39,8 +38,7 @@ def read(path: Path) -> dict:
     need("classes", strings and distinct(classes) and len(classes) < 256, "a list of distinct names")
     need("mpp", type(mpp) in (int, float) and 0 < mpp < 100, "micrometres per pixel such as 0.25")
     name = settings["name"]
-    plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is not None
-    need("name", plain and name not in _TAKEN, f"a plain word other than {', '.join(_TAKEN)}")
+    need("name", name == "folder" or is_own_name(name), f"a plain word other than {', '.join(TAKEN[:3])}")
     need("tissue", isinstance(settings["tissue"], str), "a name")
     patch, folds = settings["patch"], settings["folds"]
     need(

@@ -22,7 +22,7 @@ from benchmark.data.files import checks
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
-from benchmark.data.source import Part, Source, Split
+from benchmark.data.source import TAKEN, Part, Source, Split, is_own_name
 from benchmark.data.sources import cellvit_layout
 from benchmark.data.sources.pannuke_files import ARRAYS, PanNukeFiles, PublishedFold, origins
 from benchmark.runtime.errors import InputError
@@ -37,15 +37,29 @@ SPLITS = {1: (1, 2, 3), 2: (2, 1, 3), 3: (3, 2, 1)}
 
 @DATASETS.register_module(name="pannuke")
 class PanNuke(Source):
-    """PanNuke below `root`, a folder or a zip. Image ids are `<fold>_<index>`."""
+    """PanNuke below `root`, a folder or a zip. Image ids are `<fold>_<index>`.
+
+    Args:
+        name: for other data in PanNuke's layout: what they are called in results and tables. No published figure of
+            PanNuke stands beside them.
+
+    Raises:
+        InputError: no such root, or a name that is taken.
+    """
 
     name = "pannuke"
     classes = CLASSES
     tissues = TISSUES
     mpp = 0.25
 
-    def __init__(self, root: str | Path | None = None):
+    def __init__(self, root: str | Path | None = None, name: str = "pannuke"):
         super().__init__(root)
+        if name != "pannuke" and not is_own_name(name):
+            raise InputError(
+                f"pannuke@name={name}: expected a plain word for data in PanNuke's layout, other than "
+                f"{', '.join(TAKEN)}; choose another name."
+            )
+        self.name = name
         self._files = PanNukeFiles(self.root)
 
     def folds(self) -> list[int]:

@@ -22,7 +22,7 @@ from benchmark.runtime.errors import InputError
 __all__ = ["CLASSES", "TISSUES", "VERSION", "Synthetic", "draw"]
 
 TISSUES = tuple(PROFILES)
-VERSION = 2  # raise it when the pixels that `draw` returns change
+VERSION = 3  # raise it when the pixels that `draw` returns change
 MPP = 0.25
 RESERVED = 10_000  # slides from here on belong to no fold
 _MARGIN = 24  # nuclei whose centre lies outside the patch reach into it

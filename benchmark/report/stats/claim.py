@@ -1,0 +1,176 @@
+"""The questions of docs/claim.md as paired differences: what is asked, how large it is, and what may be said of it.
+
+Every score is a ratio of two sums over clusters of test images (`report.select.observations`), so a resample of the
+clusters serves all runs at once: splits and seeds are averaged inside it, and a test fold that two splits share counts
+once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.metrics.sizes import column
+from benchmark.report.select.groups import Row
+from benchmark.report.select.observations import Observed
+from benchmark.report.stats.bootstrap import FEWEST, weights
+from benchmark.results.run import Run
+
+FAMILY = 0.05  # error level of all primary questions together
+SMALL_UM = 6.0
+LEAST = {"bPQ": 0.01, "mPQ": 0.01, "size": 0.02, "crowding": 0.02}  # smallest effects of interest
+# interaction -> group of a nucleus: 1 where the paper expects the larger gain
+INTERACTIONS: dict[str, Callable] = {
+    "size": lambda nuclei: column(nuclei, "d_um") < SMALL_UM,
+    "crowding": lambda nuclei: column(nuclei, "touching").astype(bool),
+}
+Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators, float64 (R, C) each: runs × clusters
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whether row `a` beats row `b`: in a metric, or by more in one group of nuclei than in the other.
+
+    Attributes:
+        asked: "bPQ", "mPQ", or a key of INTERACTIONS.
+    """
+
+    a: str
+    b: str
+    asked: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A difference over the (split, seed) pairs that both rows have.
+
+    Attributes:
+        value: mean over the pairs.
+        low, high: percentile interval at the level that Holm's correction leaves; NaN with fewer than FEWEST clusters.
+        p: two-sided, of a difference of 0, from the same resamples; not corrected.
+        clusters: independent test images or slides.
+        pairs: (split, seed) -> difference.
+        verdict: "better", "worse", "no difference", "undecided", or "" where no interval is known.
+    """
+
+    question: Question
+    value: float
+    low: float
+    high: float
+    p: float
+    clusters: int
+    pairs: dict[tuple[int, int], float]
+    verdict: str
+
+    @property
+    def of_splits(self) -> dict[int, float]:
+        """Split -> mean over its seeds."""
+        splits = sorted({split for split, _ in self.pairs})
+        return {k: float(np.mean([v for (split, _), v in self.pairs.items() if split == k])) for k in splits}
+
+    @property
+    def sd_of_seeds(self) -> float:
+        """Standard deviation over the seeds of a split, pooled over the splits; NaN with one seed a split."""
+        means = self.of_splits
+        deviations = [value - means[split] for (split, _), value in self.pairs.items()]
+        freedom = len(self.pairs) - len(means)
+        return float(np.sqrt(np.sum(np.square(deviations)) / freedom)) if freedom else float("nan")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A question before the correction: its resampled values beside what `Answer` holds."""
+
+    question: Question
+    value: float
+    drawn: np.ndarray
+    p: float
+    clusters: int
+    pairs: dict[tuple[int, int], float]
+
+
+def answers(observed: Observed, asked: list[tuple[Question, Row, Row]]) -> list[Answer]:
+    """The answers to primary questions, with intervals that hold together at FAMILY.
+
+    Holm: the question with the k-th smallest p of n has the level 1 - FAMILY / (n - k + 1). Questions without a common
+    (split, seed), or whose records lack what they ask about, are left out.
+    """
+    measured = [one for one in (_measure(observed, *each) for each in asked) if one is not None]
+    order = np.argsort([one.p for one in measured], kind="stable")
+    level = {int(i): FAMILY / (len(measured) - rank) for rank, i in enumerate(order)}
+    return [_answer(one, level[i]) for i, one in enumerate(measured)]
+
+
+def _answer(one: _Measured, level: float) -> Answer:
+    low = high = float("nan")
+    if one.clusters >= FEWEST and len(one.drawn):
+        low, high = (float(q) for q in np.quantile(one.drawn, [level / 2, 1 - level / 2]))
+    plain = Answer(one.question, one.value, low, high, one.p, one.clusters, one.pairs, "")
+    return Answer(**vars(plain) | {"verdict": verdict(plain)})
+
+
+def verdict(answer: Answer) -> str:
+    """What docs/claim.md lets one say of a difference with its interval."""
+    least, signs = LEAST[answer.question.asked], {np.sign(v) for v in answer.of_splits.values()}
+    if np.isnan(answer.low):
+        return ""
+    if answer.low > least and signs == {1.0}:
+        return "better"
+    if answer.high < -least and signs == {-1.0}:
+        return "worse"
+    return "no difference" if -least < answer.low and answer.high < least else "undecided"
+
+
+def _measure(observed: Observed, question: Question, a: Row, b: Row) -> _Measured | None:
+    of_a, of_b = observed.runs(a), observed.runs(b)
+    both = sorted(of_a.keys() & of_b.keys())
+    if not both:
+        return None
+    left, right = [of_a[key] for key in both], [of_b[key] for key in both]
+    if question.asked in INTERACTIONS:
+        try:
+            inside, outside = (
+                [_of_group(observed, runs, question.asked, which) for runs in (left, right)] for which in (True, False)
+            )
+        except ValueError:  # records of an older version hold no such column
+            return None
+        parts = [(1, inside[0]), (-1, inside[1]), (-1, outside[0]), (1, outside[1])]
+    else:
+        parts = [(s, observed.stacked(runs, question.asked)) for s, runs in ((1, left), (-1, right))]
+    if any((bottoms.sum(1) == 0).any() for _, (_, bottoms) in parts):
+        return None
+    each = sum(sign * tops.sum(1) / bottoms.sum(1) for sign, (tops, bottoms) in parts)
+    drawn = np.mean(sum(sign * _resampled(ratio) for sign, ratio in parts), 1)
+    drawn = drawn[~np.isnan(drawn)]
+    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
+    used = np.min([bottoms.sum(0) > 0 for _, (_, bottoms) in parts], 0)
+    return _Measured(question, float(each.mean()), drawn, p, int(used.sum()), dict(zip(both, each.tolist())))
+
+
+def _resampled(ratio: Ratio) -> np.ndarray:
+    """The ratio of each run in each resample, float64 (resamples, R)."""
+    tops, bottoms = ratio
+    drawn = weights(tops.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (drawn @ tops.T) / (drawn @ bottoms.T)
+
+
+def _of_group(observed: Observed, runs: list[Run], interaction: str, inside: bool) -> Ratio:
+    """PQ of the nuclei inside or outside an interaction's group: sums of IoU over tp + (fp + fn) / 2.
+
+    Hits and misses count in the group of the true nucleus, false positives in that of the predicted one.
+    """
+    tops, bottoms = [], []
+    for run in runs:
+        frame, records = observed.images[run.folder], run.records()
+        nuclei = records.nuclei
+        of_image = frame["cluster"].to_numpy()[np.searchsorted(records.images["image"], nuclei["image"])]
+        kept = INTERACTIONS[interaction](nuclei) == inside
+        true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
+        hit = true & paired
+        weight = np.where(hit, 1.0, np.where(true | ~paired, 0.5, 0.0))
+        clusters = len(observed.clusters)
+        tops.append(np.bincount(of_image[kept & hit], nuclei["iou"].to_numpy()[kept & hit], clusters))
+        bottoms.append(np.bincount(of_image[kept], weight[kept], clusters))
+    return np.stack(tops), np.stack(bottoms)

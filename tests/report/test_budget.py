@@ -1,0 +1,40 @@
+"""The figure of accuracy against the length of the training."""
+
+import pandas as pd
+import pytest
+
+from benchmark.report.figures.budget import budget_figure
+from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.observations import Observed
+from tests.support.report_runs import Stub, read_csv
+
+
+def trained(name: str, epochs: int, seed: int, bpq: float, lr: float = 1e-3) -> tuple[Stub, pd.DataFrame]:
+    run = Stub(f"{name}-{epochs}-{seed}-{lr}", 1, seed)
+    run.backbone, run.metrics, run.cost = ("tiny", "pretext"), {"val_bPQ": bpq}, {"train_seconds": 2.0 * epochs}
+    run.config |= {"name": name, "arguments": {"points": 4}, "recipe": {"epochs": epochs, "samples": 96, "batch": 8}}
+    run.config["recipe"]["optimiser"] = {"lr": lr}
+    return run, pd.DataFrame({"bPQ": [bpq, bpq], "mPQ": [bpq / 2] * 2, "cluster": [0, 1], "tissue": ""})
+
+
+def group_of(trainings) -> tuple[Group, Observed]:
+    rows = [Row(f"{run.config['name']}@mini", ("", ""), [run], run.folder) for run, _ in trainings]
+    frames = {run.folder: frame for run, frame in trainings}
+    return Group("synthetic", "main", "mini", [1], [0], rows), Observed(["a", "b"], True, frames)
+
+
+def test_runs_of_one_recipe_but_its_length_are_one_line(tmp_path):
+    trainings = [trained("cellvta", e, s, 0.5 + e / 1000 + s / 100) for e in (10, 20, 40) for s in (0, 1)]
+    trainings += [trained("cellvta", 20, 0, 0.1, lr=5e-3)]  # another rate: another arm, of one length only
+    assert budget_figure(*group_of(trainings), tmp_path)
+    lines = read_csv(tmp_path / "budget.csv")
+    assert {line["arm"] for line in lines} == {"cellvta"} and len(lines) == 6
+    first = lines[0]
+    assert (first["updates"], first["seconds"]) == ("120", "20")
+    assert float(first["bPQ"]) == pytest.approx(0.51) and float(first["mPQ"]) == pytest.approx(0.255)
+    assert (tmp_path / "budget.png").is_file()
+
+
+def test_no_figure_without_two_lengths(tmp_path):
+    assert not budget_figure(*group_of([trained("cellvta", 10, seed, 0.5) for seed in (0, 1)]), tmp_path)
+    assert not list(tmp_path.iterdir())
