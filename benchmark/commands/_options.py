@@ -251,7 +251,7 @@ def written_tables(options, cells) -> str:
 
 
 def expected_methods(experiment: str, dataset: str | None = None) -> list[str]:
-    """Canonical names at `small` of an experiment's methods, which get a row in tables even without a run.
+    """Canonical names of an experiment's methods, at its scale or `small`, which get a row in tables without a run.
 
     The names at full scale depend on the method, so they are left to what ran.
 
@@ -261,15 +261,16 @@ def expected_methods(experiment: str, dataset: str | None = None) -> list[str]:
     from benchmark.experiment.config import load
 
     chosen = load(experiment)
+    scale = chosen.get("preset", "small")
     plain = not any(chosen.get(key) for key in ("recipes", "recipes_on"))
     if plain and not any("=" in method for method in chosen.methods):
-        return [method if "@" in method else f"{method}@small" for method in chosen.methods]
+        return [method if "@" in method else f"{method}@{scale}" for method in chosen.methods]
     from benchmark.experiment.cell import Cell  # imports the methods, and torch with them
     from benchmark.experiment.grid import row
     from benchmark.experiment.setup import Setup
     from benchmark.methods.registry import method_class
 
-    setup = Setup(dataset or "", None, "small", experiment, results=RESULTS, cache=CACHE)
+    setup = Setup(dataset or "", None, scale, experiment, results=RESULTS, cache=CACHE)
     rows = [row(setup, method) for method in chosen.methods]
     if chosen.kind == "published":  # a row without a recipe has no cell
         rows = [(spec, own) for spec, own in rows if spec.row in method_class(spec.name).published]

@@ -25,7 +25,8 @@ def test_every_experiment_loads_and_its_methods_parse():
         loaded = config.load(path.stem)
         for method in loaded.methods:
             for scale in SCALES if loaded.kind == "main" else ["paper"]:
-                recipe_for(loaded, registry.parse(method, scale))
+                text, own = config.parse_row(method)
+                recipe_for(loaded, registry.parse(text, scale), own)
 
 
 def test_published_recipes_replace_the_matched_ones_and_only_where_there_is_one():
@@ -129,7 +130,7 @@ BROKEN = {
     "seed": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = 0", "list of whole numbers"),
     "kind": ("_base_ = BASE\nkind = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "main, published"),
     "protocol": ("_base_ = BASE\nprotocol = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "one of"),
-    "scale": ("GRID\nrecipes = dict(smal=dict(epochs=3))", "changes to the recipe for some of debug, small, paper"),
+    "scale": ("GRID\nrecipes = dict(smal=dict(epochs=3))", "changes to the recipe for some of debug, small, mini, paper"),
     "recipes": ("GRID\nrecipes = dict(small=3)", "'recipes' is {'small': 3}"),
     "recipe's key": ("GRID\nrecipes = dict(small=dict(epoch=3))", "recipe 'small': unknown key.*Did you mean 'epochs'"),
     "recipe's value": ("GRID\nrecipes = dict(small=dict(epochs=0))", "recipe 'small': recipe.epochs is 0"),

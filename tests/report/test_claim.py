@@ -111,10 +111,15 @@ class Recorded(Stub):
         return Records.collect(matches, [{"image": i, "image_id": str(i), "source": f"s{i}"} for i in range(12)])
 
 
+def row_of(method: str, runs: list, weights=("", "")) -> Row:
+    name = method.partition("@")[0]
+    return Row(method, weights, runs, name, name)
+
+
 def recorded(found: dict[str, int]) -> tuple[Observed, dict[str, Row]]:
     runs = {name: Recorded(name, count) for name, count in found.items()}
     frames = {name: pd.DataFrame({"bPQ": 0.5, "mPQ": 0.4, "cluster": np.arange(12), "tissue": ""}) for name in found}
-    rows = {name: Row(f"{name}@mini", ("", ""), [run], name) for name, run in runs.items()}
+    rows = {name: row_of(f"{name}@mini", [run]) for name, run in runs.items()}
     return Observed([f"s{i}" for i in range(12)], True, frames), rows
 
 
@@ -152,5 +157,8 @@ def test_no_table_where_an_arm_is_missing_or_stands_in_two_rows():
     seen, rows = recorded({"cellvta": 8, "hovernet": 4})
     assert claim_table(Group("synthetic", "main", "mini", [1], [0], list(rows.values())), seen, "", []) is None
     seen, rows = recorded({"cellvta": 8, "decoder_only": 4})
-    twice = [*rows.values(), Row("cellvta@mini", ("tiny", "random"), rows["cellvta"].runs, "cellvta (random)")]
-    assert claim_table(Group("synthetic", "main", "mini", [1], [0], twice), seen, "", []) is None
+    twice = [*rows.values(), row_of("cellvta@mini,recipe.optimiser.lr=0.004", rows["cellvta"].runs)]
+    group = Group("synthetic", "main", "mini", [1], [0], twice)
+    assert claim_table(group, seen, "", []) is None
+    group.asked = ["cellvta@mini,recipe.optimiser.lr=0.004", "decoder_only@mini"]
+    assert claim_table(group, seen, "", []) is not None, "the experiment names one of them"

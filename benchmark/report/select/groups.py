@@ -64,6 +64,7 @@ class Group:
         dataset, kind, scale: what all runs have in common; scale is the preset.
         splits, seeds: those that each row should have.
         remarks: sentences to print below every table.
+        asked: canonical names of the experiment's methods at this scale; empty where none was named.
     """
 
     dataset: str
@@ -73,6 +74,7 @@ class Group:
     seeds: list[int]
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     @property
     def expected(self) -> int:
@@ -183,10 +185,11 @@ def groups(
     out = []
     for key in sorted(keys):
         members = [r for r in keep if (r.id.dataset, r.id.kind, r.scale) == key]
-        rows = _rows(members, [m for m in methods or [] if scale_of(m) == key[2]], methods or [])
+        asked = [m for m in methods or [] if scale_of(m) == key[2]]
+        rows = _rows(members, asked, methods or [])
         expected_splits = sorted(splits if splits is not None else {r.id.split for r in members}) or [1]
         expected_seeds = sorted(seeds if seeds is not None else {r.id.seed for r in members}) or [0]
-        out.append(Group(*key, expected_splits, expected_seeds, rows))
+        out.append(Group(*key, expected_splits, expected_seeds, rows, asked=asked))
     return out
 
 

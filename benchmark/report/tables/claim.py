@@ -23,10 +23,10 @@ def claim_table(group: Group, observed: Observed, caption: str, notes: list[str]
     if adapter is None or not rivals:
         return None
     asked = [
-        (Question(adapter.label, rival.label, metric), adapter, rival) for rival in rivals for metric in ("bPQ", "mPQ")
+        (Question(adapter.name, rival.name, metric), adapter, rival) for rival in rivals for metric in ("bPQ", "mPQ")
     ]
     if alone := arms["decoder_only"]:
-        asked += [(Question(adapter.label, alone.label, name), adapter, alone) for name in INTERACTIONS]
+        asked += [(Question(adapter.name, alone.name, name), adapter, alone) for name in INTERACTIONS]
     found = answers(observed, asked)
     if not found:
         return None
@@ -38,9 +38,15 @@ def claim_table(group: Group, observed: Observed, caption: str, notes: list[str]
 
 
 def _arm(group: Group, observed: Observed, name: str) -> Row | None:
-    """The one row of a method without changed arguments that has records; None without one, or with several."""
-    rows = [row for row in group.rows if row.method.partition("@")[0] == name and observed.runs(row)]
+    """The one row of a method without changed arguments that has records; None without one.
+
+    Of several, such as those of a search for its learning rate, the one that the experiment names; None where it names
+    none or several.
+    """
+    rows = [row for row in group.rows if row.spec.partition("@")[0] == name and observed.runs(row)]
     rows = [row for row in rows if not overrides(row)]
+    if len(rows) > 1:
+        rows = [row for row in rows if row.method in group.asked]
     return rows[0] if len(rows) == 1 else None
 
 
