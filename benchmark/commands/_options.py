@@ -52,7 +52,9 @@ def device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
 
 
-def method(parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: what the file says)") -> None:
+def method(
+    parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: the file's)"
+) -> None:
     """--method."""
     parser.add_argument("--method", help=help)
 

@@ -14,7 +14,12 @@ EXAMPLE = "--folds all"
 def arguments(parser) -> None:
     shared.grid(parser)
     shared.several(parser)
-    parser.add_argument("--stale", choices=("keep", "rerun"), default="keep", help="stale cells: leave them (default), or move them aside and run them anew")
+    parser.add_argument(
+        "--stale",
+        choices=("keep", "rerun"),
+        default="keep",
+        help="stale cells: leave them, or move them aside and run anew",
+    )
     parser.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
     shared.reports(parser)
     shared.keep_maps(parser)
