@@ -54,7 +54,7 @@ def device(parser: ArgumentParser) -> None:
 
 
 def method(
-    parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: what the file says)"
+    parser: ArgumentParser, help: str = "method, or method@row,key=value,recipe.key=value (default: the file's)"
 ) -> None:
     """--method."""
     parser.add_argument("--method", help=help)

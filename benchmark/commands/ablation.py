@@ -18,7 +18,7 @@ def arguments(parser) -> None:
         "--stale",
         choices=("keep", "rerun"),
         default="keep",
-        help="stale cells: leave them (default), or move them aside and run them anew",
+        help="stale cells: leave them, or move them aside and run anew",
     )
     parser.add_argument("--shard", default="0/1", help="i/n: run cells i, i+n, … on this machine (default 0/1)")
     shared.reports(parser)

@@ -130,7 +130,10 @@ BROKEN = {
     "seed": ("_base_ = BASE\nmethods = ['cellvta']\nfolds = [1]\nseeds = 0", "list of whole numbers"),
     "kind": ("_base_ = BASE\nkind = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "main, published"),
     "protocol": ("_base_ = BASE\nprotocol = 'mine'\nmethods = ['cellvta']\nfolds = [1]\nseeds = [0]", "one of"),
-    "scale": ("GRID\nrecipes = dict(smal=dict(epochs=3))", "changes to the recipe for some of debug, small, mini, paper"),
+    "scale": (
+        "GRID\nrecipes = dict(smal=dict(epochs=3))",
+        "changes to the recipe for some of debug, small, mini, paper",
+    ),
     "recipes": ("GRID\nrecipes = dict(small=3)", "'recipes' is {'small': 3}"),
     "recipe's key": ("GRID\nrecipes = dict(small=dict(epoch=3))", "recipe 'small': unknown key.*Did you mean 'epochs'"),
     "recipe's value": ("GRID\nrecipes = dict(small=dict(epochs=0))", "recipe 'small': recipe.epochs is 0"),

@@ -30,6 +30,7 @@ def words(rng: random.Random, root: Path) -> list[str]:
         ["models", "--methods", rng.choice(("cellvta@", "cellvta@debug,points=", "hovernet@", "")) + value],
         ["models", "--preset", "debug", "--methods", "classical", "--classes", value],
         ["status", "--dataset", tiny_data.TINY, "--methods", rng.choice(("cellvta@debug,points=", "")) + value],
+        ["status", "--dataset", tiny_data.TINY, "--methods", f"cellvta@debug,recipe.{key}={value}"],
         ["status", "--dataset", tiny_data.TINY, rng.choice(("--folds", "--seeds", "--preset", "--experiment")), value],
         ["status", "--dataset", tiny_data.TINY, "--backbone", value],
         ["status", "--dataset", rng.choice(("synthetic@", "synthetic@x=", "")) + value],
