@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .derived import pair_iou, partners
 from .inputs import label_map, type_ids
 from .outline import contacts, drawable, touching
 from .pairs import sum_by_pair
@@ -136,7 +137,7 @@ def match(true_instances, true_types, pred_instances, pred_types, *, mpp: float,
     joint = overlaps(true_instances, true_types, pred_instances, pred_types)
     runs, true, pred = joint.runs, joint.true, joint.pred
     pair_true, pair_pred, shared = joint.pair_true, joint.pair_pred, joint.shared
-    iou = shared / (true.area[pair_true] + pred.area[pair_pred] - shared)
+    iou = pair_iou(true.area[pair_true], pred.area[pair_pred], shared)
     return Match(
         shape=runs.shape,
         mpp=float(mpp),
@@ -162,10 +163,7 @@ def _describe(side: Pieces, runs: Runs, own: np.ndarray, other_id: np.ndarray, i
     border = np.zeros(n, bool)
     height, width = runs.shape
     border[of[(row == 0) | (row == height - 1) | (col == 0) | (col + length == width)]] = True
-    best, partner = np.zeros(n), np.zeros(n, np.int64)
-    np.maximum.at(best, own, iou)
-    hit = iou > 0.5
-    partner[own[hit]] = other_id[hit]
+    partner, best = partners(n, own, other_id, iou)
     meeting = contacts(nuclei)
     columns = {
         "id": side.ids,

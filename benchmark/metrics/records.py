@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
 
+from .derived import diameter_um, foreground, ids, neighbour_um
 from .match import Match
 from .rle import dense
 
@@ -105,7 +105,7 @@ class Records:
             "mpp": np.array([m.mpp for m in matches], np.float64),
             "n_true": np.array([len(m.true) for m in matches], np.int32),
             "n_pred": np.array([len(m.pred) for m in matches], np.int32),
-            **_foreground(overlaps, number),
+            **foreground(overlaps, number),
         }
         return cls(images, overlaps, nuclei)
 
@@ -206,6 +206,9 @@ class Columns:
             points, border, ...
     """
 
+    true: np.ndarray
+    pred: np.ndarray
+
     def __init__(self, images: Table, overlaps: Table, nuclei: Table):
         self.images = {name: np.asarray(images[name]) for name in images}
         number = self.images["image"]
@@ -260,21 +263,15 @@ def _is_pred(nuclei: Table) -> np.ndarray:
     return np.asarray(nuclei["side"] == "pred")
 
 
-def _ids(parts: list[np.ndarray]) -> np.ndarray:
-    """Joined ids as int32 where they fit, else int64."""
-    ids = np.concatenate([np.zeros(0, np.int64), *parts])
-    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
-
-
 def _overlaps(matches: list[Match], number: np.ndarray) -> dict:
     def joined(name, dtype):
         return np.concatenate([np.zeros(0, dtype), *(getattr(m, name).astype(dtype) for m in matches)])
 
     return {
         "image": np.repeat(number, [len(m.pixels) for m in matches]).astype(np.int32),
-        "true_id": _ids([m.true_id for m in matches]),
+        "true_id": ids([m.true_id for m in matches]),
         "true_type": joined("true_type", np.uint8),
-        "pred_id": _ids([m.pred_id for m in matches]),
+        "pred_id": ids([m.pred_id for m in matches]),
         "pred_type": joined("pred_type", np.uint8),
         "pixels": joined("pixels", np.int32),
     }
@@ -287,47 +284,23 @@ def _nuclei(matches: list[Match], number: np.ndarray) -> dict:
     def joined(name, dtype):
         return np.concatenate([np.zeros(0, dtype), *(getattr(s, name).astype(dtype) for s in sides)])
 
-    area = joined("area", np.int32)
+    area, x, y = joined("area", np.int32), joined("x", np.float64), joined("y", np.float64)
     mpp = np.repeat(np.repeat([m.mpp for m in matches], 2), sizes)
     return {
         "image": np.repeat(np.repeat(number, 2), sizes).astype(np.int32),
         "side": pd.Categorical.from_codes(np.repeat(np.tile([0, 1], len(matches)), sizes), dtype=_SIDES),
-        "id": _ids([s.id for s in sides]),
+        "id": ids([s.id for s in sides]),
         "type": joined("type", np.uint8),
         "area": area,
-        "d_um": (2 * np.sqrt(area / np.pi) * mpp).astype(np.float32),
-        "x": joined("x", np.float64),
-        "y": joined("y", np.float64),
+        "d_um": diameter_um(area, mpp),
+        "x": x,
+        "y": y,
         "border": joined("border", bool),
-        "match": _ids([s.partner for s in sides]),
+        "match": ids([s.partner for s in sides]),
         "iou": joined("iou", np.float64),
         "points": joined("points", bool),
         "touching": joined("touching", bool),
-        "neighbour_um": _nearest(sides, sizes, mpp),
+        "neighbour_um": neighbour_um(x, y, sizes, mpp),
         "solidity": joined("solidity", np.float32),
         "eccentricity": joined("eccentricity", np.float32),
-    }
-
-
-def _nearest(sides: list, sizes: np.ndarray, mpp: np.ndarray) -> np.ndarray:
-    """float32 (N,) distance of each centroid to the nearest one of its side, um; NaN where it is alone."""
-    if not sizes.sum():
-        return np.zeros(0, np.float32)
-    points = np.array([np.concatenate([getattr(s, c) for s in sides]) for c in ("x", "y")]).T
-    side = np.repeat(np.arange(len(sides)), sizes)
-    # sides as floors of one building, farther apart than any two nuclei of one image
-    floor = 2 * (points.max() + 1)
-    tree = cKDTree(np.column_stack([points, side * floor]), compact_nodes=False, balanced_tree=False)
-    distance, _ = tree.query(tree.data, k=[2], distance_upper_bound=floor)
-    distance = distance[:, 0]
-    return np.where(np.isfinite(distance), distance * mpp, np.nan).astype(np.float32)
-
-
-def _foreground(overlaps: dict, number: np.ndarray) -> dict[str, np.ndarray]:
-    image, pixels = np.searchsorted(number, overlaps["image"]), overlaps["pixels"]
-    true, pred = overlaps["true_id"] > 0, overlaps["pred_id"] > 0
-    masks = {"true_pixels": true, "pred_pixels": pred, "both_pixels": true & pred}
-    return {
-        name: np.bincount(image[mask], weights=pixels[mask], minlength=len(number)).astype(np.int64)
-        for name, mask in masks.items()
     }
