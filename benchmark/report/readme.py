@@ -9,8 +9,9 @@ from benchmark.report.select.groups import Group, groups
 from benchmark.report.tables.common import words
 from benchmark.report.write import group_tables
 from benchmark.results.collect import runs
+from benchmark.results.kept import keep as store
+from benchmark.results.kept import unpacked
 from benchmark.results.run import Run
-from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
@@ -26,7 +27,7 @@ WIDE = 1500  # px; the examples in the README
 
 
 def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", preset: str = "small") -> list[Run]:
-    """Copy the complete `main` runs of a dataset and preset, with their tables and two figures, to `out`.
+    """Keep the complete `main` runs of a dataset and preset, with their tables and two figures, in `out`.
 
     Raises:
         InputError: no such runs, runs of several commits or of uncommitted code, or no report of them.
@@ -49,12 +50,7 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     if missing:
         raise InputError(f"{report} lacks {missing[0]}.png; `make report` makes it.")
     shutil.rmtree(out, ignore_errors=True)
-    for run in kept:
-        folder = run.id.folder(out / "runs")
-        folder.mkdir(parents=True)
-        for path in RunFolder(run.folder).kept:
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+    list(store(kept, out / "runs"))
     for path in sorted(report.glob("*.csv")):
         shutil.copyfile(path, out / path.name)
     shutil.copyfile(report / "pq_by_size.png", out / "pq_by_size.png")
@@ -69,8 +65,9 @@ def section(out: Path, methods: list[str], link: str) -> str:
         methods: canonical names in the order of the experiment.
         link: path of `out` relative to the README.
     """
-    (group,) = groups(runs(out / "runs"), methods=methods)
-    tabled = group_tables(group, ["cellvit"])
+    with unpacked(out / "runs") as results:
+        (group,) = groups(runs(results), methods=methods)
+        tabled = group_tables(group, ["cellvit"])
     cost = next(t for t in tabled.rest if t.name == "cost")
     joined = _joined(tabled.main[0], cost)
     _, rows = markdown(joined).split("\n\n", 1)  # without the caption

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from benchmark.results.run import UNREADABLE, Run, skipped
-from benchmark.results.run_folder import RunFolder
+from benchmark.results.run_folder import COMPACT, RunFolder
 from benchmark.runtime.errors import InputError, near_miss
 
 
@@ -25,6 +25,11 @@ def runs(results: Path, stream=None) -> list[Run]:
     for _ in range(3):  # dataset, method, run
         folders = [entry for folder in folders for entry in _folders(folder, stream)]
     for folder in folders:
+        if (folder / COMPACT).exists():
+            skipped(
+                folder, "a run in compact form; `python -m benchmark adopt` puts it into a folder of results", stream
+            )
+            continue
         try:
             run = RunFolder(folder).read(stream)
         except UNREADABLE as error:

@@ -28,10 +28,16 @@ def entry(path: Path, kind: str) -> dict:
     return {"size": path.stat().st_size, "sha256": digest(path), "kind": kind}
 
 
-def listed(content: dict, needed: Iterable[Path] = (), removable: Iterable[Path] = ()) -> dict:
-    """The content of a JSON file with the list of those files that exist and, for itself, a checksum."""
+def listed(
+    content: dict, needed: Iterable[Path] = (), removable: Iterable[Path] = (), absent: dict[str, dict] | None = None
+) -> dict:
+    """The content of a JSON file with the list of those files that exist and, for itself, a checksum.
+
+    Args:
+        absent: entries of files that exist no longer, listed too.
+    """
     kinds = [*((path, NEEDED) for path in needed), *((path, REMOVABLE) for path in removable)]
-    files = {path.name: entry(path, kind) for path, kind in kinds if path.is_file()}
+    files = (absent or {}) | {path.name: entry(path, kind) for path, kind in kinds if path.is_file()}
     content = {key: value for key, value in content.items() if key != CHECKSUM} | {FILES: files}
     return content | {CHECKSUM: _checksum(content)}
 

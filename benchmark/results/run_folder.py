@@ -23,6 +23,7 @@ from benchmark.runtime.files import atomic, write_json
 
 RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
 STALE = "_stale"  # folder of results/ for what was moved aside, see `results.aside`
+COMPACT = "compact.json"  # of a run in compact form, see `results.compact`
 
 
 @dataclass(frozen=True)
@@ -258,10 +259,10 @@ class RunFolder:
 def run_folders(results: Path) -> list[RunFolder]:
     """Folders below `results` that lie where runs lie, `<dataset>/<method>/<run>`, sorted by name.
 
-    What was moved aside is none of them.
+    What was moved aside, or is being written, is none of them.
     """
     results = Path(results)
-    folders = (path for path in sorted(results.glob("*/*/*")) if path.is_dir())
+    folders = (path for path in sorted(results.glob("*/*/*")) if path.is_dir() and not path.name.startswith("."))
     return [RunFolder(path) for path in folders if path.relative_to(results).parts[0] != STALE]
 
 

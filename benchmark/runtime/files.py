@@ -1,8 +1,9 @@
-"""Atomic files: written under a temporary name beside the target, then renamed."""
+"""Atomic files and folders: written under a temporary name beside the target, then renamed."""
 
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 
@@ -29,6 +30,27 @@ def atomic(path: Path, mode: str = "wb"):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path):
+    """A new folder under a temporary name, which takes the place of `path` and all in it on success only.
+
+    Raises:
+        OSError: it cannot be made or renamed; `path` is as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+    finally:
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_json(path: Path, value) -> None:

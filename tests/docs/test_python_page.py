@@ -1,13 +1,13 @@
 """docs/python.md: its examples run, and it names the whole public surface, which costs nothing to import."""
 
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 import benchmark
+from benchmark.results.kept import adopt
 from benchmark.runtime.paths import ROOT
 
 TEXT = (ROOT / "docs/python.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ PUBLIC = ["build", "load_weights", "metrics.evaluate", "ops.ms_deform_attn", "po
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     from benchmark.training.checkpoint import save_weights
 
-    shutil.copytree(RUNS, tmp_path / "results")
+    list(adopt([RUNS], tmp_path / "results"))
     weights = tmp_path / "results/synthetic/cellvta@small/fold1-seed0/weights.safetensors"
     stored = benchmark.build("cellvta@small", classes=5, tissues=6)
     save_weights(weights, stored)

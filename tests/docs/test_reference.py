@@ -11,7 +11,9 @@ from benchmark.experiment.setup import Setup
 from benchmark.report import readme
 from benchmark.report.build import build
 from benchmark.report.write import write_tables
+from benchmark.results.compact import RUN_BYTES, kept_runs, size
 from benchmark.results.identity import differing
+from benchmark.results.kept import REFERENCE_BYTES, unpacked
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from tests.support.report_runs import make_run, squares
@@ -38,9 +40,15 @@ def test_committed_runs_are_those_of_today_s_code(tmp_path):
 
 def test_committed_tables_follow_from_the_committed_records(tmp_path):
     methods = [f"{m}@small" for m in load("main").methods]
-    write_tables(KEPT / "runs", tmp_path, experiment_methods=methods, dataset="synthetic")
+    with unpacked(KEPT / "runs") as results:
+        write_tables(results, tmp_path, experiment_methods=methods, dataset="synthetic")
     for name in ("main-cellvit.csv", "sizes.csv", "types-cellvit.csv", "significance.csv"):
         assert (tmp_path / "synthetic/main-small" / name).read_text() == (KEPT / name).read_text(), name
+
+
+def test_committed_runs_take_little_space():
+    assert size(KEPT.parent) <= REFERENCE_BYTES == 25_000_000
+    assert all(size(kept) <= RUN_BYTES for kept in kept_runs(KEPT.parent))
 
 
 @pytest.fixture
