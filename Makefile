@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz)
+# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -43,7 +43,7 @@ SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
 
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
-.PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference prepare lint clean \
+.PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference keep adopt prepare lint clean \
 	test-slow test-parity fuzz
 
 help: ## this list
@@ -80,6 +80,15 @@ predict: $(READY) ## nuclei in images of your own: WEIGHTS=model.pth IMAGES=tile
 reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results
 	@$(RUN) report --dataset synthetic
 	@$(RUN) reference
+
+keep: $(READY) ## finished runs in compact form, to be committed: OUT=docs/reference/… [DATASET= PRESET= METHODS=]
+	@$(if $(OUT),,echo "error: OUT is missing; for example: make keep OUT=kept PRESET=small" >&2; exit 2)
+	@$(RUN) keep $(call option,out,OUT) $(call option,dataset,DATASET) $(call option,preset,PRESET) \
+		$(if $(METHODS),--methods $(foreach m,$(METHODS),$(call quoted,$(m))))
+
+adopt: $(READY) ## kept runs into the folder of results, where they are done: FROM=docs/reference/embedded
+	@$(if $(FROM),,echo "error: FROM is missing; for example: make adopt FROM=docs/reference/embedded" >&2; exit 2)
+	@$(RUN) adopt $(call quoted,$(FROM))
 
 status: $(READY) ## the state of every cell, and why
 	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)

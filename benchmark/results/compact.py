@@ -74,7 +74,7 @@ def store(run: Run, root: Path, allow: Callable[[Path], None]) -> tuple[int, lis
         for path in source.kept:
             if path.is_file() and path.suffix != ".parquet":
                 shutil.copyfile(path, folder / path.name)
-        content: dict = {"version": compact_records.VERSION, "key": run.metrics.get("key")}
+        content: dict = {"form": compact_records.FORM, "key": run.metrics.get("key")}
         try:
             packed = compact_records.pack(records)
             for name, table in packed.own.items():
@@ -159,8 +159,8 @@ def check(kept: Path) -> dict:
         for name in sorted(files):
             if not (kept / name).is_file() or manifest.entry(kept / name, manifest.NEEDED) != files[name]:
                 raise ValueError(f"{name} is missing or not what was kept")
-        if content["version"] > compact_records.VERSION:
-            raise ValueError(f"it is of form {content['version']}, this code reads up to {compact_records.VERSION}")
+        if content["form"] > compact_records.FORM:
+            raise ValueError(f"it is of form {content['form']}, this code reads up to {compact_records.FORM}")
         if content["truth"] is not None:
             _truth(_shared(kept, content))
         return content

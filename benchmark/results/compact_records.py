@@ -21,7 +21,7 @@ from benchmark.metrics.derived import diameter_um, foreground, ids, neighbour_um
 from benchmark.metrics.pairs import sum_by_pair
 from benchmark.metrics.records import TABLES, Columns, Records
 
-VERSION = 1  # of the compact form: raised when what is stored changes its meaning
+FORM = 1  # of compact runs: raised when what is stored changes its meaning
 SIDES = ("true", "pred")
 OF_TRUTH = ("image", "image_id", "tissue", "source", "typed", "height", "width", "mpp")
 AS_IT_IS = ("type", "area", "border", "points", "touching", "eccentricity")  # nothing else implies them

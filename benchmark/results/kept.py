@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import filelock
 
-from benchmark.results import compact
+from benchmark.results import aside, compact
 from benchmark.results.run import UNREADABLE, Run
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId
@@ -123,17 +123,21 @@ def adopt(paths: Sequence[Path], results: Path) -> Iterator[tuple[RunId, str]]:
 
 
 def _adopt(kept: Path, target: RunFolder) -> str:
-    failed = target.complete or target.failed.exists()
+    moved = ""
     with contextlib.ExitStack() as stack:
         if target.path.exists():
             try:
                 stack.enter_context(target.lock().acquire(timeout=0.1))
             except filelock.Timeout:
                 return "left alone: it is running there"
+            if target.leaving.exists():  # a kill came between
+                aside.finish(target)
             if why := _occupied(target, compact.check(kept).get("key")):
                 return why
         compact.unpack(kept, stack.enter_context(atomic_folder(target.path)), str(kept))
-    return "adopted in place of a run that failed or is damaged" if failed else "adopted"
+        if target.left:
+            moved = f"; what failed or is damaged there is moved to {aside.move(target)}"
+    return f"adopted{moved}"
 
 
 def _occupied(target: RunFolder, key: str | None) -> str:
@@ -146,8 +150,7 @@ def _occupied(target: RunFolder, key: str | None) -> str:
         return ""
     if run is None:
         return ""
-    same = run.metrics.get("key") == key
-    return "left alone: it is finished there" + ("" if same else " under another key")
+    return "left alone: it is finished there" + ("" if run.metrics.get("key") == key else " under another key")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from benchmark.cli import main
+from benchmark.methods.registry import method_class
 from benchmark.metrics.records import Records
 from benchmark.results import compact_records, manifest
 from benchmark.results.run_folder import RunFolder, run_folders
@@ -34,7 +35,7 @@ def test_kept_runs_are_done_where_they_are_adopted(kept, ablation, command_here,
     status = command_here("status", *ablation.words[:3], "recipe.epochs=1", results=tmp_path / "results")
     lines = [" ".join(line.split()) for line in status.stdout.splitlines()]
     assert lines == [
-        f"done {TINY} decoder_only@debug fold 1 seed 0 predictions, weights removed",
+        f"done {TINY} decoder_only@debug,recipe.epochs=1 fold 1 seed 0 predictions, weights removed",
         f"done {TINY} classical@debug fold 1 seed 0 predictions removed",
         "2 done",
     ]
@@ -63,10 +64,12 @@ def test_adopted_runs_give_the_same_tables(kept, tmp_path, capsys):
     assert "decoder_only" in texts[0] and texts[:2] == texts[2:]
 
 
-def test_an_adopted_run_of_another_recipe_is_stale(kept, ablation, command_here, tmp_path):
+def test_an_adopted_run_of_another_version_is_stale(kept, ablation, command_here, tmp_path, monkeypatch):
     main(["adopt", str(kept[1]), "--results", str(tmp_path)])
-    status = command_here("status", *ablation.words[:3], "recipe.epochs=2", results=tmp_path)
-    assert re.search(r"^stale .*decoder_only.*epochs: 1 -> 2", status.stdout, re.M)
+    monkeypatch.setattr(method_class("classical"), "version", 99)
+    status = command_here("status", *ablation.words[:3], "recipe.epochs=1", results=tmp_path)
+    assert re.search(r"^done .*decoder_only", status.stdout, re.M)
+    assert re.search(r"^stale .*classical.* method_version: \d+ -> 99$", status.stdout, re.M)
 
 
 def test_a_damaged_kept_run_is_one_sentence(kept, tmp_path, capsys):

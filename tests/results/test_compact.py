@@ -246,7 +246,7 @@ DAMAGES = {
         lambda kept: rewrite(kept / "compact.json", tables=dict.fromkeys(TABLES, "0")),
         "its table of images does not come out as it was kept",
     ),
-    "newer": (lambda kept: rewrite(kept / "compact.json", version=99), "of form 99, this code reads up to 1"),
+    "newer": (lambda kept: rewrite(kept / "compact.json", form=99), "of form 99, this code reads up to 1"),
     "moved": (lambda kept: kept.rename(kept.with_name("fold2-seed0")), "config.json describes"),
     "renamed": (lambda kept: kept.rename(kept.with_name("other")), "is not a run folder"),
 }

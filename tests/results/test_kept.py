@@ -138,13 +138,15 @@ def test_what_is_unfinished_or_running_is_left_alone(results, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["failed.txt", "metrics.json"])
-def test_what_failed_or_is_damaged_is_replaced(results, tmp_path, name):
+def test_what_failed_or_is_damaged_is_moved_aside(results, tmp_path, name):
     list(keep(chosen(runs(results), methods=["cellvta"]), tmp_path / "kept"))
     folder = RunFolder(tmp_path / "adopted/synthetic/cellvta@small/fold1-seed0")
     folder.path.mkdir(parents=True)
     (folder.path / name).write_text("it failed")
     ((_, outcome),) = adopt([tmp_path / "kept"], tmp_path / "adopted")
-    assert outcome == "adopted in place of a run that failed or is damaged"
+    moved = tmp_path / "adopted/_stale/synthetic/cellvta@small/fold1-seed0-unknown"
+    assert outcome == f"adopted; what failed or is damaged there is moved to {moved}"
+    assert (moved / name).read_text() == "it failed", "nothing is deleted"
     assert len(runs(tmp_path / "adopted")) == 1 and not folder.failed.exists()
     assert [path.name for path in folder.path.parent.iterdir()] == ["fold1-seed0"]
 
