@@ -73,6 +73,20 @@ def test_keep_and_put(made):
     assert not list((path / "kept").rglob("*.safetensors")) and not list((path / "kept").rglob("*.npz"))
 
 
+def test_the_section_begins_with_what_the_table_cannot_show(made):
+    path, folder = made
+    readme.keep(path / "results", path / "reports", path / "kept")
+    first = readme.section(path / "kept", ["cellvta@small"], "kept").partition("\n")[0]
+    assert first.startswith("This table ranks how fast the methods learn") and "nuclei yet" not in first  # F1 0.4
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["protocols"]["cellvit"]["F1_Inflammatory"] = 0.05
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    shutil.rmtree(path / "kept")
+    readme.keep(path / "results", path / "reports", path / "kept")
+    first = readme.section(path / "kept", ["cellvta@small"], "kept").partition("\n")[0]
+    assert "no method recognises Inflammatory nuclei yet (F1 at most 0.1)" in first
+
+
 def test_only_clean_runs_of_one_commit_are_kept(made):
     path, folder = made
     told = json.loads((folder / "provenance.json").read_text())
