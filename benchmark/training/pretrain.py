@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from benchmark.data.sources import synthetic
 from benchmark.layers import vit
+from benchmark.results import manifest
 from benchmark.runtime import memory, workers
 from benchmark.runtime.errors import InputError, near_miss
 from benchmark.runtime.files import atomic, read_json, write_json
@@ -138,7 +139,7 @@ def ensure(
                 },
                 "threads": torch.get_num_threads(),
             }
-            write_json(path.with_suffix(".json"), record)
+            write_json(path.with_suffix(".json"), manifest.listed(record))
     return Pretrained(path, record["seconds"], backbone)
 
 
@@ -146,6 +147,7 @@ def _read(path: Path) -> dict | None:
     """The figures of finished, undamaged weights, or None."""
     try:
         figures = read_json(path.with_suffix(".json"))
+        manifest.check_content(path.with_suffix(".json"), figures)
         return figures if hashlib.sha256(path.read_bytes()).hexdigest() == figures["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
