@@ -28,6 +28,7 @@ def run(options) -> int:
     from benchmark.data.registry import dataset, results_name
     from benchmark.data.store.prepare import prepare
     from benchmark.evaluation import imported, known_classes
+    from benchmark.evaluation.scoring import worded
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
     from benchmark.results.run_folder import RunFolder, check_results, predictions_of
@@ -48,5 +49,5 @@ def run(options) -> int:
     data = prepare(source, options.cache, options.fold)
     folder = RunFolder(identity.folder(options.results))
     scores = imported.store(identity, folder, data, pred, options.missing, remark)
-    print(f"{identity}: bPQ {scores['cellvit']['bPQ']:.4f} (cellvit protocol) -> {folder}")
+    print(f"{identity}: {worded(scores['cellvit']['bPQ'])} (cellvit protocol) -> {folder}")
     return 0

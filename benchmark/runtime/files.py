@@ -25,8 +25,9 @@ def atomic(path: Path, mode: str = "wb"):
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and not error.filename:
-            error.filename = str(path)  # a write that fails does not say where
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a write that fails does not say where, others name the temporary file
+            error.filename2 = None
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -278,3 +278,15 @@ def test_deal_keeps_sources_whole_and_ignores_order():
     assert [{sources[order[i]] for i in part} for part in again] == names
     assert all(len(part) == 1 for part in deal(["a", "b", "c"], [0.7, 0.1, 0.2]))
     assert [len(part) for part in deal([], [1, 1])] == [0, 0]
+
+
+def test_half_written_files_of_a_killed_conversion_are_removed(tmp_path):
+    """They went with the folder when it took its final name."""
+    prepare(Drawn(20), tmp_path / "whole", progress=False)
+    prepare(Drawn(20), tmp_path / "broken", progress=False)
+    (folder,) = (tmp_path / "broken").glob("drawn*")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.move(folder, partial)  # as it lies when a process is killed right before the last rename
+    (partial / ".offsets.npy.1.tmp").write_bytes(b"x")
+    prepare(Drawn(20), tmp_path / "broken", progress=False)
+    assert tiny_data.file_bytes(tmp_path / "broken") == tiny_data.file_bytes(tmp_path / "whole")

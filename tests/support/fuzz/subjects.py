@@ -135,23 +135,26 @@ def _labels(folder: Path) -> list[Subject]:
         "JSON cells.json": json.dumps({"wsi_metadata": {}, "cells": cells}).encode(),
         "GeoJSON a.geojson": json.dumps({"type": "FeatureCollection", "features": features}).encode(),
         "gzip a.geojson.gz": gzip.compress(json.dumps({"type": "FeatureCollection", "features": features}).encode()),
-        "pickle a_seg.npy": _bytes(
-            lambda f: np.save(f, {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"})
-        ),
-        "pickle cellvit.npy": _bytes(lambda f: np.save(f, {"inst_map": instances, "type_map": kinds})),
     }
+    dicts = {
+        "a_seg.npy": {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"},
+        "cellvit.npy": {"inst_map": instances, "type_map": kinds},
+    }
+    contents |= {f"pickle {name}": _bytes(lambda f, value=value: np.save(f, value)) for name, value in dicts.items()}
     json_ways = (damage.json_value,) * 12
     npy, png = (damage.npy_header,) * 6, (damage.png_chunk,) * 8
     zipped = (damage.in_zip(damage.flip), damage.in_zip(damage.npy_header), damage.in_zip(damage.truncate)) * 4
     ways = {"npy": npy, "npz": zipped, "PNG": png, "JSON": json_ways, "GeoJSON": json_ways, "pickle": npy[:2]}
-    others = {"npy": again.npy, "npz": again.npz, "mat": again.mat, "PNG": again.png, "TIFF": again.tiff}
-    others |= {"JSON": again.json_text, "GeoJSON": again.json_text, "gzip": again.gzipped, "pickle": again.pickled}
+    others = {"npy": again.npy, "npz": again.npz, "mat": again.mat, "PNG": again.png}
+    others |= {"JSON": again.json_text, "GeoJSON": again.json_text, "gzip": again.gzipped}
     out = []
     for name, content in contents.items():
         kind, file = name.split()
         path, true = folder / kind / file, truth
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+        others |= {"TIFF": again.tiff(content)} if kind == "TIFF" else {}
+        others |= {"pickle": again.pickled(content, dicts[file])} if kind == "pickle" else {}
         if file == "packed.npz":
             true = folder / "stack.npz"
             np.savez(true, instances=stack, types=np.stack([kinds] * 2), names=["a", "b"])
@@ -182,12 +185,13 @@ def _images(folder: Path) -> list[Subject]:
         "npy a.npy": _bytes(lambda f: np.save(f, pixels)),
     }
     ways = {"PNG": (damage.png_chunk,) * 8, "npy": (damage.npy_header,) * 6}
-    others = {"PNG": again.png, "TIFF": again.tiff, "JPEG": again.jpeg, "npy": again.npy}
+    others = {"PNG": again.png, "JPEG": again.jpeg, "npy": again.npy}
     out = []
     for name, content in contents.items():
         kind, file = name.split()
         path, results = folder / file, folder / f"out-{file}"
         path.write_bytes(content)
+        others |= {"TIFF": again.tiff(content)} if kind == "TIFF" else {}
         read = _anew(results, _command("predict", "--method", "classical", "--images", path, "--out", results))
         out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), read, others[kind], results))
     return out
@@ -238,7 +242,7 @@ def _datasets(root: Path) -> list[Subject]:
     read = _anew(cache, _command("prepare", "--dataset", "conic", "--data-root", packed, "--cache", cache))
     inner = (damage.in_zip(damage.npy_header), damage.in_zip(damage.flip), damage.in_zip(damage.truncate))
     out.append(Subject("zip", packed, (*BYTES, *inner * 2), read, again.zipped, cache))
-    cellvit = root / "pannuke"
+    cellvit, first = root / "pannuke", {}
     for fold in (1, 2, 3):
         for part in ("images", "labels"):
             (cellvit / f"fold{fold}" / part).mkdir(parents=True)
@@ -253,12 +257,14 @@ def _datasets(root: Path) -> list[Subject]:
                 "type_map": labels[k, ..., 1].astype(np.int32),
             }
             np.save(cellvit / f"fold{fold}/labels/{stem}.npy", value)
+            first = value if (fold, k) == (1, 0) else first
             rows.append((f"{stem}.png", "Breast"))
         tiny_data.table(cellvit / f"fold{fold}/types.csv", ["img", "type"], rows)
     read = _anew(cache, _command("prepare", "--dataset", "pannuke", "--data-root", cellvit, "--cache", cache))
     types, labels = cellvit / "fold2" / "types.csv", cellvit / "fold1" / "labels" / "1_0.npy"
     out.append(Subject("csv", types, (*BYTES, *lines), read, again.csv_text, cache))
-    out.append(Subject("pickle", labels, (*BYTES, damage.npy_header), read, again.pickled, cache))
+    other = again.pickled(labels.read_bytes(), first)
+    out.append(Subject("pickle", labels, (*BYTES, damage.npy_header), read, other, cache))
     return out
 
 
