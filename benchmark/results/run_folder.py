@@ -19,7 +19,7 @@ from benchmark.results.predictions import write as write_predictions
 from benchmark.results.run import Run, checked, read_object, readable
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, write_json
+from benchmark.runtime.files import atomic, sweep, write_json
 
 RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
 STALE = "_stale"  # folder of results/ for what was moved aside, see `results.aside`
@@ -188,8 +188,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove half-written files of a process that was killed; only for who holds the lock."""
-        for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink()
+        sweep(self.path)
 
     def begin(self) -> None:
         """Name this process as the owner; an earlier result or failure is no longer one."""

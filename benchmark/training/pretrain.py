@@ -28,7 +28,7 @@ from benchmark.layers import vit
 from benchmark.results import manifest
 from benchmark.runtime import memory, workers
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.files import atomic, read_json, write_json
+from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.training import pretext
 
@@ -121,6 +121,7 @@ def ensure(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if (record := _read(path)) is None:
+            sweep(path.parent, path.stem)
             started = time.perf_counter()
             state, figures = train(backbone, settings, seed, progress)
             payload = safetensors.torch.save(state)

@@ -4,8 +4,9 @@ The ablation (debug scale, a few drawn images) runs once unbroken. Then it is ki
 processes at once, and started again until it ends; when it has ended, all of its files are compared byte for byte with
 those of the unbroken one, and the next round begins with an empty cache and no results. Every third kill comes at a
 moment drawn evenly from the time that the rest of the ablation may take; the others come when a file drawn at random
-appears or goes, or some milliseconds later, so that they also land between two steps of storing. Prints how many kills
-landed where. Exit code 1 when a file differs, or an ablation did not end well.
+appears or goes, or some milliseconds later, so that they also land between two steps of storing; and every third round
+begins with one while the pretext is trained. Prints how many kills landed where. Exit code 1 when a file differs, or an
+ablation did not end well.
 """
 
 import argparse
@@ -81,10 +82,21 @@ class Site:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: `seconds` after the start, or, where `changes` is not 0, after so many changes among the files."""
+    """When to kill: `seconds` after the start, after so many changes among the files, or after a path appears.
+
+    Attributes:
+        changes: 0 for none. path: a part of its name, "" for none.
+    """
 
     seconds: float
     changes: int = 0
+    path: str = ""
+
+    def come(self, seconds: float, changes: int, names: set[str]) -> bool:
+        """Whether it is now, but for the `seconds` after a change or path."""
+        if self.path:
+            return any(self.path in name for name in names)
+        return changes >= self.changes if self.changes else seconds >= self.seconds
 
 
 def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
@@ -96,10 +108,9 @@ def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
             names = site.names()
             changes += names != known
             known = names
-            if moment and moment.changes and changes >= moment.changes:
-                time.sleep(moment.seconds)
-                return None, changes
-            if moment and not moment.changes and time.monotonic() - began >= moment.seconds:
+            if moment and moment.come(time.monotonic() - began, changes, names):
+                if moment.changes or moment.path:
+                    time.sleep(moment.seconds)
                 return None, changes
             time.sleep(0.001)
         return process.poll(), changes
@@ -167,7 +178,7 @@ def _content(path: Path):
     if path.name == "log.jsonl":
         return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
     if path.parent.name == "pretrain" and path.suffix == ".json":
-        return read_json(path) | {"seconds": 0}
+        return read_json(path) | {"seconds": 0, "checksum": ""}
     return path.read_bytes()
 
 
@@ -193,6 +204,8 @@ def run(count: int, seed: int, root: Path, methods: tuple[str, ...] = METHODS) -
                 rest = max(0.4, 1 - len(site.names()) / files)  # starting takes its time again
                 at_file = Moment(rng.choice((0, 0.002, 0.02)), rng.randint(1, round(changes * rest)))
                 moment = at_file if killed % 3 else Moment(rng.uniform(0, duration * rest))
+                if not kills and not len(rounds) % 3:
+                    moment = Moment(rng.uniform(0, duration / 8), path="/pretrain/")
             started = time.time()
             code, _ = end_or_kill(site, moment)
             if code is not None:
