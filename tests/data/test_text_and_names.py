@@ -288,3 +288,14 @@ def test_words_of_classes_toml_that_are_no_numbers_are_words(tmp_path):
         side = type_names.read(tmp_path / "classes.toml").pred
         assert side.id_of(word, "here") == 1
         assert side.ids(np.array([0]), "here").tolist() == [0]
+
+
+def test_a_root_that_is_a_whole_disk_is_refused(tmp_path, monkeypatch):
+    """`--data-root /` looked through everything for minutes."""
+    monkeypatch.setattr(archive, "FOLDERS", 5)
+    for k in range(5):
+        (tmp_path / str(k)).mkdir()
+    with pytest.raises(InputError, match=r"holds more than 5 folders within a depth of 2; name the folder"):
+        list(archive.walk(tmp_path, 2))
+    (tmp_path / "4").rmdir()
+    assert len(list(archive.walk(tmp_path, 2))) == 5

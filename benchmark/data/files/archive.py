@@ -22,6 +22,7 @@ from benchmark.data.files import names
 from benchmark.runtime.errors import InputError
 
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+FOLDERS = 10_000  # below a data root: no data set has as many, a disk has
 _BLOCKS, _BLOCK = 64, 1 << 14
 # failures of the system, which say nothing about the file's content
 _OTHERS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP)
@@ -152,8 +153,12 @@ def check_root(root: Path | None, dataset: str) -> Path:
 
 
 def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """os.walk through symlinks, sorted, at most `depth` folders deep, each real folder once, none hidden."""
-    seen = set()
+    """os.walk through symlinks, sorted, at most `depth` folders deep, each real folder once, none hidden.
+
+    Raises:
+        InputError: more than FOLDERS folders.
+    """
+    seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         level = len(Path(folder).relative_to(root).parts)
@@ -161,6 +166,11 @@ def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
             continue
         seen.add(real)
+        if len(seen) > FOLDERS:
+            raise InputError(
+                f"{root}: holds more than {FOLDERS} folders within a depth of {depth}; name the folder that "
+                "holds the data."
+            )
         folders[:] = sorted(f for f in folders if f[0] != "." and f != "__MACOSX") if level < depth else []
         yield Path(folder), folders, sorted(f for f in files if f[0] != ".")
 
