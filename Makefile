@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz)
+# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -44,7 +44,7 @@ SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
 .PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference keep adopt prepare lint clean \
-	test-slow test-parity fuzz
+	test-slow test-parity fuzz kills damage
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,12 @@ test-slow: $(READY) ## the long tests that `make test` leaves out
 
 fuzz: $(READY) ## damaged inputs through every reader and command [COUNT=20000] [SEED=0]
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m tests.support.fuzz --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
+
+kills: $(READY) ## an ablation killed at any moment and resumed, byte for byte as an unbroken one [COUNT=100] [SEED=0]
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m tests.support.kills --count $(or $(COUNT),100) --seed $(or $(SEED),0)
+
+damage: $(READY) ## every file of a finished run damaged: named or harmless, never another number [EACH=50] [SEED=0]
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m tests.support.damage --each $(or $(EACH),50) --seed $(or $(SEED),0)
 
 test-parity: $(READY) ## full-size models against the golden figures of the reference data
 	@$(VENV)/bin/python -m pytest -m parity $(ARGS)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import read_json
 
 HELP = "A picture of prepared images with their outlines."
 EXAMPLE = "--out sheet.png"
@@ -47,12 +46,10 @@ def run(options) -> int:
 
 def _same_images(options, data) -> None:
     """Raises InputError when the run predicted other images than those to be drawn."""
+    from benchmark.results.run import readable
     from benchmark.results.run_folder import RunFolder
 
-    try:
-        fingerprint = read_json(RunFolder(options.run).provenance).get("data_fingerprint")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        fingerprint = None  # then the predictions are missing too, or their number decides
+    fingerprint = readable(RunFolder(options.run).provenance).get("data_fingerprint")  # without it their number decides
     if options.side != "test" or (fingerprint is not None and fingerprint != data.fingerprint(options.fold)):
         raise InputError(
             f"{options.run} predicted other images than the {options.side} side of {options.dataset}, "

@@ -28,9 +28,10 @@ def run(options) -> int:
     from benchmark.data.registry import dataset, results_name
     from benchmark.data.store.prepare import prepare
     from benchmark.evaluation import imported, known_classes
+    from benchmark.evaluation.scoring import worded
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
-    from benchmark.results.run_folder import RunFolder, check_results
+    from benchmark.results.run_folder import RunFolder, check_results, predictions_of
     from benchmark.results.run_id import RunId
 
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", options.name):
@@ -41,13 +42,12 @@ def run(options) -> int:
     source = dataset(options.dataset, options.data_root)
     label = results_name(options.dataset, source)
     identity = RunId(label, options.name, options.fold, options.seed, "imported")
-    path = known_classes.file_of(options.pred)
-    RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash
+    path = predictions_of(options.pred)
     settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
     names, remark = known_classes.predicted(settings.pred, path, read_map(options.classes))
     pred = collection(path, names, options.vertices)
     data = prepare(source, options.cache, options.fold)
     folder = RunFolder(identity.folder(options.results))
     scores = imported.store(identity, folder, data, pred, options.missing, remark)
-    print(f"{identity}: bPQ {scores['cellvit']['bPQ']:.4f} (cellvit protocol) -> {folder}")
+    print(f"{identity}: {worded(scores['cellvit']['bPQ'])} (cellvit protocol) -> {folder}")
     return 0

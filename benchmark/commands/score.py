@@ -33,7 +33,7 @@ def run(options) -> int:
     from benchmark.report.render.table import markdown
     from benchmark.report.select.protocols import protocols
     from benchmark.report.tables.foreign import tables
-    from benchmark.results.run_folder import RunFolder
+    from benchmark.results.run_folder import predictions_of
     from benchmark.runtime.progress import Progress
 
     protocols(options.protocol)  # an unknown one is refused before anything is read
@@ -41,9 +41,7 @@ def run(options) -> int:
         raise InputError(
             f"--shape is {options.shape[0]} {options.shape[1]}; expected two sides of 1..{LARGEST} pixels."
         )
-    true_path, pred_path = map(known_classes.file_of, (options.true, options.pred))
-    for path in (true_path, pred_path):
-        RunFolder(path.parent).check(path)  # the predictions of a run, which lists their hash
+    true_path, pred_path = map(predictions_of, (options.true, options.pred))
     settings = type_names.read(options.types, outside=options.types_outside == "ignore")
     settings = known_classes.settle(settings, true_path, pred_path, read_map(options.classes))
     true = collection(true_path, settings.true, options.vertices)

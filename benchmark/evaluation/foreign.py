@@ -1,5 +1,6 @@
 """Anyone's predictions against ground truth: files matched by name, each pair matched once, records as a run's."""
 
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.data.files import archive, checks
-from benchmark.data.files.names import normal
+from benchmark.data.files.names import key
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import Labelled
 from benchmark.metrics.api import Evaluation
+from benchmark.runtime import memory
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
+BYTES = 24  # of memory for a pixel that is scored: both maps and their copy while ids are counted
 SHOWN = 5  # names that a sentence lists
 ALL = "all"  # the one tissue of images without any
 
@@ -55,11 +58,10 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
     Raises:
         InputError: images without prediction (unless "empty"), or no common name at all.
     """
-    of = {image.name: image for image in pred.images}
-    names = [normal(name) for name in names]
-    known = set(names)
-    lacking = [name for name in names if name not in of]
-    extra = [name for name in of if name not in known]
+    of = {key(image.name): image for image in pred.images}
+    known = set(map(key, names))
+    lacking = [name for name in names if key(name) not in of]
+    extra = [image.name for name, image in of.items() if name not in known]
     without = f"{len(extra)} predictions belong to no image of it ({listed(extra)})" if extra else ""
     if len(lacking) == len(names) or (lacking and missing == "refuse"):
         raise InputError(
@@ -71,7 +73,7 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
         print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
     if extra:
         print(f"left out: {without}", file=sys.stderr)
-    return [of.get(name) for name in names]
+    return [of.get(key(name)) for name in names]
 
 
 def listed(names: list[str]) -> str:
@@ -125,13 +127,23 @@ def score(
 def read_pair(true: Image, pred: Image | None, shape: tuple[int, int] | None) -> tuple[Labelled, Labelled]:
     """Both sides of an image; outlines take the shape of the other side's map.
 
+    Args:
+        shape: (H, W) that the user states, None where that is left to the maps.
+
     Raises:
-        InputError: shapes that differ, or outlines on both sides without a shape.
+        InputError: shapes that differ, outlines on both sides without a shape, or less memory than they take.
     """
+    known, of_pred = true.shape(), pred.shape() if pred else None
+    for side, sides in ((true.where, known), (pred.where if pred else "", of_pred)):
+        if shape and sides not in (None, shape):
+            raise InputError(
+                f"{side}: expected the shape {shape} of --shape, found {sides}; leave --shape out for maps."
+            )
+    if largest := max((sides for sides in (known, of_pred, shape) if sides), key=math.prod, default=None):
+        memory.check(math.prod(largest) * BYTES, f"{true.where}: scoring {largest[0]} x {largest[1]} pixels")
     if not true.needs_shape:
-        known = true.shape()
         if pred and known is not None:
-            _check_shape(pred, pred.shape(), known, true.where)
+            _check_shape(pred, of_pred, known, true.where)
         truth = _read(true, None)
         return truth, read_prediction(pred, truth.instances.shape, true.where)
     if pred and not pred.needs_shape:

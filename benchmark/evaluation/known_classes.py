@@ -11,12 +11,6 @@ from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 
 
-def file_of(path: Path) -> Path:
-    """`path`, or of a run's folder its predictions."""
-    folder = RunFolder(path)
-    return folder.predictions if folder.predictions.is_file() and folder.class_names else path
-
-
 def classes_beside(path: Path) -> tuple[str, ...]:
     """Names of types 1..C of the numbers in a file or folder; () where nothing beside it names them.
 

@@ -40,8 +40,7 @@ def images_in(folder: Path) -> list[Path]:
     paths = names.listing(folder, SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none; name their folder.")
-    stems = [names.stem(path) for path in paths]
-    if twice := next((s for s in stems if stems.count(s) > 1), None):
+    if twice := names.twice(names.stem(path) for path in paths):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
 

@@ -4,6 +4,7 @@ Runs, imported predictions, `score` and decoding grids all go through it. Where 
 is matched, as the published protocols see it, else its types per nucleus.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -87,6 +88,11 @@ def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> 
         for row, typed in zip(meta, resolve_typed([row[column] for row in meta], some), strict=True):
             row[column] = typed
     return Records.collect([image.match for image in images], meta)
+
+
+def worded(bpq: float) -> str:
+    """ "bPQ 0.5000", or why it has no value."""
+    return f"bPQ {bpq:.4f}" if math.isfinite(bpq) else "bPQ has no value, since no test image holds nuclei"
 
 
 def protocol_scores(records: Records, classes: list[str], tissues: list[str]) -> dict[str, dict]:

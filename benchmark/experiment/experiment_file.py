@@ -44,8 +44,8 @@ def find(name: str, folder: Path, but: Path | None = None) -> Path:
             "install it from a checkout with `pip install -e .`, or name an experiment's file of your own."
         )
     raise InputError(
-        f"No experiment '{name}': {places[0]} does not exist; known are {', '.join(known)}, and files that end in "
-        f"{', '.join(FORMS)}.{near_miss(name, known)}"
+        f"No experiment '{name}': {places[0] if places else name} is no file; known are {', '.join(known)}, and files "
+        f"that end in {', '.join(FORMS)}.{near_miss(name, known)}"
     )
 
 

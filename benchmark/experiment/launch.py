@@ -45,6 +45,8 @@ def run_missing(
     states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
     todo = [cell for cell, state in states if state.name in names]
     for cell, state in states:
+        if state.name == "done":
+            cell.folder.tidy()
         if state.name in ("skipped", "running") or (state.name == "stale" and not stale):
             hint = " (STALE=rerun moves it aside and runs it anew)" if state.name == "stale" else ""
             print(f"{state.name}: {cell.run}: {state.why}{hint}", file=sys.stderr)

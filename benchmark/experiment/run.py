@@ -12,7 +12,7 @@ import torch
 
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import test_set
-from benchmark.evaluation.scoring import protocol_scores
+from benchmark.evaluation.scoring import protocol_scores, worded
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.cost import Cost, gflops, op_backend, peak_memory, speed, trainable
 from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
@@ -304,9 +304,8 @@ class Attempt:
             metrics=metrics,
         )
         protocol = cell.setup.config.protocol
-        bpq = metrics["protocols"][protocol]["bPQ"]
-        value = f"{bpq:.4f}" if np.isfinite(bpq) else "no value: no test image has one, such as one that holds nuclei"
-        self.say(f"test bPQ {value} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
+        score = worded(metrics["protocols"][protocol]["bPQ"])
+        self.say(f"test {score} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
 
 
 def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.experiment.cell import Cell
-from benchmark.results import aside, manifest
+from benchmark.results import aside, manifest, training_log
 from benchmark.results.identity import differing
 
 TO_RUN = ("missing", "partial", "failed")
@@ -49,6 +49,8 @@ def state_of(cell: Cell, locked: bool = False) -> State:
         return State("failed", lines[-1] if lines else "no traceback was kept")
     if folder.checkpoint.exists():
         return _partial(cell)
+    if folder.provenance.exists() or folder.config.exists():
+        return State("missing", "began and did not end (no metrics.json, no checkpoint.pt); starts anew")
     return State("missing", "not run yet")
 
 
@@ -61,7 +63,12 @@ def of_another(cell: Cell) -> bool:
 def _partial(cell: Cell) -> State:
     if of_another(cell):
         return State("partial", "its checkpoint belongs to another configuration; moves that aside and starts over")
-    epochs = len(_text(cell.folder.log).splitlines())
+    if not cell.folder.log.exists():
+        return State("partial", "log.jsonl is missing; resumes from its checkpoint")
+    try:
+        epochs = len(training_log.read(cell.folder.log))
+    except (OSError, ValueError) as error:
+        return State("partial", f"log.jsonl cannot be read ({error}); resumes from its checkpoint")
     return State("partial", f"{epochs} of {cell.recipe.epochs} epochs; resumes")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.data.files import checks, raster
 from benchmark.data.files.archive import Member, Rows
-from benchmark.data.files.names import listing, predicted
+from benchmark.data.files.names import key, listing, predicted, twice
 from benchmark.data.files.names import stem as stem_of
 from benchmark.formats import cellpose, matlab, outlines, packed
 from benchmark.formats.labelled import Labelled, check_type_map, from_maps, from_table
@@ -96,9 +96,8 @@ def _stack(stack: Stack, names: TypeNames) -> Collection:
     ]
     if not images:
         raise InputError(f"{stack.path}: expected at least one image, found none.")
-    twice = next((name for name in title if title.count(name) > 1), None) if len(set(title)) < len(title) else None
-    if twice is not None:
-        raise InputError(f"{stack.path}: expected distinct names, found '{twice}' more than once.")
+    if (name := twice(title)) is not None:
+        raise InputError(f"{stack.path}: expected distinct names, found '{name}' more than once.")
     return Collection(stack.path, images, stack.names is not None, stack.mpp)
 
 
@@ -118,16 +117,17 @@ def _folder(path: Path, names: TypeNames, vertices: str | None) -> Collection:
     if not files:
         raise InputError(f"'{path}' holds no {', '.join(SUFFIXES)} files; expected one per image.")
     types = path / TYPES
-    typed = {_name(file): file for file in _files(types)} if types.is_dir() else {}
+    typed = {key(_name(file)): file for file in _files(types)} if types.is_dir() else {}
     images: dict[str, Image] = {}
     for file in _masks(files):
-        image = _image(file, typed.pop(_name(file), None), names, vertices)
-        if image.name in images:
-            raise InputError(f"{path}: expected one file per image, found {images[image.name].where} and {file}.")
-        images[image.name] = image
+        name = key(_name(file))
+        image = _image(file, typed.pop(name, None), names, vertices)
+        if name in images:
+            raise InputError(f"{path}: expected one file per image, found {images[name].where} and {file}.")
+        images[name] = image
     if typed:
-        name, file = next(iter(typed.items()))
-        raise InputError(f"{file}: a type map without a label map '{name}' beside it in '{path}'.")
+        file = next(iter(typed.values()))
+        raise InputError(f"{file}: a type map without a label map '{_name(file)}' beside it in '{path}'.")
     return Collection(path, list(images.values()))
 
 

@@ -289,6 +289,6 @@ def _ring(points, where: str) -> np.ndarray:
         if ring.ndim == 2 and ring.shape[1] >= 2 and np.isfinite(ring).all() and np.abs(ring).max() < 2**31:
             return ring[:, :2]
         fault = f"shape {ring.shape}" if ring.ndim != 2 or ring.shape[1] < 2 else "values that are no coordinates"
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         fault = str(error)
     raise InputError(f"{where}: expected an outline as a list of x, y pairs, found {fault}.")

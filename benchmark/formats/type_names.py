@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.files import text
-from benchmark.data.files.class_names import ClassMap, Matched, distinct, key, matched
-from benchmark.data.files.names import normal
+from benchmark.data.files.class_names import ClassMap, Matched, distinct, matched
+from benchmark.data.files.names import key, normal, number
 from benchmark.runtime.errors import InputError, near_miss
 
 _KEYS = ("classes", "mpp", "true", "pred")
@@ -71,7 +71,7 @@ class TypeNames:
 
     def ids(self, values: np.ndarray, where: str) -> np.ndarray:
         """uint8 type ids of an array of numbers >= 0. Raises InputError for one that is no class."""
-        numbers = {int(k): v for k, v in self.table.items() if k.isdigit()}
+        numbers = {n: v for k, v in self.table.items() if (n := number(k)) is not None}
         occurring = np.unique(values)
         if numbers or self.listing:
             numbers.setdefault(0, 0)
@@ -163,7 +163,7 @@ def named(
     Raises:
         InputError: as `class_names.matched`, or a name that the table does not lead to a class.
     """
-    ids = any(word.isdigit() for word in side.table)
+    ids = any(number(word) is not None for word in side.table)
     if class_map is None and side.table:
         to = () if ids else tuple(side.id_of(name, whose) for name in own)
         return (side, "") if ids else (_numbered(side, Matched(to, ())), "")
@@ -178,7 +178,7 @@ def mapped(side: TypeNames, class_map: ClassMap) -> TypeNames:
 
 def _numbered(side: TypeNames, found: Matched) -> TypeNames:
     """A side whose types are the numbers of `found`, unless its table lists numbers of its own."""
-    if found.table is None or any(word.isdigit() for word in side.table):
+    if found.table is None or any(number(word) is not None for word in side.table):
         return side
     return replace(side, table=side.table | {str(k): to for k, to in enumerate(found.to, 1)})
 

@@ -89,10 +89,7 @@ def _wrapped(prefix: str) -> str:
 
 def _torch(path: Path):
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if wrong := archive.testzip():  # torch does not look at the checksums
-                    raise ValueError(f"wrong checksum of {wrong}")
+        check_zip(path)
         # beside their tensors published files hold numbers, arrays and paths
         with torch.serialization.safe_globals(stand_ins.STAND_INS):
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -108,6 +105,14 @@ def _torch(path: Path):
             f"{path}: expected a file of weights written by torch.save, found one that does not load "
             f"({_line(error)}); it is damaged or of another kind, download it again."
         ) from None
+
+
+def check_zip(path: Path) -> None:
+    """Raises ValueError or zipfile.BadZipFile for a zip with a wrong checksum, at which torch does not look."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if wrong := archive.testzip():
+                raise ValueError(f"wrong checksum of {wrong}")
 
 
 def _check_backed(state: Mapping, path: Path) -> None:
@@ -177,6 +182,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        check_zip(path)
         # beside their tensors such files hold numbers and paths, and DINO's their options
         with torch.serialization.safe_globals([argparse.Namespace, *stand_ins.STAND_INS]):
             state = stand_ins.settled(torch.load(path, map_location="cpu", weights_only=True))

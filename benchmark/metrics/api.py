@@ -171,4 +171,4 @@ def _most(records: Records) -> int:
 def _titled(column: str, class_of: dict[int, str]) -> str:
     """A column's name with the class in place of a type's number: PQ_1 -> PQ_<class>."""
     stem, _, k = column.rpartition("_")
-    return f"{stem}_{class_of[int(k)]}" if stem and k.isdigit() and int(k) in class_of else column
+    return f"{stem}_{class_of[int(k)]}" if stem and k.isdecimal() and int(k) in class_of else column

@@ -31,7 +31,7 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     """Keep the complete `main` runs of a dataset and preset, with their tables and two figures, in `out`.
 
     Raises:
-        InputError: no such runs, runs of several commits or of uncommitted code, or no report of them.
+        InputError: no such runs, damaged ones, runs of several commits or of uncommitted code, or no report of them.
     """
     kept = [
         run

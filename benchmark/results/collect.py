@@ -11,7 +11,7 @@ from benchmark.runtime.errors import InputError, near_miss
 def runs(results: Path, stream=None) -> list[Run]:
     """All complete runs below `results`, in the order of their folders' names.
 
-    Runs without metrics.json are unfinished and left out silently; foreign or damaged files are named on
+    Unfinished runs are left out silently; those whose metrics.json is gone, and foreign or damaged files, are named on
     `stream` (default stderr) and left out.
 
     Raises:
@@ -37,6 +37,8 @@ def runs(results: Path, stream=None) -> list[Run]:
             continue
         if run is not None:
             out.append(run)
+        elif RunFolder(folder).provenance.exists():  # it was stored once
+            skipped(folder, "it has no metrics.json: it was removed, or the run is being made anew", stream)
     return out
 
 

@@ -19,7 +19,7 @@ from benchmark.results.predictions import write as write_predictions
 from benchmark.results.run import Run, checked, read_object, readable
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, write_json
+from benchmark.runtime.files import atomic, sweep, write_json
 
 RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
 STALE = "_stale"  # folder of results/ for what was moved aside, see `results.aside`
@@ -129,10 +129,11 @@ class RunFolder:
 
     @property
     def files(self) -> dict[str, dict]:
-        """The run's files as metrics.json and provenance.json list them, see `results.manifest`; {} without a list."""
-        if not self.complete:
-            return {}
-        return manifest.files_of(self.stored(self.provenance)) | manifest.files_of(self.stored(self.metrics))
+        """The run's files as metrics.json and provenance.json list them, see `results.manifest`; {} without a list.
+
+        Raises manifest.Damaged when one of the two is damaged.
+        """
+        return self._listed_in(self.provenance) | self._listed_in(self.metrics)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -142,10 +143,27 @@ class RunFolder:
         return tuple(map(str, names)) if isinstance(names, list) else ()
 
     def check(self, *paths: Path) -> None:
-        """Compare files with the hashes that are listed. Raises manifest.Damaged when one is there and differs."""
-        files = self.files
+        """Compare files with the hashes that are listed.
+
+        Raises:
+            manifest.Damaged: one is there and differs, or the file that lists its hash is damaged.
+        """
         for path in paths:
+            files = self._listed_in(self.metrics)
+            if path in (self.log, self.cost):
+                files = files | self._listed_in(self.provenance)
             manifest.check(path, files)
+
+    def _listed_in(self, path: Path) -> dict[str, dict]:
+        """The files that one JSON file lists; {} where there is none, or no finished run."""
+        if not self.complete or not path.exists():
+            return {}
+        try:
+            content = read_object(path)
+        except ValueError as error:
+            raise manifest.Damaged(f"{path}: expected what the run wrote, {error}; make the run anew.") from error
+        manifest.check_content(path, content)
+        return manifest.files_of(content)
 
     def lock(self) -> filelock.FileLock:
         """The run's lock: held while it runs, freed by the operating system when its owner dies."""
@@ -170,8 +188,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove half-written files of a process that was killed; only for who holds the lock."""
-        for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink()
+        sweep(self.path)
 
     def begin(self) -> None:
         """Name this process as the owner; an earlier result or failure is no longer one."""
@@ -179,6 +196,13 @@ class RunFolder:
             handle.write(f"{socket.gethostname()} pid {os.getpid()}\n")
         self.metrics.unlink(missing_ok=True)
         self.failed.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed after it had stored its result: checkpoint and owner."""
+        if self.complete and (self.checkpoint.exists() or self.owner.exists()):
+            with contextlib.suppress(OSError, filelock.Timeout), self.lock().acquire(timeout=0):
+                self.checkpoint.unlink(missing_ok=True)
+                self.owner.unlink(missing_ok=True)
 
     def fail(self, why: str) -> None:
         """Keep the reason of a failure; where it cannot be written the failure itself, which is raised, says it."""
@@ -254,6 +278,27 @@ class RunFolder:
             return read_object(path)
         except ValueError:
             return {}
+
+
+def predictions_of(path: Path) -> Path:
+    """The file of predictions that is meant: of a run's folder its predictions.npz, else the path itself.
+
+    Raises:
+        InputError: the folder of an unfinished run, or of one without predictions.
+        manifest.Damaged: predictions that are not those that the run wrote.
+    """
+    if not path.is_dir():
+        RunFolder(path.parent).check(path)
+        return path
+    folder = RunFolder(path)
+    if not (folder.config.exists() or (folder.predictions.exists() and folder.complete)):
+        return path
+    if not folder.complete or not folder.predictions.exists():
+        lacking = folder.predictions if folder.complete else folder.metrics
+        raise InputError(
+            f"{path}: expected a finished run with its predictions, it has no {lacking.name}; run it anew."
+        )
+    return predictions_of(folder.predictions)
 
 
 def run_folders(results: Path) -> list[RunFolder]:

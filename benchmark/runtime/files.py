@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from glob import escape
 from pathlib import Path
 
 
@@ -25,11 +26,16 @@ def atomic(path: Path, mode: str = "wb"):
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and not error.filename:
-            error.filename = str(path)  # a write that fails does not say where
+        _name(error, temporary, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, temporary: Path, path: Path) -> None:
+    """Have an error name the file that is meant: a write that fails names none, others the temporary file."""
+    if error.errno is not None and error.filename in (None, str(temporary)):
+        error.filename, error.filename2 = str(path), None
 
 
 @contextlib.contextmanager
@@ -42,15 +48,29 @@ def atomic_folder(path: Path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)
+    except OSError as error:
+        _name(error, temporary, path)
+        raise
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what processes that were killed left half-written in a folder; only for who holds its lock.
+
+    Args:
+        name: the beginning of the files' names, "" for all.
+    """
+    for leftover in Path(folder).glob(f".{escape(name)}*.tmp"):
+        if leftover.is_file():
+            leftover.unlink()
 
 
 def write_json(path: Path, value) -> None:

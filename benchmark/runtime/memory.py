@@ -9,6 +9,8 @@ import resource
 import sys
 from pathlib import Path
 
+from benchmark.runtime.errors import InputError
+
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 
 
@@ -21,6 +23,32 @@ def keep_freed() -> bool:
     except (OSError, AttributeError):
         return False
     return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, 64 << 20)])
+
+
+def available() -> int | None:
+    """Bytes of main memory that can be taken without swapping, None where the system does not say."""
+    path = Path("/proc/meminfo")
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def check(needed: int, what: str) -> None:
+    """Refuse what takes more memory than there is, before it is taken.
+
+    Args:
+        needed: bytes. what: what takes them, for the sentence.
+
+    Raises:
+        InputError: less is available.
+    """
+    free = available()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{what} takes about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available; cut the image "
+            "into tiles, or free some memory."
+        )
 
 
 def peak_resident() -> int:

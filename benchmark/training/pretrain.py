@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from benchmark.data.sources import synthetic
 from benchmark.layers import vit
+from benchmark.results import manifest
 from benchmark.runtime import memory, workers
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.files import atomic, read_json, write_json
+from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.training import pretext
 
@@ -120,6 +121,7 @@ def ensure(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if (record := _read(path)) is None:
+            sweep(path.parent, path.stem)
             started = time.perf_counter()
             state, figures = train(backbone, settings, seed, progress)
             payload = safetensors.torch.save(state)
@@ -138,7 +140,7 @@ def ensure(
                 },
                 "threads": torch.get_num_threads(),
             }
-            write_json(path.with_suffix(".json"), record)
+            write_json(path.with_suffix(".json"), manifest.listed(record))
     return Pretrained(path, record["seconds"], backbone)
 
 
@@ -146,6 +148,7 @@ def _read(path: Path) -> dict | None:
     """The figures of finished, undamaged weights, or None."""
     try:
         figures = read_json(path.with_suffix(".json"))
+        manifest.check_content(path.with_suffix(".json"), figures)
         return figures if hashlib.sha256(path.read_bytes()).hexdigest() == figures["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

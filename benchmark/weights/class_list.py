@@ -1,6 +1,7 @@
 """The classes that a file of weights predicts, in the order of its outputs."""
 
-from benchmark.data.files.class_names import ClassMap, distinct, key, listed
+from benchmark.data.files.class_names import ClassMap, distinct, listed
+from benchmark.data.files.names import key
 from benchmark.data.sources import conic, pannuke
 from benchmark.runtime.errors import InputError
 from benchmark.weights.recognise import Facts

@@ -180,6 +180,13 @@ def _facts(path: Path, content: Content, method: str, row: str | None, types: in
     train, val = (tuple(k + 1 for k in side) for side in folds)  # published configurations count from 0
     stem = path.name.lower()
     dataset = _dataset_in(str(content.setting("dataset") or "").lower()) or _dataset_in(stem)
+    mean, std = (_per_channel(path, content, name) for name in ("mean", "std"))
+    if (mean is None) != (std is None):
+        have, lack = ("std", "mean") if mean is None else ("mean", "std")
+        raise InputError(
+            f"{path}: expected normalize.mean and normalize.std in its configuration, found normalize.{have} without "
+            f"normalize.{lack}; add the other one, or remove both for those of the method."
+        )
     split, evidence = None, ""
     if dataset not in (None, "pannuke"):  # folds of others are not raw folds of PanNuke
         train = val = ()
@@ -204,8 +211,8 @@ def _facts(path: Path, content: Content, method: str, row: str | None, types: in
         evidence=evidence,
         dataset=dataset,
         magnification=magnification[0] if magnification else None,
-        mean=_per_channel(path, content, "mean"),
-        std=_per_channel(path, content, "std"),
+        mean=mean,
+        std=std,
     )
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.cli import main
 from benchmark.data.registry import dataset
@@ -141,3 +142,20 @@ def test_stored_predictions_of_mixed_nuclei_score_as_they_did(tmp_path, cache, s
         for name in ("bPQ", "mPQ"):
             assert again[protocol][name] == pytest.approx(stored[protocol][name]), (protocol, name)
     assert stored["pannuke"]["mPQ"] < 0.99
+
+
+def test_a_score_without_a_value_is_worded(tmp_path, capsys):
+    """It said "bPQ nan"."""
+    for k in range(3):
+        for folder, array in (
+            ("images", np.full((32, 32, 3), 90 + k, np.uint8)),
+            ("labels", np.zeros((32, 32), np.uint8)),
+        ):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "data" / folder / f"c{k}.png")
+    (tmp_path / "data/dataset.toml").write_text("classes = []\nmpp = 0.25\npatch = 32\n")
+    np.savez(tmp_path / "pred.npz", instances=np.zeros((1, 32, 32), np.uint8))
+    line = ["import", "--name", "tool", "--pred", tmp_path / "pred.npz", "--cache", tmp_path / "cache"]
+    line += ["--dataset", "folder", "--data-root", tmp_path / "data", "--results", tmp_path / "results"]
+    assert main(list(map(str, line))) == 0
+    assert "bPQ has no value, since no test image holds nuclei (cellvit protocol)" in capsys.readouterr().out

@@ -125,15 +125,15 @@ def test_damaged_cache_is_made_again(tmp_path, capsys):
         cache.CachedFold(tmp_path)
 
 
-def test_changed_bytes_are_seen_where_a_run_begins(tmp_path, capsys):
+def test_changed_bytes_are_seen_wherever_data_are_read(tmp_path, capsys):
     prepare(Drawn(20), tmp_path, progress=False)
     whole = tiny_data.file_bytes(tmp_path)
     with open(next(tmp_path.glob("*/images.npy")), "r+b") as stream:
         stream.seek(5000)
         stream.write(bytes([~stream.read(1)[0] & 255]))
-    prepare(Drawn(20), tmp_path, progress=False)
+    prepare(Drawn(20), tmp_path, progress=False, verify=False)  # as a grid does, whose cells look themselves
     assert tiny_data.file_bytes(tmp_path) != whole
-    prepare(Drawn(20), tmp_path, progress=False, verify=True)
+    prepare(Drawn(20), tmp_path, progress=False)
     assert "damaged and is prepared again" in capsys.readouterr().err
     assert tiny_data.file_bytes(tmp_path) == whole
     (folder,) = tmp_path.glob("drawn*")
@@ -278,3 +278,15 @@ def test_deal_keeps_sources_whole_and_ignores_order():
     assert [{sources[order[i]] for i in part} for part in again] == names
     assert all(len(part) == 1 for part in deal(["a", "b", "c"], [0.7, 0.1, 0.2]))
     assert [len(part) for part in deal([], [1, 1])] == [0, 0]
+
+
+def test_half_written_files_of_a_killed_conversion_are_removed(tmp_path):
+    """They went with the folder when it took its final name."""
+    prepare(Drawn(20), tmp_path / "whole", progress=False)
+    prepare(Drawn(20), tmp_path / "broken", progress=False)
+    (folder,) = (tmp_path / "broken").glob("drawn*")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.move(folder, partial)  # as it lies when a process is killed right before the last rename
+    (partial / ".offsets.npy.1.tmp").write_bytes(b"x")
+    prepare(Drawn(20), tmp_path / "broken", progress=False)
+    assert tiny_data.file_bytes(tmp_path / "broken") == tiny_data.file_bytes(tmp_path / "whole")

@@ -15,6 +15,7 @@ from benchmark.data.sources.folder import Folder
 from benchmark.data.sources.pannuke import PanNuke
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import foreign
+from benchmark.evaluation.own_images import images_in
 from benchmark.formats import type_names
 from benchmark.formats.collection import collection
 from benchmark.runtime.errors import InputError
@@ -230,3 +231,71 @@ def test_files_of_the_reference_data(tmp_path):
     assert image.read((96, 96)).types.any()
     (image,) = collection(shared("faults/fortran-order/true/a.npy"), names_of).images
     assert image.read(None).instances.any()
+
+
+def test_capitals_do_not_part_an_image_from_what_belongs_to_it(tmp_path):
+    """One rule everywhere: labels, types, tables, predictions and the words of a split."""
+    instances = np.zeros((32, 32), np.uint16)
+    instances[4:12, 4:12] = 1
+    for k, (image, label, kind) in enumerate((("A1.PNG", "a1.png", "A1.Png"), ("b", "B", "b"), ("c", "c", "C"))):
+        for folder, name, array in (
+            ("images", image, np.full((32, 32, 3), 9 + k, np.uint8)),
+            ("labels", label, instances),
+            ("types", kind, (instances > 0).astype(np.uint8)),
+        ):
+            path = tmp_path / folder / (name if "." in name else f"{name}.png")
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(array).save(path, "png")
+    (tmp_path / "dataset.toml").write_text('classes = ["x"]\nmpp = 0.25\npatch = 32\n')
+    (tmp_path / "images.csv").write_text("file,fold\na1.png,Train\nB,VAL\nc,test\n")
+    prepared = prepare(Folder(tmp_path), tmp_path / "cache", progress=False)
+    assert [prepared.folds[k].meta["image_ids"] for k in (1, 2, 3)] == [["A1"], ["b"], ["c"]]
+    found = collection(tmp_path / "labels", type_names.TypeNames())
+    true = collection(tmp_path / "types", type_names.TypeNames())
+    assert [(a.name, b.name) for a, b in foreign.paired(true, found)] == [("A1", "a1"), ("C", "c"), ("b", "B")]
+
+
+def test_names_that_differ_by_capitals_alone_are_refused(tmp_path):
+    assert (names.twice(["a", "b", NFC, NFD.upper()]), names.twice(["a", "b"])) == (NFD.upper(), None)
+    for name in ("a.png", "A.png", "b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    for read in (
+        lambda: collection(tmp_path, type_names.TypeNames()),
+        lambda: label_files.by_stem(tmp_path, (".png",)),
+        lambda: images_in(tmp_path),
+    ):
+        with pytest.raises(InputError, match=r"expected one file per image|two images are called"):
+            read()
+
+
+def test_arrays_of_a_data_set_in_other_capitals(tmp_path):
+    (tmp_path / "Images.NPY").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("X/LABELS.npy", b"")
+    listing = archive.find(tmp_path, {"images.npy", "labels.npy"})
+    assert sorted(member.name for member in listing.members) == ["images.npy", "labels.npy"]
+
+
+@pytest.mark.parametrize("word", ["²", "9" * 5000, "-1", "1.0", "x", ""])
+def test_what_is_no_whole_number(word):
+    assert names.number(word) is None and names.number("007") == 7
+
+
+def test_words_of_classes_toml_that_are_no_numbers_are_words(tmp_path):
+    """A key of 5,000 digits, or a superscript, was a traceback."""
+    for word in ("9" * 5000, "²"):
+        (tmp_path / "classes.toml").write_text(f'classes = ["a"]\n[pred]\n"{word}" = "a"\n', encoding="utf-8")
+        side = type_names.read(tmp_path / "classes.toml").pred
+        assert side.id_of(word, "here") == 1
+        assert side.ids(np.array([0]), "here").tolist() == [0]
+
+
+def test_a_root_that_is_a_whole_disk_is_refused(tmp_path, monkeypatch):
+    """`--data-root /` looked through everything for minutes."""
+    monkeypatch.setattr(archive, "FOLDERS", 5)
+    for k in range(5):
+        (tmp_path / str(k)).mkdir()
+    with pytest.raises(InputError, match=r"holds more than 5 folders within a depth of 2; name the folder"):
+        list(archive.walk(tmp_path, 2))
+    (tmp_path / "4").rmdir()
+    assert len(list(archive.walk(tmp_path, 2))) == 5

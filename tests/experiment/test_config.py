@@ -223,3 +223,9 @@ def test_a_missing_file_is_named_as_it_was(name):
     with pytest.raises(InputError, match=rf"No experiment '{name}'") as caught:
         config.load(name)
     assert ".yaml.py" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/", "..", "", "."])
+def test_a_folder_is_no_experiment(name):
+    with pytest.raises(InputError, match="No experiment"):
+        config.load(name)

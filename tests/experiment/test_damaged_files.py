@@ -15,6 +15,7 @@ from benchmark.results.collect import runs
 from benchmark.results.raw_maps import StoredMaps
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
+from benchmark.training import pretrain
 from benchmark.weights.recognise import recognise
 from tests.support.grids import setup
 
@@ -188,3 +189,93 @@ def test_files_of_an_unfinished_run_are_not_compared(cell):
     flip(cell.folder.log)
     assert RunFolder(cell.folder.path).files == {}
     cell.folder.check(cell.folder.log, cell.folder.weights)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.json"])
+def test_a_list_that_is_damaged_is_named_rather_than_believed(cell, name):
+    """Where metrics.json could not be read its list counted as empty, and weights were used without a comparison."""
+    path = cell.folder.path / name
+    content = path.read_text()
+    digest = (cell.folder.files["weights.safetensors"] if name == "metrics.json" else cell.folder.files["log.jsonl"])[
+        "sha256"
+    ]
+    for damaged in (content.replace(digest, digest[::-1]), content[:-3], "[]"):
+        path.write_text(damaged)
+        listed = cell.folder.weights if name == "metrics.json" else cell.folder.log
+        with pytest.raises(manifest.Damaged, match=f"{name}: "):
+            cell.folder.check(listed)
+        if name == "metrics.json":
+            with pytest.raises(InputError, match=r"metrics\.json: "):
+                recognise(cell.folder.weights)
+        else:
+            cell.folder.check(cell.folder.weights)  # provenance.json does not list it
+
+
+def test_a_run_whose_metrics_are_gone_is_named(cell, capsys):
+    cell.folder.metrics.unlink()
+    assert runs(cell.setup.results) == []
+    assert "it has no metrics.json" in capsys.readouterr().err
+    assert state_of(cell) == ("missing", "began and did not end (no metrics.json, no checkpoint.pt); starts anew")
+
+
+def test_predictions_of_a_run_are_scored_by_its_folder(cell, ablation, capsys):
+    (other,) = cells(setup(ablation.results, cell.setup.cache), ["classical"])
+    words = ["score", "--true", str(other.folder), "--mpp", "0.25", "--pred"]
+    assert main([*words, str(cell.folder)]) == 0
+    by_folder = capsys.readouterr().out
+    assert main([*words, str(cell.folder.predictions)]) == 0 and capsys.readouterr().out == by_folder
+    flip(cell.folder.predictions)
+    assert main([*words, str(cell.folder)]) == 2
+    assert "predictions.npz: its content is not what the run wrote" in capsys.readouterr().err
+    cell.folder.predictions.unlink()
+    assert main([*words, str(cell.folder)]) == 2
+    assert "expected a finished run with its predictions, it has no predictions.npz" in capsys.readouterr().err
+    cell.folder.metrics.unlink()
+    assert main([*words, str(cell.folder)]) == 2 and "it has no metrics.json" in capsys.readouterr().err
+
+
+def test_prepared_data_with_other_bytes_are_prepared_again_by_all_that_read_them(cell, cache, tmp_path, capsys):
+    """A flipped bit of the truth gave `import` and `postprocess` other scores."""
+    own = tmp_path / "cache"
+    shutil.copytree(cache, own)
+    words = ["--dataset", cell.setup.dataset, "--cache", str(own), "--fold", "1"]
+    sheet = ["contact-sheet", *words, "--out", str(tmp_path / "sheet.png")]
+    pred = ["import", "--name", "tool", "--pred", str(cell.folder), "--results", str(tmp_path / "imported"), *words]
+    for path in sorted(own.glob("synthetic-fold*/instances.npy")):
+        whole = path.read_bytes()
+        for line in (sheet, pred):
+            flip(path)
+            assert main(line) == 0
+            assert f"{path.parent} is damaged and is prepared again" in capsys.readouterr().err
+            assert path.read_bytes() == whole
+
+
+def test_what_a_kill_after_storing_left_is_removed(cell):
+    """The owner's name, or a checkpoint, stayed beside the result for ever."""
+    cell.folder.owner.write_text("host pid 1")
+    cell.folder.checkpoint.write_bytes(b"")
+    with cell.folder.lock():  # its owner is alive and about to remove them
+        assert run_missing([cell]) == 0 and cell.folder.owner.exists() and cell.folder.checkpoint.exists()
+    assert run_missing([cell]) == 0
+    assert not cell.folder.owner.exists() and not cell.folder.checkpoint.exists()
+
+
+def test_figures_of_the_pretext_that_were_changed_are_not_believed(tmp_path):
+    first = pretrain.ensure("nano", tmp_path, updates=1, progress=False)
+    figures, weights = first.path.with_suffix(".json"), first.path.read_bytes()
+    content = json.loads(figures.read_text())
+    figures.write_text(json.dumps(content | {"seconds": content["seconds"] + 100}))
+    again = pretrain.ensure("nano", tmp_path, updates=1, progress=False)
+    assert again.seconds < 100 and first.path.read_bytes() == weights
+
+
+def test_the_log_of_an_unfinished_run(cell):
+    cell.folder.metrics.unlink()
+    cell.folder.checkpoint.write_bytes(b"")
+    cell.folder.config.write_text(json.dumps({"key": cell.key}))
+    assert state_of(cell).why == "1 of 1 epochs; resumes"
+    shorten(cell.folder.log)
+    shorten(cell.folder.log)
+    assert state_of(cell).why.startswith("log.jsonl cannot be read")
+    cell.folder.log.unlink()
+    assert state_of(cell).why == "log.jsonl is missing; resumes from its checkpoint"

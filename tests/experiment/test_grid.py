@@ -21,7 +21,7 @@ from benchmark.experiment.run import Attempt
 from benchmark.experiment.state import State, state_of
 from benchmark.methods.registry import method_class
 from benchmark.results import collect
-from benchmark.results.run_folder import run_folders
+from benchmark.results.run_folder import RunFolder, run_folders
 from benchmark.runtime import distributed
 from benchmark.runtime.files import write_json
 from benchmark.runtime.paths import ROOT
@@ -99,6 +99,7 @@ def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
 def test_which_cells_are_run(monkeypatch):
     class Fake:
         setup, spec, split, seed, overrides = setup("results", "cache"), "made", 1, 0, ()
+        folder = RunFolder(Path("results/none"))
 
         def __init__(self, state):
             self.run, self.state = state, lambda: State(state, "")
@@ -136,6 +137,7 @@ def test_partial_failed_running_and_skipped(tmp_path, cache):
     for cell in (partial, failed, running):
         cell.folder.path.mkdir(parents=True)
     partial.folder.checkpoint.write_bytes(b"x")
+    partial.folder.log.write_text("")
     write_json(partial.folder.config, {"key": partial.key})
     failed.folder.failed.write_text("Traceback\nValueError: here\n")
     running.folder.owner.write_text("host pid 1\n")

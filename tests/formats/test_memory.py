@@ -1,5 +1,6 @@
 """Small files that claim much memory are refused by their headers."""
 
+import json
 import struct
 import tracemalloc
 import zipfile
@@ -7,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from benchmark.data.files import label_files, raster
@@ -16,8 +18,9 @@ from benchmark.formats.labelled import Labelled
 from benchmark.formats.polygons import paint
 from benchmark.formats.stacks import Stack
 from benchmark.formats.type_names import TypeNames
+from benchmark.runtime import memory
 from benchmark.runtime.errors import InputError
-from tests.support.foreign_files import labels, score
+from tests.support.foreign_files import feature, labels, score
 
 SIDE = 9_000  # 81 million pixels
 MOST = 40_000_000  # bytes; as int64 the map takes 648 million
@@ -193,3 +196,63 @@ def test_the_shape_of_the_header_is_that_of_what_is_read(tmp_path):
         (image,) = collection(path, TypeNames()).images
         found = image.read(None)
         assert isinstance(found, Labelled) and image.shape() == found.instances.shape, path
+
+
+def test_what_the_user_states_is_compared_with_the_header(tmp_path, capsys):
+    """Beside a truth of outlines a prediction of any size was read."""
+    write_npz(tmp_path / "a.npz", {"instances": (SIDE, SIDE)})
+    rings = [[[1, 1], [9, 1], [9, 9], [1, 1]]]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature(rings, None)]}))
+    words = ["--mpp", 0.25, "--shape", 40, 50]
+    tracemalloc.start()
+    try:
+        assert score(tmp_path, tmp_path / "a.geojson", tmp_path / "a.npz", *words) == 2
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()
+    assert f"expected the shape (40, 50) of --shape, found ({SIDE}, {SIDE})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pred", "shape"), [("a.geojson", ("--shape", 20_000, 20_000)), ("a.npz", ())])
+def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, capsys, monkeypatch, pred, shape):
+    """An outline of 200 bytes in an image of 20,000 x 20,000 pixels took all memory."""
+    write_npz(tmp_path / "a.npz", {"instances": (20_000, 20_000)})
+    rings = [[[1, 1], [9, 1], [9, 9], [1, 1]]]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature(rings, None)]}))
+    monkeypatch.setattr("benchmark.runtime.memory.available", lambda: 4_000_000_000)
+    tracemalloc.start()
+    try:
+        assert score(tmp_path, tmp_path / "a.geojson", tmp_path / pred, "--mpp", 0.25, *shape) == 2
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()
+    assert "scoring 20000 x 20000 pixels takes about 9.6 GB of memory, 4.0 GB are available" in capsys.readouterr().err
+
+
+def test_memory_is_known_where_the_system_says_it():
+    free = memory.available()
+    assert free is None or 0 < free < 2**50
+    memory.check(1, "a pixel")
+
+
+@pytest.mark.parametrize("tag", [273, 279, 278])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_without_some_of_its_pixels_is_refused(tmp_path, compression, tag):
+    """tifffile takes a strip without bytes, and one that is not there, for zeros."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, labels()[0].astype(np.uint16), compression=compression)
+    with tifffile.TiffFile(path) as file:
+        entry = file.pages[0].tags[tag].offset
+    content = bytearray(path.read_bytes())
+    content[entry + 8 : entry + 12] = (8 if tag == 278 else 0).to_bytes(4, "little")  # rows per strip: five strips
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tif cannot be read"):
+        raster.array(path)
+
+
+def test_coordinates_beyond_all_floats_are_refused(tmp_path, capsys):
+    rings = [[[1, 1], [10**400, 1], [9, 9], [1, 1]]]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature(rings, None)]}))
+    np.save(tmp_path / "a.npy", labels()[0])
+    assert score(tmp_path, tmp_path / "a.npy", tmp_path / "a.geojson", "--mpp", 0.25) == 2
+    assert "expected an outline as a list of x, y pairs, found int too large" in capsys.readouterr().err

@@ -149,3 +149,13 @@ def test_a_longer_pretext_has_more_patches_and_a_shorter_one_as_many():
     assert (longer.patches, longer.updates) == (4 * default.patches, 4 * default.updates)
     assert (shorter.patches, shorter.updates) == (default.patches, 10)
     assert pretrain.settings_for("tiny") == pretrain.settings_for("tiny", default.updates) == default
+
+
+def test_half_written_weights_of_a_killed_process_are_removed(tmp_path):
+    pretext = tmp_path / "pretrain"
+    pretext.mkdir()
+    ours = pretext / f".nano-{pretrain.key('nano', updates=1)}.safetensors.1.tmp"
+    other = pretext / ".tiny-0123456789abcdef.safetensors.1.tmp"  # perhaps of a live process
+    ours.touch(), other.touch()
+    pretrain.ensure("nano", tmp_path, updates=1, progress=False)
+    assert other.exists() and not ours.exists()

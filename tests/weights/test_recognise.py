@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from benchmark.layers import weights_file
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.training import loop
@@ -299,3 +300,23 @@ def test_a_run_of_ours_is_for_its_own_fold(tmp_path):
     )
     assert other_split(facts, "conic", 1) == "its run was on FOLD=2, FOLD=1 was asked for; use FOLD=2"
     assert other_split(facts, "conic", 2) == other_split(facts, "pannuke", 1) == ""
+
+
+@pytest.mark.parametrize(("there", "absent"), [("mean", "std"), ("std", "mean")])
+def test_a_file_with_one_half_of_a_normalisation_is_refused(tmp_path, there, absent):
+    """The method's own values were taken for both, without a word."""
+    settings = config()
+    del settings[f"transformations.normalize.{absent}"]
+    path = save_cellvit(tmp_path / "a.pth", published_state(built("cellvit@debug")), "CellViT256", settings)
+    with pytest.raises(InputError, match=rf"found normalize\.{there} without normalize\.{absent}"):
+        recognise(path)
+
+
+def test_a_zip_of_an_encoder_with_a_wrong_checksum_is_refused(tmp_path):
+    """torch does not look at the checksums: one flipped bit was another encoder."""
+    torch.save({"teacher": {"a": torch.ones(64, 64)}}, tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    content[content.index(torch.ones(64, 64).numpy().tobytes()) + 5000] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"Bad CRC-32|wrong checksum"):
+        weights_file.read_file(tmp_path / "a.pth")

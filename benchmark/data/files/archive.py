@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.files import names
 from benchmark.runtime.errors import InputError
 
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+FOLDERS = 10_000  # below a data root: no data set has as many, a disk has
 _BLOCKS, _BLOCK = 64, 1 << 14
 # failures of the system, which say nothing about the file's content
 _OTHERS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP)
@@ -45,7 +47,8 @@ class Member:
 
     @property
     def name(self) -> str:
-        return self.below[-1]
+        """`names.key` of the file's name."""
+        return names.key(self.below[-1])
 
     def size(self) -> int:
         """Bytes of the uncompressed file."""
@@ -150,8 +153,12 @@ def check_root(root: Path | None, dataset: str) -> Path:
 
 
 def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """os.walk through symlinks, sorted, at most `depth` folders deep, each real folder once, none hidden."""
-    seen = set()
+    """os.walk through symlinks, sorted, at most `depth` folders deep, each real folder once, none hidden.
+
+    Raises:
+        InputError: more than FOLDERS folders.
+    """
+    seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         level = len(Path(folder).relative_to(root).parts)
@@ -159,12 +166,17 @@ def walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
             continue
         seen.add(real)
+        if len(seen) > FOLDERS:
+            raise InputError(
+                f"{root}: holds more than {FOLDERS} folders within a depth of {depth}; name the folder that "
+                "holds the data."
+            )
         folders[:] = sorted(f for f in folders if f[0] != "." and f != "__MACOSX") if level < depth else []
         yield Path(folder), folders, sorted(f for f in files if f[0] != ".")
 
 
 def find(root: Path, wanted, depth: int = 5) -> Listing:
-    """All files named as one of `wanted` below `root` (a folder or one zip), zips looked into."""
+    """All files named as one of `wanted`, in small letters, below `root` (a folder or one zip), zips looked into."""
     result = Listing()
     if root.is_file():
         _look_into(root, (root.stem,), wanted, result)
@@ -172,7 +184,7 @@ def find(root: Path, wanted, depth: int = 5) -> Listing:
     for folder, _, files in walk(root, depth):
         below = folder.relative_to(root).parts
         for name in files:
-            if name in wanted:
+            if names.key(name) in wanted:
                 result.members.append(Member(folder / name, "", (*below, name)))
             elif name.lower().endswith(".zip"):
                 _look_into(folder / name, (*below, Path(name).stem), wanted, result)
@@ -182,13 +194,13 @@ def find(root: Path, wanted, depth: int = 5) -> Listing:
 def _look_into(path: Path, below: tuple[str, ...], wanted, result: Listing) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            inner = archive.namelist()
     except Exception as error:  # a damaged directory fails in any way
         result.broken[path] = error
         return
-    for name in names:
+    for name in inner:
         parts = tuple(p for p in re.split(r"[/\\]", name) if p not in ("", "."))
-        if parts and parts[-1] in wanted and "__MACOSX" not in parts:
+        if parts and names.key(parts[-1]) in wanted and "__MACOSX" not in parts:
             result.members.append(Member(path, name, (*below, *parts)))
 
 

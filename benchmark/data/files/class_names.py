@@ -15,13 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.files import text
-from benchmark.data.files.names import normal
+from benchmark.data.files.names import key
 from benchmark.runtime.errors import InputError, near_miss
-
-
-def key(name: str) -> str:
-    """What two names of one class have in common: letters in one form, without blanks around, capitals or not."""
-    return normal(name).lower()
 
 
 def distinct(names) -> bool:

@@ -26,16 +26,16 @@ class Labels:
 
 
 def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Stem -> file of every such file in a folder; of a folder that `predict` wrote its label maps.
+    """`names.key` of the stem -> every such file in a folder; of a folder that `predict` wrote its label maps.
 
     Raises:
-        InputError: the folder is absent or holds none, or two files share a stem.
+        InputError: the folder is absent or holds none, or two files share a stem, capitals or not.
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is missing: expected a folder of {', '.join(suffixes)} files; see dataset.toml.")
     files: dict[str, Path] = {}
     for path in names.predicted(folder) or names.listing(folder, suffixes):
-        other = files.setdefault(names.stem(path), path)
+        other = files.setdefault(names.key(names.stem(path)), path)
         if other != path:
             raise InputError(f"{folder}: expected one file per image, found {other.name} and {path.name}.")
     if not files:

@@ -14,6 +14,26 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def key(name: str | Path) -> str:
+    """What the forms of one name have in common: capitals or not, as macOS and Windows have it, letters in one form."""
+    return normal(str(name)).casefold()
+
+
+def number(text: str) -> int | None:
+    """The whole number that a text of up to 18 digits is, None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
+def twice(names) -> str | None:
+    """A name of which another is a form, None where all are distinct."""
+    known: set[str] = set()
+    for name in names:
+        if key(name) in known:
+            return name
+        known.add(key(name))
+    return None
+
+
 def stem(name: str | Path) -> str:
     """The image's name: of a path, with / or \\, the last part without the ending of a known kind of file.
 

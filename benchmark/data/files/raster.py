@@ -1,6 +1,7 @@
 """PNG, TIFF, JPEG and npy files as arrays: the values that are stored, all of them, or a refusal."""
 
 import contextlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +120,15 @@ def _colours(picture: Image.Image) -> np.ndarray:
 def _check_tiff(file: tifffile.TiffFile, path: Path) -> None:
     if file.series[0].nbytes > _MOST_TIFF * path.stat().st_size:
         raise OSError("it ends before its pixels")  # before memory is taken for them
+    page = file.pages[0]
+    parts = list(zip(page.dataoffsets, page.databytecounts))
+    # tifffile takes a strip or tile without bytes for one of zeros
+    if len(parts) < math.prod(page.chunked) or any(start <= 0 or size <= 0 for start, size in parts):
+        raise OSError("a part of its pixels is missing")
     several = [series for series in file.series if not series.keyframe.is_reduced]
     if len(several) > 1:
         raise _several(path, len(several))
-    tag = file.pages[0].tags.get(ORIENTATION)
+    tag = page.tags.get(ORIENTATION)
     _check_upright(path, None if tag is None else tag.value)
 
 

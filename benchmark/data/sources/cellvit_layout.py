@@ -33,10 +33,11 @@ def read_dict(path: Path) -> dict:
 
 @dataclass(frozen=True)
 class CellViTFold:
-    """One fold in this layout: stems in numeric order, and the tissue of each."""
+    """One fold in this layout: stems of the images in numeric order, (image, labels) and the tissue of each."""
 
     folder: Path
     stems: tuple[str, ...]
+    files: tuple[tuple[Path, Path], ...]
     tissues: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -45,17 +46,14 @@ class CellViTFold:
     def identity(self) -> dict:
         """Names, tissues and digests of all files."""
         files = hashlib.sha256()
-        for stem in self.stems:
-            for path in (self.folder / "images" / f"{stem}.png", self.folder / "labels" / f"{stem}.npy"):
-                files.update(archive.Member(path, "", (path.name,)).digest().encode())
+        for path in (path for pair in self.files for path in pair):
+            files.update(archive.Member(path, "", (path.name,)).digest().encode())
         words = hashlib.sha256(repr((self.stems, self.tissues)).encode())
         return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": words.hexdigest()}
 
     def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
         """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
-        path = self.folder / "images" / f"{self.stems[i]}.png"
-        image = label_files.image(path)
-        path = self.folder / "labels" / f"{self.stems[i]}.npy"
+        image, path = label_files.image(self.files[i][0]), self.files[i][1]
         maps = read_dict(path)
         for key in ("inst_map", "type_map"):
             if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:
@@ -73,7 +71,7 @@ def find(root: Path, depth: int = 4) -> dict[int, Path]:
     folder_of: dict[int, Path] = {}
     for folder, folders, _ in archive.walk(root, depth):
         match = re.fullmatch(r"fold[ _-]*(\d+)", folder.name, re.IGNORECASE)
-        if match and "labels" in folders and "images" in folders and any((folder / "images").glob("*.png")):
+        if match and "labels" in folders and "images" in folders and names.listing(folder / "images", (".png",)):
             other = folder_of.setdefault(int(match[1]), folder)
             if other != folder:
                 raise InputError(f"'{other}' and '{folder}' hold the same fold; keep one of them below '{root}'.")
@@ -88,25 +86,25 @@ def load(folder: Path) -> CellViTFold:
         InputError: an image without label or the reverse, types.csv absent or without one of the images,
             cell_count.csv with another number of rows.
     """
-    images = {p.stem for p in names.listing(folder / "images", (".png",))}
-    labels = {p.stem for p in names.listing(folder / "labels", (".npy",))}
-    if images != labels:
-        lonely = sorted(images ^ labels)[0]
+    images = label_files.by_stem(folder / "images", (".png",))
+    labels = label_files.by_stem(folder / "labels", (".npy",))
+    if images.keys() != labels.keys():
+        lonely = sorted(images.keys() ^ labels.keys())[0]
         has, lacks = ("image", "label") if lonely in images else ("label", "image")
         raise InputError(
             f"{folder}: expected one label for each image, found {len(images)} images and "
             f"{len(labels)} labels, '{lonely}' being an {has} without {lacks}; copy the fold again."
         )
-    number = re.search(r"\d+$", folder.name)[0]
-    strange = [s for s in images if "_" in s and s.split("_")[0].isdigit() and int(s.split("_")[0]) != int(number)]
+    number = int(re.search(r"\d+$", folder.name)[0])
+    strange = [s for s in images if "_" in s and names.number(s.split("_")[0]) not in (None, number)]
     if strange:
         raise InputError(
-            f"{folder}: expected images named {int(number)}_<i>.png, found '{strange[0]}.png' of "
+            f"{folder}: expected images named {number}_<i>.png, found '{strange[0]}.png' of "
             "another fold; the folder is mislabelled."
         )
-    stems = sorted(images, key=lambda s: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", s)])
+    stems = sorted(images, key=lambda s: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", s)])
     tissue_of = _table(folder / "types.csv")
-    missing = [s for s in stems if s not in tissue_of]
+    missing = [images[s].stem for s in stems if s not in tissue_of]
     if missing or len(tissue_of) != len(stems):
         detail = f"; '{missing[0]}' is missing" if missing else ""
         raise InputError(
@@ -116,11 +114,12 @@ def load(folder: Path) -> CellViTFold:
     counts = folder / "cell_count.csv"
     if counts.exists() and (n := len(text.table(counts))) != len(stems):
         raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {n}.")
-    return CellViTFold(folder, tuple(stems), tuple(tissue_of[s] for s in stems))
+    files = tuple((images[s], labels[s]) for s in stems)
+    return CellViTFold(folder, tuple(path.stem for path, _ in files), files, tuple(tissue_of[s] for s in stems))
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Image stem -> tissue."""
+    """`names.key` of the image's stem -> tissue."""
     rows = text.table(path)
     columns = list(rows[0]) if rows else []
     image = next((c for c in ("img", "image", "file", "name") if c in columns), None)
@@ -129,7 +128,7 @@ def _table(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: expected the columns img and type, found {', '.join(columns) or 'none'}.")
     tissue_of: dict[str, str] = {}
     for row in rows:
-        stem = names.stem(row[image])
+        stem = names.key(names.stem(row[image]))
         if tissue_of.setdefault(stem, row[tissue]) != row[tissue]:
             raise InputError(f"{path}: expected one tissue for each image, found two for '{stem}'; correct it.")
     return tissue_of

@@ -176,7 +176,7 @@ class Folder(Source):
     @cached_property
     def _words(self) -> bool:
         """Whether the table names train, val and test."""
-        folds = {row.get("fold", "") for row in self._table.values()} - {""}
+        folds = {names.key(row.get("fold", "")) for row in self._table.values()} - {""}
         return bool(folds) and folds <= set(_WORDS)
 
     @cached_property
@@ -192,7 +192,8 @@ class Folder(Source):
             raise InputError(f"{path}: expected the column file; add it.")
         row_of: dict[str, dict[str, str]] = {}
         for row in rows:
-            stem = row["file"] if row["file"] in self._files else names.stem(row["file"])
+            whole = names.key(row["file"])
+            stem = whole if whole in self._files else names.key(names.stem(row["file"]))
             if stem in row_of:
                 raise InputError(f"{path}: expected a row for each image, found two for '{stem}'; keep one of them.")
             row_of[stem] = row
@@ -200,7 +201,7 @@ class Folder(Source):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        """Name -> file of each image."""
+        """`names.key` of the stem -> file of each image."""
         return label_files.by_stem(self._paths["images"], label_files.IMAGES)
 
     @cached_property
@@ -221,7 +222,7 @@ class Folder(Source):
         if self._table:
             _same(images, self._table, self._paths["table"])
         rows = [self._table.get(stem, {}) for stem in images]
-        sources = [row.get("source") or stem for stem, row in zip(images, rows)]
+        sources = [row.get("source") or names.stem(images[stem]) for stem, row in zip(images, rows)]
         entries = []
         for stem, row, source, fold in zip(images, rows, sources, self._dealt(list(images), sources)):
             tissue = row.get("tissue") or self._tissue
@@ -253,7 +254,7 @@ class Folder(Source):
         folds = [_fold_number(word) for word in column]
         n = max(folds)
         complete = set(folds) == set(range(1, n + 1)) and n >= 3
-        mixed = not self._words and set(column) & set(_WORDS)
+        mixed = not self._words and set(map(names.key, column)) & set(_WORDS)
         if not complete or mixed or (self._folds and self._folds != n):
             raise InputError(
                 f"{self._paths['table']}: expected each image's fold as 1..n (n >= 3), all in "
@@ -272,9 +273,9 @@ class Folder(Source):
 
 def _fold_number(word: str) -> int:
     """Raw fold that an entry of the column `fold` names; 0 for an entry that names none."""
-    if word in _WORDS:
-        return _WORDS.index(word) + 1
-    return int(word) if word.isdigit() else 0
+    if names.key(word) in _WORDS:
+        return _WORDS.index(names.key(word)) + 1
+    return names.number(word) or 0
 
 
 def _same(images: dict, others: dict, where: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmark.data.files import archive, text
+from benchmark.data.files import archive, names, text
 from benchmark.data.files.archive import Member
 from benchmark.data.sources import cellvit_layout
 from benchmark.runtime.errors import InputError
@@ -179,6 +179,6 @@ def _place(member: Member) -> tuple:
             f"{member} is mislabelled: expected one fold, found the folds {sorted(numbers)} in its path; "
             "rename it or fetch it again."
         )
-    inner = [i for i, name in enumerate(folders) if name.lower() in ("images", "masks")]
+    inner = [i for i, name in enumerate(folders) if names.key(name) in ("images", "masks")]
     above = folders[: inner[-1]] if inner else folders
     return (next(iter(numbers), 0), str(member.file) if member.inner else "", above)

@@ -16,7 +16,7 @@ from benchmark.data.nuclei import Sample
 from benchmark.data.source import Source
 from benchmark.data.store.fold import CachedFold, content_hash
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, write_json
+from benchmark.runtime.files import atomic, sweep, write_json
 
 VERSION = 1
 CHUNK = 64
@@ -71,6 +71,7 @@ def convert(source: Source, fold: int, folder: Path, identity: dict, report: Cal
     with writing(partial):
         _finish(partial, n, fold, source, identity)
         shutil.rmtree(partial / "chunks", ignore_errors=True)
+        sweep(partial)
         os.replace(partial, folder)
     return CachedFold(folder)
 

@@ -91,19 +91,19 @@ class Prepared:
 
 
 def prepare(
-    source: Source, cache: str | Path, split: int | None = None, progress: bool = True, verify: bool = False
+    source: Source, cache: str | Path, split: int | None = None, progress: bool = True, verify: bool = True
 ) -> Prepared:
     """Convert the raw folds of `source` that are not converted yet, and open them.
 
     Interrupted conversions go on; two processes that want the same fold wait for each other; a second call
-    only checks identities and file sizes.
+    only compares what is there with its identity, sizes and hashes.
 
     Args:
         cache: folder for the converted folds, `<cache>/<dataset>-fold<k>-<hash of identity and version>`.
         split: convert only what this split uses; None converts every fold present.
         progress: print progress and remarks to stderr.
-        verify: read the files of folds that are there and compare their hashes (about a second per GB), as before a
-            run: a fold with changed bytes is prepared again.
+        verify: read the files of folds that are there and compare their hashes (about a second per GB): a fold with
+            changed bytes is prepared again. False where each process that reads them does it.
 
     Raises:
         InputError: the data are missing or bad, the split is unknown, or the cache cannot be written.

@@ -183,11 +183,15 @@ def _of_one_test_set(runs: dict[str, Run], observed: Observed) -> dict[str, Run]
 
 
 def _folds(cache: Path, dataset: str) -> list[CachedFold]:
-    """The prepared folds of a data set, whatever its version."""
+    """The prepared folds of a data set, whatever its version; one with other bytes than it had is named on stderr."""
     out = []
     for folder in sorted(cache.glob(f"{escape(dataset)}-fold*")):
         with contextlib.suppress(ValueError):  # a conversion under way
-            out.append(CachedFold(folder))
+            fold = CachedFold(folder)
+            if damaged := fold.damaged():
+                skipped(folder / damaged, "its content is not what was prepared; `prepare` makes it anew")
+            else:
+                out.append(fold)
     return out
 
 

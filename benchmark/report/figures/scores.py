@@ -262,6 +262,8 @@ def _log(run: Run) -> list[dict]:
     path = folder.log
     try:
         folder.check(path)
+        if path.name in folder.files and not path.exists():
+            raise FileNotFoundError("it was removed; no curve of this run")
         epochs = training_log.read(path)
     except (OSError, ValueError) as error:
         skipped(path, error)

@@ -16,8 +16,9 @@ def beside(folder: RunFolder) -> str:
     """Markdown table of a complete run: metric, measured, published, difference.
 
     Published figures are those of the same method, row, dataset, split and protocol. Where none exist, the line below
-    the table says so, and where the images are not the same ones in number.
+    the table says so, and where the images are not the same ones in number. Raises InputError for a damaged run.
     """
+    folder.check(folder.config)
     config, metrics = read_object(folder.config), read_object(folder.metrics)
     dataset, file = config["dataset"].partition("@")[0], config.get("file") or {}
     protocol = PUBLISHED_UNDER.get(dataset, "cellvit")

@@ -1,5 +1,6 @@
 """One whole input of every format, the ways to damage it, and what reads it."""
 
+import gzip
 import io
 import json
 import shutil
@@ -16,6 +17,8 @@ import torch
 from PIL import Image
 
 from benchmark.cli import main
+from benchmark.formats import type_names
+from benchmark.formats.collection import collection
 from benchmark.layers import weights_file
 from benchmark.results import frames
 from benchmark.results.raw_maps import StoredMaps
@@ -24,7 +27,7 @@ from benchmark.runtime.files import write_json
 from benchmark.training import checkpoint
 from benchmark.weights.recognise import recognise
 from tests.support import foreign_files, tiny_data
-from tests.support.fuzz import damage
+from tests.support.fuzz import again, damage
 from tests.support.fuzz.damage import BYTES, Damage
 
 TYPES = 'classes = ["Neoplastic", "Inflammatory", "Dead"]\nmpp = 0.25\n[pred]\n1 = "Neoplastic"\n2 = "Dead"\n3 = ""\n'
@@ -41,12 +44,17 @@ class Subject:
         path: the file to damage.
         ways: how.
         read: reads the file: returns the exit code of a command, or any value of a reader.
+        again: the file read by another reader and written anew (see `again`); None where a hash of the content lies
+            elsewhere, so that every damage must be refused, left out and named, or change nothing.
+        written: what the command writes, which belongs to its result.
     """
 
     format: str
     path: Path
     ways: tuple[Damage, ...]
     read: Callable[[], object]
+    again: Callable[[bytes], bytes] | None
+    written: Path | None = None
 
 
 def of_files(root: Path) -> list[Subject]:
@@ -65,9 +73,17 @@ def _command(*words) -> Callable[[], object]:
 
 
 def _score(truth: Path, path: Path, types: Path) -> Callable[[], object]:
-    return _command(
-        "score", "--true", truth, "--pred", path, "--types", types, "--protocol", "pannuke", "--vertices", "corners"
-    )
+    """Scores a file; returns the exit code, or where that is 0 what was read of every image."""
+    words = ("--types", types, "--protocol", "pannuke", "--vertices", "corners")
+    score = _command("score", "--true", truth, "--pred", path, *words)
+
+    def read():
+        if code := score():
+            return code
+        images = collection(path, type_names.read(types).pred, "corners").images
+        return [(one.instances, one.types) for one in (image.read(foreign_files.SHAPE) for image in images)]
+
+    return read
 
 
 def _bytes(write: Callable) -> bytes:
@@ -118,30 +134,42 @@ def _labels(folder: Path) -> list[Subject]:
         "JSON nuc.json": json.dumps({"mag": 40, "nuc": nuclei}).encode(),
         "JSON cells.json": json.dumps({"wsi_metadata": {}, "cells": cells}).encode(),
         "GeoJSON a.geojson": json.dumps({"type": "FeatureCollection", "features": features}).encode(),
-        "pickle a_seg.npy": _bytes(
-            lambda f: np.save(f, {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"})
-        ),
-        "pickle cellvit.npy": _bytes(lambda f: np.save(f, {"inst_map": instances, "type_map": kinds})),
+        "gzip a.geojson.gz": gzip.compress(json.dumps({"type": "FeatureCollection", "features": features}).encode()),
     }
+    dicts = {
+        "a_seg.npy": {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"},
+        "cellvit.npy": {"inst_map": instances, "type_map": kinds},
+    }
+    contents |= {f"pickle {name}": _bytes(lambda f, value=value: np.save(f, value)) for name, value in dicts.items()}
     json_ways = (damage.json_value,) * 12
     npy, png = (damage.npy_header,) * 6, (damage.png_chunk,) * 8
     zipped = (damage.in_zip(damage.flip), damage.in_zip(damage.npy_header), damage.in_zip(damage.truncate)) * 4
     ways = {"npy": npy, "npz": zipped, "PNG": png, "JSON": json_ways, "GeoJSON": json_ways, "pickle": npy[:2]}
+    others = {"npy": again.npy, "npz": again.npz, "mat": again.mat, "PNG": again.png}
+    others |= {"JSON": again.json_text, "GeoJSON": again.json_text, "gzip": again.gzipped}
     out = []
     for name, content in contents.items():
         kind, file = name.split()
         path, true = folder / kind / file, truth
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+        others |= {"TIFF": again.tiff(content)} if kind == "TIFF" else {}
+        others |= {"pickle": again.pickled(content, dicts[file])} if kind == "pickle" else {}
         if file == "packed.npz":
             true = folder / "stack.npz"
             np.savez(true, instances=stack, types=np.stack([kinds] * 2), names=["a", "b"])
-        out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), _score(true, path, types)))
+        out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), _score(true, path, types), others[kind]))
     toml = folder / "own.toml"
     toml.write_text(TYPES)
     return [
         *out,
-        Subject("TOML", toml, (*BYTES, *(damage.text_lines,) * 12), _score(truth, folder / "npz" / "a.npz", toml)),
+        Subject(
+            "TOML",
+            toml,
+            (*BYTES, *(damage.text_lines,) * 12),
+            _score(truth, folder / "npz" / "a.npz", toml),
+            again.toml,
+        ),
     ]
 
 
@@ -157,13 +185,15 @@ def _images(folder: Path) -> list[Subject]:
         "npy a.npy": _bytes(lambda f: np.save(f, pixels)),
     }
     ways = {"PNG": (damage.png_chunk,) * 8, "npy": (damage.npy_header,) * 6}
+    others = {"PNG": again.png, "JPEG": again.jpeg, "npy": again.npy}
     out = []
     for name, content in contents.items():
         kind, file = name.split()
-        path = folder / file
+        path, results = folder / file, folder / f"out-{file}"
         path.write_bytes(content)
-        read = _command("predict", "--method", "classical", "--images", path, "--out", folder / f"out-{file}")
-        out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), _anew(folder / f"out-{file}", read)))
+        others |= {"TIFF": again.tiff(content)} if kind == "TIFF" else {}
+        read = _anew(results, _command("predict", "--method", "classical", "--images", path, "--out", results))
+        out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), read, others[kind], results))
     return out
 
 
@@ -195,9 +225,9 @@ def _datasets(root: Path) -> list[Subject]:
     read = _anew(cache, _command("prepare", "--dataset", "folder", "--data-root", folder, "--cache", cache))
     lines = (damage.text_lines,) * 12
     out = [
-        Subject("TOML", folder / "dataset.toml", (*BYTES, *lines), read),
-        Subject("csv", folder / "images.csv", (*BYTES, *lines), read),
-        Subject("PNG", folder / "labels" / "c2.png", (*BYTES, *(damage.png_chunk,) * 8), read),
+        Subject("TOML", folder / "dataset.toml", (*BYTES, *lines), read, again.toml, cache),
+        Subject("csv", folder / "images.csv", (*BYTES, *lines), read, again.csv_text, cache),
+        Subject("PNG", folder / "labels" / "c2.png", (*BYTES, *(damage.png_chunk,) * 8), read, again.png, cache),
     ]
     conic, packed = root / "conic", root / "conic.zip"
     conic.mkdir()
@@ -211,8 +241,8 @@ def _datasets(root: Path) -> list[Subject]:
             archive.write(file, file.name)
     read = _anew(cache, _command("prepare", "--dataset", "conic", "--data-root", packed, "--cache", cache))
     inner = (damage.in_zip(damage.npy_header), damage.in_zip(damage.flip), damage.in_zip(damage.truncate))
-    out.append(Subject("zip", packed, (*BYTES, *inner * 2), read))
-    cellvit = root / "pannuke"
+    out.append(Subject("zip", packed, (*BYTES, *inner * 2), read, again.zipped, cache))
+    cellvit, first = root / "pannuke", {}
     for fold in (1, 2, 3):
         for part in ("images", "labels"):
             (cellvit / f"fold{fold}" / part).mkdir(parents=True)
@@ -227,11 +257,14 @@ def _datasets(root: Path) -> list[Subject]:
                 "type_map": labels[k, ..., 1].astype(np.int32),
             }
             np.save(cellvit / f"fold{fold}/labels/{stem}.npy", value)
+            first = value if (fold, k) == (1, 0) else first
             rows.append((f"{stem}.png", "Breast"))
         tiny_data.table(cellvit / f"fold{fold}/types.csv", ["img", "type"], rows)
     read = _anew(cache, _command("prepare", "--dataset", "pannuke", "--data-root", cellvit, "--cache", cache))
-    out.append(Subject("csv", cellvit / "fold2" / "types.csv", (*BYTES, *lines), read))
-    out.append(Subject("pickle", cellvit / "fold1" / "labels" / "1_0.npy", (*BYTES, damage.npy_header), read))
+    types, labels = cellvit / "fold2" / "types.csv", cellvit / "fold1" / "labels" / "1_0.npy"
+    out.append(Subject("csv", types, (*BYTES, *lines), read, again.csv_text, cache))
+    other = again.pickled(labels.read_bytes(), first)
+    out.append(Subject("pickle", labels, (*BYTES, damage.npy_header), read, other, cache))
     return out
 
 
@@ -257,9 +290,10 @@ def _weights(folder: Path) -> list[Subject]:
         path.write_bytes(content)
         kind = path.suffix[1:]
         ways = (damage.safetensors_header,) * 8 if kind == "safetensors" else () if name == "old.pth" else pickled
-        out.append(Subject(kind, path, (*BYTES, *ways), lambda reader=reader, path=path: reader(path)))
+        other = again.old_pth if name == "old.pth" else {"pth": again.zipped, "safetensors": again.safetensors}[kind]
+        out.append(Subject(kind, path, (*BYTES, *ways), lambda reader=reader, path=path: reader(path), other))
     words = ("predict", "--weights", folder / "published.pth", "--images", folder / "none.png", "--out", folder / "out")
-    return [*out, Subject("pth", folder / "published.pth", (*BYTES, *pickled), _command(*words))]
+    return [*out, Subject("pth", folder / "published.pth", (*BYTES, *pickled), _command(*words), again.zipped)]
 
 
 def _runs(root: Path) -> list[Subject]:
@@ -277,22 +311,23 @@ def _runs(root: Path) -> list[Subject]:
     )
     values = (damage.json_value,) * 12
     out = [
-        Subject("run", run / f"{name}.json", (*BYTES, *values), read)
+        Subject("run", run / f"{name}.json", (*BYTES, *values), read, None)
         for name in ("config", "metrics", "provenance", "cost")
         for read in (table, status, lambda: frames.load(run))
         if (run / f"{name}.json").exists()
     ]
-    out.append(Subject("run", run / "provenance.json", (*BYTES, *values), sheet))
+    out.append(Subject("run", run / "provenance.json", (*BYTES, *values), sheet, None, root / "sheet.png"))
     npz = (damage.in_zip(damage.npy_header), damage.in_zip(damage.flip), damage.in_zip(damage.truncate)) * 3
-    out.append(Subject("npz", RunFolder(run).predictions, (*BYTES, *npz), sheet))
+    out.append(Subject("run", RunFolder(run).predictions, (*BYTES, *npz), sheet, None, root / "sheet.png"))
     columns = (damage.parquet_column,) * 8
     for path in sorted(run.rglob("*.parquet")):
-        out.append(Subject("parquet", path, (*BYTES, *columns), lambda: frames.load(results)))
-        out.append(Subject("parquet", path, (*BYTES, *columns), table))
+        out.append(Subject("parquet", path, (*BYTES, *columns), lambda: frames.load(results), None))
+        out.append(Subject("parquet", path, (*BYTES, *columns), table, None))
     kept = root / "kept"
     kept.mkdir()
     write_json(kept / "config.json", {})
     np.savez(kept / "maps-0.npz", **{f"{name}/{k}": np.ones((2, 8, 8), np.float16) for name in "ab" for k in range(2)})
     (path,) = RunFolder(kept).all_raw_maps
-    out.append(Subject("npz", path, (*BYTES, *npz), lambda: [StoredMaps(RunFolder(kept)).read(k) for k in range(2)]))
+    maps = lambda: [StoredMaps(RunFolder(kept)).read(k) for k in range(2)]  # noqa: E731
+    out.append(Subject("npz", path, (*BYTES, *npz), maps, again.npz))
     return out
