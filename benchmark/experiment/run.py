@@ -265,7 +265,7 @@ class Attempt:
         """This process's share of the test images, see `test_set.evaluate`."""
         subset = self.data.subset(self.cell.split, "test")
         typed = method.has_types and bool(self.cell.heads(self.data)[0])
-        found = self.cell.weights.matched(self.cell)
+        matching = self.cell.weights.matched(self.cell)
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
@@ -278,7 +278,7 @@ class Attempt:
                 keep=keep,
                 progress=show,
                 put=put,
-                types=found.table if found else None,
+                types=matching.table if matching else None,
             )
 
     def _store(self, method, config: dict, origin: dict, trained, evaluation, cost: Cost) -> None:

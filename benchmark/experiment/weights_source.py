@@ -196,16 +196,16 @@ class FromFile:
         classes = tuple(setup.source.classes)
         own, why = classes_on(facts, setup.dataset_name, setup.label, classes, self.class_map)
         of = f"the dataset {setup.label}"
-        found = matched(own, classes, str(facts.path), of, self.class_map)
-        return found, [sentence for sentence in (why, found.remark) if sentence]
+        matching = matched(own, classes, str(facts.path), of, self.class_map)
+        return matching, [sentence for sentence in (why, matching.remark) if sentence]
 
     def identity(self, cell) -> dict:
         """Entries of the identity: the file, how it predicts, and whether it was trained for another split.
 
         The classes are an entry where they are not predicted under the data's numbers.
         """
-        found = self.matched(cell)
-        classes = {"classes": list(found.names)} if found and found.table is not None else {}
+        matching = self.matched(cell)
+        classes = {"classes": list(matching.names)} if matching and matching.table is not None else {}
         return classes | {
             "kind": self.kind(),
             "sha256": self.facts.sha256,

@@ -167,8 +167,8 @@ def named(
     if class_map is None and side.table:
         to = () if ids else tuple(side.id_of(name, whose) for name in own)
         return (side, "") if ids else (_numbered(side, Matched(to, ())), "")
-    found = matched(own, side.classes or (), whose, "the ground truth", class_map)
-    return _numbered(side, found), found.remark
+    matching = matched(own, side.classes or (), whose, "the ground truth", class_map)
+    return _numbered(side, matching), matching.remark
 
 
 def mapped(side: TypeNames, class_map: ClassMap) -> TypeNames:
@@ -176,11 +176,11 @@ def mapped(side: TypeNames, class_map: ClassMap) -> TypeNames:
     return replace(side, table=class_map.ids(side.classes or ()), listing=class_map.path)
 
 
-def _numbered(side: TypeNames, found: Matched) -> TypeNames:
-    """A side whose types are the numbers of `found`, unless its table lists numbers of its own."""
-    if found.table is None or any(number(word) is not None for word in side.table):
+def _numbered(side: TypeNames, matching: Matched) -> TypeNames:
+    """A side whose types are the numbers of `matching`, unless its table lists numbers of its own."""
+    if matching.table is None or any(number(word) is not None for word in side.table):
         return side
-    return replace(side, table=side.table | {str(k): to for k, to in enumerate(found.to, 1)})
+    return replace(side, table=side.table | {str(k): to for k, to in enumerate(matching.to, 1)})
 
 
 def _number(value, where: str) -> int:

@@ -27,13 +27,13 @@ def claim_table(group: Group, observed: Observed, caption: str, notes: list[str]
     ]
     if alone := arms["decoder_only"]:
         asked += [(Question(adapter.name, alone.name, name), adapter, alone) for name in INTERACTIONS]
-    found = answers(observed, asked)
-    if not found:
+    answered = answers(observed, asked)
+    if not answered:
         return None
-    table = Table("claim", f"Is the adapter better? {caption}", [*_reading(observed, len(found)), *notes])
+    table = Table("claim", f"Is the adapter better? {caption}", [*_reading(observed, len(answered)), *notes])
     head = ["question", "difference", f"{1 - FAMILY:.0%} (Holm)", "least", "sd over seeds", "per split", "pairs", "so"]
-    table.blocks.append(Block([head, *(_line(answer) for answer in found)]))
-    table.records = [_record(group, answer, key) for answer in found for key in (None, *answer.pairs)]
+    table.blocks.append(Block([head, *(_line(answer) for answer in answered)]))
+    table.records = [_record(group, answer, key) for answer in answered for key in (None, *answer.pairs)]
     return table
 
 
