@@ -82,7 +82,7 @@ def settings_for(backbone: str, updates: int | None = None) -> Settings:
     settings = BACKBONES[backbone]
     if updates is None:
         return settings
-    return replace(settings, updates=updates, patches=settings.patches * max(1, round(updates / settings.updates)))
+    return replace(settings, updates=updates, patches=settings.patches * max(1, updates // settings.updates))
 
 
 def key(backbone: str, seed: int = 0, updates: int | None = None) -> str:

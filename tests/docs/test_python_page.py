@@ -8,6 +8,7 @@ import pytest
 
 import benchmark
 from benchmark.results.kept import adopt
+from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.paths import ROOT
 
 TEXT = (ROOT / "docs/python.md").read_text(encoding="utf-8")
@@ -23,6 +24,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     weights = tmp_path / "results/synthetic/cellvta@small/fold1-seed0/weights.safetensors"
     stored = benchmark.build("cellvta@small", classes=5, tissues=6)
     save_weights(weights, stored)
+    RunFolder(weights.parent).list_files()  # the committed runs list the weights that they had
     monkeypatch.chdir(tmp_path)
     space = {}
     for code in EXAMPLES:
