@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         top = parser()
         words = sys.argv[1:] if arguments is None else arguments
+        for word in words:
+            _check_encodable(word)
         # overrides first: an option with several values would take those behind it for more of them
         overrides = [word for word in words if re.match(r"recipe\.[\w.]+=", word)]
         options, unknown = top.parse_known_args([word for word in words if word not in overrides])
@@ -91,6 +93,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _check_encodable(word: str) -> None:
+    """Refuse what no name of a file can hold, before it is taken for one."""
+    try:
+        encoded = os.fsencode(word)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise InputError(f"the command line: {word!a} holds a character that no name of a file can hold; leave it out.")
 
 
 def parser() -> argparse.ArgumentParser:

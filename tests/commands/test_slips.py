@@ -221,3 +221,9 @@ def test_an_installed_copy_says_what_it_lacks(installed, tmp_path):
     done = call(installed, tmp_path, "status", *folders, "--experiment", "mine.yaml")
     assert done.returncode == 0 and "1 missing" in done.stdout, done.stderr
     assert [path.name for path in installed.iterdir()] == ["benchmark"], "nothing is written beside the package"
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\0b"])
+def test_a_word_that_no_file_can_be_called(word, capsys):
+    assert main(["predict", "--images", "a.png", "--out", "out", "--weights", word]) == 2
+    assert capsys.readouterr().err.startswith(f"error: the command line: {word!a} holds a character that")

@@ -101,8 +101,12 @@ def tiff(whole: bytes) -> Callable[[bytes], bytes]:
 
 
 def json_text(content: bytes) -> bytes:
-    """Python's json, of UTF-8."""
-    return json.dumps(json.loads(content.decode("utf-8-sig"))).encode()
+    """Python's json, of UTF-8, or else of Windows-1252, as programs on Windows write."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")
+    return json.dumps(json.loads(text)).encode()
 
 
 def gzipped(content: bytes) -> bytes:
