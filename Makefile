@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -43,7 +43,7 @@ SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
 
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
-.PHONY: help ablation evaluate table run status test bench bench-ops bench-metrics report predict reference keep adopt prepare lint clean \
+.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt prepare lint clean \
 	test-slow test-parity fuzz kills damage
 
 help: ## this list
@@ -66,6 +66,11 @@ evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=ce
 		$(call option,data-root,DATA_ROOT) $(call option,fold,FOLD) $(call option,device,DEVICE) \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
+reproduce: $(READY) ## a paper's figures from its official files: PAPER=cellvta-pannuke DATA_ROOT=... WEIGHTS=dir, or TRAIN=1; without PAPER a list
+	@$(RUN) reproduce $(call quoted,$(or $(PAPER),list)) $(call option,data-root,DATA_ROOT) $(call option,weights,WEIGHTS) \
+		$(call option,backbone,BACKBONE) $(call option,device,DEVICE) $(if $(filter-out 0,$(TRAIN)),--train) $(OVERRIDES) \
+		$(if $(FOLDS),--folds $(FOLDS))
+
 table: $(READY) ## write the tables from finished runs, print the main ones [FORMAT=csv] [PROTOCOL=all]
 	@$(RUN) table $(SHOWN) $(call option,format,FORMAT)
 
@@ -77,7 +82,8 @@ predict: $(READY) ## nuclei in images of your own: WEIGHTS=model.pth IMAGES=tile
 	@$(RUN) predict $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,images,IMAGES) \
 		$(call option,out,OUT) $(call option,mpp,MPP) $(call option,device,DEVICE)
 
-reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results
+reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results; the ledger of reproduced figures
+	@$(RUN) reference --only-ledger
 	@$(RUN) report --dataset synthetic
 	@$(RUN) reference
 

@@ -159,8 +159,7 @@ def setting(options, **values) -> dict[str, Any]:
     """
     from benchmark.experiment.config import find, parse_overrides, parse_row
 
-    out = {"dataset": options.dataset, "preset": getattr(options, "preset", None)}
-    out |= {"experiment": getattr(options, "experiment", None)} | values
+    out = {key: getattr(options, key, None) for key in ("dataset", "preset", "experiment")} | values
     find(out["experiment"])
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]

@@ -117,7 +117,7 @@ def _description(group: Group) -> str:
         f"This table ranks how fast the methods learn, not how good they are: {minutes / len(group.rows):.1f} minutes "
         f"of training a row, one split, one seed{_unlearnt(group)}.\n\n"
         f"`make ablation` at commit {str(first.provenance.get('commit'))[:10]}, {finished}, on "
-        f"{_machine(first.provenance.get('hardware'))}: split {group.splits[0]}, seed {group.seeds[0]}, "
+        f"{machine(first.provenance.get('hardware'))}: split {group.splits[0]}, seed {group.seeds[0]}, "
         f"{first.metrics['n_images']} test images; {minutes:.1f} minutes of training for the {len(group.rows)} rows. "
         f"Protocol `cellvit` version {version}, matched recipe, preset `{group.scale}`."
     )
@@ -134,7 +134,7 @@ def _unlearnt(group: Group) -> str:
     return f"; no method recognises {' or '.join(lacking)} nuclei yet (F1 at most {LEARNT})" if lacking else ""
 
 
-def _machine(hardware) -> str:
+def machine(hardware) -> str:
     """Such as "2 cores of an AMD EPYC with 23.5 GB, no GPU"."""
     if not isinstance(hardware, dict):
         return words(hardware)

@@ -8,27 +8,8 @@ import pytest
 from benchmark.data.sources.conic import CoNIC
 from benchmark.data.store.prepare import prepare
 from benchmark.runtime.errors import InputError
-from tests.support import tiny_data
 from tests.support.shared import shared
-
-SLIDES = (("glas_1", 7), ("consep_1", 6), ("dpath_9-b", 5), ("crag_3", 2))
-NAMES = [f"{slide}-{i:04d}" for slide, n in SLIDES for i in range(n)]
-
-
-def conic(root, dtype=np.int32, names=NAMES):
-    root.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    n = len(names)
-    labels = np.zeros((n, 16, 16, 2), dtype)
-    labels[:, 2:6, 2:6] = 900, 6
-    labels[:, 8:12, 8:12] = 40, 2
-    labels[0, 11, 8:12, 1] = 5  # an instance of mixed type
-    labels[3] = 0
-    np.save(root / "images.npy", rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8))
-    np.save(root / "labels.npy", labels)
-    tiny_data.table(root / "patch_info.csv", ["patch_info"], [[name] for name in names])
-    tiny_data.table(root / "counts.csv", ["neutrophil", "epithelial"], [[0, 1]] * n)
-    return root
+from tests.support.tiny_data import CONIC_NAMES, conic
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint16])
@@ -112,7 +93,7 @@ def test_refuses(tmp_path, damage, message):
 def test_one_split_only_and_enough_sources(tmp_path):
     with pytest.raises(InputError, match="one split, by source image, found FOLD=2; use FOLD=1"):
         prepare(CoNIC(conic(tmp_path / "d")), tmp_path / "c", split=2, progress=False)
-    few = prepare(CoNIC(conic(tmp_path / "few", names=NAMES[:13])), tmp_path / "c", progress=False)
+    few = prepare(CoNIC(conic(tmp_path / "few", names=CONIC_NAMES[:13])), tmp_path / "c", progress=False)
     with pytest.raises(InputError, match="at least 3 source images"):
         few.subset(1, "train")
 

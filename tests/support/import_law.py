@@ -41,6 +41,18 @@ SHORT = {
         "report.render",
     },
     "report.page": {"report.figures", "report.render"},
+    "report.papers": {
+        "runtime",
+        "data.files",
+        "metrics",
+        "results",
+        "report.select",
+        "report.stats",
+        "report.render",
+        "report.tables",
+        "report.write",
+        "report.readme",
+    },
     # methods, and what runs them
     "methods": {"runtime", "data.nuclei", "layers", "postproc"},
     "evaluation": {"runtime", "data", "layers.image_ops", "postproc", "formats", "metrics", "results"},

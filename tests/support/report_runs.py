@@ -63,7 +63,8 @@ def make_run(
     **config,
 ):
     """Write a complete run folder whose bPQ is `bpq`."""
-    folder = RunId(dataset, method, fold, seed, kind).folder(results)
+    file = (config.get("file") or {}).get("tag", "")
+    folder = RunId(dataset, method, fold, seed, kind, file).folder(results)
     shutil.copytree(stored, folder)
     name, _, row = method.partition("@")
     backbone = {"name": None, "weights": "random"} if name == "classical" else {"name": "tiny", "weights": weights}

@@ -11,6 +11,8 @@ from benchmark.data.source import Part, Source, Split
 
 TINY = "synthetic@patches=6"  # the smallest dataset that needs no files
 SIDE = 32
+CONIC_SLIDES = (("glas_1", 7), ("consep_1", 6), ("dpath_9-b", 5), ("crag_3", 2))
+CONIC_NAMES = [f"{slide}-{i:04d}" for slide, n in CONIC_SLIDES for i in range(n)]
 
 
 def fold_arrays(n: int = 5, seed: int = 0, side: int = SIDE):
@@ -76,6 +78,23 @@ def file_bytes(folder: Path) -> dict[str, bytes]:
     """Relative name -> content of every file below a folder, locks left out."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def conic(root, dtype=np.int32, names=CONIC_NAMES, side=16):
+    """Write CoNIC as published, 20 patches of four source images unless others are named, and return the root."""
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    n = len(names)
+    labels = np.zeros((n, side, side, 2), dtype)
+    labels[:, 2:6, 2:6] = 900, 6
+    labels[:, 8:12, 8:12] = 40, 2
+    labels[0, 11, 8:12, 1] = 5  # an instance of mixed type
+    labels[3] = 0
+    np.save(root / "images.npy", rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8))
+    np.save(root / "labels.npy", labels)
+    table(root / "patch_info.csv", ["patch_info"], [[name] for name in names])
+    table(root / "counts.csv", ["neutrophil", "epithelial"], [[0, 1]] * n)
+    return root
 
 
 class Drawn(Source):

@@ -20,13 +20,14 @@ from pathlib import Path
 import pandas as pd
 
 FILE = Path(__file__).with_name("published.csv")
+COLUMNS = ["method", "row", "dataset", "split", "protocol", "average", "metric", "value", "source", "note"]
 ALL = "all"
 
 
 @functools.cache
-def table() -> pd.DataFrame:
-    """All published figures, a row each; split is text."""
-    return pd.read_csv(FILE, dtype={"split": str}, keep_default_na=False)
+def table(file: Path = FILE) -> pd.DataFrame:
+    """All published figures of a file with COLUMNS, a row each; split is text."""
+    return pd.read_csv(file, dtype={"split": str}, keep_default_na=False)
 
 
 def published(
@@ -36,15 +37,17 @@ def published(
     split: int | str | None = None,
     metric: str | None = None,
     protocol: str | None = None,
+    file: Path = FILE,
 ) -> pd.DataFrame:
     """The published figures, only those that match every argument that is not None.
 
     Args:
         split: 1, 2, 3 or "all".
+        file: the table, see `table`.
     """
     conditions = {"method": method, "row": row, "dataset": dataset, "metric": metric, "protocol": protocol}
     conditions["split"] = None if split is None else str(split)
-    figures = table()
+    figures = table(file)
     for column, value in conditions.items():
         if value is not None:
             figures = figures[figures[column] == value]
