@@ -28,8 +28,8 @@ def arguments(parser) -> None:
     shared.device(parser)
     shared.overrides(parser, "values that decide no result, such as recipe.eval_batch")
     parser.epilog = (
-        "exit code: 0 every figure is within its tolerance, 1 one is outside or a training failed, 2 something is "
-        f"missing or has no verdict\n\n{parser.epilog}"
+        "exit code: 0 every figure is within its tolerance, 1 one is outside, 2 none is, and something is missing, failed "
+        f"or has no verdict\n\n{parser.epilog}"
     )
 
 
@@ -68,7 +68,7 @@ def _setup(options, paper, experiment: str, backbone: str | None):
 
 
 def _candidates(options, paper, splits):
-    """Every file in the folder of weights, as `experiment.official.search`; of unknown split, on the first of `splits`."""
+    """Every file in the folder of weights, see `experiment.official.search`; of unknown split, on the first split."""
     from benchmark.experiment import official
 
     wanted = official.Wanted(paper.method, tuple(paper.rows), paper.splits, splits[0], paper.magnification)

@@ -86,7 +86,7 @@ def world(tmp_path_factory, cache):
 
 @pytest.fixture
 def paper(tmp_path, world):
-    """paper({(split, average, metric): what its published figure has more than the measured}) -> the file of a paper."""
+    """paper({(split, average, metric): published less measured}) -> the file of a paper; all else is equal."""
     number = itertools.count()
 
     def make(changes=None, images=8, **more):

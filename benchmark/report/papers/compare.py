@@ -143,19 +143,8 @@ def _without_verdict(paper: Paper, row: str, runs: list[Run], published: float, 
 
 def comparison_table(paper: Paper, measured: list[Figure]) -> Table:
     """A line per figure; below it how to read them and how far they reach."""
-    head = [
-        "weights",
-        "split",
-        "average",
-        "metric",
-        "published",
-        "measured",
-        "95 %",
-        "difference",
-        "tolerance",
-        "verdict",
-    ]
-    lines = [head]
+    head = ["weights", "split", "average", "metric", "published", "measured", "95 %"]
+    lines = [[*head, "difference", "tolerance", "verdict"]]
     for figure in measured:
         found = figure.measured
         low_high = "–" if math.isnan(found.low) else f"[{found.low:.4f}, {found.high:.4f}]"
@@ -192,7 +181,7 @@ def reach(paper: Paper, measured: list[Figure]) -> str:
     covered = {(f.spec.partition("@")[2], f.split, f.average, f.metric) for f in judged} & known
     text = f"{len(covered)} of the paper's {len(known)} figures (bPQ and mPQ per split, and their means) are compared"
     if covered and not any(place[1] == ALL for place in covered) and ALL in splits:
-        text += "; the mean over the splits, which the paper prints, is not: it needs every split"
+        text += "; the mean over the splits, which the paper prints, is not: it needs one result of every split"
     return text + "."
 
 

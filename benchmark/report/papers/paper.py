@@ -149,14 +149,14 @@ def read(path: Path) -> Paper:
     tolerance = content.get("tolerance", {})
     if "tolerance" in content:
         _check(f"{path}, [tolerance]", tolerance, TOLERANCE)
+    if not content["files"] or not content["splits"] or not all(isinstance(k, int) for k in content["splits"]):
+        raise InputError(f"{path}: expected at least one file and one split, splits as whole numbers; add them.")
     for i, file in enumerate(content["files"], 1):
         _check(f"{path}, file {i}", file, FILE, {"split": int})
         if file.get("split") not in (None, *content["splits"]):
             raise InputError(f"{path}, file {i}: split {file['split']} is none of {content['splits']}; correct it.")
     if content["protocol"] not in PROTOCOLS:
         raise InputError(f"{path}: unknown protocol '{content['protocol']}'; known are {', '.join(PROTOCOLS)}.")
-    if not content["files"] or not content["splits"] or not all(isinstance(k, int) for k in content["splits"]):
-        raise InputError(f"{path}: expected at least one file and one split, splits as whole numbers; add them.")
     for average, metrics in content["metrics"].items():
         if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
             raise InputError(f"{path}: expected '{average}' of [metrics] to be a list of names, found {metrics!r}.")
