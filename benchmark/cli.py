@@ -1,7 +1,7 @@
 """`python -m benchmark COMMAND`, for the commands in `benchmark/commands`.
 
-Exit codes: 0 done, 1 a cell failed or a reproduced figure is outside its tolerance, 2 bad input (one sentence on stderr),
-130 interrupted, 141 output not read.
+Exit codes: 0 done, 1 a cell failed or a reproduced figure is outside its tolerance, 2 bad input (one sentence on
+stderr), 130 interrupted, 141 output not read.
 """
 
 import argparse

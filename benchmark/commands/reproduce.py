@@ -28,8 +28,8 @@ def arguments(parser) -> None:
     shared.device(parser)
     shared.overrides(parser, "values that decide no result, such as recipe.eval_batch")
     parser.epilog = (
-        "exit code: 0 every figure is within its tolerance, 1 one is outside, 2 none is, and something is missing, failed "
-        f"or has no verdict\n\n{parser.epilog}"
+        "exit code: 0 every figure is within its tolerance, 1 one is outside, 2 none is, and something is missing, "
+        f"failed or has no verdict\n\n{parser.epilog}"
     )
 
 

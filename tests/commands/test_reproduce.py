@@ -11,6 +11,7 @@ import pytest
 from benchmark.cli import main
 from benchmark.report.papers import paper as papers
 from benchmark.report.tables.published import COLUMNS
+from benchmark.report.write import write_tables
 from benchmark.results import collect
 from tests.support import tiny_data
 from tests.support.official_files import built, config, published_state, save_cellvit, save_hovernet
@@ -77,11 +78,11 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, cache):
-    made = World(tmp_path_factory.mktemp("reproduce"), cache)
-    toml(made.root / "first.toml")
-    table(made.root / "figures.csv", {("1", "images", "bPQ"): 0.5})
-    assert made.call(made.root / "first.toml") in (1, 2)
-    return made
+    miniature = World(tmp_path_factory.mktemp("reproduce"), cache)
+    toml(miniature.root / "first.toml")
+    table(miniature.root / "figures.csv", {("1", "images", "bPQ"): 0.5})
+    assert miniature.call(miniature.root / "first.toml") in (1, 2)
+    return miniature
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def rows(text):
     return [cells for cells in lines if len(cells) == 10 and cells[1] != "split"]
 
 
-def test_figures_within_the_tolerance(world, paper, capsys):
+def test_figures_within_the_tolerance(world, paper, tmp_path, capsys):
     before = {run.folder: (run.folder / "metrics.json").stat().st_mtime_ns for run in collect.runs(world.results)}
     code = world.call(paper({("1", "images", "bPQ"): 0.0015, ("all", "tissues", "tissue_mean/mPQ"): -0.0015}))
     out, err = capsys.readouterr()
@@ -123,6 +124,7 @@ def test_figures_within_the_tolerance(world, paper, capsys):
     after = {run.folder: (run.folder / "metrics.json").stat().st_mtime_ns for run in collect.runs(world.results)}
     assert after == before and len(after) == 3, "finished results are used again"
     assert {run.id.kind for run in collect.runs(world.results)} == {"official"}, "ordinary results of their kind"
+    assert "official weights, not trained here" in write_tables(world.results, tmp_path / "reports")
 
 
 @pytest.mark.parametrize("key", [("2", "images", "mPQ"), ("all", "images", "bPQ"), ("3", "tissues", "tissue_mean/bPQ")])

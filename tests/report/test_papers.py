@@ -72,19 +72,19 @@ def by_place(measured):
 def test_each_figure_is_that_of_its_split_averaging_and_metric(results):
     runs = collect.runs(results)
     scores = {run.id.split: run.metrics["protocols"]["cellvit"] for run in runs}
-    found = by_place(figures(cellvta(), runs))
-    assert len(found) == 16 and len({figure.measured.value for figure in found.values()}) == 16
-    for (split, metric), figure in found.items():
-        said = published.published("cellvta", "paper", "pannuke", split, metric, "cellvit")["value"]
-        assert figure.published == said.item() and figure.measured.low < figure.measured.value < figure.measured.high
+    measured = by_place(figures(cellvta(), runs))
+    assert len(measured) == 16 and len({figure.measured.value for figure in measured.values()}) == 16
+    for (split, metric), figure in measured.items():
+        lines = published.published("cellvta", "paper", "pannuke", split, metric, "cellvit")["value"]
+        assert figure.published == lines.item() and figure.measured.low < figure.measured.value < figure.measured.high
         assert figure.unit == "source images" and figure.measured.clusters == (30 if split == "all" else 10)
         if split != "all":
             assert figure.measured.value == pytest.approx(scores[int(split)][metric], abs=1e-12)
     for metric in ("bPQ", "mPQ"):
         mean = np.mean([scores[k][metric] for k in scores])
         of_tissues = [np.mean([scores[k][f"tissue/{t}/{metric}"] for k in scores]) for t in TISSUES]
-        assert found["all", metric].measured.value == pytest.approx(mean, abs=1e-12)
-        assert found["all", f"tissue_mean/{metric}"].measured.value == pytest.approx(np.mean(of_tissues), abs=1e-12)
+        assert measured["all", metric].measured.value == pytest.approx(mean, abs=1e-12)
+        assert measured["all", f"tissue_mean/{metric}"].measured.value == pytest.approx(np.mean(of_tissues), abs=1e-12)
 
 
 def test_the_tolerance_is_of_the_absolute_difference(results):
@@ -106,8 +106,8 @@ def test_what_is_not_the_paper_s_does_not_count(tmp_path):
 def test_trainings_are_judged_apart_and_from_pretrained_weights_alone(tmp_path):
     store(tmp_path, 1, "published", backbone={"name": "uni", "weights": "uni.bin:abc"})
     store(tmp_path, 1, "published", seed=1, backbone={"name": "uni", "weights": "random"})
-    found = figures(cellvta(), collect.runs(tmp_path / "results"))
-    of_seed = {figure.weights: figure for figure in found if figure.metric == "bPQ"}
+    measured = figures(cellvta(), collect.runs(tmp_path / "results"))
+    of_seed = {figure.weights: figure for figure in measured if figure.metric == "bPQ"}
     assert of_seed["trained here, seed 0"].tolerance == 0.01 and not of_seed["trained here, seed 0"].why
     assert "random weights" in of_seed["trained here, seed 1"].why and of_seed["trained here, seed 1"].within is None
 

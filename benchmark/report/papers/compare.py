@@ -146,10 +146,10 @@ def comparison_table(paper: Paper, measured: list[Figure]) -> Table:
     head = ["weights", "split", "average", "metric", "published", "measured", "95 %"]
     lines = [[*head, "difference", "tolerance", "verdict"]]
     for figure in measured:
-        found = figure.measured
-        low_high = "–" if math.isnan(found.low) else f"[{found.low:.4f}, {found.high:.4f}]"
+        value = figure.measured
+        low_high = "–" if math.isnan(value.low) else f"[{value.low:.4f}, {value.high:.4f}]"
         verdict = {True: "within", False: "OUTSIDE", None: "no verdict"}[figure.within]
-        numbers = [_text(figure.published), _text(found.value), low_high, _text(figure.difference, "+.4f")]
+        numbers = [_text(figure.published), _text(value.value), low_high, _text(figure.difference, "+.4f")]
         weights = f"{figure.spec}: {figure.weights}"
         place = [weights, figure.split, figure.average, figure.metric]
         lines.append([*place, *numbers, _text(figure.tolerance, "g"), verdict])
