@@ -26,7 +26,7 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
         best = sorted(scored, key=lambda pair: -pair[1].value)[:3]
         text = "; ".join(f"{label} {score.text()}" for label, score in best)
         out.append(f"Highest mean bPQ over test images (protocol {protocol}): {text}.")
-    if pair := claimed(rows):
+    if (pair := claimed(group)) and all(row in rows for row in pair):
         out += _claim(*pair, observed, scores)
     missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
     if missing:

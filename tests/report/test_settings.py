@@ -125,12 +125,16 @@ def test_the_claim_is_tested_on_rows_that_are_alike(tmp_path, stored):
     with_settings(tmp_path, stored, "cellvta@small", LR, "recipe.optimiser.lr=0.0005")
     make_run(tmp_path, stored, "decoder_only@small")
     (group,) = groups(collect.runs(tmp_path))
-    assert claimed(group.rows) is None
+    assert claimed(group) is None
     sentences = summary(group, "cellvit", observe(group, "cellvit"), {}, True)
     assert not any("decoder_only in bPQ" in sentence for sentence in sentences)
     with_settings(tmp_path, stored, "decoder_only@small", LR, "recipe.optimiser.lr=0.0005")
     (group,) = groups(collect.runs(tmp_path))
-    assert [row.settings for row in claimed(group.rows)] == ["optimiser.lr 0.0005"] * 2
+    assert [row.settings for row in claimed(group)] == ["optimiser.lr 0.0005"] * 2
+    with_settings(tmp_path, stored, "cellvta@small", {"optimiser": {"lr": 0.002}}, "recipe.optimiser.lr=0.002")
+    asked = ["cellvta@small,recipe.optimiser.lr=0.002", "decoder_only@small,recipe.optimiser.lr=0.0005"]
+    (group,) = groups(collect.runs(tmp_path), methods=asked)
+    assert [row.method for row in claimed(group)] == asked, "each has the rate that the experiment chose for it"
 
 
 def test_a_published_figure_is_not_set_beside_settings(tmp_path, stored):

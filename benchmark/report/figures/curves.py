@@ -52,7 +52,7 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
 
 def gain_figure(group: Group, properties: list[Curves], folder: Path) -> bool:
     """PQ of the adapter minus PQ of the decoder-only arm, a panel per property; False when one is missing."""
-    pair = claimed([row for row in group.rows if row.runs])
+    pair = claimed(group)
     if pair is None:
         return False
     a, b = pair

@@ -50,9 +50,10 @@ def lacking(paper: Paper, splits: tuple[int, ...], present: Present, folder: Pat
 
 def _missing(paper: Paper, file: OfficialFile, folder: Path) -> str:
     split = f", split {file.split}" if file.split else ""
+    where = file.published_at if file.published_at.startswith("not ") else f"published at {file.published_at}"
     return (
-        f"missing in {folder}: {paper.method}@{file.row}{split} (file {file.name}; published at {file.published_at}; "
-        f"licence {file.licence}; size {file.size})"
+        f"missing in {folder}: {paper.method}@{file.row}{split} (file {file.name}; {where}; licence {file.licence}; "
+        f"size {file.size})"
     )
 
 

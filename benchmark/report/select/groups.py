@@ -269,12 +269,19 @@ def variants(group: Group, full: Row) -> list[Row]:
     return [row for row in same if overrides(row) and row.spec.startswith(f"{full.spec},")]
 
 
-def claimed(rows: list[Row]) -> tuple[Row, Row] | None:
-    """The first two rows on which the paper's claim can be tested: CLAIM's methods as they are, alike in all else."""
-    whole = [row for row in rows if not overrides(row)]
-    for adapter in whole:
-        for other in whole:
-            names = tuple(row.method.partition("@")[0] for row in (adapter, other))
-            if names == CLAIM and (adapter.settings, adapter.backbone) == (other.settings, other.backbone):
+def claimed(group: Group) -> tuple[Row, Row] | None:
+    """The two rows with runs on which the paper's claim can be tested: CLAIM's methods as they are, on one backbone.
+
+    Those that the experiment names, where it names one of each: their settings, such as the learning rate of each, are
+    then its choice. Else the first two that are alike in their settings too.
+    """
+    whole = [row for row in group.rows if row.runs and not overrides(row)]
+    of_name = [[row for row in whole if row.method.partition("@")[0] == name] for name in CLAIM]
+    named = [[row for row in rows if row.method in group.asked] for rows in of_name]
+    if all(len(rows) == 1 for rows in named) and named[0][0].backbone == named[1][0].backbone:
+        return named[0][0], named[1][0]
+    for adapter in of_name[0]:
+        for other in of_name[1]:
+            if (adapter.settings, adapter.backbone) == (other.settings, other.backbone):
                 return adapter, other
     return None

@@ -1,0 +1,152 @@
+"""The claim's tables and figures, from the runs kept under docs/reference: for the README and for docs/claim.md."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark.report.figures.budget import budget_figure
+from benchmark.report.figures.curves import curves_figure, gain_figure
+from benchmark.report.readme import machine
+from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
+from benchmark.report.select.groups import Group, groups
+from benchmark.report.stats.curves import curves
+from benchmark.report.tables.common import run_list
+from benchmark.report.tables.schedule import budget_table, rates_table
+from benchmark.report.write import Tabled, group_tables
+from benchmark.results.collect import runs
+from benchmark.results.kept import unpacked
+from benchmark.runtime.errors import InputError
+
+PROTOCOL = "cellvit"
+MARKS = ("<!-- claim -->", "<!-- /claim -->")
+SHOWN = ("method", "settings", "bPQ", "95 %", "mPQ", "95 % ", "detection F1", "runs")
+FIGURES = {
+    "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest nucleus",
+    "pq_by_size": "PQ and recall against nucleus diameter, per arm",
+    "budget": "Scores against the length of the training, in updates and in time",
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the kept runs of one data set say.
+
+    Attributes:
+        arms: the group of the experiment's rows alone, with their tables.
+        rates, budget: of all kept runs; None where there is none.
+        total: number of kept runs.
+    """
+
+    arms: Group
+    tabled: Tabled
+    rates: Table | None
+    budget: Table | None
+    total: int
+
+    def table(self, name: str) -> Table | None:
+        """One of the arms' tables."""
+        every = [*self.tabled.main, *self.tabled.rest]
+        return next((table for table in every if table.name == name), None)
+
+
+@contextlib.contextmanager
+def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> Iterator[tuple[Answers, Group]]:
+    """The answers from the runs kept in `out`/runs, and the group of all these runs, for as long as the context lasts.
+
+    Args:
+        methods: canonical names of the experiment's rows, each with the learning rate chosen for it.
+        splits, seeds: those that each row should have.
+
+    Raises:
+        InputError: no kept runs, damaged ones, or runs of several data sets or presets.
+    """
+    with unpacked(out / "runs") as results:
+        complete = runs(results)
+        every = groups(complete, methods=methods)
+        if len(every) != 1:
+            held = ", ".join(str(group.folder) for group in every) or "none"
+            raise InputError(f"{out / 'runs'}: expected runs of one data set and preset, found {held}.")
+        own = [run for run in complete if run.id.method in methods]
+        (arms,) = groups(own, every[0].dataset, "main", methods, splits, seeds)
+        tabled = group_tables(arms, [PROTOCOL])
+        whole = group_tables(every[0], [PROTOCOL])
+        yield (
+            Answers(arms, tabled, rates_table(every[0]), budget_table(every[0], whole.observed), len(complete)),
+            every[0],
+        )
+
+
+def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
+    """Write the tables as csv and the figures beside the kept runs; what a missing part would show is left out."""
+    with answers(out, methods, splits, seeds) as (found, every):
+        for table in (*found.tabled.main, *found.tabled.rest, found.rates, found.budget):
+            if table is not None and table.records:
+                write_file(out / f"{table.name}.csv", to_csv(table.records).encode())
+        write_file(out / "runs.csv", to_csv(run_list(every)).encode())
+        of_property = curves(found.arms)
+        gain_figure(found.arms, list(of_property.values()), out)
+        if "d_um" in of_property:
+            curves_figure(found.arms, of_property["d_um"], out, "pq_by_size")
+        if found.budget is not None:
+            budget_figure(every, group_tables(every, [PROTOCOL]).observed, out)
+    for path in out.glob("*.pdf"):
+        path.unlink()  # png and csv are kept
+
+
+def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], link: str, whole: bool) -> str:
+    """Markdown: what was run, the questions with their answers, the arms, the figures.
+
+    Args:
+        link: path of `out` relative to the page.
+        whole: with the search for the rates, the length of the training, and all figures; else the first figure alone.
+    """
+    with answers(out, methods, splits, seeds) as (found, _):
+        parts = [_ran(found)]
+        if claim := found.table("claim"):
+            parts.append(_body(claim))
+        if main := found.table(f"main-{PROTOCOL}"):
+            parts.append(_body(_narrow(main)))
+        if whole:
+            parts += [markdown(table).rstrip() for table in (found.rates, found.budget) if table is not None]
+    shown = [stem for stem in FIGURES if (out / f"{stem}.png").is_file()]
+    parts += [f"![{FIGURES[stem]}]({link}/{stem}.png)" for stem in (shown if whole else shown[:1])]
+    parts.append(f"Records, every table as csv and the figures' csv: [{link}]({link}).")
+    return "\n\n".join(parts)
+
+
+def _ran(found: Answers) -> str:
+    """How many runs there are, of which arms, where they ran."""
+    arms, done = found.arms, len(found.arms.runs)
+    expected = len(arms.rows) * arms.expected
+    first = arms.runs[0] if arms.runs else None
+    counts = (
+        f"{done} of {expected} trainings ({len(arms.rows)} arms, {len(arms.splits)} splits, {len(arms.seeds)} seeds)"
+    )
+    if first is None:
+        return f"{arms.dataset}: {counts}."
+    commits = sorted({str(run.provenance.get("commit"))[:10] for run in arms.runs})
+    images = sorted({run.metrics["n_images"] for run in arms.runs})
+    return (
+        f"`{arms.dataset}`, preset `{arms.scale}`: {counts}, {'/'.join(map(str, images))} test images a run, protocol "
+        f"`{PROTOCOL}`; {machine(first.provenance.get('hardware'))}; commit{'s' * (len(commits) > 1)} "
+        f"{', '.join(commits)}."
+    )
+
+
+def _body(table: Table) -> str:
+    """A table without its caption, with its notes."""
+    return markdown(replace(table, caption="")).split("\n\n", 1)[1].rstrip()
+
+
+def _narrow(main: Table) -> Table:
+    """The columns of the main table that a README has room for."""
+    (block,) = main.blocks
+    head, after = [], ""
+    for name in block.rows[0]:  # the second of two equal names is that of the score before it
+        head.append("95 % " if name == "95 %" and after == "mPQ" else name)
+        after = name if name != "95 %" else after
+    kept = [head.index(name) for name in SHOWN if name in head]
+    lines = [[line[j] for j in kept] for line in block.rows]
+    ranks = {(i, kept.index(j)): rank for (i, j), rank in block.ranks.items() if j in kept}
+    return Table("arms", "", [], [Block(lines, left=block.left if len(kept) > block.left else 1, ranks=ranks)])
