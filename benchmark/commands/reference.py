@@ -1,5 +1,6 @@
 """`reference`: keep the runs on the embedded data under docs/reference, renew the README's results and the ledger."""
 
+import os
 from pathlib import Path
 
 from benchmark.commands import _options as shared
@@ -9,7 +10,8 @@ HELP = (
     "Keep the finished runs on the embedded data under docs/reference, renew the README's results from them, and add "
     "reproduced figures to the ledger."
 )
-EXAMPLE = ""
+EXAMPLE = "--only-claim"
+CLAIMS = {"claim": "claim", "real": "claim_real"}  # folder of docs/reference -> experiment whose kept runs it holds
 
 
 def arguments(parser) -> None:
@@ -20,7 +22,12 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--ledger", type=Path, default=ROOT / "docs" / "reference" / "ledger.csv", help="where reproduced figures go"
     )
-    parser.add_argument("--only-ledger", action="store_true", help="add to the ledger, and do nothing else")
+    parser.add_argument(
+        "--answers", type=Path, default=ROOT / "docs" / "claim.md", help="page with the marks of the claim's answers"
+    )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--only-ledger", action="store_true", help="add to the ledger, and do nothing else")
+    only.add_argument("--only-claim", action="store_true", help="leave the runs on the embedded data as they are")
 
 
 def run(options) -> int:
@@ -32,14 +39,44 @@ def run(options) -> int:
     print(f"{added} new lines in {options.ledger}")
     if options.only_ledger:
         return 0
-    import os
+    if not options.only_claim:
+        _embedded(options)
+    _claim(options)
+    return 0
 
+
+def _embedded(options) -> None:
+    """Keep the runs on the embedded data, and renew the README's results from them."""
     from benchmark.experiment.config import load
     from benchmark.report import readme
 
     kept = readme.keep(options.results, options.reports, options.out)
-    link = os.path.relpath(options.out, options.readme.parent)
     methods = [f"{m}@small" for m in load("main").methods]
-    readme.put(options.readme, readme.section(options.out, methods, link))
+    readme.put(
+        options.readme, readme.section(options.out, methods, os.path.relpath(options.out, options.readme.parent))
+    )
     print(f"{len(kept)} runs kept in {options.out}; {options.readme} renewed")
-    return 0
+
+
+def _claim(options) -> None:
+    """Renew what follows from the kept runs of the claim: tables and figures, the README, the page of the answers."""
+    from benchmark.experiment.config import load
+    from benchmark.report import claim_answers, readme
+
+    sections = []
+    for name, experiment in CLAIMS.items():
+        folder = options.out.parent / name
+        if not (folder / "runs").is_dir():
+            continue
+        chosen = load(experiment)
+        grid = shared.expected_methods(experiment, chosen.dataset), list(chosen.folds), list(chosen.seeds)
+        claim_answers.renew(folder, *grid)
+        if name == "claim":
+            text = claim_answers.section(folder, *grid, os.path.relpath(folder, options.readme.parent), whole=False)
+            readme.put(options.readme, text, claim_answers.MARKS)
+        sections.append(
+            claim_answers.section(folder, *grid, os.path.relpath(folder, options.answers.parent), whole=True)
+        )
+    if sections:
+        readme.put(options.answers, "\n\n".join(sections), claim_answers.MARKS)
+        print(f"{len(sections)} sections of answers renewed in {options.answers}")

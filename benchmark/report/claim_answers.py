@@ -149,4 +149,4 @@ def _narrow(main: Table) -> Table:
     kept = [head.index(name) for name in SHOWN if name in head]
     lines = [[line[j] for j in kept] for line in block.rows]
     ranks = {(i, kept.index(j)): rank for (i, j), rank in block.ranks.items() if j in kept}
-    return Table("arms", "", [], [Block(lines, left=block.left if len(kept) > block.left else 1, ranks=ranks)])
+    return Table("arms", "", [], [Block(lines, left=sum(j < block.left for j in kept), ranks=ranks)])

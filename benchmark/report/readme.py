@@ -79,19 +79,19 @@ def section(out: Path, methods: list[str], link: str) -> str:
     return "\n".join(lines)
 
 
-def put(readme: Path, text: str) -> None:
-    """Replace what stands between the marks. Raises InputError when they are missing."""
-    content = readme.read_text(encoding="utf-8")
-    if not all(mark in content for mark in MARKS):
-        raise InputError(f"{readme} lacks the marks {' and '.join(MARKS)}; put them where the results should stand.")
-    marked = f"{MARKS[0]}\n{text}\n{MARKS[1]}"
-    with atomic(readme, "w") as handle:
-        handle.write(re.sub(f"{MARKS[0]}.*?{MARKS[1]}", lambda _: marked, content, flags=re.S))
+def put(page: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
+    """Replace what stands between the marks of a page. Raises InputError when they are missing."""
+    content = page.read_text(encoding="utf-8")
+    if not all(mark in content for mark in marks):
+        raise InputError(f"{page} lacks the marks {' and '.join(marks)}; put them where the results should stand.")
+    marked = f"{marks[0]}\n{text}\n{marks[1]}"
+    with atomic(page, "w") as handle:
+        handle.write(re.sub(f"{marks[0]}.*?{marks[1]}", lambda _: marked, content, flags=re.S))
 
 
-def between(readme: Path) -> str:
+def between(page: Path, marks: tuple[str, str] = MARKS) -> str:
     """The text between the marks."""
-    return readme.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0].strip("\n")
+    return page.read_text(encoding="utf-8").split(marks[0])[1].split(marks[1])[0].strip("\n")
 
 
 def _joined(main: Table, cost: Table) -> Table:

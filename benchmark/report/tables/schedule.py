@@ -57,7 +57,7 @@ def budget_table(group: Group, observed: Observed) -> Table | None:
     places = sorted(set.intersection(*({(run.id.split, run.id.seed) for run in runs} for runs in of_length)))
     if not places:
         return None
-    table = Table("budget", f"Scores against the length of the training: {len(places)} seeds of split {places[0][0]}")
+    table = Table("schedule", f"Scores against the length of the training: {len(places)} seeds of split {places[0][0]}")
     lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "training (min)"]]
     means: dict[tuple[str, int], dict[str, float]] = {}
     for epochs in sorted(shared):
@@ -89,9 +89,7 @@ def _conclusion(means: dict, lengths: list[int]) -> str:
         changes[f"the difference in {metric}"] = _difference(means, double)[metric] - _difference(means, first)[metric]
     text = ", ".join(f"{what} by {change:+.3f}" for what, change in changes.items())
     verdict = "converged" if all(abs(change) <= LARGEST for change in changes.values()) else "not converged"
-    return (
-        f"Twice the schedule ({double} epochs for {first}) changes {text}: {verdict}, at most {LARGEST:g} each allowed."
-    )
+    return f"Twice the schedule ({double} epochs for {first}) changes {text}: {verdict} (at most {LARGEST:g} each)."
 
 
 def _difference(means: dict, epochs: int) -> dict[str, float]:

@@ -1,0 +1,90 @@
+"""The claim's answers follow from kept runs: which of them count, what is written beside them, what the page says."""
+
+import csv
+import json
+
+import pytest
+
+from benchmark.report import claim_answers
+from benchmark.results.collect import runs
+from benchmark.results.kept import keep
+from benchmark.runtime.errors import InputError
+from tests.support.report_runs import make_run, squares
+
+ARMS = ["cellvta@mini,recipe.optimiser.lr=0.002", "decoder_only@mini,recipe.optimiser.lr=0.004"]
+GRID = [1], [0, 1]  # splits, seeds
+# arm -> rate -> validation bPQ of the search
+SEARCH = {"cellvta": {0.001: 0.70, 0.002: 0.75, 0.004: 0.74}, "decoder_only": {0.002: 0.6, 0.004: 0.65}}
+
+
+def train(results, stored, arm, rate, seed=0, epochs=64, val=0.5):
+    words = {"recipe.epochs": epochs} if epochs != 64 else {}
+    words |= {"recipe.optimiser.lr": rate}
+    name = ",".join([f"{arm}@mini", *(f"{key}={value}" for key, value in words.items())])
+    recipe = {"epochs": epochs, "samples": 192, "batch": 8, "optimiser": {"lr": rate}}
+    more = {"spec": f"{arm}@mini", "settings": words, "recipe": recipe, "dataset": "synthetic@patches=168"}
+    folder = make_run(results, stored, name, seed=seed, cost={"train_seconds": 60.0 * epochs}, **more)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"val_bPQ": val}))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("claim")
+    squares().save(folder / "records")
+    for arm, rates in SEARCH.items():
+        for rate, val in rates.items():
+            train(folder / "results", folder / "records", arm, rate, val=val)
+    for epochs, gain in ((64, 0.0), (128, 0.02)):
+        for arm, rate in (("cellvta", 0.002), ("decoder_only", 0.004)):
+            for seed in (0, 1):
+                if (epochs, seed) != (64, 0):
+                    val = SEARCH[arm][rate] + gain * (arm == "cellvta")
+                    train(folder / "results", folder / "records", arm, rate, seed, epochs, val=val)
+    list(keep(runs(folder / "results"), folder / "kept" / "runs"))
+    claim_answers.renew(folder / "kept", ARMS, *GRID)
+    return folder / "kept"
+
+
+def lines(path) -> list[dict]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_the_search_shows_every_rate_and_its_price(out):
+    found = {(line["arm"], float(line["lr"])): float(line["val_bPQ"]) for line in lines(out / "rates.csv")}
+    assert found == {(arm, rate): val for arm, rates in SEARCH.items() for rate, val in rates.items()}
+    text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
+    (row,) = [line for line in text.splitlines() if line.startswith("| cellvta ") and "0.700" in line]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0.700", "**0.750**", "0.740", "192"]
+
+
+def test_only_the_chosen_rates_answer_the_questions(out):
+    assert {line["method"] for line in lines(out / "main-cellvit.csv")} == {*ARMS}
+    assert {(line["a"], line["b"]) for line in lines(out / "claim.csv")} == {("cellvta", "decoder_only")}
+    assert (out / "gain.png").is_file(), "each arm has its own rate, and the gain is drawn all the same"
+
+
+def test_the_budget_compares_lengths_over_the_seeds_that_have_them(out):
+    found = {(line["arm"], line["epochs"], line["seed"]) for line in lines(out / "schedule.csv")}
+    assert found == {(arm, e, s) for arm in SEARCH for e in ("64", "128") for s in ("0", "1")}
+    text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
+    assert "changes validation bPQ of cellvta by" in text and "not converged" in text
+
+
+def test_the_short_section_has_the_questions_and_one_figure(out):
+    text = claim_answers.section(out, ARMS, *GRID, "docs/kept", whole=False)
+    assert "4 of 4 trainings (2 arms, 1 splits, 2 seeds)" in text
+    assert "| cellvta − decoder_only in bPQ" in text and text.count("![") == 1
+    assert "Validation bPQ of each arm" not in text
+    fewer = claim_answers.section(out, ARMS, [1, 2, 3], [0, 1], "kept", whole=False)
+    assert "4 of 12 trainings" in fewer
+
+
+def test_runs_of_two_data_sets_are_no_answer(tmp_path):
+    squares().save(tmp_path / "records")
+    for dataset in ("synthetic", "pannuke"):
+        make_run(tmp_path / "results", tmp_path / "records", "cellvta@mini", dataset=dataset)
+    list(keep(runs(tmp_path / "results"), tmp_path / "kept" / "runs"))
+    with pytest.raises(InputError, match="one data set and preset"):
+        claim_answers.section(tmp_path / "kept", ["cellvta@mini"], [1], [0], "kept", whole=True)
