@@ -71,7 +71,7 @@ def _claim(options) -> None:
         chosen = load(experiment)
         grid = shared.expected_methods(experiment, chosen.dataset), list(chosen.folds), list(chosen.seeds)
         claim_answers.renew(folder, *grid)
-        if name == "claim":
+        if name == "claim" and (folder / "claim.csv").is_file():  # before the first pair there is nothing to show
             text = claim_answers.section(folder, *grid, os.path.relpath(folder, options.readme.parent), whole=False)
             readme.put(options.readme, text, claim_answers.MARKS)
         sections.append(
