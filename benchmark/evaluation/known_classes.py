@@ -43,6 +43,12 @@ def settle(settings: Settings, true: Path, pred: Path, class_map: ClassMap | Non
     """
     of_true, of_pred = classes_beside(true), classes_beside(pred)
     if settings.classes is None and of_true:
+        if not of_pred and class_map is None:
+            print(
+                f"{true}: its types are named ({listed(of_true)}); nothing names those of {pred}: numbers there are "
+                "compared by number; --classes map.toml names them",
+                file=sys.stderr,
+            )
         names = TypeNames(of_true, outside=settings.true.outside)
         settings = replace(settings, classes=of_true, true=names, pred=names)
     if settings.classes is None:
