@@ -37,13 +37,14 @@ class Stack:
         checks.check_ids_dtype(rows["instances"].dtype, path)
         self.n = shape[0]
         self._instances = _Sequence(rows["instances"])
-        self._types = self._offsets = None
+        self._types = self._maps = self._offsets = None
         if "type_maps" in rows:  # of predictions with nuclei of mixed type, beside a type per nucleus
             if rows["type_maps"].shape != shape:
                 other = rows["type_maps"].shape
                 raise InputError(f"{path}: expected type_maps of the shape {shape} of the instances, found {other}.")
-            self._types = _Sequence(rows["type_maps"])
-        elif "offsets" in rows and "types" in rows:
+            checks.check_ids_dtype(rows["type_maps"].dtype, f"{path} type_maps")
+            self._maps = _Sequence(rows["type_maps"])
+        if "offsets" in rows and "types" in rows:
             nuclei = rows["types"].shape
             whole = rows["offsets"].shape == (self.n + 1,) and rows["offsets"].dtype.kind in "ui"
             self._offsets = rows["offsets"].whole() if whole else np.zeros(0)
@@ -54,7 +55,7 @@ class Stack:
                     f"{path}: types and offsets disagree; expected one type per nucleus of {self.n} images."
                 )
             self._types = rows["types"].whole()
-        elif "types" in rows:
+        elif "types" in rows and self._maps is None:
             if rows["types"].shape != shape:
                 other = rows["types"].shape
                 raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {other}.")
@@ -69,15 +70,27 @@ class Stack:
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
         instances = self._instances[i]
-        if i == 1 and self.n == 2 and not self.paired and self._types is None:
+        if i == 1 and self.n == 2 and not self.paired and self._types is None and self._maps is None:
             self._check_second(instances)
         if self.paired:
             return instances[..., 0], instances[..., 1], False
-        if self._types is None:
-            return instances, None, False
-        if self._offsets is not None:
-            return instances, self._types[self._offsets[i] : self._offsets[i + 1]], True
-        return instances, self._types[i], False
+        of_nuclei = None if self._offsets is None else self._types[self._offsets[i] : self._offsets[i + 1]]
+        if self._maps is not None:
+            types = self._maps[i]
+            if of_nuclei is not None:
+                self._check_agree(i, instances, types, of_nuclei)
+            return instances, types, False
+        if of_nuclei is not None:
+            return instances, of_nuclei, True
+        return instances, None if self._types is None else self._types[i], False
+
+    def _check_agree(self, i: int, instances: np.ndarray, type_map: np.ndarray, types: np.ndarray) -> None:
+        n = len(np.unique(instances[instances > 0]))
+        if len(types) != n or not checks.in_map(instances, type_map, types).all():
+            raise InputError(
+                f"{self.path} image {i}: its types ({len(types)} nuclei) and its type_maps ({n}) give nuclei different "
+                "types; keep the array that is right."
+            )
 
     def _check_second(self, second: np.ndarray) -> None:
         """Refuse instances and types that stand one after the other instead of side by side."""

@@ -188,5 +188,6 @@ def _numbered(side: TypeNames, matching: Matched) -> TypeNames:
 def _number(value, where: str) -> int:
     whole = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
     if not whole or value < 0 or value != int(value):
-        raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {value!r}.")
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {shown!r}.")
     return int(value)

@@ -81,7 +81,7 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
         fraction = labels[whole != labels].flat[0]
         raise InputError(
-            f"{where}: expected integer ids, found {fraction:g}; labels must not be interpolated, resize "
+            f"{where}: expected integer ids, found {fraction:.9g}; labels must not be interpolated, resize "
             "with nearest neighbour."
         )
     return whole
@@ -161,6 +161,20 @@ def inside(types: np.ndarray, instances: np.ndarray, where: str, otherwise: str 
             f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
             f"set types to 0 there{otherwise}."
         )
+
+
+def in_map(instances: np.ndarray, type_map: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """bool (N,): whether each nucleus has a pixel of its type in a type map.
+
+    Args:
+        instances, type_map: (H, W) ids. types: (N,) in ascending order of id.
+    """
+    present = np.unique(instances[instances > 0])
+    inside = instances > 0
+    place = np.searchsorted(present, instances[inside])
+    out = np.zeros(len(present), bool)
+    out[place[type_map[inside] == types[place]]] = True
+    return out
 
 
 def lumped(labels: np.ndarray) -> str:

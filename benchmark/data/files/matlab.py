@@ -81,10 +81,7 @@ def _check_agree(first: MatLabels, other: MatLabels, which: str) -> None:
     for labels in (first, other):
         listed &= True if labels.unlisted is None else ~labels.unlisted
     if first.types.ndim == 2:
-        inside = first.instances > 0
-        place = np.searchsorted(present, first.instances[inside])
-        agree = np.zeros(len(present), bool)
-        agree[place[first.types[inside] == other.types[place]]] = True
+        agree = checks.in_map(first.instances, first.types, other.types)
     else:
         agree = first.types == other.types
     if (wrong := listed & ~agree).any():
