@@ -28,8 +28,9 @@ def painted(outlines: list[Outline], shape: tuple[int, int], names, where: str, 
     for k, (rings, _, usual) in enumerate(outlines, 1):
         window, inside = filled(shape, rings, vertices or usual)
         sizes[k] = np.count_nonzero(inside)
-        below, pixels = np.unique(labels[window][inside], return_counts=True)
-        shares += [(k, other, n) for other, n in zip(below.tolist(), pixels.tolist()) if other]
+        below = labels[window][inside]
+        covered, pixels = np.unique(below[below > 0], return_counts=True)
+        shares += [(k, other, n) for other, n in zip(covered.tolist(), pixels.tolist())]
         labels[window][inside] = k
     if empty := np.count_nonzero(sizes[1:] == 0):
         _check_offset(outlines, shape, where)
