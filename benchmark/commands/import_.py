@@ -45,6 +45,8 @@ def run(options) -> int:
     path = predictions_of(options.pred)
     settings = type_names.read(options.types, tuple(source.classes), options.types_outside == "ignore")
     names, remark = known_classes.predicted(settings.pred, path, read_map(options.classes))
+    if not (options.types or options.classes or known_classes.classes_beside(path)):
+        known_classes.say_by_number(f"the dataset {label}", tuple(source.classes), path)
     pred = collection(path, names, options.vertices)
     data = prepare(source, options.cache, options.fold)
     folder = RunFolder(identity.folder(options.results))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.data.files import archive, checks
-from benchmark.data.files.names import key
+from benchmark.data.files.names import compared
 from benchmark.evaluation.scoring import collect, score_image
 from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import Labelled
@@ -58,9 +58,9 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
     Raises:
         InputError: images without prediction (unless "empty"), or no common name at all.
     """
-    of = {key(image.name): image for image in pred.images}
-    known = set(map(key, names))
-    lacking = [name for name in names if key(name) not in of]
+    keys, of_pred = compared(names, [image.name for image in pred.images])
+    of, known = dict(zip(of_pred, pred.images)), set(keys)
+    lacking = [name for key, name in zip(keys, names) if key not in of]
     extra = [image.name for name, image in of.items() if name not in known]
     without = f"{len(extra)} predictions belong to no image of it ({listed(extra)})" if extra else ""
     if len(lacking) == len(names) or (lacking and missing == "refuse"):
@@ -73,7 +73,7 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
         print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
     if extra:
         print(f"left out: {without}", file=sys.stderr)
-    return [of.get(key(name)) for name in names]
+    return [of.get(key) for key in keys]
 
 
 def listed(names: list[str]) -> str:

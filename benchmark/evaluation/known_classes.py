@@ -43,6 +43,8 @@ def settle(settings: Settings, true: Path, pred: Path, class_map: ClassMap | Non
     """
     of_true, of_pred = classes_beside(true), classes_beside(pred)
     if settings.classes is None and of_true:
+        if not of_pred and class_map is None:
+            say_by_number(str(true), of_true, pred)
         names = TypeNames(of_true, outside=settings.true.outside)
         settings = replace(settings, classes=of_true, true=names, pred=names)
     if settings.classes is None:
@@ -62,6 +64,15 @@ def settle(settings: Settings, true: Path, pred: Path, class_map: ClassMap | Non
     if remark:
         print(f"{true}: {remark}", file=sys.stderr)
     return replace(settings, true=names, pred=predicted(settings.pred, pred, class_map)[0])
+
+
+def say_by_number(whose: str, classes: tuple[str, ...], pred: Path) -> None:
+    """A line on stderr on predictions whose types nothing names, beside named ones of the data."""
+    print(
+        f"{pred}: nothing names its types, those of {whose} are named ({listed(classes)}): where they are numbers, "
+        "they are compared by number; --classes map.toml names them",
+        file=sys.stderr,
+    )
 
 
 def predicted(names: TypeNames, pred: Path, class_map: ClassMap | None) -> tuple[TypeNames, str]:

@@ -30,6 +30,10 @@ def read(path: Path, names) -> Labelled:
     """
     value = pickles.read_npy(path, "Cellpose's dict of plain arrays", "save its masks as a PNG, TIFF or plain npy")
     key = next((k for k in _MAPS if isinstance(value, dict) and isinstance(value.get(k), np.ndarray)), None)
+    if key and all(isinstance(value.get(k), np.ndarray) for k in _MAPS):
+        raise InputError(
+            f"{path}: expected masks (Cellpose) or inst_map (CellViT), found both; keep the one that is right."
+        )
     if key is None and isinstance(value, dict) and "coord" in value:
         raise InputError(
             f"{path}: StarDist's details are read from an npz; save them with np.savez('x.npz', **details)."

@@ -24,6 +24,8 @@ ENDINGS = ("_cp_masks", "_seg")  # what Cellpose appends to the image's name, th
 BESIDE = ("_outlines", "_flows", "_dP", "_cellprob", "_cp_output")  # pictures and maps that it writes beside its masks
 ROIS = ".roi"  # ImageJ's outlines
 FOLDERS = ("labels", "instances", "masks")  # where label maps lie when the folder itself holds none
+ONE = ("instances", "types", "tissues", "names", "mpp")  # arrays of an npz of one image
+CHANNELS = 16  # of a map at most; fewer columns than any image has
 TYPES = "types"  # where type maps of PNG, TIFF and npy lie
 
 
@@ -194,14 +196,19 @@ def _image(path: Path, types: Path | None, names: TypeNames, vertices: str | Non
             return matlab.read(path, names)
         if suffix == ".npz":
             if polygons:
-                outlines.check_stardist({key: rows.shape for key, rows in held.items()}, shape, str(path))
-                arrays = {key: held[key].whole() for key in ("coord", "prob", "class_id") if key in held}
+                headers = {key: (rows.shape, rows.dtype) for key, rows in held.items()}
+                outlines.check_stardist(headers, shape, str(path))
+                if "class_id" not in held:
+                    checks.say_unread(path, [key for key in held if checks.may_be_types(key)], "class_id")
+                arrays = {key: held[key].whole() for key in outlines.STARDIST if key in held}
                 return outlines.stardist(arrays, shape, names, str(path), vertices)
             if "types" in held:
                 check_type_map(held["types"].shape, held["instances"].shape, str(path))
+            for key in ("instances", "types"):
+                if key in held:
+                    checks.check_ids_dtype(held[key].dtype, f"{path} {key}")
+            checks.say_unread_arrays(path, {key: rows.shape for key, rows in held.items()}, ONE, "types")
             arrays = {key: held[key].whole() for key in ("instances", "types") if key in held}
-            if "types" not in held:
-                checks.say_unread(path, [key for key in held if checks.may_be_types(key)], "types")
             return from_maps(arrays["instances"], arrays.get("types"), names, str(path))
         if suffix == ".npy" and cellpose.is_pickled(path):
             return cellpose.read(path, names)
@@ -242,11 +249,17 @@ def _maps_dimensions(shape: tuple[int, ...], path: Path) -> int:
     """2 for a label map (H, W), also as (H, W, 1); 3 or 4 for many.
 
     Raises:
-        InputError: the shape of a picture in colours, which would be as many maps of three or four columns.
+        InputError: the shape of a picture in colours, which would be as many maps of three or four columns, or of a map
+            with a channel per class.
     """
     if len(shape) == 3 and shape[2] in (3, 4):
         raise InputError(
             f"{path}: expected label maps (height, width) or (images, height, width), found shape {shape}, that of a "
             "picture in colours; save one number per pixel."
+        )
+    if len(shape) == 3 and 1 < shape[2] <= CHANNELS < min(shape[:2]):
+        raise InputError(
+            f"{path}: expected label maps (height, width) or (images, height, width), found shape {shape}, that of a "
+            f"map with {shape[2]} channels, such as PanNuke's of one per class; save one map of ids and one of types."
         )
     return 2 if shape[2:] == (1,) else len(shape)

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, text
-from benchmark.formats import packed, regions
-from benchmark.formats.labelled import Labelled, from_table
-from benchmark.formats.polygons import paint
+from benchmark.data.files import checks
+from benchmark.formats import json_text, own_names, regions
+from benchmark.formats.labelled import Labelled
+from benchmark.formats.painting import Outline, painted
 from benchmark.runtime.errors import InputError
 
+STARDIST = ("coord", "prob", "class_id")  # arrays that are read of its details
 RAYS = 4096  # of a polygon of StarDist, which has 32 unless told otherwise
+PER_PIXEL = 32  # rays of all polygons of StarDist: as if each pixel were a nucleus of 32
 DETECTED = ("detection", "cell")  # QuPath's kinds of object; all other kinds are no nuclei where these exist
-Outline = tuple[list[np.ndarray], object, str]  # rings (K, 2) x, y; name or id of the type, None for none; vertices
 
 
 def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -> Labelled:
@@ -37,17 +38,14 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
     Raises:
         InputError: unreadable, neither of the two, an outline that is none, or all of them outside the image.
     """
-    with archive.reading(path):
-        content = text.shallow(json.loads(packed.text_of(path), object_pairs_hook=lambda pairs: _once(pairs, path)))
+    content = json_text.read(path)
     if _is_coco(content):
         raise InputError(f"{path}: COCO's annotations are not read; paint them into label maps, one per image.")
     nuclei = _nuclei(content)
     if nuclei is not None:
-        outlines = list(_contours(nuclei, _type_names(content, nuclei, names, path), path))
+        outlines = list(_contours(nuclei, own_names.type_names(content, nuclei, names, path), path))
     else:
-        outlines = list(_geojson(content, path))
-        if not any(_object_type(feature) in DETECTED for feature in _features(content, path)):
-            outlines = regions.left_out(outlines, shape, str(path))
+        outlines = regions.left_out(list(_geojson(content, path)), shape, str(path))
         if vertices is None and _as_opencv(outlines):
             print(
                 f"{path}: its vertices are whole numbers and its edges oblique, as in contours of OpenCV, which run "
@@ -58,30 +56,6 @@ def read_json(path: Path, shape: tuple[int, int], names, vertices: str | None) -
     return painted(outlines, shape, names, str(path), vertices)
 
 
-def painted(outlines: list[Outline], shape: tuple[int, int], names, where: str, vertices: str | None) -> Labelled:
-    """Paint outlines as ids 1, 2, … in their order.
-
-    Those without a pixel in the image, and those that later ones cover entirely, are counted on stderr.
-
-    Raises:
-        InputError: all of them lie outside the image.
-    """
-    labels = np.zeros(shape, np.int64)
-    empty = 0
-    for k, (rings, _, usual) in enumerate(outlines, 1):
-        empty += paint(labels, rings, k, vertices or usual) == 0
-    if empty:
-        _check_offset(outlines, shape, where)
-        print(f"{where}: {empty} of {len(outlines)} outlines hold no pixel of the image {shape}", file=sys.stderr)
-    if covered := len(outlines) - empty - np.count_nonzero(np.unique(labels)):
-        print(f"{where}: {covered} of {len(outlines)} outlines are covered entirely by later ones", file=sys.stderr)
-    types = [kind for _, kind, _ in outlines]
-    if all(kind is None for kind in types):
-        return from_table(labels, None, None, names, where) if types else Labelled(labels, np.zeros(0, np.uint8))
-    kinds = ["" if kind is None else kind for kind in types]
-    return from_table(labels, np.arange(1, len(kinds) + 1), kinds, names, where)
-
-
 def stardist(
     arrays: dict[str, np.ndarray], shape: tuple[int, int], names, where: str, vertices: str | None
 ) -> Labelled:
@@ -90,20 +64,26 @@ def stardist(
     Raises:
         InputError: arrays of other shapes, or coordinates that are no finite numbers.
     """
-    check_stardist({key: np.shape(values) for key, values in arrays.items()}, shape, where)
-    coord = np.asarray(arrays["coord"], np.float64)
-    if not np.isfinite(coord).all():
-        raise InputError(f"{where}: expected coord of finite numbers, found others.")
-    prob = np.asarray(arrays.get("prob", np.zeros(len(coord))))
-    classes = arrays.get("class_id")
+    arrays = {key: np.asarray(values) for key, values in arrays.items()}
+    check_stardist({key: (np.shape(values), values.dtype) for key, values in arrays.items()}, shape, where)
+    coord = arrays["coord"].astype(np.float64)
+    if not np.isfinite(coord).all() or np.abs(coord).max(initial=0) >= 2**31:
+        raise InputError(f"{where}: expected coord of coordinates in pixels, found values that are none.")
+    classes = checks.ids(arrays["class_id"], f"{where} class_id") if "class_id" in arrays else None
+    prob = arrays.get("prob", np.zeros(len(coord)))
+    if np.isnan(prob).any():
+        raise InputError(f"{where}: expected prob of numbers, by which outlines are ordered, found NaN.")
     order = np.argsort(prob, kind="stable")
     outlines = [([coord[k, ::-1].T], None if classes is None else int(classes[k]), "inside") for k in order]
     return painted(outlines, shape, names, where, vertices)
 
 
-def check_stardist(shapes: dict[str, tuple[int, ...]], shape: tuple[int, int], where: str) -> None:
-    """Raises InputError where arrays are not those of `stardist` in an image (H, W), judged by their shapes."""
-    sides = shapes["coord"]
+def check_stardist(headers: dict[str, tuple[tuple[int, ...], np.dtype]], shape: tuple[int, int], where: str) -> None:
+    """Raises InputError where arrays are not those of `stardist` in an image (H, W), judged by shapes and dtypes."""
+    for key in STARDIST:
+        if key in headers and headers[key][1].kind not in "uif":
+            raise InputError(f"{where}: expected {key} of numbers, found dtype {headers[key][1]}; save it as numbers.")
+    sides = headers["coord"][0]
     if len(sides) != 3 or sides[1] != 2:
         raise InputError(f"{where}: expected coord of shape (nuclei, 2, rays), found {sides}.")
     n, _, rays = sides
@@ -111,22 +91,14 @@ def check_stardist(shapes: dict[str, tuple[int, ...]], shape: tuple[int, int], w
         raise InputError(
             f"{where}: expected coord (nuclei, 2, rays) of an image {shape}, of at most {RAYS} rays, found {sides}."
         )
+    if n * rays > PER_PIXEL * math.prod(shape):
+        raise InputError(
+            f"{where}: expected coord of nuclei of a few pixels at least in an image {shape}, found {sides}, a ray for "
+            f"each {math.prod(shape) / (n * rays):.2g} pixels; is it of this image?"
+        )
     for key in ("prob", "class_id"):
-        if shapes.get(key, (n,)) != (n,):
-            raise InputError(f"{where}: expected {key} with one entry for each of {n} nuclei, found {shapes[key]}.")
-
-
-def _check_offset(outlines: list[Outline], shape: tuple[int, int], where: str) -> None:
-    """Raises InputError where no outline reaches the image: the coordinates are those of another image."""
-    boxes = [(ring.min(0), ring.max(0)) for rings, _, _ in outlines for ring in rings if len(ring)]
-    if not boxes or any((high >= 0).all() and (low <= shape[::-1]).all() for low, high in boxes):
-        return
-    low, high = np.min([low for low, _ in boxes], 0), np.max([high for _, high in boxes], 0)
-    raise InputError(
-        f"{where}: all {len(outlines)} outlines lie outside the image of {shape[1]} x {shape[0]} pixels, at x "
-        f"{low[0]:g}..{high[0]:g}, y {low[1]:g}..{high[1]:g}; are they coordinates of a whole slide, or of another "
-        "resolution? Subtract the offset of the image's upper left corner, and scale them to its pixels."
-    )
+        if key in headers and headers[key][0] != (n,):
+            raise InputError(f"{where}: expected {key} with one entry for each of {n} nuclei, found {headers[key][0]}.")
 
 
 def _nuclei(content) -> dict | None:
@@ -138,40 +110,17 @@ def _nuclei(content) -> dict | None:
     if isinstance(content.get("cells"), list):
         return dict(enumerate(content["cells"]))
     each = content.values()
-    return content if each and all(isinstance(nucleus, dict) and "contour" in nucleus for nucleus in each) else None
+    return content if all(isinstance(nucleus, dict) and "contour" in nucleus for nucleus in each) else None
 
 
-def _type_names(content: dict, nuclei: dict, names, path: Path) -> dict:
-    """Id -> name of the types, as CellViT's `type_map` gives them.
-
-    Empty where ids are taken as they are: nobody named the classes, which is said, or the user's table lists the ids,
-    or the file does not name all of them.
-    """
-    of = content.get("type_map")
-    if not isinstance(of, dict) or not names:
-        return {}
-    ids = {str(nucleus.get("type")) for nucleus in nuclei.values() if isinstance(nucleus, dict)} - {"0", "None"}
-    if not all(isinstance(of.get(k), str) for k in ids) or ids & names.table.keys():
-        return {}
-    if names.classes is None:
-        if ids:
-            called = ", ".join(f"{k} = {of[k]}" for k in sorted(ids))
-            print(
-                f"{path}: its types count by number, although it names them ({called}): nothing names the classes; "
-                "--types classes.toml does",
-                file=sys.stderr,
-            )
-        return {}
-    return {k: of[k] for k in ids}
-
-
-def _contours(nuclei: dict, type_names: dict, path: Path) -> Iterator[Outline]:
+def _contours(nuclei: dict, type_names: dict[int, str], path: Path) -> Iterator[Outline]:
+    _say_unread([nucleus for nucleus in nuclei.values() if isinstance(nucleus, dict)], ("type",), path)
     for key, nucleus in nuclei.items():
         where = f"{path} nucleus {key}"
         if not isinstance(nucleus, dict) or "contour" not in nucleus:
             raise InputError(f"{where}: expected a contour, found none.")
         kind = nucleus.get("type")
-        yield [_ring(nucleus["contour"], where)], type_names.get(str(kind), kind), "centres"
+        yield [_ring(nucleus["contour"], where)], type_names.get(own_names.type_id(kind), kind), "centres"
 
 
 def _as_opencv(outlines: list[Outline]) -> bool:
@@ -215,12 +164,13 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
             f"{path}: expected nuclei, found {sum(bare)} cells without any (nucleusGeometry); export the nuclei, or as "
             "detections."
         )
-    for n, feature in enumerate(features):
-        if bare[n] or (detected and kinds[n] not in (*DETECTED, None)):
-            continue
-        where = f"{path} feature {n}"
-        geometry = (feature.get("nucleusGeometry") or feature.get("geometry")) if isinstance(feature, dict) else None
-        kind = geometry.get("type") if isinstance(geometry, dict) else None
+    taken = [n for n, kind in enumerate(kinds) if not (bare[n] or (detected and kind not in (*DETECTED, None)))]
+    _check_planes([_geometry(features[n]) for n in taken], path)
+    _say_unread([_properties(features[n]) for n in taken], ("classification", "objectType", "object_type"), path)
+    for n in taken:
+        feature, where = features[n], f"{path} feature {n}"
+        geometry = _geometry(feature)
+        kind = geometry.get("type")
         if kind not in ("Polygon", "MultiPolygon"):
             raise InputError(f"{where}: expected a Polygon or MultiPolygon, found {kind}; export outlines.")
         properties = _properties(feature)
@@ -236,14 +186,35 @@ def _geojson(content, path: Path) -> Iterator[Outline]:
             yield [ring for rings in pieces for ring in rings], name, "corners"
 
 
-def _once(pairs: list[tuple], path: Path) -> dict:
-    """An object of JSON, which may name a key twice; then the last one would be taken."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"{path}: expected each name once, found '{twice}' twice in one object; correct it.")
-    return content
+def _geometry(feature) -> dict:
+    """Of a cell that of its nucleus; empty where there is none."""
+    geometry = (feature.get("nucleusGeometry") or feature.get("geometry")) if isinstance(feature, dict) else None
+    return geometry if isinstance(geometry, dict) else {}
+
+
+def _check_planes(geometries: list[dict], path: Path) -> None:
+    """Raises InputError where outlines lie in several planes of QuPath's z-stacks and time series."""
+    planes = [geometry["plane"] for geometry in geometries if isinstance(geometry.get("plane"), dict)]
+    places = sorted({(str(plane.get("z", 0)), str(plane.get("t", 0))) for plane in planes})
+    if len(places) > 1:
+        listed = ", ".join(f"z {z} t {t}" for z, t in places)
+        raise InputError(
+            f"{path}: expected the outlines of one image, found those of {len(places)} planes ({listed:.200}); export "
+            "each plane to a file of its own."
+        )
+
+
+def _say_unread(objects: list[dict], read: tuple[str, ...], path: Path) -> None:
+    """A line on stderr about keys that may hold types and are not read; `read`: those that are, the first holds types.
+
+    QuPath's `name`, which each object may have, is counted among them where it seems to stand for a class.
+    """
+    keys = {key: None for one in objects for key, value in one.items() if value is not None and key not in read}
+    unread = [key for key in keys if own_names.may_be_types(key)]
+    if "name" in keys and not any(one.get(read[0]) for one in objects):
+        values = [str(one["name"]) for one in objects if "name" in one]
+        unread += ["name"] * (len(set(values)) < len(values))
+    checks.say_unread(path, unread, read[0])
 
 
 def _is_coco(content) -> bool:
@@ -273,6 +244,8 @@ def _class_of(properties: dict, where: str) -> str | None:
         with contextlib.suppress(ValueError, RecursionError):
             name = json.loads(name)
     if isinstance(name, dict):
+        if name and not {"name", "names"} & set(name):
+            raise InputError(f"{where}: expected a name in properties.classification, found {', '.join(name):.100}.")
         name = name.get("name", name.get("names"))
     if isinstance(name, list):
         name = ": ".join(map(str, name))

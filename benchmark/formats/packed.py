@@ -11,29 +11,33 @@ from benchmark.runtime.errors import InputError
 OUTLINES = (".json", ".geojson")
 PACKED = (".zip", ".gz")
 MOST = 1 << 30  # bytes of outlines that are unpacked: those of some 10^6 nuclei
+RATIO = 100  # bytes that one packed byte of them may become; coordinates, indented, become some 25
+LEAST = 1 << 20  # bytes that may always be unpacked
 
 
 def text_of(path: Path) -> str:
     """The text of a file of outlines, packed or not.
 
     Raises:
-        InputError: unreadable, a zip that holds something else, or more than 1 GiB.
+        InputError: unreadable, a zip that holds something else, more than 1 GiB, or more than outlines are packed into
+            so few bytes.
     """
     suffix = path.suffix.lower()
+    most = min(MOST, max(LEAST, RATIO * path.stat().st_size)) if suffix in PACKED else MOST
     if suffix == ".zip":
         member = outlines_in(path)
-        if member.size() > MOST:
-            raise _large(path)
+        if member.size() > most:
+            raise _large(path, most)
         return text.read(member)
     if suffix != ".gz":
         return text.read(path)
     try:
         with gzip.open(path) as stream:
-            content = stream.read(MOST + 1)
+            content = stream.read(most + 1)
     except archive.READ_ERRORS as error:
         raise archive.unreadable(path, error) from error
-    if len(content) > MOST:
-        raise _large(path)
+    if len(content) > most:
+        raise _large(path, most)
     return text.decoded(content, path)
 
 
@@ -80,5 +84,12 @@ def rois(path: Path) -> InputError:
     )
 
 
-def _large(path: Path) -> InputError:
-    return InputError(f"{path}: expected outlines of one image, found more than {MOST >> 30} GiB of text; divide it.")
+def _large(path: Path, most: int) -> InputError:
+    if most == MOST:
+        return InputError(
+            f"{path}: expected outlines of one image, found more than {MOST >> 30} GiB of text; divide it."
+        )
+    return InputError(
+        f"{path}: expected packed outlines, found text that takes more than {RATIO} times the bytes of the file; "
+        "unpack it yourself if it is meant to be so long."
+    )

@@ -23,16 +23,28 @@ def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str
     Returns:
         the number of pixels set; what lies outside the image is left out.
     """
-    height, width = labels.shape
+    window, inside = filled(labels.shape, rings, vertices)
+    labels[window][inside] = value
+    return int(inside.sum())
+
+
+def filled(shape: tuple[int, int], rings: list[np.ndarray], vertices: str) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The pixels of a polygon: rows and columns of a window of the image (H, W), and bool of the window's shape.
+
+    Args:
+        rings, vertices: as in `paint`.
+    """
+    nothing = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    height, width = shape
     rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
     if not rings:
-        return 0
+        return nothing
     points = np.concatenate(rings)
     left, top = np.floor(points.min(0)).astype(np.int64)
     right, bottom = np.ceil(points.max(0)).astype(np.int64) + 1
     top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
     if top >= bottom or left >= right:
-        return 0
+        return nothing
     shift = 0.5 if vertices == "corners" else 0.0
     inside = _even_odd(rings, np.arange(top, bottom) + shift, left + shift, right - left)
     if vertices == "centres":
@@ -40,8 +52,7 @@ def paint(labels: np.ndarray, rings: list[np.ndarray], value: int, vertices: str
             rows, columns = _outline(ring, (left, top), (right, bottom))
             seen = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
             inside[rows[seen] - top, columns[seen] - left] = True
-    labels[top:bottom, left:right][inside] = value
-    return int(inside.sum())
+    return (slice(top, bottom), slice(left, right)), inside
 
 
 def _even_odd(rings: list[np.ndarray], y: np.ndarray, x: float, width: int) -> np.ndarray:

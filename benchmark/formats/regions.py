@@ -9,22 +9,22 @@ def left_out(outlines: list, shape: tuple[int, int], where: str) -> list:
     """The outlines without those that hold two others, or that hold another one and fill the image; said on stderr.
 
     Args:
-        outlines: (rings, type, vertices) as in `formats.outlines`; those whose vertices are "centres" are nuclei.
+        outlines: (rings, type, vertices) as in `formats.painting`.
         shape: (H, W) of the image.
         where: the file, for the sentence.
     """
-    if len(outlines) < 2 or not all(sum(map(len, rings)) for rings, _, _ in outlines):
+    some = [k for k, (rings, _, _) in enumerate(outlines) if sum(map(len, rings))]
+    if len(some) < 2:
         return outlines
-    points = [np.concatenate(rings) for rings, _, _ in outlines]
+    points = [np.concatenate(outlines[k][0]) for k in some]
     low, high = np.array([p.min(0) for p in points]), np.array([p.max(0) for p in points])
     order = np.argsort(low[:, 0], kind="stable")
     lefts = low[order, 0]
     height, width = shape
     corners = np.array([[0.5, 0.5], [width - 0.5, 0.5], [0.5, height - 0.5], [width - 0.5, height - 0.5]])
     regions = set()
-    for k, (rings, _, vertices) in enumerate(outlines):
-        if vertices == "centres":
-            continue
+    for k, place in enumerate(some):
+        rings = outlines[place][0]
         near = order[np.searchsorted(lefts, low[k, 0]) : np.searchsorted(lefts, high[k, 0], "right")]
         smaller = ((low[near] >= low[k]) & (high[near] <= high[k])).all(1)
         smaller &= (high[near] - low[near]).prod(1) < (high[k] - low[k]).prod()
@@ -32,7 +32,7 @@ def left_out(outlines: list, shape: tuple[int, int], where: str) -> list:
         within = (points[n] + 1e-3 * (points[n].mean(0) - points[n]) for n in near[smaller])
         held = sum(bool(_inside(each, rings).all()) for each in within)
         if held > 1 or (held and _inside(corners, rings).all()):
-            regions.add(k)
+            regions.add(place)
     if regions:
         print(
             f"{where}: {len(regions)} of {len(outlines)} outlines are drawn around others and left out as regions, no "

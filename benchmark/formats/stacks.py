@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import archive, checks
+from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError
@@ -34,29 +34,35 @@ class Stack:
         self.paired = len(shape) == 4 and shape[3] == 2  # instances and types side by side
         if len(shape) != 3 and not self.paired:
             raise InputError(f"{path}: expected instances of shape (images, height, width), found {shape}.")
+        checks.check_ids_dtype(rows["instances"].dtype, path)
         self.n = shape[0]
         self._instances = _Sequence(rows["instances"])
-        self._types = self._offsets = None
+        self._types = self._maps = self._offsets = None
         if "type_maps" in rows:  # of predictions with nuclei of mixed type, beside a type per nucleus
             if rows["type_maps"].shape != shape:
                 other = rows["type_maps"].shape
                 raise InputError(f"{path}: expected type_maps of the shape {shape} of the instances, found {other}.")
-            self._types = _Sequence(rows["type_maps"])
-        elif "offsets" in rows and "types" in rows:
+            checks.check_ids_dtype(rows["type_maps"].dtype, f"{path} type_maps")
+            self._maps = _Sequence(rows["type_maps"])
+        if "offsets" in rows and "types" in rows:
             nuclei = rows["types"].shape
-            self._offsets = rows["offsets"].whole() if rows["offsets"].shape == (self.n + 1,) else np.zeros(0)
+            whole = rows["offsets"].shape == (self.n + 1,) and rows["offsets"].dtype.kind in "ui"
+            self._offsets = rows["offsets"].whole() if whole else np.zeros(0)
+            if rows["types"].dtype.kind not in "uifbU":
+                raise InputError(f"{path}: expected types as numbers or names, found {rows['types'].dtype}.")
             if len(nuclei) != 1 or nuclei[0] > math.prod(shape) or not _divides(self._offsets, self.n, nuclei[0]):
                 raise InputError(
                     f"{path}: types and offsets disagree; expected one type per nucleus of {self.n} images."
                 )
             self._types = rows["types"].whole()
-        elif "types" in rows:
+        elif "types" in rows and self._maps is None:
             if rows["types"].shape != shape:
                 other = rows["types"].shape
                 raise InputError(f"{path}: expected types of the shape {shape} of the instances, found {other}.")
+            checks.check_ids_dtype(rows["types"].dtype, f"{path} types")
             self._types = _Sequence(rows["types"])
-        else:
-            checks.say_unread(path, [key for key in rows if checks.may_be_types(key)], "types (and offsets)")
+        shapes = {key: held.shape for key, held in rows.items()}
+        checks.say_unread_arrays(path, shapes, KEYS, "types (and offsets)")
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
         self.mpp = _number(rows["mpp"], self.n) if "mpp" in rows else None
         self.shape = shape[1:3]
@@ -64,13 +70,40 @@ class Stack:
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
         instances = self._instances[i]
+        if i == 1 and self.n == 2 and not self.paired and self._types is None and self._maps is None:
+            self._check_second(instances)
         if self.paired:
             return instances[..., 0], instances[..., 1], False
-        if self._types is None:
-            return instances, None, False
-        if self._offsets is not None:
-            return instances, self._types[self._offsets[i] : self._offsets[i + 1]], True
-        return instances, self._types[i], False
+        of_nuclei = None if self._offsets is None else self._types[self._offsets[i] : self._offsets[i + 1]]
+        if self._maps is not None:
+            types = self._maps[i]
+            if of_nuclei is not None:
+                self._check_agree(i, instances, types, of_nuclei)
+            return instances, types, False
+        if of_nuclei is not None:
+            return instances, of_nuclei, True
+        return instances, None if self._types is None else self._types[i], False
+
+    def _check_agree(self, i: int, instances: np.ndarray, type_map: np.ndarray, types: np.ndarray) -> None:
+        n = len(np.unique(instances[instances > 0]))
+        if len(types) != n or not checks.in_map(instances, type_map, types).all():
+            raise InputError(
+                f"{self.path} image {i}: its types ({len(types)} nuclei) and its type_maps ({n}) give nuclei different "
+                "types; keep the array that is right."
+            )
+
+    def _check_second(self, second: np.ndarray) -> None:
+        """Refuse instances and types that stand one after the other instead of side by side."""
+        first = self._instances[0]
+        if self.names or not np.array_equal(first > 0, second > 0):
+            return
+        (ids, of_first), (kinds, of_second) = (np.unique(each, return_inverse=True) for each in (first, second))
+        pairs = np.unique(of_first.astype(np.int64) * len(kinds) + of_second)
+        if len(kinds) < len(ids) == len(pairs):  # each instance has one number there
+            raise InputError(
+                f"{self.path}: expected two label maps of two images, found one and what seems to be the types of its "
+                f"nuclei, shape (2, {self.shape[0]}, {self.shape[1]}); save them side by side, (height, width, 2)."
+            )
 
     def _words(self, rows: dict[str, Rows], key: str) -> list[str] | None:
         if key not in rows:
@@ -78,7 +111,8 @@ class Stack:
         words = rows[key]
         if words.shape != (self.n,) or words.dtype.kind not in "US":
             raise InputError(f"{self.path}: expected {key} as {self.n} words, found {words.dtype} {words.shape}.")
-        return [normal(str(word)) for word in words.whole().astype(str)]
+        values = words.whole().tolist()
+        return [normal(text.decoded(word, self.path) if isinstance(word, bytes) else word) for word in values]
 
 
 class _Sequence:
@@ -99,9 +133,12 @@ class _Sequence:
 
 
 def members(path: Path) -> dict[str, Rows]:
-    """Name -> array of an npz, none of them read. Raises InputError for no npz or pickled content."""
+    """Name -> array of an npz, none of them read. Raises InputError for no npz, pickled content or a name twice."""
     with archive.reading(path), zipfile.ZipFile(path) as opened:
         names = [name for name in opened.namelist() if name.endswith(".npy")]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: expected each array once, found {twice.removesuffix('.npy')} twice; keep one.")
     return {name.removesuffix(".npy"): _rows(path, name) for name in names}
 
 

@@ -44,7 +44,7 @@ class TypeNames:
     listing: Path | None = None
 
     def id_of(self, word, where: str) -> int:
-        """Type id of a name (text) or id (number). Raises InputError for an unknown one."""
+        """Type id of a name, or of an id, a number or its digits as text. Raises InputError for an unknown one."""
         if not isinstance(word, str):
             return int(self.ids(np.array([_number(word, where)]), where)[0])
         name = key(word)
@@ -57,11 +57,13 @@ class TypeNames:
                 f"{where}: names the type '{word}', which {self.listing} does not list; add it there."
                 f"{near_miss(word, self.table)}"
             )
+        known = [key(known) for known in self.classes or ()]
+        if name not in known and (whole := number(name)) is not None:
+            return int(self.ids(np.array([whole]), where)[0])
         if self.classes is None:
             raise InputError(
                 f"{where}: names the type '{word}'; say with --types classes.toml which classes there are."
             )
-        known = [key(known) for known in self.classes]
         if name not in known:
             raise InputError(
                 f"{where}: unknown type '{word}'; expected one of {', '.join(self.classes)}, or a line for it in "
@@ -186,5 +188,6 @@ def _numbered(side: TypeNames, matching: Matched) -> TypeNames:
 def _number(value, where: str) -> int:
     whole = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(value)
     if not whole or value < 0 or value != int(value):
-        raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {value!r}.")
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise InputError(f"{where}: expected a type as a name or a whole number of at least 0, found {shown!r}.")
     return int(value)

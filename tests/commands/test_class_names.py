@@ -282,9 +282,14 @@ def test_an_import_takes_another_order_of_classes_toml_for_that_of_the_ids(call,
     moved.mkdir()
     (moved / "p.npz").write_bytes((run / "predictions.npz").read_bytes())  # without a config.json that names types
     root = class_orders.folder(tmp_path / "other", truth, CLASSES, OTHER)
+    assert imported(tmp_path, moved / "p.npz", root) == 0
+    assert f"p.npz: nothing names its types, those of the dataset mine are named ({', '.join(OTHER)})" in (
+        capsys.readouterr().err
+    )
     (tmp_path / "types.toml").write_text(f"classes = {json.dumps(CLASSES)}\n")
     assert imported(tmp_path, moved / "p.npz", root, "--types", tmp_path / "types.toml") == 0
-    assert "The classes are reordered by name" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "The classes are reordered by name" in err and "nothing names its types" not in err
     expected = scores(tmp_path / "results")["cellvit"]
     assert scores(tmp_path / "imports")["cellvit"]["mPQ"] == pytest.approx(expected["mPQ"])
 

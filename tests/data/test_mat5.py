@@ -1,6 +1,9 @@
 """The reader of MATLAB's Level 5 files, against scipy's, and on damaged files that crash scipy's."""
 
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -59,3 +62,15 @@ def test_every_flipped_bit_and_every_cut_is_a_value_or_one_sentence(tmp_path):
 def test_a_version_4_file_is_read(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"inst_map": np.array([[0.0, 1.0], [2.0, 2.0]])}, format="4")
     assert matlab.read(tmp_path / "a.mat").instances.tolist() == [[0, 1], [2, 2]]
+
+
+def test_a_packed_array_of_more_than_a_gigabyte_is_not_unpacked():
+    body = zlib.compress(struct.pack("<II", 14, (1 << 31) - 8) + bytes(64 << 20))
+    content = b"MATLAB 5.0".ljust(124) + struct.pack("<H2s", 0x0100, b"IM") + struct.pack("<II", 15, len(body)) + body
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="larger than a gigabyte"):
+            mat5.arrays(content)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -1,5 +1,6 @@
 """Small files that claim much memory are refused by their headers."""
 
+import gzip
 import json
 import struct
 import tracemalloc
@@ -256,3 +257,50 @@ def test_coordinates_beyond_all_floats_are_refused(tmp_path, capsys):
     np.save(tmp_path / "a.npy", labels()[0])
     assert score(tmp_path, tmp_path / "a.npy", tmp_path / "a.geojson", "--mpp", 0.25) == 2
     assert "expected an outline as a list of x, y pairs, found int too large" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("unit", "name"), [(b"{},", "a.geojson"), (b"[],", "a.json")])
+@pytest.mark.parametrize("packer", ["gz", "zip"])
+def test_outlines_packed_more_than_outlines_can_be_are_refused(tmp_path, unit, name, packer):
+    content = b'{"features":[' + unit * 3_000_000 + b"0]}"
+    path = tmp_path / f"{name}.{packer}"
+    if packer == "gz":
+        path.write_bytes(gzip.compress(content))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="expected packed outlines, found text that takes more than 100 times"):
+            collection(path, TypeNames()).images[0].read((40, 50))
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "dtype", "sentence"),
+    [
+        ({"instances": (1, 4, 5), "names": (1,)}, "<U9000000", "words of at most 4096 characters"),
+        ({"instances": (1, 4, 5), "names": (1,)}, "|S90000000", "words of at most 4096 characters"),
+        ({"instances": (2, 4, 5), "types": (2, 4, 5), "offsets": (3,)}, "|S9000", "found dtype"),
+        ({"instances": (200, 300)}, "|S9000", "expected integer ids, found dtype"),
+        ({"coord": (9_216, 2, 1_024)}, "<f4", "expected coord of nuclei of a few pixels at least"),
+        ({"coord": (2, 2, 32)}, "|S9000", "expected coord of numbers, found dtype"),
+    ],
+)
+def test_entries_of_great_width_and_too_many_rays_are_refused_by_the_header(tmp_path, arrays, dtype, sentence):
+    wide = {"names": dtype} if "names" in arrays else dict.fromkeys(arrays, dtype)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, shape in arrays.items():
+            with archive.open(f"{key}.npy", "w") as stream:
+                header(stream, shape, wide.get(key, "|u1"))
+                for block in zeros(int(np.prod(shape)) * np.dtype(wide.get(key, "|u1")).itemsize):
+                    stream.write(block)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=sentence):
+            collection(tmp_path / "a.npz", TypeNames()).images[0].read((96, 96))
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()

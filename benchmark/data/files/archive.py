@@ -22,6 +22,7 @@ from benchmark.data.files import names
 from benchmark.runtime.errors import InputError
 
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+WIDEST = 1 << 14  # bytes of one entry of an array: a word of 4096 characters, as long as a path may be
 FOLDERS = 10_000  # below a data root: no data set has as many, a disk has
 _BLOCKS, _BLOCK = 64, 1 << 14
 # failures of the system, which say nothing about the file's content
@@ -212,7 +213,8 @@ class Rows:
         fortran: whether it is stored column by column, and hence can be read as a whole only.
 
     Raises:
-        InputError: not an .npy file; pickled objects; shorter or longer than its header promises.
+        InputError: not an .npy file; pickled objects; entries wider than WIDEST; shorter or longer than its header
+            promises.
     """
 
     def __init__(self, member: Member):
@@ -238,6 +240,11 @@ class Rows:
             ) from error
         if self.dtype.hasobject:
             raise InputError(f"{member} holds pickled objects, which are never executed: save a plain array instead.")
+        if self.dtype.itemsize > WIDEST:  # a few packed bytes may claim gigabytes for each
+            raise InputError(
+                f"{member}: expected numbers or words of at most {WIDEST // 4} characters, found entries of "
+                f"{self.dtype.itemsize} bytes ({self.dtype!s:.40}); save them as shorter ones."
+            )
         self.fortran = fortran and len(self.shape) > 1
         promised = self.start + self.dtype.itemsize * math.prod(self.shape)  # which numpy's product may overflow
         if size != promised:

@@ -12,7 +12,7 @@ FEW = 10  # ids in a map that may be types
 SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids
 SOME = 1000  # pairs of pixels, from which a map is doubted
 PIECES = 2  # of an id on average, from which a map is doubted
-_WORDS = ("type", "class", "label", "categor", "kind")  # in the name of an array that may hold types
+_WORDS = ("type", "class", "cls", "label", "categor", "kind", "semantic")  # in the name of an array that may hold types
 
 
 def rgb(image: np.ndarray, where: str) -> np.ndarray:
@@ -62,8 +62,7 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
     Raises:
         InputError: NaN or infinite, negative or non-integer ids, or no numbers at all.
     """
-    if labels.dtype.kind not in "uifb":
-        raise InputError(f"{where}: expected integer ids, found dtype {labels.dtype}; save the labels as integers.")
+    check_ids_dtype(labels.dtype, where)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise InputError(f"{where}: expected integer ids, found NaN or infinity; repair or leave out these labels.")
     low, high = float(labels.min(initial=0)), float(labels.max(initial=0))  # half floats cannot hold 2^53
@@ -82,10 +81,16 @@ def ids(labels: np.ndarray, where: str) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.array_equal(whole, labels):
         fraction = labels[whole != labels].flat[0]
         raise InputError(
-            f"{where}: expected integer ids, found {fraction:g}; labels must not be interpolated, resize "
+            f"{where}: expected integer ids, found {fraction:.9g}; labels must not be interpolated, resize "
             "with nearest neighbour."
         )
     return whole
+
+
+def check_ids_dtype(dtype: np.dtype, where) -> None:
+    """Raises InputError for a dtype of no real numbers; by the header, before memory is taken for the values."""
+    if dtype.kind not in "uifb":
+        raise InputError(f"{where}: expected integer ids, found dtype {dtype}; save the labels as integers.")
 
 
 def without_channel(labels: np.ndarray) -> np.ndarray:
@@ -128,6 +133,19 @@ def say_unread(where, keys: list[str], read: str) -> None:
         print(f"{where}: {', '.join(keys)} {verb} not read; types are called {read}", file=sys.stderr)
 
 
+def say_unread_arrays(where, shapes: dict[str, tuple[int, ...]], read: tuple[str, ...], called: str) -> None:
+    """`say_unread` of arrays that may be types, by their names or because they are maps too.
+
+    Args:
+        shapes: of all arrays of a file. read: those that are known, the first is the instance map.
+        called: what types are.
+    """
+    typed = any(key in shapes and may_be_types(key) for key in read)
+    keys = [key for key in shapes if key not in read and not key.startswith("__")]
+    keys = [key for key in keys if shapes[key] == shapes[read[0]] or may_be_types(key)]
+    say_unread(where, [key for key in keys if not (typed and "prob" in key.lower())], called)
+
+
 def inside(types: np.ndarray, instances: np.ndarray, where: str, otherwise: str = "") -> None:
     """Refuse a type map that names types where there is no instance, as a map of another image does.
 
@@ -143,6 +161,20 @@ def inside(types: np.ndarray, instances: np.ndarray, where: str, otherwise: str 
             f"{where}: the type map disagrees with the instance map: {outside} pixels have a type but no instance; "
             f"set types to 0 there{otherwise}."
         )
+
+
+def in_map(instances: np.ndarray, type_map: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """bool (N,): whether each nucleus has a pixel of its type in a type map.
+
+    Args:
+        instances, type_map: (H, W) ids. types: (N,) in ascending order of id.
+    """
+    present = np.unique(instances[instances > 0])
+    inside = instances > 0
+    place = np.searchsorted(present, instances[inside])
+    out = np.zeros(len(present), bool)
+    out[place[type_map[inside] == types[place]]] = True
+    return out
 
 
 def lumped(labels: np.ndarray) -> str:

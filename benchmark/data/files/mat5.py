@@ -32,7 +32,7 @@ def arrays(content: bytes) -> dict[str, np.ndarray | None]:
     out: dict[str, np.ndarray | None] = {}
     for kind, data in _elements(content[_HEAD:], order, padded=False):
         if kind == _COMPRESSED:
-            kind, data = _only(_expanded(data), order)
+            kind, data = _only(_expanded(data, order), order)
         if kind != _MATRIX:
             raise ValueError(f"it has an element of kind {kind} where an array is expected")
         name, array = _array(data, order)
@@ -68,9 +68,11 @@ def _only(data: bytes, order: str) -> tuple[int, bytes]:
     return first
 
 
-def _expanded(data: bytes) -> bytes:
+def _expanded(data: bytes, order: str) -> bytes:
     stream = zlib.decompressobj()
-    out = stream.decompress(data, _MOST)
+    out = stream.decompress(data, 8)  # its tag, which says the size
+    if int.from_bytes(out[4:], "little" if order == "<" else "big") <= _MOST:
+        out += stream.decompress(stream.unconsumed_tail, _MOST)
     if not stream.eof:
         raise ValueError("it has a compressed array that is truncated or larger than a gigabyte")
     return out

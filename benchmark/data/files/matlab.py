@@ -32,17 +32,34 @@ class MatLabels:
 def read(path: Path) -> MatLabels:
     """The labels of a .mat up to version 7: inst_map with type_map, or with inst_type (inst_uid) or class (id).
 
-    Nuclei that the list of ids leaves out (HoVer-Net drops specks of a few pixels from it) are counted on stderr, and
-    so are arrays that look like types and are not read.
+    Where several of these hold types, the first is read and the others have to agree. Nuclei that the list of ids
+    leaves out (HoVer-Net drops specks of a few pixels from it) are counted on stderr, and so are arrays that look like
+    types and are not read.
 
     Raises:
-        InputError: unreadable, version 7.3, no inst_map, or types that do not fit it.
+        InputError: unreadable, version 7.3, no inst_map, types that do not fit it, or two sources of
+            types that disagree.
     """
     content = _arrays(path)
-    held = {key: np.shape(array) for key, array in content.items()}
-    instances = checks.plane(content["inst_map"], f"{path} inst_map")
-    if "type_map" in content:
-        types = checks.ids(content["type_map"], f"{path} type_map")
+    instances = checks.plane(_numeric(content, "inst_map", path), f"{path} inst_map")
+    shapes = {"inst_map": instances.shape} | {
+        key: np.shape(array) for key, array in content.items() if key != "inst_map"
+    }
+    known = ("inst_map", "type_map", *TYPES, *TYPES.values())
+    checks.say_unread_arrays(path, shapes, known, "type_map, inst_type (of inst_uid) or class (of id)")
+    sources = {key: _types(content, key, instances, path) for key in ("type_map", *TYPES) if key in content}
+    if not sources:
+        return MatLabels(instances)
+    first, *others = sources
+    for other in others:
+        _check_agree(sources[first], sources[other], f"{path}: its {first} and its {other}")
+    return sources[first]
+
+
+def _types(content: dict, key: str, instances: np.ndarray, path: Path) -> MatLabels:
+    """The labels with the types of one array."""
+    if key == "type_map":
+        types = checks.without_channel(checks.ids(_numeric(content, key, path), f"{path} type_map"))
         if types.shape != instances.shape:
             raise InputError(
                 f"{path}: expected type_map of the shape {instances.shape} of inst_map, found {types.shape}."
@@ -50,14 +67,39 @@ def read(path: Path) -> MatLabels:
         return MatLabels(instances, types)
     present = np.unique(instances)
     present = present[present > 0]
-    for key, of in TYPES.items():
-        if key in content:
-            types = checks.ids(np.ravel(content[key]), f"{path} {key}")
-            ids = np.ravel(content[of]) if of in content else None
-            return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of))
-    unread = [key for key, sides in held.items() if _may_be_types(key, sides, instances.shape)]
-    checks.say_unread(path, unread, "type_map, inst_type (of inst_uid) or class (of id)")
-    return MatLabels(instances)
+    types = checks.ids(np.ravel(_numeric(content, key, path)), f"{path} {key}")
+    of = TYPES[key]
+    ids = np.ravel(_numeric(content, of, path)) if of in content else None
+    return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of))
+
+
+def _check_agree(first: MatLabels, other: MatLabels, which: str) -> None:
+    """Raises InputError for a nucleus that has another type in two arrays; a map may hold several in one nucleus."""
+    present = np.unique(first.instances)
+    present = present[present > 0]
+    listed = np.ones(len(present), bool)
+    for labels in (first, other):
+        listed &= True if labels.unlisted is None else ~labels.unlisted
+    if first.types.ndim == 2:
+        agree = checks.in_map(first.instances, first.types, other.types)
+    else:
+        agree = first.types == other.types
+    if (wrong := listed & ~agree).any():
+        raise InputError(
+            f"{which} give {np.count_nonzero(wrong)} of {len(present)} nuclei different types (the first: "
+            f"{present[wrong][0]}); keep the one that is right."
+        )
+
+
+def _numeric(content: dict, key: str, path: Path) -> np.ndarray:
+    """An array of real numbers. Raises InputError for text, cells, structures, sparse and complex ones."""
+    array = content[key]
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uifb":
+        raise InputError(
+            f"{path}: expected {key} as a full array of real numbers, found something else (text, a cell, a structure, "
+            f"a sparse or a complex array); save it as one, such as {key} = double(full({key}))."
+        )
+    return array
 
 
 def _in_order(types, ids, present, where: str, of: str) -> tuple[np.ndarray, np.ndarray]:
@@ -86,16 +128,9 @@ def _in_order(types, ids, present, where: str, of: str) -> tuple[np.ndarray, np.
     return np.array([entry_of.get(k, 0) for k in present.tolist()], np.int64), unlisted
 
 
-def _may_be_types(key: str, sides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether an array that is not read may hold types, by its name or because it is a map too."""
-    if key == "inst_map" or key.startswith("__"):
-        return False
-    return sides == shape or checks.may_be_types(key)
-
-
 def shape(path: Path) -> tuple[int, ...]:
     """Shape of inst_map. Raises InputError where there is none."""
-    return np.shape(_arrays(path)["inst_map"])
+    return np.shape(_numeric(_arrays(path), "inst_map", path))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -106,7 +141,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             content = scipy.io.loadmat(io.BytesIO(raw)) if old else mat5.arrays(raw)
         except NotImplementedError as error:
             raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
-    content = {key: np.empty(0, object) if value is None else value for key, value in content.items()}
     if "inst_map" not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
         raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")

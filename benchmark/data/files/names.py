@@ -51,6 +51,17 @@ def stem(name: str | Path) -> str:
     return normal(last)
 
 
+def compared(*sides: list[str]) -> list[list[str]]:
+    """Keys of images' names, of several lists that are compared: of their stems, so that images/a.png is a.
+
+    Of the whole names where two of one list share a stem, such as those of files in several folders.
+    """
+    stems = [[key(stem(name)) for name in names] for names in sides]
+    if all(len(set(each)) == len(each) for each in stems):
+        return stems
+    return [list(map(key, names)) for names in sides]
+
+
 def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files of these kinds in a folder, sorted; without hidden ones, such as the ._x that macOS puts beside x."""
     return sorted(

@@ -159,6 +159,11 @@ def _tiff(file: tifffile.TiffFile, path: Path, colours: bool) -> np.ndarray:
             raise
         return _with_pillow(file, path)
     kind = page.photometric
+    if not colours and kind == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise InputError(
+            f"{path}: expected a label map in which 0 is the background, found a TIFF in which white is zero "
+            "(MINISWHITE), which programs read in two ways; save it as black-is-zero (MINISBLACK)."
+        )
     if colours and kind is not None and kind.name in ("YCBCR", "CIELAB", "ICCLAB", "ITULAB", "SEPARATED"):
         raise InputError(f"{path}: expected RGB, found colours stored as {kind.name}; convert it to RGB.")
     rgba = kind == tifffile.PHOTOMETRIC.RGB and values.shape[2:] == (4,)
