@@ -221,6 +221,13 @@ class ViTAdapter(nn.Module):
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.BatchNorm2d(dim) for _ in range(4))
         self.reset_parameters(config.offset_grid)
 
+    def blocks(self) -> list[nn.Module]:
+        """The pyramid, the injectors and the extractors, see `methods.base.Method.blocks`."""
+        parts = [self.spm]
+        for exchange in self.interactions:
+            parts += [exchange.injector, exchange.extractor, *(exchange.extra_extractors or [])]
+        return [part for part in parts if part is not None]
+
     def reset_parameters(self, offset_grid: bool) -> None:
         """Convolutions He-normal (fan-out), linear layers truncated normal 0.02 without bias."""
         for module in self.modules():
