@@ -1,4 +1,5 @@
-"""Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and mmcv, in one run.
+"""Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and, where they are
+installed, mmcv and torch-ms-deform-attn (Deformable DETR's kernels), in one run.
 
     python perf/bench_ops.py                    # CPU, one thread, B = 1 and 4; or a GPU, B = 16
 
@@ -160,7 +161,7 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
                 # the first of each turn warms up
                 times = [seconds(work, call, device) for _ in range(20 if device.type == "cuda" else 3)]
                 best[label] = min(best[label], *times[1:])
-        floor = gpu_time.floor(shape, batch, dtype, hardware(device))
+        floor = gpu_time.floor(read, written, device) if device.type == "cuda" else ()
         least = floor and (floor[0] if name == "forward" else sum(floor))
         for label, took in best.items():
             row = (shape, batch, dtype, name, label, 1e3 * took, best[BASE] / took, moved / took)
@@ -191,7 +192,10 @@ def means(rows: list[dict]) -> None:
         mean = math.exp(sum(map(math.log, of_batches)) / len(of_batches))
         print(f"  {' '.join(key):45s} {mean:6.1f}x")
     if any(row["of_floor"] for row in rows):
-        print("fraction of the estimated floor:")
+        rate = max(row["bytes_per_s"] / row["of_floor"] for row in rows if row["of_floor"])
+        print(
+            f"fraction of the floor: each tensor moved once at the {rate / 1e12:.2f} TB/s of a copy within the device"
+        )
         for row in rows:
             if row["of_floor"]:
                 label = f"{row['shape']} {row['dtype']} {row['pass']} {row['implementation']}"
