@@ -111,15 +111,31 @@ def mmcv_form(device: torch.device):
     if device.type != "cuda":
         return None
 
-    @functools.cache  # copying them to the GPU waits for it
-    def levels(shapes):
-        sides = torch.tensor(shapes, device=device)
-        return sides, torch.cat([sides.new_zeros(1), sides.prod(1).cumsum(0)[:-1]])
-
     def call(value, shapes, locations, weights):
-        return MultiScaleDeformableAttnFunction.apply(value, *levels(tuple(shapes)), locations, weights, 64)
+        return MultiScaleDeformableAttnFunction.apply(value, *levels(tuple(shapes), device), locations, weights, 64)
 
     return call
+
+
+def detr_form(device: torch.device):
+    """torch-ms-deform-attn, Deformable DETR's kernels built for CPUs and GPUs; None where it is not installed."""
+    try:
+        from torch_ms_deform_attn import ms_deform_attn as attend
+    except ImportError:
+        return None
+
+    def call(value, shapes, locations, weights):
+        exact = value.to(locations.dtype)  # it computes half precision so, and wants all inputs of one dtype
+        return attend(exact, *levels(tuple(shapes), device), locations, weights).to(value.dtype)
+
+    return call
+
+
+@functools.cache  # copying them to the GPU waits for it
+def levels(shapes: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sides and first pixels of the levels, as the peers want them."""
+    sides = torch.tensor(shapes, device=device)
+    return sides, torch.cat([sides.new_zeros(1), sides.prod(1).cumsum(0)[:-1]])
 
 
 def implementations(device: torch.device) -> dict:
@@ -127,8 +143,9 @@ def implementations(device: torch.device) -> dict:
     for name in ("cpu", "cuda"):
         if name == device.type and backends()[name][0]:
             calls[name] = ours(name)
-    if peer := mmcv_form(device):
-        calls["mmcv"] = peer
+    for name, peer in (("mmcv", mmcv_form), ("torch-ms-deform-attn", detr_form)):
+        if call := peer(device):
+            calls[name] = call
     return calls
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
@@ -83,14 +84,14 @@ def drawn(count: int) -> list[Sample]:
     samples = [draw(TISSUES[k % len(TISSUES)], k // len(TISSUES), k) for k in range(count)]
     samples.sort(key=lambda sample: len(sample.nuclei))
     rng = np.random.default_rng(0)
-    wanted = np.sort(rng.gamma(SHAPE, MEAN / SHAPE, count)).round().astype(int)
+    wanted = stats.gamma.ppf((np.arange(count) + 0.5) / count, SHAPE, scale=MEAN / SHAPE).round().astype(int)
     out = []
     for sample, number in zip(samples, wanted):
         ids = rng.permutation(len(sample.nuclei))[:number] + 1
-        keep = np.concatenate([[0], np.cumsum(np.isin(np.arange(1, len(sample.nuclei) + 1), ids))])
-        keep[1:][~np.isin(np.arange(1, len(sample.nuclei) + 1), ids)] = 0
+        kept = np.isin(np.arange(1, len(sample.nuclei) + 1), ids)
+        renumbered = np.concatenate([[0], np.cumsum(kept) * kept])
         types = sample.nuclei.types[np.sort(ids) - 1]
-        nuclei = Nuclei.from_labels(keep[sample.nuclei.instances], types, sample.nuclei.mpp)
+        nuclei = Nuclei.from_labels(renumbered[sample.nuclei.instances], types, sample.nuclei.mpp)
         named = {"tissue": sample.nuclei.tissue, "image_id": sample.nuclei.image_id, "source": sample.nuclei.source}
         out.append(Sample(sample.image, replace(nuclei, **named)))
     return [out[k] for k in rng.permutation(count)]
