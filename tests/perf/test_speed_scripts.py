@@ -107,7 +107,7 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     assert names == ["goal", "ops", "inference", "split", "ways", "share", "methods", "levers"]
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
-    assert "--parts goal" in called and "pytest" not in called
+    assert "--parts goal" in called and "-m pytest" not in called
     code, lines = gpu_check(tmp_path, "check")
     assert "== check" in " ".join(lines) and "pytest tests/ops/test_cuda_gpu.py" in (tmp_path / "record").read_text()
 
