@@ -296,7 +296,7 @@ def choose_kernels(deterministic: bool) -> None:
     fastest: cuDNN then tries all that it has for a shape, once, and sums may be added in an open order."""
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # torch would fill all new memory with NaN, so that reading it unwritten shows: 2 to 10 % of a step on a CPU
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 
