@@ -1,4 +1,5 @@
-"""Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and mmcv, in one run.
+"""Deformable attention at CellVTA's shapes: every backend beside the grid_sample formulation and, where they are
+installed, mmcv and torch-ms-deform-attn (Deformable DETR's kernels), in one run.
 
     python perf/bench_ops.py                    # CPU, one thread, B = 1 and 4; or a GPU, B = 16
 
@@ -110,15 +111,31 @@ def mmcv_form(device: torch.device):
     if device.type != "cuda":
         return None
 
-    @functools.cache  # copying them to the GPU waits for it
-    def levels(shapes):
-        sides = torch.tensor(shapes, device=device)
-        return sides, torch.cat([sides.new_zeros(1), sides.prod(1).cumsum(0)[:-1]])
-
     def call(value, shapes, locations, weights):
-        return MultiScaleDeformableAttnFunction.apply(value, *levels(tuple(shapes)), locations, weights, 64)
+        return MultiScaleDeformableAttnFunction.apply(value, *levels(tuple(shapes), device), locations, weights, 64)
 
     return call
+
+
+def detr_form(device: torch.device):
+    """torch-ms-deform-attn, Deformable DETR's kernels built for CPUs and GPUs; None where it is not installed."""
+    try:
+        from torch_ms_deform_attn import ms_deform_attn as attend
+    except ImportError:
+        return None
+
+    def call(value, shapes, locations, weights):
+        exact = value.to(locations.dtype)  # it computes half precision so, and wants all inputs of one dtype
+        return attend(exact, *levels(tuple(shapes), device), locations, weights).to(value.dtype)
+
+    return call
+
+
+@functools.cache  # copying them to the GPU waits for it
+def levels(shapes: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sides and first pixels of the levels, as the peers want them."""
+    sides = torch.tensor(shapes, device=device)
+    return sides, torch.cat([sides.new_zeros(1), sides.prod(1).cumsum(0)[:-1]])
 
 
 def implementations(device: torch.device) -> dict:
@@ -126,8 +143,9 @@ def implementations(device: torch.device) -> dict:
     for name in ("cpu", "cuda"):
         if name == device.type and backends()[name][0]:
             calls[name] = ours(name)
-    if peer := mmcv_form(device):
-        calls["mmcv"] = peer
+    for name, peer in (("mmcv", mmcv_form), ("torch-ms-deform-attn", detr_form)):
+        if call := peer(device):
+            calls[name] = call
     return calls
 
 
@@ -160,7 +178,7 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
                 # the first of each turn warms up
                 times = [seconds(work, call, device) for _ in range(20 if device.type == "cuda" else 3)]
                 best[label] = min(best[label], *times[1:])
-        floor = gpu_time.floor(shape, batch, dtype, hardware(device))
+        floor = gpu_time.floor(read, written, device) if device.type == "cuda" else ()
         least = floor and (floor[0] if name == "forward" else sum(floor))
         for label, took in best.items():
             row = (shape, batch, dtype, name, label, 1e3 * took, best[BASE] / took, moved / took)
@@ -191,7 +209,10 @@ def means(rows: list[dict]) -> None:
         mean = math.exp(sum(map(math.log, of_batches)) / len(of_batches))
         print(f"  {' '.join(key):45s} {mean:6.1f}x")
     if any(row["of_floor"] for row in rows):
-        print("fraction of the estimated floor:")
+        rate = max(row["bytes_per_s"] / row["of_floor"] for row in rows if row["of_floor"])
+        print(
+            f"fraction of the floor: each tensor moved once at the {rate / 1e12:.2f} TB/s of a copy within the device"
+        )
         for row in rows:
             if row["of_floor"]:
                 label = f"{row['shape']} {row['dtype']} {row['pass']} {row['implementation']}"

@@ -1,12 +1,29 @@
 #!/bin/sh
-# Builds, checks and times the deformable-attention op on one GPU in less than 8 minutes.
+# Checks and times the deformable-attention op and the training step on one GPU.
 #
-#     sh perf/gpu_check.sh            from the repository's root; PYTHON=… OUT=… (default reports/gpu)
+#     sh perf/gpu_check.sh check      builds and tests: at most 4 minutes
+#     sh perf/gpu_check.sh measure    speed: at most 5 minutes
 #
-# Writes under $OUT: environment.txt, compile.txt (registers and spills), tests.txt, ways.csv, ops/ (csv and plot),
-# step.txt (share of a training step), memcheck.txt, racecheck.txt, and summary.txt with one line per part.
-# Exits with 1 if a part failed.
+# from the repository's root; both words: one after the other. PYTHON=… (default .venv's), OUT=… (default reports/gpu),
+# LIMIT=… seconds for each word in place of its own. The most valuable parts come first; each writes $OUT/PART.txt (and
+# csv, plots) as it goes and a line of $OUT/summary.txt as it ends, so that a run that is cut short loses the rest alone.
+# Exits with 1 if a part failed or did not fit into the time, with 2 for other words.
+#
+# check:   environment, compile (registers and spills), tests (the op: values, CUDA graphs, streams, autocast, more than
+#          2^31 elements), harness (training and evaluation on the GPU), memcheck, racecheck
+# measure: goal (the step, beside the published way), ops (every backend beside its peers and the floor), split (one
+#          PanNuke split, the loader, inference), ways (of the backward pass), share (of the op in a step), methods, levers
 cd "$(dirname "$0")/.." || exit 1
+[ $# -gt 0 ] || set -- help
+for word in "$@"; do
+    case $word in
+        check | measure) ;;
+        *)
+            echo "usage: sh perf/gpu_check.sh check | measure" >&2
+            exit 2
+            ;;
+    esac
+done
 OUT=${OUT:-reports/gpu}
 if [ -z "$PYTHON" ]; then
     PYTHON=python3
@@ -14,16 +31,23 @@ if [ -z "$PYTHON" ]; then
 fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$OUT" || exit 1
-: > "$OUT/summary.txt"
+echo "== $*, $(date)" >> "$OUT/summary.txt"
 failed=0
 
 # part NAME SECONDS COMMAND…: runs the command, its output in $OUT/NAME.txt
 part() {
     name=$1 limit=$2 verdict=
     shift 2
-    echo "== $name"
     start=$(date +%s)
-    timeout "$limit" "$@" > "$OUT/$name.txt" 2>&1
+    left=$((until - start))
+    if [ "$left" -lt 1 ]; then
+        echo "$name: NOT RUN, the time is up" | tee -a "$OUT/summary.txt"
+        failed=1
+        return
+    fi
+    [ "$left" -ge "$limit" ] || limit=$left
+    echo "== $name"
+    timeout -k 5 "$limit" "$@" > "$OUT/$name.txt" 2>&1
     code=$?
     seconds=$(($(date +%s) - start))
     # on some virtual machines the tool cannot attach to the GPU at all
@@ -31,37 +55,67 @@ part() {
         code=0 verdict="not run, compute-sanitizer does not support this device"
     case $code in
         0) verdict=${verdict:-passed} ;;
-        124) verdict="FAILED: more than $limit s" failed=1 ;;
+        124 | 137) verdict="FAILED: more than $limit s" failed=1 ;;
         *) verdict="FAILED with $code" failed=1 ;;
     esac
     echo "$name: $verdict ($seconds s)" | tee -a "$OUT/summary.txt"
     [ "$code" = 0 ] || tail -n 15 "$OUT/$name.txt"
 }
 
+# needs NAME PACKAGE…: whether all packages are here; says for which part they are missing
+needs() {
+    name=$1
+    shift
+    missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if not u.find_spec(n)])' "$@")
+    [ -z "$missing" ] && return
+    echo "$name: NOT RUN, it needs $missing" | tee -a "$OUT/summary.txt"
+    failed=1
+    return 1
+}
+
+check() {
+    part environment 15 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
+    part tests 150 "$PYTHON" -m pytest tests/ops/test_cuda_gpu.py -m gpu -rs --durations=10
+    needs harness mmengine timm skimage pyarrow && part harness 60 "$PYTHON" -m pytest tests/training/test_gpu.py -m gpu -rs
+    if command -v compute-sanitizer > /dev/null 2>&1; then
+        # every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
+        # of memcheck, wrong accesses alone: torch's start asks the driver for things that it may refuse
+        part memcheck 45 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck \
+            --report-api-errors no --error-exitcode 9 "$PYTHON" perf/gpu_every_kernel.py
+        part racecheck 45 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool racecheck \
+            --error-exitcode 9 "$PYTHON" perf/gpu_every_kernel.py
+    else
+        echo "memcheck, racecheck: not run, compute-sanitizer is not on the PATH" | tee -a "$OUT/summary.txt"
+    fi
+    part compile 50 "$PYTHON" -m pytest tests/ops/test_cuda_compile.py -rP
+}
+
+measure() {
+    step="perf/train_step.py --out $OUT"
+    if needs goal mmengine timm skimage pyarrow; then
+        part goal 130 "$PYTHON" $step/goal --limit 110 --parts goal
+    fi
+    part ops 60 "$PYTHON" perf/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
+    if [ -z "$missing" ]; then
+        part inference 40 "$PYTHON" perf/inference.py --out "$OUT"
+        part split 60 "$PYTHON" $step/split --limit 45 --parts split loader
+    fi
+    part ways 40 "$PYTHON" perf/gpu_ways.py --csv "$OUT/ways.csv"
+    if [ -z "$missing" ]; then
+        part share 40 "$PYTHON" perf/op_share.py
+        part methods 60 "$PYTHON" $step/methods --steps 30 --limit 50 --parts methods
+        part levers 120 "$PYTHON" $step/levers --steps 30 --limit 110 --parts levers graph curve
+    fi
+}
+
 if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.usable(); sys.exit(None if ok else why)'; then
     echo "the backend 'cuda' cannot run here (see above); nothing was checked" | tee -a "$OUT/summary.txt" >&2
     exit 1
 fi
-part environment 30 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
-part compile 50 "$PYTHON" -m pytest tests/ops/test_cuda_compile.py -rP
-part tests 150 "$PYTHON" -m pytest tests/ops/test_cuda_gpu.py -m gpu -rs --durations=10
-part ways 40 "$PYTHON" perf/gpu_ways.py --csv "$OUT/ways.csv"
-part bench 60 "$PYTHON" perf/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
-# the model of a training step comes through the registry, which the op itself does not need
-missing=$("$PYTHON" -c 'import importlib.util as u; print(*[n for n in ("mmengine", "timm") if not u.find_spec(n)])')
-if [ -z "$missing" ]; then
-    part step 50 "$PYTHON" perf/op_share.py
-else
-    echo "step: not run, the model needs $missing" | tee -a "$OUT/summary.txt"
-fi
-# every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
-export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-if command -v compute-sanitizer > /dev/null 2>&1; then
-    # of memcheck, wrong accesses alone: torch's start asks the driver for things that it may refuse
-    part memcheck 45 compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 \
-        "$PYTHON" perf/gpu_every_kernel.py
-    part racecheck 45 compute-sanitizer --tool racecheck --error-exitcode 9 "$PYTHON" perf/gpu_every_kernel.py
-else
-    echo "memcheck, racecheck: not run, compute-sanitizer is not on the PATH" | tee -a "$OUT/summary.txt"
-fi
+for word in "$@"; do
+    limit=240
+    [ "$word" = check ] || limit=300
+    until=$(($(date +%s) + ${LIMIT:-$limit}))
+    "$word"
+done
 exit $failed

@@ -1,5 +1,6 @@
-"""Time that a GPU spends on a call, without launching it; and estimated lower bounds on an H200."""
+"""Time that a GPU spends on a call, without launching it; and the least that its memory allows, measured."""
 
+import functools
 import time
 import warnings
 from collections.abc import Callable
@@ -8,22 +9,25 @@ import torch
 
 CYCLES = 2_000_000_000  # of a GPU's clock per second, about
 CACHE = 256 << 20  # bytes; more than any L2 cache holds
-# estimated lower bounds on an H200 at B = 16, microseconds: (forward, backward), the memory's or the L1 cache's
-FLOORS = {
-    ("injector", "fp32"): (44, 86),
-    ("injector", "bf16"): (22, 44),
-    ("extractor", "fp32"): (95, 60),
-    ("extractor", "bf16"): (48, 35),
-}
 _scratch: dict[torch.device, torch.Tensor] = {}
 
 
-def floor(shape: str, batch: int, dtype: str, name: str) -> tuple[float, float] | None:
-    """Seconds (forward, backward) of FLOORS for a device called `name`, None where nothing was estimated."""
-    if "H200" not in name or batch != 16 or (shape, dtype) not in FLOORS:
-        return None
-    forward, backward = FLOORS[shape, dtype]
-    return 1e-6 * forward, 1e-6 * backward
+@functools.cache
+def bandwidth(device: torch.device) -> float:
+    """Bytes per second, read and written, of the best of ten copies of 1 GiB within the device's memory."""
+    source = torch.zeros(1 << 28, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(10))
+
+
+def floor(read: int, written: int, device: torch.device) -> tuple[float, float]:
+    """Seconds (forward, backward) that the memory alone takes, by `bandwidth`: each tensor once.
+
+    Args:
+        read: bytes of the inputs, whose gradients the backward pass writes; written: bytes of the output.
+    """
+    rate = bandwidth(device)
+    return (read + written) / rate, (2 * read + written) / rate
 
 
 def seconds(work: Callable[[], object], device: torch.device, wait: float = 0.01) -> float:

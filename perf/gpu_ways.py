@@ -1,6 +1,6 @@
 """The GPU backend's ways of the backward pass beside a plain kernel (one thread per channel, fp32 atomicAdd), on
-CellVTA's shapes: milliseconds, ratios, the fraction of the estimated floor on an H200 at B = 16, and the largest
-relative distance between results. Needs a GPU.
+CellVTA's shapes: milliseconds, ratios, the fraction of the floor (a copy within the device, measured in the same run),
+and the largest relative distance between results. Needs a GPU.
 
     python perf/gpu_ways.py [--batch 16] [--csv reports/gpu/ways.csv]
 """
@@ -114,14 +114,15 @@ def main() -> int:
             }
             for (part, way), run in ways.items():
                 ms, error = milliseconds(run), distance(run(), results[part])
-                floor = gpu_time.floor(name, options.batch, SHORT[dtype], torch.cuda.get_device_name())
-                of_floor = 1e3 * floor[part == "backward"] / ms if floor else ""
+                grad, value, _, *rest = arguments
+                floor = gpu_time.floor(sum(t.nbytes for t in (value, *rest)), grad.nbytes, value.device)
+                of_floor = 1e3 * floor[part == "backward"] / ms
                 row = [name, options.batch, SHORT[dtype], part, way, ms, plain_ms[part] / ms, error, of_floor]
                 rows.append(row)
                 print(
                     f"{name:9} B={options.batch} {row[2]} {part:8} {way:22} {ms:8.3f} ms"
                     f"  {row[6]:6.1f} x the plain fp32 kernel ({plain_ms[part]:.3f} ms), distance {error:.1e}"
-                    + (f", {of_floor:.2f} of the floor" if floor else "")
+                    f", {of_floor:.2f} of the floor"
                 )
     print(torch.cuda.get_device_name())
     if options.csv:

@@ -75,6 +75,21 @@ def benchmark_command(cache):
     return call
 
 
+@pytest.fixture(autouse=True)
+def kernels():
+    """What a training asks of torch's kernels ends with the test."""
+    yield
+    plain_kernels()
+
+
+def plain_kernels() -> None:
+    """Torch's own defaults."""
+    if torch := sys.modules.get("torch"):
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
+
+
 @pytest.fixture(scope="session")
 def command_here(cache):
     """As `benchmark_command`, but in this process, which has spent the seconds that imports take already."""
@@ -82,7 +97,7 @@ def command_here(cache):
 
     def call(command, *words, results, data=True):
         line = words_of(command, words, cache, results, data)
-        out, err, deterministic = io.StringIO(), io.StringIO(), torch.are_deterministic_algorithms_enabled()
+        out, err = io.StringIO(), io.StringIO()
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
@@ -90,7 +105,7 @@ def command_here(cache):
             torch.random.fork_rng(devices=[]),
         ):
             code = main(line)
-        torch.use_deterministic_algorithms(deterministic)
+        plain_kernels()
         return subprocess.CompletedProcess(line, code, out.getvalue(), err.getvalue())
 
     return call

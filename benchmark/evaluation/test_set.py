@@ -1,7 +1,7 @@
 """A method over a validation or test side: predict, decode, score; the pixels are not touched again after that."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,34 +80,85 @@ def evaluate(
     number_format, tiling = precision.precision_on(prediction.precision, device), tiled.of(method, prediction.tiling)
     seconds = 0.0
 
-    def jobs() -> Iterator[tuple]:
-        nonlocal seconds
+    def started() -> Iterator[tuple[list[int], list, "Forward"]]:
         for start in range(0, len(indices), size):
             rows = indices[start : start + size]
             samples = [subset[i] for i in rows]
             images = np.stack([s.image for s in samples])
-            began = time.perf_counter()
-            maps = forward(method, images, number_format, tiling, device)
-            seconds += time.perf_counter() - began
+            yield rows, samples, Forward(method, images, number_format, tiling, device)
+
+    def jobs() -> Iterator[tuple]:
+        nonlocal seconds
+        done = 0
+        for rows, samples, forward in one_ahead(started()):
+            maps = forward.maps()
+            seconds += forward.seconds
             for j, (i, sample) in enumerate(zip(rows, samples)):
                 own = {k: v[j] for k, v in maps.items()}
                 check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
                 yield type(method), i, sample.nuclei, own, tiling, typed, keep, types
+            done += len(rows)
             if progress:
-                progress(start + len(rows), len(indices))
+                progress(done, len(indices))
 
-    scored = list(in_order(decode_and_score, jobs(), workers, ahead=4 * size))
+    # four batches wait for the processes at most: their maps stand in memory
+    ahead = max(2, -(-4 * size // max(1, workers)))
+    scored = list(in_order(decode_and_score, jobs(), workers, ahead=ahead))
     return Share(scored, seconds)
 
 
-def forward(method, images: np.ndarray, number_format: str, tiling: str, device) -> dict[str, np.ndarray]:
-    """float32 raw maps of uint8 images (B, H, W, 3), shaped as by `tiled.predict`."""
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-    with torch.inference_mode(), precision.autocast(number_format, device):
-        maps = tiled.predict(method, image_ops.to_float(batch.to(device)), tiling)
-    return {k: v.float().cpu().numpy() for k, v in maps.items()}
+class Forward:
+    """A forward pass over a batch that has begun. On a GPU it goes on, with its copies, while the host does other work.
+
+    Args:
+        images: uint8 (B, H, W, 3).
+
+    Attributes:
+        seconds: that the device took, copies there and back included; known once `maps` has returned.
+    """
+
+    def __init__(self, method, images: np.ndarray, number_format: str, tiling: str, device: torch.device):
+        began = time.perf_counter()
+        self.device, self.seconds = device, 0.0
+        if device.type == "cuda":
+            self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self._begin.record()
+        batch = self._to_device(torch.from_numpy(images)).permute(0, 3, 1, 2)
+        with torch.inference_mode(), precision.autocast(number_format, device):
+            maps = tiled.predict(method, image_ops.to_float(batch), tiling)
+            self._maps = {name: self._to_host(values.float()) for name, values in maps.items()}
+        if device.type == "cuda":
+            self._end.record()
+        else:
+            self.seconds = time.perf_counter() - began
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """float32 raw maps, shaped as by `tiled.predict`; waits for the device."""
+        if self.device.type == "cuda":
+            self._end.synchronize()
+            self.seconds = self._begin.elapsed_time(self._end) / 1e3
+        return {name: values.numpy() for name, values in self._maps.items()}
+
+    def _to_device(self, values: torch.Tensor) -> torch.Tensor:
+        # only a copy from pinned memory does not keep the host waiting
+        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
+
+    def _to_host(self, values: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return values
+        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+
+
+def one_ahead(items: Iterable) -> Iterator:
+    """The items in their order, each when the next one is made already."""
+    waiting: list = []
+    for item in items:
+        if waiting:
+            yield waiting.pop()
+        waiting.append(item)
+    yield from waiting
 
 
 def decode_and_score(

@@ -295,6 +295,7 @@ class Attempt:
             "ceiling": test_set.ceiling(method, subset, len(data.classes), self.prediction) if cell.trains else None,
         }
         raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
+        origin |= {"compile": trained.compiled} if trained.compiled else {}
         self.folder.finish(
             config=config,
             records=evaluation.records,

@@ -85,6 +85,10 @@ class HVDecoder(nn.Module):
             {name: Branch(dim, (w0, w1, w2, bottom), n, pyramid) for name, n in outputs.items()}
         )
 
+    def blocks(self) -> list[nn.Module]:
+        """The skips and the branches, see `methods.base.Method.blocks`."""
+        return [self.skip0, self.skip1, self.skip2, self.skip3, *self.branches.values()]
+
     def forward(self, images: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         """Normalised images (B, 3, H, W) and the encoder's maps, first to last, to logits (B, C, H, W)."""
         z1, z2, z3, z4 = maps

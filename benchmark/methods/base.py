@@ -158,6 +158,13 @@ class Method(nn.Module):
         """Optimiser parameter groups. All parameters are handed over; frozen ones have no gradient and stay."""
         return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
+    def blocks(self) -> list[nn.Module]:
+        """Modules that `recipe.compile` compiles, each by itself: called as wholes in `forward`, none within another.
+
+        Large enough to be worth a graph, small enough that equal ones (a ViT's blocks) are compiled once for all.
+        """
+        return [self]
+
     def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Keys of an officially published checkpoint to ours."""
         return state

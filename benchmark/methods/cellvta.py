@@ -146,6 +146,9 @@ class CellVTA(Method):
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return cellvit_loss(outputs, batch, self.losses)
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.vit.blocks, *self.adapter.blocks(), *self.decoder.blocks()]
+
     targets = staticmethod(maps.targets)
     ideal = staticmethod(maps.ideal)
     decode = staticmethod(maps.decode)

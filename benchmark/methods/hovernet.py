@@ -233,6 +233,9 @@ class HoVerNet(Method):
             return [Phase(0.0, self.tune)]
         return [Phase(0.0, "decoder"), Phase(0.5, "full", reset=True, batch_scale=4 / 16)]
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.encoder.stages, *self.branches.values()]
+
     def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Keys of a published checkpoint ("conv0./.weight" …, `desc` and `module.` stripped) to ours."""
         return adapt(state)

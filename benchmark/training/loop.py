@@ -24,7 +24,7 @@ from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.precision import autocast, precision_on
 from benchmark.runtime.progress import Progress
-from benchmark.training import checkpoint, loader, optim
+from benchmark.training import checkpoint, compiled, loader, optim
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.recipe import Recipe
 from benchmark.training.state import TrainState
@@ -81,21 +81,25 @@ class ActivePhase:
         feed: loader of its batches.
         model: the method, wrapped in DistributedDataParallel where several processes train it.
         start: epoch at which its schedule begins.
+        compiled: what `recipe.compile` came to, "" without it.
     """
 
     feed: Any
     model: torch.nn.Module
     start: int
+    compiled: str = ""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran."""
+    """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran, and what
+    `recipe.compile` came to in this process ("" without it)."""
 
     best_epoch: int
     best_bpq: float | None
     seconds: float
     epochs: int
+    compiled: str = ""
 
 
 def train(method, job: Job) -> Trained:
@@ -107,7 +111,7 @@ def train(method, job: Job) -> Trained:
         InputError: batches that the processes cannot share, a damaged checkpoint, a loss that is not finite.
     """
     recipe, world = job.recipe, job.world
-    deterministic()
+    choose_kernels(recipe.deterministic)
 
     # ---- data
     training, validation, prediction = sides(job.data, job.split, recipe, job.seed)
@@ -119,6 +123,7 @@ def train(method, job: Job) -> Trained:
     state = TrainState.new(method.to(world.device), recipe, job.precision, world.device)
     resume(state, job)
     first = state.epoch
+    outcome = "no epoch was left to train" if recipe.compile else ""
 
     for epoch in range(first, recipe.epochs):
         if recipe.patience and state.stale >= recipe.patience:
@@ -129,6 +134,7 @@ def train(method, job: Job) -> Trained:
         if epoch == first or epoch in starts:
             begun = [number for number, start in enumerate(starts) if start <= epoch]
             active = enter(state, phases, begun[-1], starts, training, job)
+            outcome = active.compiled
 
         # ---- updates
         line = train_epoch(state, active, epoch, job)
@@ -154,11 +160,11 @@ def train(method, job: Job) -> Trained:
 
     # ---- what is kept
     if recipe.keep == "best":
-        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch)
+        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch, outcome)
     if world.first:
         checkpoint.save_weights(job.folder.weights, state.judged)
     world.barrier()
-    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch)
+    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch, outcome)
 
 
 def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) -> dict:
@@ -215,8 +221,8 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
 
 
 def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
-    """Begin a phase, or continue within it: what is trainable, its batches, and where the phase asks for it a fresh
-    optimiser.
+    """Begin a phase, or continue within it: what is trainable, its batches, and where the phase or the recipe asks for
+    it a fresh optimiser and compiled blocks.
 
     Args:
         phases: all of the method's; number: the index of this one.
@@ -230,8 +236,9 @@ def enter(state: TrainState, phases: list, number: int, starts: list[int], train
     if phase.reset and state.phase != number:
         state.optimiser = optim.optimiser(method, recipe.optimiser)
     state.phase = number
+    outcome = compiled.compile_blocks(method, recipe, job.precision, world, job.say) if recipe.compile else ""
     model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
-    return ActivePhase(feed, model, starts[number] if phase.reset else 0)
+    return ActivePhase(feed, model, starts[number] if phase.reset else 0, outcome)
 
 
 def resume(state: TrainState, job: Job) -> None:
@@ -284,11 +291,14 @@ def batch_of(phase, recipe: Recipe) -> int:
     return max(1, round(recipe.batch * phase.batch_scale))
 
 
-def deterministic() -> None:
-    """Ask torch for bit-reproducible kernels; an op that has none warns instead of stopping the run."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+def choose_kernels(deterministic: bool) -> None:
+    """Ask torch for bit-reproducible kernels (an op that has none warns instead of stopping the run), or for the
+    fastest: cuDNN then tries all that it has for a shape, once, and sums may be added in an open order."""
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # torch would fill all new memory with NaN, so that reading it unwritten shows: 2 to 10 % of a step on a CPU
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 def _progress(state: TrainState, epochs: int) -> str:

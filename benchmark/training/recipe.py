@@ -87,6 +87,7 @@ def _augmentation() -> Check:
 
 
 COUNT = whole(1, "a whole number of at least 1")
+SWITCH = Check(lambda value: isinstance(value, bool), "true or false")
 
 
 def identity_field(default, doc: str, check: Check, *, neutral=NO_NEUTRAL, formerly: str = ""):
@@ -234,6 +235,18 @@ class Recipe(Group):
         None,
         "pretext training of the small ViTs",
         whole(0, "a whole number of updates, 0 for random weights, or none for the default", none=True),
+    )
+    deterministic: bool = identity_field(
+        True,
+        "kernels that give the same bits in every run; false: the fastest, tried out on a GPU",
+        SWITCH,
+        neutral=True,
+    )
+    compile: bool = identity_field(
+        False,
+        "torch.compile of each block of the network; what cannot be compiled runs as it is",
+        SWITCH,
+        neutral=False,
     )
     workers: int | None = execution_field(
         None,

@@ -173,3 +173,26 @@ def test_processes_score_what_one_process_scores(data, monkeypatch):
     for one, other in zip(apart.predictions, here.predictions, strict=True):
         assert np.array_equal(one.instances(), other.instances()) and np.array_equal(one.types, other.types)
     assert apart.images == 6 and min(apart.decode_seconds, apart.forward_seconds) > 0
+
+
+def test_the_next_batch_is_under_way_before_the_last_one_is_handed_out(data, monkeypatch):
+    """On a GPU its forward pass then runs while the host decodes."""
+    events: list = []
+
+    class Watched(Known):
+        def predict(self, images):
+            events.append("forward")
+            return super().predict(images)
+
+    subset = data.subset(1, "test")
+    monkeypatch.setattr(Known, "predictions", [mixed(subset[i].nuclei, len(data.classes)) for i in range(6)])
+    world, prediction = distributed.start("cpu"), Prediction("fp32", "none", 2)
+    test_set.evaluate(Watched(), subset, prediction, world, True, put=lambda i, maps: events.append(i))
+    assert events == ["forward", "forward", 0, 1, "forward", 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_items_made_one_ahead(count):
+    made: list[int] = []
+    seen = [(item, len(made)) for item in test_set.one_ahead(made.append(k) or k for k in range(count))]
+    assert seen == [(k, min(k + 2, count)) for k in range(count)]

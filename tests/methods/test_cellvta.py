@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.layers import adapter
 from benchmark.layers.adapter import DWConv, reference_points
 from benchmark.methods import registry
 from benchmark.methods.cellvta import CellVTA, official_key
@@ -211,3 +212,31 @@ def test_published_recipes(name, length):
     assert (recipe["epochs"], recipe["batch"]) == length
     assert recipe["schedule"]["gamma"] == 0.95, "the decay that really ran"
     assert recipe["optimiser"]["lr"] == 3e-4 and recipe["optimiser"]["betas"] == (0.85, 0.95)
+
+
+@pytest.mark.parametrize(("preset", "wide"), [("debug", False), ("small", False), ("small", True)])
+def test_only_wide_maps_are_laid_out_anew_before_they_grow(preset, wide, monkeypatch):
+    """The bits of the small scales stay; those of `paper` differ by rounding."""
+    torch.manual_seed(0)
+    side = {"debug": 64, "small": 128}[preset]  # at which positions are not resampled
+    method, images = registry.build(f"cellvta@{preset}", 3, 2).eval(), torch.rand(1, 3, side, side)
+    contiguous, grow = [], adapter.F.interpolate
+
+    def seen(maps, **options):
+        contiguous.append(maps.is_contiguous())
+        return grow(maps, **options)
+
+    monkeypatch.setattr(adapter.F, "interpolate", seen)
+    width = method.vit.embed_dim
+    assert width < adapter.WIDE <= 1024
+    with torch.no_grad():
+        monkeypatch.setattr(adapter, "WIDE", 10**9)
+        before = method(images)
+        monkeypatch.undo()
+        monkeypatch.setattr(adapter.F, "interpolate", seen)
+        if wide:
+            monkeypatch.setattr(adapter, "WIDE", width)
+        after = method(images)
+    assert contiguous == [False] * 3 + [wide, False, False]
+    for name, values in before.items():
+        assert torch.equal(values, after[name]) or (wide and torch.allclose(values, after[name], atol=1e-5))

@@ -18,7 +18,7 @@ from benchmark.metrics.records import Records
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.runtime.errors import InputError
-from benchmark.training import loop, optim, validation
+from benchmark.training import compiled, loop, optim, validation
 from benchmark.training.recipe import Optimiser, Recipe, Schedule
 from benchmark.training.state import PLAIN, TrainState
 
@@ -318,3 +318,32 @@ def test_a_validation_without_nuclei_has_no_value_and_keeps_the_last_epoch():
     state.log, state.epoch = [{"epoch": 2, "loss": 1.0, "val_bPQ": None}], 3
     assert "loss 1.0000, validation bPQ no value, " in loop._progress(state, 3)
     assert state.update_best(3, 0.1) and not state.update_best(4, None)
+
+
+class OneBlock(OneWeight):
+    """`OneWeight`, compiled as a whole."""
+
+    def input_side(self, side):
+        return side
+
+    def blocks(self):
+        return [self]
+
+
+def test_the_loop_trains_compiled_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    plain = run(tmp_path / "plain", monkeypatch, [0.1, 0.2, 0.3], OneBlock())
+    other = run(tmp_path / "compiled", monkeypatch, [0.1, 0.2, 0.3], OneBlock(), compile=True)
+    assert plain[0].compiled == "" and other[0].compiled == "blocks compiled: 1"
+    assert other[2] == pytest.approx(plain[2]) and other[3] == pytest.approx(plain[3])
+    again = run(tmp_path / "compiled", monkeypatch, [], OneBlock(), compile=True)
+    assert again[0].compiled == "no epoch was left to train"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_kernels_that_the_recipe_asks_for(tmp_path, monkeypatch, deterministic):
+    run(tmp_path, monkeypatch, [0.1, 0.2, 0.3], deterministic=deterministic)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert torch.backends.cudnn.deterministic == deterministic and torch.backends.cudnn.benchmark != deterministic
+    assert not deterministic or torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.empty(1000).isnan().any(), "new memory is not filled"

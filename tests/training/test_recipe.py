@@ -36,6 +36,8 @@ BAD = {
     "patience": [-1, None],
     "pretrain": [-1, 0.5],
     "workers": [-1, True],
+    "deterministic": [1, "yes", None],
+    "compile": [0, "no", None],
     "ema": [-0.1, 1, "0.9", None],
     "clip": [-1, float("nan")],
     "keep": ["first"],
@@ -109,7 +111,14 @@ def test_values_are_kept_in_one_form():
 def test_identity_and_execution_share_all_values_between_them():
     recipe = replace(BASE, workers=3, eval_batch=5)
     assert recipe.execution() == {"workers": 3, "eval_batch": 5}
-    assert recipe.identity() == BASE.identity() and recipe.identity() | recipe.execution() == recipe.as_dict()
+    assert recipe.identity() == BASE.identity()
+    neutral = {"deterministic": True, "compile": False}  # fields that came later, with the values of before
+    assert (
+        recipe.identity() | recipe.execution() | neutral == recipe.as_dict()
+        and not neutral.keys() & recipe.identity().keys()
+    )
+    other = replace(BASE, deterministic=False, compile=True)
+    assert other.identity() == BASE.identity() | {"deterministic": False, "compile": True}
     assert json.loads(json.dumps(recipe.identity()))["optimiser"]["betas"] == [0.9, 0.95]
     for name, one, _ in leaves(BASE):
         assert "neutral" in one.metadata, name
@@ -136,7 +145,7 @@ class Later(Recipe):
     """A recipe with fields that a later version might add; the default of one is not the behaviour before it."""
 
     accumulate: int = identity_field(1, "batches per update", COUNT, neutral=1)
-    compile: str = execution_field("no", "compiled kernels", one_of("no", "yes"))
+    kernels: str = execution_field("plain", "kernels", one_of("plain", "fused"))
     distillation: Distillation = Distillation()
     sampling: LaterSampling = LaterSampling(at_most=1)
 
@@ -148,8 +157,8 @@ def test_an_identity_survives_new_fields(scale):
     after = Later(**values, sampling=LaterSampling(**before.as_dict()["sampling"], at_most=1))
     assert after.identity() == before.identity() and identity.key(after.identity()) == identity.key(before.identity())
     assert after.as_dict() != before.as_dict() and after.as_dict()["distillation"] == {"teacher": "none"}
-    assert replace(after, compile="yes").identity() == before.identity()
-    assert replace(after, compile="yes").execution()["compile"] == "yes"
+    assert replace(after, kernels="fused").identity() == before.identity()
+    assert replace(after, kernels="fused").execution()["kernels"] == "fused"
     for change in ({"accumulate": 2}, {"distillation": {"teacher": "uni"}}, {"sampling": {"at_most": 4}}):
         new = changed(after, change, "here").identity()
         assert new != before.identity() and identity.differing(before.identity(), new)
@@ -174,7 +183,7 @@ def test_scales_are_what_they_were():
     debug, small, paper = (SCALES[scale].as_dict() for scale in ("debug", "small", "paper"))
     shared = {
         "crop_at": "random", "tiling": "none", "patience": 0, "validation": "split", "keep": "best",
-        "monitor": "protocol", "ema": 0.0,
+        "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False,
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "counted"},
     }  # fmt: skip
     laptop = {"precision": "fp32", "clip": 1.0, "augment": "matched", "workers": 0}

@@ -1,0 +1,162 @@
+"""What perf/train_step.py changes about a training: as the published code trains, and each lever alone."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmark.ops import layer
+from benchmark.training import loop, optim, state
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_ops import grid_sample_form
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+        what: its name in the table.
+        recipe: values that differ from the scale's recipe.
+        around: contexts that the training runs in, called with the method.
+        feed: "loader", or "kept": one batch that lies on the device, so that the step alone is timed.
+        share: of the steps, for a slow one.
+        gpu: has no meaning, or takes minutes to compile, on a CPU.
+    """
+
+    what: str
+    recipe: dict = field(default_factory=dict)
+    around: tuple = ()
+    feed: str = "loader"
+    share: float = 1.0
+    gpu: bool = False
+
+
+FASTEST = {"deterministic": False, "compile": True}
+
+
+@contextlib.contextmanager
+def attribute(owner, name: str, value) -> Iterator[None]:
+    """`owner.name` is `value` while the context is open."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def tf32(matmul: bool):
+    """TF32 in matrix products or not; PyTorch's default, TF32 in convolutions, stays."""
+    return lambda method: attribute(torch.backends.cuda.matmul, "allow_tf32", matmul)
+
+
+def default_kernels(method):
+    """As a plain PyTorch script with cudnn.deterministic has it: all other kernels may add in an open order."""
+
+    def choose(deterministic: bool) -> None:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+    return mock.patch.object(loop, "choose_kernels", choose)
+
+
+def by_grid_sample(method):
+    """Deformable attention in its common PyTorch form, without a kernel of ours."""
+
+    def attend(value, shapes, locations, weights, backend=None):
+        return grid_sample_form(value, shapes, locations, weights)
+
+    return mock.patch.object(layer, "ms_deform_attn", attend)
+
+
+def skips_of_each_branch(method):
+    """The skip convolutions once for each branch, as published, not once for all."""
+    decoder = method.decoder
+
+    def forward(images, maps):
+        out = {}
+        for name, branch in decoder.branches.items():
+            skips = [skip(x) for skip, x in zip(_skips(decoder), (images, *maps[:3]))]
+            out[name] = branch(skips, maps[3])
+        return out
+
+    return mock.patch.object(decoder, "forward", forward)
+
+
+def _skips(decoder) -> list:
+    return [decoder.skip0, decoder.skip1, decoder.skip2, decoder.skip3]
+
+
+def unfused(method):
+    """torch.optim's default AdamW instead of the fused one."""
+    plain = torch.optim.AdamW
+    return mock.patch.object(optim.torch.optim, "AdamW", lambda groups, fused, **more: plain(groups, **more))
+
+
+def ema_by_tensor(method):
+    """The moving average one tensor at a time, not by foreach."""
+    plain = state.ModelEmaV3
+    return mock.patch.object(state, "ModelEmaV3", lambda *words, **more: plain(*words, foreach=False, **more))
+
+
+def channels_last(method):
+    """Weights of all two-dimensional convolutions with the channels last; their outputs follow."""
+    method.to(memory_format=torch.channels_last)
+    return contextlib.nullcontext()
+
+
+def without_flash(method):
+    """Attention as matrix products with the scores in memory."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def look_each_update(method):
+    """Wait for the device at every update, as a loop does that looks at its loss."""
+    return mock.patch.dict(loop.LOOK_EVERY, {"cuda": 1})
+
+
+def pageable(method):
+    """Batches copied from pageable memory: each copy waits."""
+    plain, unpinned = loop.loader.DataLoader, {"pin_memory": False}
+    return mock.patch.object(loop.loader, "DataLoader", lambda *words, **more: plain(*words, **more | unpinned))
+
+
+PUBLISHED = (default_kernels, skips_of_each_branch, unfused)
+HARNESS = Variant("as the harness trains")
+GOAL = (
+    Variant("deterministic=false compile=true", FASTEST, gpu=True),
+    HARNESS,
+    Variant("as published, grid_sample", {"precision": "fp32"}, (*PUBLISHED, by_grid_sample, tf32(False)), share=0.25),
+    Variant("as published, our op", {"precision": "fp32"}, (*PUBLISHED, tf32(False)), share=0.25),
+    Variant(
+        "as published, grid_sample, TF32 everywhere",
+        {"precision": "fp32"},
+        (*PUBLISHED, by_grid_sample, tf32(True)),
+        gpu=True,
+    ),
+    Variant(
+        "as published, our op, TF32 everywhere", {"precision": "fp32"}, (*PUBLISHED, tf32(True)), share=0.25, gpu=True
+    ),
+)
+LEVERS = (
+    HARNESS,
+    Variant("deterministic=false", {"deterministic": False}),
+    Variant("compile=true", {"compile": True}, gpu=True),
+    Variant("one batch on the device, no loader", feed="kept"),
+    Variant("channels last", around=(channels_last,)),
+    Variant("AdamW not fused", around=(unfused,)),
+    Variant("no flash attention", around=(without_flash,)),
+    Variant("waits at every update", around=(look_each_update,), gpu=True),
+    Variant("copies from pageable memory", around=(pageable,), gpu=True),
+    Variant("ema=0.999", {"ema": 0.999}),
+    Variant("ema=0.999 by tensor", {"ema": 0.999}, (ema_by_tensor,)),
+    Variant("precision=fp32", {"precision": "fp32"}, (tf32(False),), gpu=True),
+    Variant("precision=bf16", {"precision": "bf16"}),
+)

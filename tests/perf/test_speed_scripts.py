@@ -1,0 +1,131 @@
+"""The speed scripts on a CPU at the smallest scale; perf/gpu_check.sh with a stand-in for Python."""
+
+import csv
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmark.ops import ms_deform_attn
+from benchmark.runtime.paths import ROOT
+
+
+def script(name: str, *words: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(ROOT / "perf" / name), *words],
+        capture_output=True, text=True, env=environment, cwd=ROOT, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def rows_of(path) -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_the_training_step_is_measured_and_written(tmp_path):
+    text = script("train_step.py", "--scale", "debug", "--steps", "2", "--parts", "goal", "--out", str(tmp_path))
+    rows = {row["what"]: row for row in rows_of(tmp_path / "train_step.csv")}
+    assert [*rows] == ["as the harness trains", "as published, grid_sample", "as published, our op"]
+    harness = rows["as the harness trains"]
+    assert float(harness["ratio"]) == 1 and harness["steps"] == "2" and harness["batch"] == "4"
+    for row in rows.values():
+        assert not row["note"] and float(row["images_per_s"]) > 0 and 0 < float(row["of_peak"])
+        assert row["hardware"] and row["torch"] == torch.__version__ and "train_step.py" in row["command"]
+        # the same network, data and order: what is changed about the step changes no result
+        assert float(row["loss"]) == pytest.approx(float(harness["loss"]), rel=0.2)
+    assert "1.00x" in text
+
+
+@pytest.mark.slow
+def test_a_cut_run_keeps_what_it_measured(tmp_path):
+    text = script("train_step.py", "--scale", "debug", "--steps", "1", "--limit", "0", "--out", str(tmp_path))
+    assert text.count("not run, the time is up") > 5 and not (tmp_path / "train_step.csv").exists()
+
+
+@pytest.mark.slow
+def test_inference_is_measured_on_nuclei_of_pannuke_s_density(tmp_path):
+    text = script("inference.py", "--scale", "debug", "--images", "8", "--distinct", "4", "--out", str(tmp_path))
+    rows = rows_of(tmp_path / "inference.csv")
+    assert [float(row["ratio"]) > 0 for row in rows] == [True] * 3 and rows[0]["ratio"] == "1.0"
+    assert "nuclei an image: mean " in text and rows[0]["nuclei"].startswith("mean ")
+
+
+@pytest.fixture
+def bench_ops(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "perf")
+    spec = importlib.util.spec_from_file_location("bench_ops", ROOT / "perf/bench_ops.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("shape", ["injector", "extractor"])
+def test_the_peers_compute_the_same(bench_ops, shape):
+    """The installed ones; at least the grid_sample form is."""
+    *inputs, _ = bench_ops.case(shape, 1, "fp32", torch.device("cpu"))
+    expected = ms_deform_attn(*inputs, backend="reference")
+    calls = bench_ops.implementations(torch.device("cpu"))
+    assert {"grid_sample", "torch"} <= calls.keys()
+    for name, call in calls.items():
+        torch.testing.assert_close(call(*inputs), expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+STAND_IN = """#!/bin/sh
+echo "$@" >> "$RECORD"
+case "$*" in
+    *find_spec*) exit 0 ;;
+    *cuda.usable*) exit 0 ;;
+    *test_cuda_gpu.py*) sleep "${SLEEP:-0}"; exit "${CODE:-0}" ;;
+esac
+"""
+
+
+def gpu_check(tmp_path, *words: str, **environment: str):
+    """(exit code, lines of the summary) of gpu_check.sh whose Python does nothing."""
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    values = {"PYTHON": str(python), "OUT": str(tmp_path / "out"), "RECORD": str(tmp_path / "record")} | environment
+    done = subprocess.run(
+        ["sh", str(ROOT / "perf/gpu_check.sh"), *words], capture_output=True, text=True, env=os.environ | values
+    )
+    summary = tmp_path / "out/summary.txt"
+    return done.returncode, summary.read_text().splitlines() if summary.exists() else done.stderr.splitlines()
+
+
+def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
+    code, lines = gpu_check(tmp_path, "measure")
+    assert code == 0 and lines[0].startswith("== measure")
+    names = [line.partition(":")[0] for line in lines[1:]]
+    assert names == ["goal", "ops", "inference", "split", "ways", "share", "methods", "levers"]
+    assert all(": passed (" in line for line in lines[1:])
+    called = (tmp_path / "record").read_text()
+    assert "--parts goal" in called and "-m pytest" not in called
+    code, lines = gpu_check(tmp_path, "check")
+    assert "== check" in " ".join(lines) and "pytest tests/ops/test_cuda_gpu.py" in (tmp_path / "record").read_text()
+
+
+@pytest.mark.parametrize("words", [(), ("all",), ("check", "mesure")])
+def test_the_gpu_script_refuses_other_words(tmp_path, words):
+    code, lines = gpu_check(tmp_path, *words)
+    assert code == 2 and "check | measure" in lines[0] and not (tmp_path / "record").exists()
+
+
+def test_the_gpu_script_ends_in_time_and_says_what_is_missing(tmp_path):
+    code, lines = gpu_check(tmp_path, "check", LIMIT="3", SLEEP="60")
+    assert code == 1
+    assert any(line.startswith("tests: FAILED: more than ") for line in lines)
+    assert any(line.startswith("compile: NOT RUN, the time is up") for line in lines)
+
+
+def test_the_gpu_script_goes_on_after_a_part_that_failed(tmp_path):
+    code, lines = gpu_check(tmp_path, "check", CODE="7")
+    assert code == 1 and any(line.startswith("tests: FAILED with 7") for line in lines)
+    assert any(line.startswith("compile: passed") for line in lines)
