@@ -22,8 +22,8 @@ from benchmark.ops import MSDeformAttn
 Grid = tuple[int, int]
 ATTENTIONS = ("deformable", "global")
 # channels from which the ViT's first map is laid out anew before it is drawn 8 times larger: on a CPU the bilinear
-# kernel copies a transposed view's result. 1 x 1024 x 16 x 16, 2 threads: 1.43 s without, 0.29 s with; 8 x 128 x 8 x 8
-# would take 1.3 times as long with it (a busy machine, best of 5 and 7 in turns; rounding differs in the last bit)
+# kernel copies a transposed view's result. 1 x 1024 x 16 x 16, 2 threads of a busy machine, one call: 1.43 s without,
+# 0.29 s with; 8 x 128 x 8 x 8, 1 thread, with the sum that follows: 1.3 times as long with it (best of 7 in turns)
 WIDE = 512
 
 
