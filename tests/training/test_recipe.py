@@ -12,6 +12,7 @@ from benchmark.commands import _options
 from benchmark.experiment import config
 from benchmark.methods import registry
 from benchmark.results import identity
+from benchmark.results.run import scale_of
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from benchmark.training.recipe import (
@@ -24,6 +25,7 @@ from benchmark.training.recipe import (
     help_text,
     identity_field,
     leaves,
+    nested,
     one_of,
 )
 from benchmark.training.scales import BASE, SCALES, recipe_for, table
@@ -164,18 +166,35 @@ def test_an_identity_survives_new_fields(scale):
         assert new != before.identity() and identity.differing(before.identity(), new)
 
 
+def recipe_of(run: dict) -> Recipe:
+    """Today's recipe of a stored run, by its config.json: of its scale, with its settings."""
+    recipe = SCALES[scale_of(run["method"])]
+    for key, value in (run.get("settings") or {}).items():
+        recipe = changed(recipe, nested(key.removeprefix("recipe."), value), "a stored run")
+    return recipe
+
+
+def stored_runs() -> list[tuple[dict, dict]]:
+    """(metrics, config) of every trained run under docs/reference."""
+    paths = sorted((ROOT / "docs" / "reference").rglob("metrics.json"))
+    read = [
+        tuple(json.loads(path.with_name(name).read_text()) for name in ("metrics.json", "config.json"))
+        for path in paths
+    ]
+    return [(metrics, config) for metrics, config in read if config["recipe"]]
+
+
 def test_new_fields_leave_the_keys_of_the_stored_runs_unchanged():
     """Every run under docs/reference: trained under today's recipe, and done still once the recipe has grown."""
-    values = {one.name: getattr(SCALES["small"], one.name) for one in fields(SCALES["small"]) if one.name != "sampling"}
-    grown = Later(**values, sampling=LaterSampling(**SCALES["small"].as_dict()["sampling"], at_most=1))
-    stored = [json.loads(path.read_text()) for path in sorted((ROOT / "docs/reference").rglob("metrics.json"))]
-    assert sum(bool(metrics["identity"]["recipe"]) for metrics in stored) >= 5
-    for metrics in stored:
-        parts = metrics["identity"]
+    stored = stored_runs()
+    assert len(stored) >= 5
+    for metrics, run in stored:
+        recipe, parts = recipe_of(run), metrics["identity"]
+        values = {one.name: getattr(recipe, one.name) for one in fields(recipe) if one.name != "sampling"}
+        grown = Later(**values, sampling=LaterSampling(**recipe.as_dict()["sampling"], at_most=1))
         assert identity.key(parts) == metrics["key"]
-        if parts["recipe"]:
-            assert identity.differing(parts["recipe"], json.loads(json.dumps(SCALES["small"].identity()))) == []
-            assert identity.key(parts | {"recipe": grown.identity()}) == metrics["key"]
+        assert identity.differing(parts["recipe"], json.loads(json.dumps(recipe.identity()))) == []
+        assert identity.key(parts | {"recipe": grown.identity()}) == metrics["key"]
 
 
 def test_scales_are_what_they_were():
@@ -206,16 +225,14 @@ def test_scales_are_what_they_were():
 
 
 def test_stored_recipes_have_today_s_values():
-    """The runs under docs/reference were trained under today's `small`, whatever keys had other names then."""
-    stored = sorted((ROOT / "docs" / "reference").rglob("config.json"))
-    recipes = [json.loads(path.read_text())["recipe"] for path in stored]
-    now = json.loads(json.dumps(SCALES["small"].as_dict()))
+    """The runs under docs/reference were trained under today's scales, whatever keys had other names then."""
     former = {one.metadata["formerly"]: name.removeprefix("recipe.") for name, one, _ in leaves(BASE)}
-    trained = [{former.get(key, key): value for key, value in recipe.items()} for recipe in recipes if recipe]
-    assert len(trained) >= 5
-    for recipe in trained:
-        assert recipe.items() <= now.items()
-        assert SCALES["small"].identity().keys() <= recipe.keys()
+    stored = stored_runs()
+    assert len(stored) >= 5
+    for _, run in stored:
+        recipe = {former.get(key, key): value for key, value in run["recipe"].items()}
+        assert recipe.items() <= json.loads(json.dumps(recipe_of(run).as_dict())).items()
+        assert recipe_of(run).identity().keys() <= recipe.keys()
 
 
 def test_the_page_has_the_table_of_the_fields():
