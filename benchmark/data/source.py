@@ -78,6 +78,10 @@ class Source:
         """Number of images in a raw fold."""
         raise NotImplementedError
 
+    def remarks(self) -> list[str]:
+        """What is read otherwise than it is written, or is not read, in sentences for the user."""
+        return []
+
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         """The images of a raw fold in order, from `start`; holds a bounded number in memory.
         Raises InputError naming file and index for images or labels that are not what they should be."""

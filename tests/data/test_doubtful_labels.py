@@ -88,7 +88,27 @@ def test_types_counted_from_0(tmp_path, capsys):
         doubts.add("here", labels, np.ones(9, np.uint8))
         doubts.add("here", labels, np.zeros(9, np.uint8))
         doubts.add("here", labels, types)
+    assert "warning: 9 of 27 nuclei have no type (type 0): types are counted from 1" in capsys.readouterr().err
+    with checks.Doubts(("a", "b")) as doubts:
+        doubts.add("here", labels, np.ones(9, np.uint8))
     assert not capsys.readouterr().err
+
+
+def test_types_counted_from_0_where_not_all_classes_occur(tmp_path, capsys):
+    """Of classes a, b and c only a and b occur, as 0 and 1: half of the nuclei would be untyped truth in silence."""
+    labels, types = nuclei()
+    root = folder(tmp_path / "d", labels, types - (types > 0))
+    (root / "dataset.toml").write_text('classes = ["a", "b", "c"]\nmpp = 0.25\npatch = 96\n')
+    ready(Folder(root), tmp_path)
+    err = capsys.readouterr().err
+    assert "12 nuclei have type 0, which stands for none, and no nucleus has type 3 ('c'), of 27 nuclei in all" in err
+
+
+def test_type_maps_that_are_all_empty(tmp_path, capsys):
+    labels, types = nuclei()
+    ready(Folder(folder(tmp_path / "d", labels, types * 0)), tmp_path)
+    err = capsys.readouterr().err
+    assert "warning: none of 27 nuclei has a type, and there are the classes a, b: their type maps are empty" in err
 
 
 def test_type_maps_of_other_images(tmp_path):

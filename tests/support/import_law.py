@@ -19,7 +19,7 @@ SHORT = {
     "data.files": {"runtime"},
     "data.drawing": set(),
     "data.sources": {"runtime", "data.nuclei", "data.source", "data.registry", "data.files", "data.drawing"},
-    "data.store": {"runtime", "data.nuclei", "data.source"},
+    "data.store": {"runtime", "data.nuclei", "data.source", "data.files"},
     # nuclei from maps and from files, blocks of networks
     "layers": {"runtime", "ops"},
     "postproc": {"data.nuclei"},

@@ -71,10 +71,30 @@ class Member:
                 name = zipfile.compressor_names.get(kind, "an unknown one")
                 raise NotImplementedError(f"compression {kind}, {name}") from error
 
-    def read(self) -> bytes:
-        """The whole content; for small files. Raises InputError when it cannot be read."""
-        with reading(self), self.open() as stream:
-            return stream.read()
+    def read(self, most: int | None = None) -> bytes:
+        """The whole content; for small files.
+
+        Args:
+            most: bytes that it may have, None for any number: a zip of a megabyte holds a gigabyte of blanks.
+
+        Raises:
+            InputError: it cannot be read, or is larger.
+        """
+        with reading(self):
+            if most is not None and self.size() > most:
+                raise InputError(
+                    f"{self}: expected a small file of at most {most} bytes, found {self.size()}; it is another file "
+                    "or damaged."
+                )
+            with self.open() as stream:
+                return stream.read()
+
+    def check(self) -> None:
+        """Read a zip member once and compare it with its checksum. Raises InputError where they differ."""
+        if self.inner:
+            with reading(self), self.open() as stream:
+                while stream.read(1 << 20):
+                    pass
 
     def digest(self) -> str:
         """Hex digest: size and checksum of a zip member; size and up to 64 spread blocks of a plain file.
@@ -142,6 +162,20 @@ def reading(what):
         raise
     except Exception as error:
         raise unreadable(what, error) from error
+
+
+@contextlib.contextmanager
+def judging(*members: Member):
+    """Around judgements on values of zip members: where one is refused, a wrong checksum is the reason.
+
+    A zip's checksum shows only when a member was read to its end, and a flipped bit looks like any other wrong value.
+    """
+    try:
+        yield
+    except InputError:
+        for member in members:
+            member.check()
+        raise
 
 
 def check_root(root: Path | None, dataset: str) -> Path:

@@ -10,20 +10,23 @@ from benchmark.runtime.errors import InputError
 
 FEW = 10  # ids in a map that may be types
 SPARSE = 16  # of each axis, pixels from one looked at to the next, where these hold enough ids
+LARGEST = 2048  # px a side of an image of a stack: as many of them as a chunk has are held in memory at once
 SOME = 1000  # pairs of pixels, from which a map is doubted
 PIECES = 2  # of an id on average, from which a map is doubted
 _WORDS = ("type", "class", "cls", "label", "categor", "kind", "semantic")  # in the name of an array that may hold types
 
 
-def rgb(image: np.ndarray, where: str) -> np.ndarray:
+def rgb(image: np.ndarray, where: str, doubts: "Doubts | None" = None) -> np.ndarray:
     """uint8 (H, W, 3) from an image of any real dtype in 0..255; fractions are rounded.
 
     Args:
         image: (H, W, 3).
         where: file and index, for the sentence.
+        doubts: is told of an image whose values are rounded.
 
     Raises:
-        InputError: not RGB, NaN or infinite, outside 0..255, or a float image that stands in 0..1.
+        InputError: not RGB, NaN or infinite, outside 0..255, or a float image in 0..1 or with fractions in 0..2: one
+            that is scaled, interpolation adding a little to 1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise not_rgb(where, image.shape)
@@ -36,11 +39,17 @@ def rgb(image: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: expected values in 0..255, found NaN or infinity; repair or leave out this image.")
     if low < 0 or high > 255:
         raise InputError(f"{where}: expected values in 0..255, found {low:g}..{high:g}; rescale the images.")
-    if image.dtype.kind == "f" and 0 < high <= 1:
+    if image.dtype.kind != "f":
+        return image.astype(np.uint8)
+    whole = np.rint(image)
+    fractions = not np.array_equal(whole, image)
+    if 0 < high <= 1 or (fractions and high <= 2):
         raise InputError(
             f"{where}: expected values in 0..255, found a float image in {low:g}..{high:g}; multiply the images by 255."
         )
-    return (np.rint(image) if image.dtype.kind == "f" else image).astype(np.uint8)
+    if fractions and doubts is not None:
+        doubts.rounded(where)
+    return whole.astype(np.uint8)
 
 
 def not_rgb(where: str, shape: tuple[int, ...]) -> InputError:
@@ -49,10 +58,32 @@ def not_rgb(where: str, shape: tuple[int, ...]) -> InputError:
 
 
 def check_rgb_rows(images: Rows, advice: str) -> None:
-    """Raises InputError for an array of images whose shape is not (N, H, W, 3), N at least 1; says `advice`."""
+    """Check images by their header, before memory is taken for one.
+
+    Raises:
+        InputError: a shape other than (N, H, W, 3), N at least 1, which says `advice`; a side of more than LARGEST; no
+            numbers.
+    """
     if len(images.shape) != 4 or images.shape[3] != 3 or not len(images):
         raise InputError(
             f"{images.member}: expected RGB images (N, 256, 256, 3), found shape {images.shape}; {advice}."
+        )
+    if max(images.shape[1:3]) > LARGEST:
+        raise InputError(
+            f"{images.member}: expected images of at most {LARGEST} x {LARGEST} pixels, found shape {images.shape}; "
+            "cut them into smaller ones."
+        )
+    if images.dtype.kind not in "uif":
+        raise InputError(
+            f"{images.member}: expected numbers in 0..255, found dtype {images.dtype}; save them as uint8."
+        )
+
+
+def check_id_rows(labels: Rows) -> None:
+    """Raises InputError for an array of ids that are no numbers, before memory is taken for one of them."""
+    if labels.dtype.kind not in "uifb":
+        raise InputError(
+            f"{labels.member}: expected integer ids, found dtype {labels.dtype}; save the labels as integers."
         )
 
 
@@ -209,7 +240,8 @@ class Doubts:
     def __init__(self, classes=None):
         self._classes = classes
         self._lumped: dict[str, str] = {}
-        self._untyped = 0
+        self._rounded: list[str] = []
+        self._nuclei = self._untyped = 0
         self._present: set[int] = set()
 
     def __enter__(self):
@@ -231,11 +263,24 @@ class Doubts:
             return
         self._present |= set(np.unique(types).tolist()) - {0}
         if types.ndim == 1:
+            self._nuclei += len(types)
             self._untyped += np.count_nonzero(types == 0)
         else:
+            self._nuclei += len(np.setdiff1d(instances, [0]))
             self._untyped += len(np.setdiff1d(instances, np.append(instances[types > 0], 0)))
 
+    def rounded(self, where: str) -> None:
+        """Take down an image whose values were fractions and are rounded."""
+        self._rounded.append(where)
+
     def _say(self) -> None:
+        if self._rounded:
+            more = f" (and {len(self._rounded) - 1} more such)" if len(self._rounded) > 1 else ""
+            print(
+                f"warning: {self._rounded[0]}: the values of the image have fractions and are rounded to whole "
+                f"numbers{more}",
+                file=sys.stderr,
+            )
         if self._lumped:
             where, doubt = next(iter(self._lumped.items()))
             more = f" (and {len(self._lumped) - 1} more such)" if len(self._lumped) > 1 else ""
@@ -244,10 +289,20 @@ class Doubts:
                 f"needs an id of its own, such as scipy.ndimage.label(mask)[0] gives{more}",
                 file=sys.stderr,
             )
-        if self._classes and self._untyped and self._present == set(range(1, len(self._classes))):
-            print(
-                f"warning: {self._untyped} nuclei have type 0, which stands for none, and no nucleus has type "
-                f"{len(self._classes)} ('{self._classes[-1]}'): types are counted from 1; add 1 to those of the nuclei "
-                "if yours are counted from 0",
-                file=sys.stderr,
+        if self._classes and self._untyped:
+            print(f"warning: {self._of_types()}", file=sys.stderr)
+
+    def _of_types(self) -> str:
+        """The sentence on nuclei without a type, in data that have classes."""
+        if not self._present:
+            return (
+                f"none of {self._nuclei} nuclei has a type, and there are the classes {', '.join(self._classes)}: "
+                "their type maps are empty; give them types, or name no classes"
             )
+        advice = "types are counted from 1; add 1 to those of the nuclei if yours are counted from 0"
+        if len(self._classes) not in self._present:
+            return (
+                f"{self._untyped} nuclei have type 0, which stands for none, and no nucleus has type "
+                f"{len(self._classes)} ('{self._classes[-1]}'), of {self._nuclei} nuclei in all: {advice}"
+            )
+        return f"{self._untyped} of {self._nuclei} nuclei have no type (type 0): {advice}"

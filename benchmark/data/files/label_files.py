@@ -57,9 +57,13 @@ def check_image(path: Path) -> None:
         raise checks.not_rgb(str(path), shape)
 
 
-def image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3). An alpha channel that is opaque everywhere is dropped, any other is refused."""
-    return checks.rgb(raster.array(path, colours=True), str(path))
+def image(path: Path, doubts: checks.Doubts | None = None) -> np.ndarray:
+    """uint8 (H, W, 3). An alpha channel that is opaque everywhere is dropped, any other is refused.
+
+    Args:
+        doubts: is told of an image whose values are rounded.
+    """
+    return checks.rgb(raster.array(path, colours=True), str(path), doubts)
 
 
 def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:

@@ -2,10 +2,14 @@
 
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 PREDICTED = "nuclei.csv"  # what `predict` writes beside x.tif (label map), x.geojson (outlines) and x.png (a picture)
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
+# pictures that no part of the benchmark reads
+UNREAD = (".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jxl", ".heic", ".dcm", ".pnm", ".ppm", ".eps", ".psd", ".raw")
+UNREAD += (".svs", ".ndpi", ".mrxs", ".scn", ".vsi", ".czi", ".bif", ".vms", ".lif", ".nd2", ".zarr", ".h5")
 PACKED = (".geojson.gz", ".json.gz", ".geojson.zip", ".json.zip")
 
 
@@ -22,6 +26,17 @@ def key(name: str | Path) -> str:
 def number(text: str) -> int | None:
     """The whole number that a text of up to 18 digits is, None for any other text."""
     return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
+def one_spelling(words) -> tuple[list[str], str]:
+    """(the words, each spelt as the first of its forms, see `key`; the other spellings in a phrase, "" for none)."""
+    first: dict[str, str] = {}
+    others: dict[str, set[str]] = {}
+    for word in words:
+        if (kept := first.setdefault(key(word), word)) != word:
+            others.setdefault(kept, set()).add(word)
+    remark = "; ".join(f"{', '.join(map(repr, sorted(spellings)))} as {kept!r}" for kept, spellings in others.items())
+    return [first[key(word)] for word in words], remark
 
 
 def twice(names) -> str | None:
@@ -67,6 +82,21 @@ def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
     )
+
+
+def unread(folder: Path) -> str:
+    """What lies beside images and is a picture of another kind, in words; "" for none.
+
+    Such as "3 pictures are not read (.bmp: 2, .svs: 1); save them as PNG or TIFF".
+    """
+    if not folder.is_dir():
+        return ""
+    endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.name[0] != ".")
+    counts = {ending: n for ending, n in sorted(endings.items()) if ending in UNREAD}
+    listed = ", ".join(f"{ending}: {n}" for ending, n in counts.items())
+    total = sum(counts.values())
+    what = "picture is" if total == 1 else "pictures are"
+    return f"{total} {what} not read ({listed}); save them as PNG or TIFF" if counts else ""
 
 
 def predicted(folder: Path) -> dict[Path, Path]:

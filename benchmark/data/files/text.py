@@ -13,14 +13,17 @@ from benchmark.runtime.errors import InputError
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
-def read(path: Path | Member) -> str:
+def read(path: Path | Member, most: int | None = None) -> str:
     """The text of a file in UTF-8, UTF-16 with its mark, or Windows-1252, without a mark at its head.
 
+    Args:
+        most: bytes that it may have, None for any number.
+
     Raises:
-        InputError: unreadable, or no text in one of these.
+        InputError: unreadable, larger, or no text in one of these.
     """
     member = path if isinstance(path, Member) else Member(Path(path), "", (Path(path).name,))
-    return decoded(member.read(), member)
+    return decoded(member.read(most), member)
 
 
 def decoded(content: bytes, where) -> str:
@@ -61,16 +64,19 @@ def toml(path: Path) -> dict:
         raise InputError(f"{path} is not readable TOML ({error}); correct it.") from error
 
 
-def rows(path: Path | Member) -> list[list[str]]:
+def rows(path: Path | Member, most: int | None = None) -> list[list[str]]:
     """Rows of a table, header first: cells without blanks around them, empty rows left out.
 
     The cells are divided by what divides the header: commas, or semicolons or tabs, as spreadsheets of some countries
     write them.
 
+    Args:
+        most: as in `read`.
+
     Raises:
         InputError: as `read`, or no table.
     """
-    text = read(path)
+    text = read(path, most)
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep="):  # Excel's own remark
         first, text = rest.partition("\n")[0], rest
@@ -81,13 +87,22 @@ def rows(path: Path | Member) -> list[list[str]]:
     return [row for row in table if any(row)]
 
 
-def table(path: Path | Member) -> list[dict[str, str]]:
+def whole(cell: str) -> int | None:
+    """The whole number in a cell, None where it holds none; 3.0, as spreadsheets write 3, is one."""
+    digits, _, zeros = cell.partition(".")
+    return None if zeros.strip("0") else names.number(digits)
+
+
+def table(path: Path | Member, most: int | None = None) -> list[dict[str, str]]:
     """Rows of a table as column -> cell; columns in small letters, empty ones without a name left out.
+
+    Args:
+        most: as in `read`.
 
     Raises:
         InputError: as `rows`; no header, a column twice, or a row with more or fewer cells than the header.
     """
-    header, *body = rows(path) or [[]]
+    header, *body = rows(path, most) or [[]]
     columns = [name.lower() for name in header]
     while columns and not columns[-1]:
         columns.pop()

@@ -53,7 +53,7 @@ class CellViTFold:
 
     def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
         """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
-        image, path = label_files.image(self.files[i][0]), self.files[i][1]
+        image, path = label_files.image(self.files[i][0], doubts), self.files[i][1]
         maps = read_dict(path)
         for key in ("inst_map", "type_map"):
             if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:

@@ -23,6 +23,7 @@ from benchmark.data.sources import by_source
 from benchmark.runtime.errors import InputError
 
 CLASSES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "connective")
+ROW = 4096  # bytes of a row of its tables; real ones have some dozens
 SHARES = (0.7, 0.1, 0.2)
 _FILES = ("images.npy", "labels.npy", "patch_info.csv")
 
@@ -69,7 +70,7 @@ class CoNIC(Source):
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         images, labels, names = self._open(fold)
         pairs = zip(images.rows(start), labels.rows(start), strict=True)
-        with checks.Doubts(self.classes) as doubts:
+        with archive.judging(images.member, labels.member), checks.Doubts(self.classes) as doubts:
             for i, (image, label) in enumerate(pairs, start):
                 where = f"{labels.member}, image {i}"
                 instances = checks.ids(label[..., 0], where)
@@ -78,7 +79,7 @@ class CoNIC(Source):
                 doubts.add(where, instances, types)
                 meta = {"tissue": "Colon", "image_id": names[i], "source": names[i].rpartition("-")[0]}
                 yield Sample(
-                    checks.rgb(image, f"{images.member}, image {i}"),
+                    checks.rgb(image, f"{images.member}, image {i}", doubts),
                     Nuclei.from_labels(instances, types, self.mpp, **meta),
                 )
 
@@ -122,6 +123,7 @@ class CoNIC(Source):
                 f"{labels.member}: expected labels of shape {expected} to match images.npy, found "
                 f"{labels.shape}; the files do not belong together, fetch them again."
             )
+        checks.check_id_rows(labels)
         names = self._column("patch_info.csv", len(images))
         strange = next((n for n in names if not n.rpartition("-")[0]), None)
         if strange is not None or len(set(names)) < len(names):
@@ -137,7 +139,7 @@ class CoNIC(Source):
     def _column(self, name: str, n: int) -> list[str]:
         """First column of a table that must have n rows below its header."""
         member = self._files[name]
-        rows = text.rows(member)
+        rows = text.rows(member, most=ROW * (n + 1))
         if len(rows) - 1 != n:
             raise InputError(
                 f"{member}: expected a row for each of {n} images below the header, found "

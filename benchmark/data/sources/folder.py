@@ -74,7 +74,8 @@ class Folder(Source):
         self.patch = settings["patch"]
         self._tissue, self._folds = settings["tissue"], settings["folds"]
         self._paths = {
-            key: self.root / settings["files"].get(key, default) for key, default in folder_settings.FILES.items()
+            key: folder_settings.below(self.root, settings["files"].get(key, default))
+            for key, default in folder_settings.FILES.items()
         }
         for key in settings["files"]:
             if not self._paths[key].exists():
@@ -126,6 +127,16 @@ class Folder(Source):
     def count(self, fold: int) -> int:
         return sum(len(self._tiles(entry)) for entry in self._of(fold))
 
+    def remarks(self) -> list[str]:
+        """Tissues and sources in several spellings, and pictures of kinds that are not read."""
+        lines = []
+        for what, (_, others) in (("tissues", self._spelt_tissues), ("sources", self._spelt_sources)):
+            if others:
+                lines.append(f"{self.name}: {what} that differ by capitals, blanks or form alone are one: {others}.")
+        if unread := names.unread(self._paths["images"]):
+            lines.append(f"{self.name}: {self._paths['images']}: {unread}")
+        return lines
+
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         with checks.Doubts(self.classes) as doubts:
             for entry in self._of(fold):
@@ -155,7 +166,7 @@ class Folder(Source):
 
     def _read(self, entry: _Image, doubts: checks.Doubts) -> Sample:
         """A whole image, padded to whole patches; `doubts` looks at its labels."""
-        pixels = label_files.image(entry.image)
+        pixels = label_files.image(entry.image, doubts)
         shape = pixels.shape[:2]
         labels = label_files.labels(entry.labels, shape, self.classes)
         types = label_files.type_map(entry.types, shape, self.classes) if entry.types else labels.types
@@ -221,13 +232,22 @@ class Folder(Source):
             )
         if self._table:
             _same(images, self._table, self._paths["table"])
-        rows = [self._table.get(stem, {}) for stem in images]
-        sources = [row.get("source") or names.stem(images[stem]) for stem, row in zip(images, rows)]
+        (sources, _), (tissues, _) = self._spelt_sources, self._spelt_tissues
         entries = []
-        for stem, row, source, fold in zip(images, rows, sources, self._dealt(list(images), sources)):
-            tissue = row.get("tissue") or self._tissue
+        for stem, source, tissue, fold in zip(images, sources, tissues, self._dealt(list(images), sources)):
             entries.append(_Image(images[stem], labels[stem], types.get(stem), fold, source, tissue))
         return entries
+
+    @cached_property
+    def _spelt_sources(self) -> tuple[list[str], str]:
+        """Source of each image, each in its first spelling; the others in words, see `names.one_spelling`."""
+        named = {stem: self._table.get(stem, {}).get("source") for stem in self._files}
+        return names.one_spelling([named[stem] or names.stem(path) for stem, path in self._files.items()])
+
+    @cached_property
+    def _spelt_tissues(self) -> tuple[list[str], str]:
+        """As `_spelt_sources`, of the tissues."""
+        return names.one_spelling([self._table.get(stem, {}).get("tissue") or self._tissue for stem in self._files])
 
     def _dealt(self, stems: list[str], sources: list[str]) -> list[int]:
         """Raw fold of each image."""
@@ -275,7 +295,7 @@ def _fold_number(word: str) -> int:
     """Raw fold that an entry of the column `fold` names; 0 for an entry that names none."""
     if names.key(word) in _WORDS:
         return _WORDS.index(names.key(word)) + 1
-    return names.number(word) or 0
+    return text.whole(word) or 0
 
 
 def _same(images: dict, others: dict, where: Path) -> None:

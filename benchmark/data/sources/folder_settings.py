@@ -53,3 +53,8 @@ def read(path: Path) -> dict:
         "a table of paths",
     )
     return settings | {"classes": list(map(normal, settings["classes"]))}
+
+
+def below(root: Path, path: str) -> Path:
+    """The file or folder that dataset.toml names, by / or, as on Windows, by \\."""
+    return root / path if (root / path).exists() else root / path.replace("\\", "/")

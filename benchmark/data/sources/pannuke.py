@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.files import checks
+from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
@@ -32,6 +32,7 @@ TISSUES = (
     "Adrenal_gland", "Bile-duct", "Bladder", "Breast", "Cervix", "Colon", "Esophagus", "HeadNeck", "Kidney",
     "Liver", "Lung", "Ovarian", "Pancreatic", "Prostate", "Skin", "Stomach", "Testis", "Thyroid", "Uterus",
 )  # fmt: skip
+LETTERS = 256  # of a tissue's name; more in the array's dtype are memory, not names
 SPLITS = {1: (1, 2, 3), 2: (2, 1, 3), 3: (3, 2, 1)}
 
 
@@ -104,10 +105,10 @@ class PanNuke(Source):
         images, masks, tissues, provenance = self._published(fold)
         origin = origins(provenance, len(images))
         pairs = zip(images.rows(start), masks.rows(start), strict=True)
-        with checks.Doubts() as doubts:
+        with archive.judging(images.member, masks.member), checks.Doubts() as doubts:
             for i, (image, mask) in enumerate(pairs, start):
                 where = f"{masks.member}, image {i}"
-                image = checks.rgb(image, f"{images.member}, image {i}")
+                image = checks.rgb(image, f"{images.member}, image {i}", doubts)
                 mask = checks.ids(mask, where)
                 background_last(mask, where)
                 meta = {"tissue": tissues[i], "image_id": f"{fold}_{i}", "source": origin[i].source}
@@ -139,13 +140,16 @@ class PanNuke(Source):
                 f"{masks.member}: expected masks of shape {expected} to match images.npy, found "
                 f"{masks.shape}; the files are of different folds or damaged, fetch them again."
             )
-        if types.shape != (len(images),) or types.dtype.kind not in "US":
+        checks.check_id_rows(masks)
+        letters = types.dtype.itemsize // (4 if types.dtype.kind == "U" else 1)
+        if types.shape != (len(images),) or types.dtype.kind not in "US" or letters > LETTERS:
             raise InputError(
                 f"{types.member}: expected a tissue name for each of {len(images)} images, found "
                 f"{types.dtype} of shape {types.shape}; the files are of different folds or damaged, "
                 "fetch them again."
             )
-        names = [name.decode() if isinstance(name, bytes) else str(name) for name in types.whole().tolist()]
+        words = types.whole().tolist()
+        names = [text.decoded(word, types.member) if isinstance(word, bytes) else str(word) for word in words]
         return images, masks, names, files.provenance
 
 

@@ -16,6 +16,7 @@ from benchmark.runtime.errors import InputError
 
 ARRAYS = ("images.npy", "types.npy", "masks.npy")
 FOLDS = (1, 2, 3)
+ROW = 4096  # bytes of a row of a provenance file; real ones have some dozens
 REAL_TYPES = {"4-class", "5-class"}
 
 
@@ -141,19 +142,18 @@ def origins(provenance: Member | None, n: int) -> list[Origin]:
     """The origin of each of n patches. Raises InputError when the file does not describe n patches."""
     if provenance is None:
         return [Origin()] * n
-    rows = text.table(provenance)
+    rows = text.table(provenance, most=ROW * (n + 1))
     if len(rows) != n:
         raise InputError(f"{provenance}: expected a row for each of {n} images, found {len(rows)} rows; correct it.")
     if "types_real" not in rows[0]:
         columns = ", ".join(map(str, rows[0]))
         raise InputError(f"{provenance}: expected the column types_real, found {columns}; correct its header.")
-    order = [str(row.get("index", i)).strip() for i, row in enumerate(rows)]
-    if sorted(order) != sorted(map(str, range(n))):
+    order = [text.whole(row.get("index", str(i))) for i, row in enumerate(rows)]
+    if {*order} != {*range(n)}:
         raise InputError(f"{provenance}: expected the column index to hold each of 0..{n - 1} once; correct it.")
     result = [Origin()] * n
     for i, row in zip(order, rows):
-        typed = (row["types_real"] or "").strip() in REAL_TYPES
-        result[int(i)] = Origin((row.get("source_image") or "").strip(), typed)
+        result[i] = Origin(row.get("source_image", ""), row["types_real"] in REAL_TYPES)
     return result
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from benchmark.data.files import names
 from benchmark.data.source import Part, Source, Split
 from benchmark.data.store.convert import VERSION, convert, writing
 from benchmark.data.store.fold import CachedFold
@@ -34,6 +35,11 @@ class Prepared:
         self.tissues, self.mpp = source.tissues, source.mpp
         self.folds = folds
         self._source = source
+
+    @property
+    def source_remarks(self) -> list[str]:
+        """What the source reads otherwise than it is written, see `Source.remarks`."""
+        return self._source.remarks()
 
     def splits(self) -> list[int]:
         """Published splits, counted from 1."""
@@ -151,7 +157,7 @@ def _folder(source: Source, fold: int, identity: dict, cache: Path) -> Path:
 
 def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     """Remarks about the data for the user: untyped images, unknown tissues, folds or sides that share images."""
-    lines, name = [], prepared.name
+    lines, name = prepared.source_remarks, prepared.name
     for number, fold in prepared.folds.items():
         lacking = fold.meta["typed"].count(False)
         if lacking and prepared.classes:
@@ -162,9 +168,9 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
     known = {"", *prepared.tissues}
     strange = Counter(t for fold in prepared.folds.values() for t in fold.meta["tissues"] if t not in known)
     if strange:
-        names = ", ".join(f"'{tissue}' ({n})" for tissue, n in sorted(strange.items()))
+        listed = ", ".join(f"'{tissue}' ({n})" for tissue, n in sorted(strange.items()))
         lines.append(
-            f"{name}: images of tissues outside the {len(prepared.tissues)} known: {names}; they keep "
+            f"{name}: images of tissues outside the {len(prepared.tissues)} known: {listed}; they keep "
             "their names and are left out of the mean over tissues."
         )
     seen: dict[str, int] = {}
@@ -175,7 +181,7 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
                 f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy."
             )
     if split is not None:
-        sources = {side: set(prepared.subset(split, side).sources) - {""} for side in SIDES}
+        sources = {side: set(map(names.key, prepared.subset(split, side).sources)) - {""} for side in SIDES}
         shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
         if shared:
             lines.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
