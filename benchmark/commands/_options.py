@@ -157,17 +157,38 @@ def setting(options, **values) -> dict[str, Any]:
     Raises:
         InputError: an experiment, a data set or a method that does not exist, or an override that is none.
     """
-    from benchmark.experiment.config import find, parse_overrides, parse_row
+    from benchmark.experiment.config import check_numbers, find, parse_overrides, parse_row
 
     out = {key: getattr(options, key, None) for key in ("dataset", "preset", "experiment")} | values
     find(out["experiment"])
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
     _check_names("method", "benchmark.methods", methods)
+    for text in methods:
+        if text:
+            plugins.name_of(parse_row(text)[0])
+    check_numbers(_splits(options) or [], _numbers(options, "seeds", "seed"))
     overrides = parse_overrides(options.overrides)
     for text in methods:
         parse_row(text or "", overrides.items())
     return out | {"overrides": tuple(overrides.items())}
+
+
+def _numbers(options, several: str, one: str) -> list[int]:
+    """The values of an option that takes several numbers, or of its counterpart that takes one."""
+    values = getattr(options, several, None) or getattr(options, one, None)
+    return values if isinstance(values, list) else [] if values is None else [values]
+
+
+def _splits(options) -> list[int] | None:
+    """The splits that the options name, None for all of the data set. Raises InputError for what is no number."""
+    splits = _numbers(options, "folds", "fold")
+    if splits == ["all"]:
+        return None
+    try:
+        return [int(text) for text in splits]
+    except ValueError:
+        raise InputError(f"FOLDS is '{' '.join(splits)}'; expected numbers such as '1 2', or all.") from None
 
 
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -215,18 +236,11 @@ def setup(options, writes: bool = True, **values):
 
 def chosen_cells(options, writes: bool = True):
     """The cells of the grid that the options choose. Raises InputError as `setup` and `experiment.grid.cells`."""
-    splits = options.folds
-    if splits == ["all"]:
-        splits = "all"
-    elif splits:
-        try:
-            splits = [int(text) for text in splits]
-        except ValueError:
-            raise InputError(f"FOLDS is '{' '.join(splits)}'; expected numbers such as '1 2', or all.") from None
+    splits = _splits(options)
     chosen = setup(options, writes)
     from benchmark.experiment.grid import cells  # imports torch
 
-    return cells(chosen, options.methods, splits, options.seeds)
+    return cells(chosen, options.methods, "all" if splits is None else splits, options.seeds)
 
 
 def written_tables(options, cells) -> str:

@@ -46,7 +46,7 @@ def run(options) -> int:
     if facts is None and options.method is None:
         raise InputError("--weights is missing; expected a file of weights, or --method classical, which needs none.")
     if facts and facts.method is None and options.method is None:
-        raise InputError(f"{options.weights} does not say its method; give --method method@row.")
+        raise InputError(f"{options.weights} does not say its method: {fit.APART}, or give --method method@row.")
     name = options.method or (f"{facts.method}@{facts.row}" if facts.row else facts.method)
     spec = registry.parse(name, "paper")
     cls = registry.method_class(spec.name)
@@ -58,8 +58,9 @@ def run(options) -> int:
         fit.load_official(method, options.weights)
     names, why = class_list.classes_of(facts) if facts else ((), "")
     names = names if len(names) == types else tuple(f"type {k}" for k in range(1, types + 1))
-    if why:
-        print(why, file=sys.stderr)
+    for sentence in (why, fit.left_out(facts) if facts and facts.left_out else ""):
+        if sentence:
+            print(sentence, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
     show = Progress("predicted", "images")

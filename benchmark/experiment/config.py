@@ -13,7 +13,7 @@ from benchmark.experiment import experiment_file
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.results.method_name import HASH
 from benchmark.runtime import plugins
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 from benchmark.runtime.scales import SCALES as SCALE_NAMES
 from benchmark.training.recipe import Check, Recipe, changed, nested, one_of
 
@@ -76,7 +76,7 @@ def load(experiment: str) -> Config:
             raise InputError(f"{path}: unknown key '{key}'.{near_miss(key, KEYS)}")
     for key, check in (REQUIRED | OPTIONAL).items():
         if (key in config or key in REQUIRED) and not check.fits(config.get(key)):
-            raise InputError(f"{path}: '{key}' is {config.get(key)!r}; expected {check.expected}.")
+            raise InputError(f"{path}: '{key}' is {short(repr(config.get(key)))}; expected {check.expected}.")
     for scale, recipe in SCALES.items():
         recipe = changed(recipe, config.get("recipes", {}).get(scale, {}), f"{path}: recipe '{scale}'")
         for dataset, changes in config.get("recipes_on", {}).items():
@@ -109,12 +109,15 @@ def parse_overrides(words: list[str], where: str = "the command line") -> dict[s
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.startswith("recipe."):
-            raise InputError(f"'{word}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3.")
+            raise InputError(
+                f"'{short(word)}' is not an override; expected recipe.<key>=<value>, such as recipe.epochs=3."
+            )
         dotted, value = key.removeprefix("recipe."), plugins.value_of(text)
         changed(Recipe(), nested(dotted, value), where)
         for leaf, own in _leaves(dotted, value).items():
             if out.setdefault(leaf, own) != own:
-                raise InputError(f"{where} sets recipe.{leaf} to {out[leaf]} and to {own}; leave one of them out.")
+                values = f"{short(str(out[leaf]))} and to {short(str(own))}"
+                raise InputError(f"{where} sets recipe.{leaf} to {values}; leave one of them out.")
     return out
 
 
@@ -152,9 +155,20 @@ def parse_row(text: str, overrides: Iterable[tuple[str, object]] = ()) -> tuple[
     for leaf, other in overrides:
         if values.get(leaf, other) != other:
             raise InputError(
-                f"'{text}' sets recipe.{leaf} to {values[leaf]}, the command line to {other}; leave one of them out."
+                f"'{short(text)}' sets recipe.{leaf} to {short(str(values[leaf]))}, the command line to "
+                f"{short(str(other))}; leave one of them out."
             )
     return f"{name}@{rest}" if rest else name, values
+
+
+def check_numbers(splits: Iterable[int], seeds: Iterable[int]) -> None:
+    """Raises InputError for what is a split of no data set, or no seed."""
+    for split in splits:
+        if split < 1:
+            raise InputError(f"FOLD={split}: published splits are counted from 1; choose one that the data set has.")
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise InputError(f"SEED={seed}: expected a whole number of at least 0 (and below 2^63).")
 
 
 def _leaves(dotted: str, value) -> dict[str, object]:

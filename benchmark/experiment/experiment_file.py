@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data.files import text
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 from benchmark.runtime.paths import EXPERIMENTS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+VALUES = 100_000  # more than any experiment has, with aliases written out
 FORMS = (".py", ".yaml", ".yml")
 
 
@@ -31,8 +32,10 @@ def find(name: str, folder: Path, but: Path | None = None) -> Path:
         InputError: there is none.
     """
     path = Path(name).expanduser()
-    is_path = path.suffix in FORMS or path.name != name
-    files = [path] if path.suffix in FORMS else [path.with_name(path.name + form) for form in FORMS if path.name]
+    is_path = path.suffix.lower() in FORMS or path.name != name
+    files = (
+        [path] if path.suffix.lower() in FORMS else [path.with_name(path.name + form) for form in FORMS if path.name]
+    )
     places = [folder / file for file in files if is_path] + [EXPERIMENTS / file for file in files]
     for place in places:
         if place.is_file() and not (but and place.samefile(but)):
@@ -62,7 +65,7 @@ def read(path: Path) -> Config:
             return Config.fromfile(str(_copy(path, Path(folder), ())))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # a Python file can raise anything
+    except (Exception, SystemExit) as error:  # a Python file can raise anything, and leave
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is no experiment that can be read ({type(error).__name__}: {reason}).") from error
 
@@ -79,7 +82,7 @@ def _copy(path: Path, folder: Path, above: tuple[Path, ...]) -> str:
         below = (*above, path.resolve())
         return [_copy(find(name, path.resolve().parent, but=path), folder, below) for name in names]
 
-    if path.suffix == ".py":
+    if path.suffix.lower() == ".py":
         content, suffix = _python(path, copies), ".py"
     else:
         content, suffix = _yaml(path, copies), ".json"
@@ -110,9 +113,51 @@ def _yaml(path: Path, copies) -> str:
 
     number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    values = yaml.load(text.read(path), Loader)
+    loader = Loader(text.read(path))
+    try:
+        node = loader.get_single_node()
+        _check_tree(node, {})
+        values = None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
     if not isinstance(values, dict):
         raise InputError(f"expected keys with values, such as 'methods: [cellvta]', found {type(values).__name__}.")
     if "_base_" in values:
         values["_base_"] = copies(values["_base_"])
     return json.dumps(values)
+
+
+def _check_tree(node, sizes: dict[int, int]) -> int:
+    """Number of values in a YAML node with its aliases written out, as JSON has them.
+
+    Args:
+        sizes: id of each node that was looked at -> its number, 0 while it is looked at.
+
+    Raises:
+        InputError: a key twice, of which YAML takes the last; an alias within itself; more than VALUES values, which
+            aliases of aliases make of a few hundred bytes.
+    """
+    if node is None:
+        return 0
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise InputError(
+                f"line {node.start_mark.line + 1}: an alias stands within what it stands for; write it out."
+            )
+        return sizes[id(node)]
+    sizes[id(node)], total = 0, 1
+    pairs = node.value if node.id == "mapping" else []
+    keys: set[str] = set()
+    for key in [key for key, _ in pairs if key.id == "scalar"]:
+        if key.value in keys:
+            raise InputError(f"line {key.start_mark.line + 1}: the key '{short(key.value)}' stands twice; keep one.")
+        keys.add(key.value)
+    children = [child for pair in pairs for child in pair] if pairs else node.value if node.id == "sequence" else []
+    for child in children:
+        total += _check_tree(child, sizes)
+        if total > VALUES:
+            raise InputError(
+                f"expected at most {VALUES} values, found more, made by aliases of aliases; write them out."
+            )
+    sizes[id(node)] = total
+    return total

@@ -9,6 +9,7 @@ from benchmark.experiment.cell import Cell
 from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.plugins import name_of
 from benchmark.weights.recognise import recognise
 
 
@@ -80,7 +81,7 @@ def row_for(setup: Setup, method: str) -> str:
     It is the preset, but "matched" (the published architecture without the published code's quirks) where `main` runs
     at full scale and the method has such a row.
     """
-    cls = registry.method_class(registry.name_of(method))
+    cls = registry.method_class(name_of(method))
     full = setup.preset == "paper" and setup.config.kind == "main"
     return "matched" if full and "matched" in cls.presets else setup.preset
 
@@ -93,6 +94,4 @@ def _check(setup: Setup, splits: list[int], seeds: list[int]) -> None:
                 f"FOLD={split}: dataset '{setup.dataset}' has the published splits "
                 f"{', '.join(map(str, known))}; choose one of these."
             )
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise InputError(f"SEED={seed}: expected a whole number of at least 0 (and below 2^63).")
+    config.check_numbers(splits, seeds)

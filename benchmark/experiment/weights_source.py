@@ -15,7 +15,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import Recipe
 from benchmark.training.scales import recipe_for, settings
 from benchmark.weights.class_list import classes_on
-from benchmark.weights.fit import fitted, load_official, other_split, remarks
+from benchmark.weights.fit import APART, fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
 
 PREDICTS = ("precision", "tiling")  # recipe keys that decide how images are predicted
@@ -273,7 +273,8 @@ def method_name(facts: Facts, method: str | None) -> str:
     text = method or facts.method
     if text is None:
         raise InputError(
-            f"{facts.path}: holds weights of a run, but not which; name the METHOD with its row and arguments."
+            f"{facts.path}: holds weights of a run, but not which: {APART}, or name the METHOD with its row and "
+            "arguments."
         )
     name = text.partition("@")[0]
     if facts.method not in (None, name):

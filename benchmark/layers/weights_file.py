@@ -22,8 +22,6 @@ from benchmark.runtime import stand_ins
 from benchmark.runtime.errors import InputError
 
 ENVELOPES = ("model_state_dict", "desc", "state_dict", "model")
-# what wrappers put before every name: DataParallel and DDP, torch.compile, Lightning
-WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ def read(path: Path) -> Content:
     if not path.is_file():
         raise InputError(f"{path}: expected a file of weights, found {'a folder' if path.is_dir() else 'nothing'}.")
     if path.suffix == ".safetensors":
-        state, prefix = unwrapped(_safetensors(path))
-        return Content(state, layout="safetensors" + _wrapped(prefix))
+        return Content(_safetensors(path), layout="safetensors")
     content = _torch(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a dict with weights, found a {type(content).__name__}.")
@@ -61,9 +58,9 @@ def read(path: Path) -> Content:
             "lies beside it."
         )
     envelope = next((name for name in ENVELOPES if isinstance(content.get(name), Mapping)), None)
-    state, prefix = unwrapped(dict(content[envelope] if envelope else content))
-    layout = (f"'{envelope}'" if envelope else "plain state dict") + _wrapped(prefix)
-    state = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in state.items()}
+    layout = f"'{envelope}'" if envelope else "plain state dict"
+    stored = content[envelope] if envelope else content
+    state = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in stored.items()}
     wrong = [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
     if wrong or not state:
         fault = f"the entry '{wrong[0]}', which is no tensor" if wrong else "no entry"
@@ -74,25 +71,12 @@ def read(path: Path) -> Content:
     return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
 
 
-def unwrapped(state: dict) -> tuple[dict, str]:
-    """(the state dict without what wrappers put before every one of its names, that prefix)."""
-    prefix = ""
-    while wrapper := next((w for w in WRAPPERS if state and all(str(key).startswith(w) for key in state)), ""):
-        state = {key.removeprefix(wrapper): value for key, value in state.items()}
-        prefix += wrapper
-    return state, prefix
-
-
-def _wrapped(prefix: str) -> str:
-    return f", keys begin with '{prefix}'" if prefix else ""
-
-
 def _torch(path: Path):
     try:
         check_zip(path)
         # beside their tensors published files hold numbers, arrays and paths
         with torch.serialization.safe_globals(stand_ins.STAND_INS):
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=_stored(path))
         return stand_ins.settled(content)
     except Exception as error:  # the unpickler stumbles over damaged or hostile bytes in any way
         refused = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", str(error))
@@ -113,6 +97,17 @@ def check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             if wrong := archive.testzip():
                 raise ValueError(f"wrong checksum of {wrong}")
+
+
+def _stored(path: Path) -> bool:
+    """Whether a file is a zip that holds its members as they are, as torch.save writes it, so that it can be mapped.
+
+    Of one that was packed again the mapped bytes would be the compressed ones.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
 
 
 def _check_backed(state: Mapping, path: Path) -> None:

@@ -4,13 +4,12 @@ A method is registered by its file in `benchmark/methods`, imported on first use
 arguments.
 """
 
-import re
 from dataclasses import dataclass, field
 
 from mmengine.registry import Registry
 
-from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.plugins import check_name, import_all, text_of, value_of, words_of
+from benchmark.runtime.errors import InputError, near_miss, short
+from benchmark.runtime.plugins import check_name, import_all, name_of, text_of, value_of, words_of
 from benchmark.runtime.scales import ARGUMENTS_OF
 
 METHODS = Registry("method")
@@ -42,15 +41,6 @@ class Spec:
         return f"{self.name}@{self.row}" + "".join(f",{k}={text_of(v)}" for k, v in sorted(self.overrides.items()))
 
 
-def name_of(text: str) -> str:
-    """The method in `method@row,key=value,…`. Raises InputError when the text has another form."""
-    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
-        raise InputError(
-            f"'{text}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'."
-        )
-    return text.partition("@")[0]
-
-
 def parse(text: str, preset: str | None = None) -> Spec:
     """Parse `method@row,key=value,…`; `preset` is the row when the text names none.
 
@@ -80,7 +70,8 @@ def parse(text: str, preset: str | None = None) -> Spec:
             raise InputError(f"'{word}' in '{text}': {key} is what defines {name} and cannot be changed.")
         value = value_of(value)
         if not _same_kind(value, base[key]):
-            raise InputError(f"'{word}' in '{text}': expected a value like {text_of(base[key])}, found {value!r}.")
+            like, other = text_of(base[key]), short(repr(value))
+            raise InputError(f"'{short(word)}' in '{short(text)}': expected a value like {like}, found {other}.")
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
     return Spec(name, row, overrides, base | overrides)

@@ -94,11 +94,15 @@ def read_object(path: Path) -> dict:
 
 
 def readable(path: Path, stream=None, files: dict[str, dict] | None = None) -> dict:
-    """A JSON object that a table can do without; {} when it cannot be read: the file is then named on `stream`.
+    """A JSON object that a table can do without; {} where it was removed.
+
+    {} too when it cannot be read: the file is then named on `stream`.
 
     Args:
         files: the list with its hash, see `results.manifest`.
     """
+    if not path.exists():
+        return {}
     try:
         manifest.check(path, files or {})
         content = read_object(path)

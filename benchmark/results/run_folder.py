@@ -56,6 +56,25 @@ class RunFolder:
         return self.path / "weights.safetensors"
 
     @property
+    def is_run(self) -> bool:
+        """Whether a run, finished or not, left its configuration or its weights here."""
+        return self.config.is_file() or self.weights.is_file()
+
+    @property
+    def selected_weights(self) -> Path:
+        """`weights`, which exist. Raises InputError where they were removed, or there never were any."""
+        if self.weights.is_file():
+            return self.weights
+        config = self.stored(self.config)
+        if self.weights.name not in manifest.files_of(self.stored(self.metrics)):
+            raise InputError(f"{self}: expected a run that stored weights, this one did not; name another run.")
+        words = [f"--{key} {config.get(key)}" for key in ("dataset", "method", "fold", "seed")]
+        raise InputError(
+            f"{self}: its weights were removed ({self.weights.name}); move the folder away and run it again with "
+            f"{' '.join(words)}."
+        )
+
+    @property
     def next_weights(self) -> Path:
         """Weights of a better epoch, until the checkpoint that holds their hash is written."""
         return self.path / "weights-next.safetensors"

@@ -8,6 +8,11 @@ class InputError(Exception):
     """
 
 
+def short(text: str, most: int = 80) -> str:
+    """A text of the user's as a part of a sentence: what is longer than `most` letters loses its middle."""
+    return text if len(text) <= most else f"{text[: most - 20]} … {text[-10:]}"
+
+
 def near_miss(word: str, known) -> str:
     """Return " Did you mean 'x'?" for the closest of `known`, or "" when nothing is close."""
     import difflib

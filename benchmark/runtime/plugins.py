@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 
 _IMPORTED: dict[str, Exception | None] = {}
 
@@ -45,7 +45,16 @@ def check_name(what: str, name: str, names: Iterable[str]) -> None:
     """Raises InputError, with a near-miss hint, for a name that is none of `names`."""
     if name not in names:
         known = sorted(names)
-        raise InputError(f"Unknown {what} '{name}'; known are {', '.join(known)}.{near_miss(name, known)}")
+        raise InputError(f"Unknown {what} '{short(name)}'; known are {', '.join(known)}.{near_miss(name, known)}")
+
+
+def name_of(text: str) -> str:
+    """The method in `method@row,key=value,…`. Raises InputError when the text has another form."""
+    if not re.fullmatch(r"[a-z0-9_]+(@[^@/\\\s]+)?", text):
+        raise InputError(
+            f"'{short(text)}' is not a method name; expected method@row,key=value such as 'cellvta@small,points=8'."
+        )
+    return text.partition("@")[0]
 
 
 def value_of(text: str):

@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 from benchmark.evaluation.prediction import Prediction
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 
 NO_NEUTRAL = object()  # a field without a neutral value is always part of the identity
 
@@ -124,7 +124,7 @@ class Group:
                 continue
             check = one.metadata["check"]
             if not check.fits(value):
-                raise InputError(f"{self.PATH}.{one.name} is {value!r}; expected {check.expected}.")
+                raise InputError(f"{self.PATH}.{one.name} is {short(repr(value))}; expected {check.expected}.")
             object.__setattr__(self, one.name, check.convert(value))
 
 
@@ -288,7 +288,7 @@ def changed(group: GroupOrRecipe, changes: dict, where: str) -> GroupOrRecipe:
     for key, value in changes.items():
         path = f"{group.PATH}.{key}"
         if key not in known:
-            raise InputError(f"{where}: unknown key '{path}'.{_hint(key, known, group.PATH)}")
+            raise InputError(f"{where}: unknown key '{path}'.{_hint(key, value, known, group.PATH)}")
         now = getattr(group, key)
         if not isinstance(now, Group):
             values[key] = value
@@ -342,8 +342,17 @@ def _nested(group: Group, wanted: Callable[[Field, Any], bool]) -> dict:
     return out
 
 
-def _hint(key: str, known: dict[str, Field], path: str) -> str:
-    """Where a key that does not exist leads to: its new name, the group that has it, or one that is spelt alike."""
+def _hint(key: str, value, known: dict[str, Field], path: str) -> str:
+    """Where a key that does not exist leads to: its new name, the group that has it, or one that is spelt alike.
+
+    A misspelt group leads to the whole key: optimizer.lr to recipe.optimiser.lr.
+    """
+    rest, inner = [key], value
+    while isinstance(inner, dict) and len(inner) == 1:
+        ((word, inner),) = inner.items()
+        rest.append(str(word))
+    if len(rest) > 1 and (near := near_miss(".".join([path, *rest]), [name for name, _, _ in leaves(Recipe())])):
+        return near
     for name, one in known.items():
         if key == one.metadata.get("formerly"):
             return f" It is called '{path}.{name}' now: {one.metadata['check'].expected}."

@@ -11,6 +11,10 @@ from benchmark.weights import recognise
 from benchmark.weights.recognise import DENSE, Facts
 
 TYPES = f"nuclei_type_maps_decoder.{DENSE}"
+# of weights of a run that lie apart from it
+APART = (
+    "its classes and arguments stand in the config.json of its run; give the run's folder, or put that file beside it"
+)
 # published names of the last weights of a head
 HEADS = {
     "types": (TYPES, "decoder.tp.u0.conv.weight"),
@@ -53,7 +57,7 @@ def fitted(method, state: dict[str, torch.Tensor], facts: Facts) -> dict[str, to
             f"{tuple(adapted[key].shape)})"
         )
     shaped = f"its shapes are those of METHOD={facts.method}@{facts.row}"
-    use = shaped if facts.row else "name the row and arguments it was made with"
+    use = shaped if facts.row else APART if facts.own else "name the row and arguments it was made with"
     raise InputError(f"{facts.path}: {facts.title}, does not fit this {name}: {', '.join(faults)}; {use}.")
 
 
@@ -107,6 +111,8 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
         Sentences that do not name the file.
     """
     out = []
+    if facts.left_out:
+        out.append(left_out(facts))
     if facts.classes == 0:
         out.append("The weights name no types: there is no mPQ.")
     folds_known = dataset == "pannuke" and facts.trained
@@ -121,6 +127,13 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
     if facts.tissues and facts.tissues != tissues:
         out.append(f"The tissue head knows {facts.tissues} tissues, the dataset lists {tissues}; it is not scored.")
     return out
+
+
+def left_out(facts: Facts) -> str:
+    """The sentence on entries of the file that are not read."""
+    n, first = len(facts.left_out), facts.left_out[0]
+    what = f"The entry '{first}'" if n == 1 else f"{n} entries (such as '{first}')"
+    return f"{what} of the file {'is' if n == 1 else 'are'} no part of the network and not read."
 
 
 def load_official(method, path: str | Path) -> recognise.Facts:

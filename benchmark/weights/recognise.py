@@ -4,7 +4,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ class Facts:
         mean, std: per channel, with which the file's configuration normalises images; None without them.
         own: a run of this benchmark made it.
         recipe, class_names: of that run; empty where it is not known.
+        left_out: names of entries that do not belong to the network, which are not read.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Facts:
     own: bool = False
     recipe: dict = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -98,18 +100,18 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
         InputError: not a readable file of weights, a bare encoder, or of no known method.
     """
     path = Path(path)
-    if path.is_dir() and RunFolder(path).weights.is_file():
-        path = RunFolder(path).weights
+    if path.is_dir() and RunFolder(path).is_run:
+        path = RunFolder(path).selected_weights
     run = RunFolder(path.resolve().parent)
     run.check(path, run.config)  # where the file is a run's, which lists their hashes
-    content = read(path)
+    content, left_out = unwrapped(path, read(path))
     state = content.state
     bad = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
     if bad:
         raise InputError(f"{path}: '{bad}' holds values that are not finite; the file is damaged, download it again.")
     for fits, describe in FAMILIES:
         if fits(state):
-            return state, describe(path, content)
+            return state, replace(describe(path, content), left_out=left_out)
     if any(k in state for k in ("cls_token", "pos_embed", "image_encoder.pos_embed", "teacher")):
         raise InputError(f"{path}: holds an encoder alone, not a whole method; give it as BACKBONE= to train with it.")
     known = f" (arch '{content.arch}')" if content.arch else ""
@@ -117,6 +119,40 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
         f"{path}: expected weights of CellVTA, CellViT, HoVer-Net or of a run of this benchmark, found "
         f"{len(state)} entries of no known method{known}, the first is '{next(iter(state))}'."
     )
+
+
+def unwrapped(path: Path, content: Content) -> tuple[Content, tuple[str, ...]]:
+    """The network in a file, without what wrappers put before its names: DDP, torch.compile, Lightning, trainers.
+
+    The network is what lies under the one prefix, such as "module." or "ema.module.", under which the entries of a
+    known method lie.
+
+    Returns:
+        (content of that prefix, names of all other entries); the content as it is where no known method is found.
+
+    Raises:
+        InputError: there are several such prefixes: two networks in one file.
+    """
+    state = content.state
+    prefixes = {""} | {key[: dot.end()] for key in state for dot in re.finditer(r"\.", key)}
+    fitting: list[str] = []
+    for prefix in sorted(prefixes):  # a prefix before what begins with it
+        if any(prefix.startswith(shorter) for shorter in fitting):
+            continue
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if any(fits(inner) for fits, _ in FAMILIES):
+            fitting.append(prefix)
+    if len(fitting) > 1:
+        raise InputError(
+            f"{path}: expected one network, found {len(fitting)}, whose entries begin with "
+            f"{' and '.join(map(repr, fitting))}; save the one that is meant."
+        )
+    if fitting in ([], [""]):
+        return content, ()
+    (prefix,) = fitting
+    inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    left_out = tuple(key for key in state if not key.startswith(prefix))
+    return replace(content, state=inner, layout=f"{content.layout}, keys begin with '{prefix}'"), left_out
 
 
 def _cellvta(path: Path, content: Content) -> Facts:

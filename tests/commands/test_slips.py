@@ -33,6 +33,12 @@ AT_ONCE = {
     "recipe": ["recipe", "hovernet", "recipe.lr=3"],
     "key of a row": ["run", "--method", "hovernet@small,recipe.lr=3"],
     "weights of a row": ["status", "--methods", "hovernet@weights=random"],
+    "fold 0": ["run", "--method", "cellvit", "--fold", "0"],
+    "folds from 0": ["ablation", "--folds", "0", "1"],
+    "negative seed": ["run", "--method", "cellvit", "--seed", "-1"],
+    "negative seeds": ["status", "--seeds", "0", "-1"],
+    "no row": ["run", "--method", "cellvit,recipe.epochs=1"],
+    "no row of several": ["status", "--methods", "cellvit,points=1"],
     "row and command line": ["run", "--method", "hovernet@recipe.epochs=3", "recipe.epochs=2"],
 }
 CODE = """

@@ -63,6 +63,8 @@ def test_overrides_reach_nested_keys(main):
         ({"stratgy": "cell"}, "Did you mean 'recipe.sampling.strategy'"),
         ({"gamma": 1}, "Did you mean 'recipe.schedule.gamma' or 'recipe.sampling.gamma'"),
         ({"optimiser.epochs": 1}, "Did you mean 'recipe.epochs'"),
+        ({"optimizer.lr": 1}, r"unknown key 'recipe\.optimizer'\. Did you mean 'recipe\.optimiser\.lr'"),
+        ({"augment": "[" * 500}, r"recipe\.augment is '\[{59} … \[{9}'; expected"),
     ],
 )
 def test_bad_overrides_are_refused(main, overrides, says):
@@ -229,3 +231,40 @@ def test_a_missing_file_is_named_as_it_was(name):
 def test_a_folder_is_no_experiment(name):
     with pytest.raises(InputError, match="No experiment"):
         config.load(name)
+
+
+BASE = "kind: main\nprotocol: cellvit\nfolds: [1]\nseeds: [0]\n"
+
+
+def test_aliases_of_aliases_take_neither_time_nor_memory(tmp_path):
+    """Thirty lines of YAML were written out as a billion values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 30)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"bomb\.yaml: expected at most 100000 values, found more, made by aliases"):
+        config.load(str(tmp_path / "bomb.yaml"))
+    (tmp_path / "self.yaml").write_text("methods: &a [*a]\n")
+    with pytest.raises(InputError, match="an alias stands within what it stands for"):
+        config.load(str(tmp_path / "self.yaml"))
+
+
+def test_aliases_and_merges_of_yaml_mean_what_they_say(tmp_path):
+    text = BASE + "recipes: {small: &s {epochs: 3}, debug: {<<: *s, batch: 2}}\nmethods: [classical]\n"
+    (tmp_path / "x.YAML").write_text(text)  # the ending in capitals, as some systems write it
+    loaded = config.load(str(tmp_path / "x.YAML"))
+    assert loaded.recipes == {"small": {"epochs": 3}, "debug": {"epochs": 3, "batch": 2}}
+
+
+@pytest.mark.parametrize("again", ["seeds: [1]", '"seeds": [1]'])
+def test_a_key_twice_in_yaml_is_refused(tmp_path, again):
+    """The last one won in silence."""
+    (tmp_path / "x.yaml").write_text(f"{BASE}{again}\nmethods: [classical]\n")
+    with pytest.raises(InputError, match=r"x\.yaml: line 5: the key 'seeds' stands twice; keep one"):
+        config.load(str(tmp_path / "x.yaml"))
+
+
+def test_an_experiment_that_leaves_is_no_success(tmp_path):
+    """sys.exit(0) in its file ended the whole command with exit code 0 and no word."""
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(InputError, match=r"leaves\.py is no experiment that can be read \(SystemExit: 0\)"):
+        config.load(str(tmp_path / "leaves.py"))

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,10 @@ import safetensors.torch
 import torch
 
 from benchmark.layers import weights_file
+from benchmark.results import manifest
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import write_json
 from benchmark.training import loop
 from benchmark.training.checkpoint import save_weights
 from benchmark.weights.fit import load_official, other_split, remarks
@@ -59,7 +62,11 @@ def test_every_layout_loads_to_the_same_weights(text, layout, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(method(images).values(), source(images).values()))
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "model._orig_mod.", "module.model."])
+WRAPPERS = ["_orig_mod.", "module._orig_mod.", "model.", "model._orig_mod.", "module.model."]
+WRAPPERS += ["net.", "network.", "ema.module.", "student."]
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
 def test_names_that_wrappers_put_before_every_entry_are_removed(prefix, tmp_path):
     """As torch.compile, DDP and Lightning save a model, by torch.save or as safetensors."""
     source = built("cellvit@debug", seed=1)
@@ -73,8 +80,52 @@ def test_names_that_wrappers_put_before_every_entry_are_removed(prefix, tmp_path
         assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
     mixed = state | {"another.weight": torch.zeros(1)}
     torch.save(mixed, tmp_path / "mixed.pth")
-    with pytest.raises(InputError, match="of no known method"):
-        recognise(tmp_path / "mixed.pth")
+    facts = load_official(built("cellvit@debug", seed=2), tmp_path / "mixed.pth")
+    assert facts.left_out == ("another.weight",)
+    assert "The entry 'another.weight' of the file is no part of the network and not read." in remarks(
+        facts, "pannuke", 0.25, TISSUES
+    )
+
+
+def test_two_networks_in_one_file_are_not_chosen_from(tmp_path):
+    state = published_state(built("cellvit@debug", seed=1))
+    both = {f"{prefix}.{key}": value for prefix in ("student", "ema.module") for key, value in state.items()}
+    torch.save(both, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"found 2, whose entries begin with 'ema\.module\.' and 'student\.'; save"):
+        recognise(tmp_path / "a.pth")
+
+
+def test_a_file_that_was_packed_again_is_read(tmp_path):
+    """Mapped, its compressed bytes were taken for values that are not finite."""
+    path, source = write(tmp_path / "model.pth", "cellvit@debug", "plain")
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    method = built("cellvit@debug", seed=2)
+    load_official(method, tmp_path / "b.pth")
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
+
+
+def test_weights_apart_from_their_run_say_where_the_rest_stands(tmp_path):
+    """They were said to have unexpected entries, and that rows help, which cannot be known without the classes."""
+    save_weights(tmp_path / "weights.safetensors", built("cellvit@debug", seed=1))
+    with pytest.raises(InputError, match=r"its classes and arguments stand in the config\.json of its run; give"):
+        load_official(built("cellvit@debug", 0, 0), tmp_path / "weights.safetensors")
+
+
+def test_a_run_whose_weights_were_removed(tmp_path):
+    folder = RunFolder(tmp_path)
+    save_weights(folder.weights, built("cellvit@debug", seed=1))
+    config = {"dataset": "synthetic", "method": "cellvit@debug", "fold": 1, "seed": 0}
+    write_json(folder.config, config)
+    write_json(folder.metrics, manifest.listed({}, [folder.config], [folder.weights]))
+    folder.weights.unlink()
+    again = "--dataset synthetic --method cellvit@debug --fold 1 --seed 0"
+    with pytest.raises(InputError, match=rf"its weights were removed .* run it again with {again}\."):
+        recognise(tmp_path)
+    write_json(folder.metrics, manifest.listed({}, [folder.config]))
+    with pytest.raises(InputError, match="expected a run that stored weights, this one did not"):
+        recognise(tmp_path)
 
 
 def test_the_folder_of_a_run_stands_for_its_weights(tmp_path):

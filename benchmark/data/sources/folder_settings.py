@@ -7,7 +7,7 @@ from benchmark.data.files import text
 from benchmark.data.files.class_names import distinct
 from benchmark.data.files.names import normal
 from benchmark.data.source import TAKEN, is_own_name
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 
 FILES = {"images": "images", "labels": "labels", "types": "types", "table": "images.csv"}
 _KEYS = ("classes", "mpp", "name", "tissue", "patch", "folds", "files")
@@ -30,7 +30,7 @@ def read(path: Path) -> dict:
 
     def need(key: str, fits: bool, expected: str) -> None:
         if not fits:
-            value = json.dumps(settings[key], default=str) if key in settings else "nothing"
+            value = short(json.dumps(settings[key], default=str)) if key in settings else "nothing"
             raise InputError(f"{path}: expected {key} to be {expected}, found {value}; correct it.")
 
     classes, mpp = settings.get("classes"), settings.get("mpp")
