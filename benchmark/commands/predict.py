@@ -22,6 +22,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
+    from benchmark.data.files.names import unread
     from benchmark.evaluation.own_images import images_in, predict
     from benchmark.methods import registry
     from benchmark.runtime import distributed
@@ -37,6 +38,8 @@ def run(options) -> int:
             "a margin below half of it."
         )
     paths = images_in(options.images)
+    if beside := unread(options.images):
+        print(f"{options.images}: {beside}", file=sys.stderr)
     if options.out.resolve() in {path.resolve().parent for path in paths}:
         raise InputError(
             f"--out {options.out} is the folder of the images: overlays and label maps would overwrite them; "

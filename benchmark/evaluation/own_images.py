@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmark.data.files import label_files, names
+from benchmark.data.files import checks, label_files, names
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
 from benchmark.evaluation.prediction import check_finite
@@ -39,7 +39,8 @@ def images_in(folder: Path) -> list[Path]:
         return [folder]
     paths = names.listing(folder, SUFFIXES) if folder.is_dir() else []
     if not paths:
-        raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none; name their folder.")
+        others = f" ({unread})" if (unread := names.unread(folder)) else ""
+        raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none{others}; name their folder.")
     if twice := names.twice(names.stem(path) for path in paths):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
@@ -104,16 +105,16 @@ def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: 
 
     The stem is that of `names.stem`: what is written for x.ome.tif is called x.
     """
-    stem = names.stem(path)
     content = io.BytesIO()
     small = len(nuclei) < 2**16
     tifffile.imwrite(content, nuclei.instances.astype(np.uint16 if small else np.int32), compression="zlib")
     overlay = io.BytesIO()
     Image.fromarray(outlined(Sample(image, nuclei))).save(overlay, "PNG")
-    for suffix, data in ((".tif", content), (".png", overlay)):
-        with atomic(folder / f"{stem}{suffix}") as handle:
+    labels, picture, contours = _files(folder, path)
+    for file, data in ((labels, content), (picture, overlay)):
+        with atomic(file) as handle:
             handle.write(data.getvalue())
-    write_geojson(folder / f"{stem}.geojson", nuclei.instances, nuclei.types, classes, nuclei.mpp)
+    write_geojson(contours, nuclei.instances, nuclei.types, classes, nuclei.mpp)
     areas = np.bincount(nuclei.instances.ravel(), minlength=len(nuclei) + 1)[1:]
     y, x = np.nonzero(nuclei.instances)
     ids = nuclei.instances[y, x]
@@ -126,33 +127,71 @@ def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: 
     ]
 
 
+def _files(folder: Path, path: Path) -> list[Path]:
+    """What `write` makes of an image."""
+    return [folder / f"{names.stem(path)}{suffix}" for suffix in (".tif", ".png", ".geojson")]
+
+
+def _begin(out: Path, paths: list[Path]) -> None:
+    """Make room for results: those of earlier calls must not stand between them as if they were of this one.
+
+    Raises:
+        InputError: the folder holds results of other images.
+    """
+    own = {names.key(names.stem(path)) for path in paths}
+    tifs = names.listing(out, (".tif",)) if out.is_dir() else []
+    others = [path for path in tifs if path.with_suffix(".geojson").exists() and names.key(path.stem) not in own]
+    if others:
+        raise InputError(
+            f"{out}: holds results of {len(others)} other images (such as {others[0].name}) of an earlier call, which "
+            "would count as those of this one; name another folder, or remove them."
+        )
+    (out / names.PREDICTED).unlink(missing_ok=True)
+
+
 def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float, device, show, **windows) -> int:
     """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
 
     Raises:
-        InputError: an image that cannot be used, where its header shows that before the first one is predicted; or one
-            for which the method's output is not finite.
+        InputError: an image that cannot be used, where its header shows that before the first one is predicted, or
+            results of other images in `out`: nothing is written. An image that turns out to be damaged, or for which
+            the method's output is not finite: it has no files and no lines, all others are written.
     """
     for path in paths:
         label_files.check_image(path)
+    _begin(out, paths)
     method.eval().to(device)
-    lines = []
+    lines, faults = [], []
     show(0, len(paths))
-    for done, path in enumerate(paths, 1):
-        image = label_files.image(path)
-        sides = seen_sides(image, mpp, method.mpp)
-        if min(sides) < LEAST:
-            print(
-                f"{path}: {sides[0]} x {sides[1]} pixels are too few to see a nucleus in: it has none", file=sys.stderr
-            )
-        nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
-        lines += write(out, path, image, replace(nuclei, image_id=names.stem(path)), classes)
-        show(done, len(paths))
+    with checks.Doubts() as doubts:
+        for done, path in enumerate(paths, 1):
+            try:
+                image = label_files.image(path, doubts)
+                _say_small(path, seen_sides(image, mpp, method.mpp))
+                nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
+            except InputError as error:
+                faults.append(str(error))
+                print(f"left out: {error}", file=sys.stderr)
+                for file in _files(out, path):
+                    file.unlink(missing_ok=True)
+            else:
+                lines += write(out, path, image, replace(nuclei, image_id=names.stem(path)), classes)
+            show(done, len(paths))
     with atomic(out / names.PREDICTED, "w") as handle:
         table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows({column: csv_cell(value) for column, value in line.items()} for line in lines)
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(paths)} images are left out, all others are written to {out}: {faults[0]}"
+            + (f" And {len(faults) - 1} more, named above." if len(faults) > 1 else "")
+        )
     return len(lines)
+
+
+def _say_small(path: Path, sides: tuple[int, int]) -> None:
+    if min(sides) < LEAST:
+        print(f"{path}: {sides[0]} x {sides[1]} pixels are too few to see a nucleus in: it has none", file=sys.stderr)
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -238,3 +238,88 @@ def test_an_unfit_image_is_said_before_the_first_is_predicted(images, tmp_path, 
         Image.fromarray(values).save(folder / f"z {bad}")
     assert main(["predict", "--method", "classical", "--images", str(folder), "--out", str(out)]) == 2
     assert f"z {bad}: expected RGB" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def spoil(path, how):
+    """An image whose header is whole and whose content is not."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    if how == "turned":
+        tags = Image.Exif()
+        tags[274] = 6
+        Image.fromarray(pixels).save(path, exif=tags)
+    elif how == "no numbers":
+        path.unlink()
+        np.save(path.with_suffix(".npy"), np.full(pixels.shape, np.nan))
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "a bit", "no numbers", "turned"])
+def test_a_damaged_tile_is_named_and_all_others_are_written(images, tmp_path, capsys, how):
+    """Half of the tiles and no nuclei.csv were left, or that of an earlier call."""
+    folder, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(images, folder)
+    words = ["predict", "--method", "classical", "--images", str(folder), "--out", str(out)]
+    assert main(words) == 0
+    whole = (out / "nuclei.csv").read_text()
+    spoil(folder / "tile 0.png", how)
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: 1 of 2 images are left out, all others are written to {out}: ")
+    assert "tile 0." in error
+    assert {path.name for path in out.iterdir()} == {"tile 1.tif", "tile 1.png", "tile 1.geojson", "nuclei.csv"}
+    lines = whole.splitlines(keepends=True)
+    assert (out / "nuclei.csv").read_text() == "".join(line for line in lines if not line.startswith("tile 0"))
+
+
+def test_results_of_other_images_are_never_mixed_in(images, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["predict", "--method", "classical", "--out", str(out), "--images"]
+    assert main([*words, str(images / "tile 0.png")]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main([*words, str(images / "tile 1.png")]) == 2
+    assert "holds results of 1 other images (such as tile 0.tif) of an earlier call" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert main([*words, str(images)]) == 0
+
+
+def test_images_of_other_kinds_are_said(images, tmp_path, capsys):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    for name in ("x.bmp", "scan.svs"):
+        (folder / name).write_bytes(b"x")
+    words = ["predict", "--method", "classical", "--images", str(folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert f"{folder}: 2 pictures are not read (.bmp: 1, .svs: 1); save" in capsys.readouterr().err
+    for path in folder.glob("tile*"):
+        path.unlink()
+    assert main(words) == 2
+    assert "found none (2 pictures are not read (.bmp: 1, .svs: 1)" in capsys.readouterr().err
+
+
+def test_a_float_image_is_rounded_and_said(images, tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with Image.open(images / "tile 0.png") as picture:
+        np.save(folder / "a.npy", np.asarray(picture) * 0.99)
+    words = ["predict", "--method", "classical", "--images", str(folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "a.npy: the values of the image have fractions and are rounded" in capsys.readouterr().err
+    np.save(folder / "a.npy", np.load(folder / "a.npy") / 255 * 1.2)
+    assert main(words) == 2
+    assert "found a float image in" in capsys.readouterr().err
+
+
+def test_weights_of_a_run_without_its_configuration(images, weights, tmp_path, capsys):
+    shutil.copy(weights, tmp_path / "weights.safetensors")
+    words = ["predict", "--weights", str(tmp_path / "weights.safetensors"), "--images", str(images)]
+    for method in ([], ["--method", "hovernet@debug"]):
+        assert main([*words, *method, "--out", str(tmp_path / "out")]) == 2
+        assert (
+            "its classes and arguments stand in the config.json of its run; give the run's" in capsys.readouterr().err
+        )
