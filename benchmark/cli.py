@@ -10,6 +10,7 @@ import re
 import sys
 
 from benchmark import __version__, commands
+from benchmark.runtime.control_signs import guarded
 from benchmark.runtime.errors import InputError, near_miss
 from benchmark.runtime.paths import EXPERIMENTS, ROOT
 
@@ -47,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack
+    with guarded():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     try:
         top = parser()
         words = sys.argv[1:] if arguments is None else arguments

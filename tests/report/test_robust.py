@@ -17,7 +17,7 @@ from benchmark.report.figures.style import WIDTH, drawing, legend, look, shorten
 from benchmark.report.select.groups import groups, shown_weights
 from benchmark.report.stats.curves import curves
 from benchmark.results import collect
-from tests.support.report_runs import make_run, read_csv, squares
+from tests.support.report_runs import make_run, read_csv, squares, table_rows
 
 HOSTILE = '<script>alert(1)<&"x #%25,seed=1'
 
@@ -121,3 +121,28 @@ def test_names_are_shortened_in_the_middle():
     assert shorten("abcdefghij", 7) == "abc…hij" and shorten("abc", 7) == "abc"
     assert shown_weights("synthetic pretext:bef3f60687d861b7") == "synthetic pretext:bef3f6"
     assert shown_weights("random") == "random" and shown_weights("a:b") == "a:b"
+
+
+def test_control_signs_in_names_stay_text(tmp_path, stored):
+    """They went to the terminal, the tables and the page as they are."""
+    red = "\x1b[31mred"
+    make_run(tmp_path / "results", stored, classes=[red], tissues=[red])
+    page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
+    written = [path for path in page.parent.rglob("*") if path.suffix in (".md", ".csv", ".html", ".tex")]
+    assert len(written) > 5 and not [path for path in written if "\x1b" in path.read_text(encoding="utf-8")]
+    assert escape(r"\x1b[31mred") in page.read_text(encoding="utf-8")
+
+
+def test_removed_provenance_and_cost_leave_a_complete_run(tmp_path, stored, capsys):
+    """Files that may be removed were reported as skipped, with the words of an exception."""
+    folder = make_run(tmp_path / "results", stored)
+    for name in ("provenance.json", "cost.json"):
+        (folder / name).unlink()
+    (run,) = collect.runs(tmp_path / "results")
+    assert run.cost == {} and run.provenance == {}
+    page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
+    assert "skipped" not in capsys.readouterr().err
+    (main,) = page.parent.rglob("main-cellvit.md")
+    assert table_rows(main.read_text())[1][:3] == ["cellvta", "tiny (random)", "0.500"]
+    (costs,) = page.parent.rglob("cost.md")
+    assert table_rows(costs.read_text())[1] == ["cellvta", "tiny (random)", *"–––––––", "1/1"]

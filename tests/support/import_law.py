@@ -40,7 +40,7 @@ SHORT = {
         "report.stats",
         "report.render",
     },
-    "report.page": {"report.figures", "report.render"},
+    "report.page": {"runtime", "report.figures", "report.render"},
     "report.papers": {
         "runtime",
         "data.files",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmark.report.render.table import to_csv, write_file
+from benchmark.runtime.control_signs import visible
 
 STYLE = Path(__file__).with_name("report.mplstyle")
 HANDLE = 0.44  # inch that a legend's column takes beside its text
@@ -29,6 +30,7 @@ def look(i: int) -> dict:
 
 def shorten(label: str, longest: int) -> str:
     """The label with its middle left out where it is longer: long names differ at their ends."""
+    label = visible(label)
     if len(label) <= longest:
         return label
     head = (longest - 1) // 2

@@ -1,11 +1,11 @@
 """`index.html`: one self-contained page, no server, no network. Tables, figures and the image browser."""
 
 import base64
+import html
 import io
 import json
 import math
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.report.figures.examples import NAMES, PAINT, TRUTH
 from benchmark.report.figures.gallery import FALSE, HIT, MISSED, Panel, outline
 from benchmark.report.render.table import Block, Table, write_file
+from benchmark.runtime.control_signs import visible
 
 PAGE = Path(__file__).parent
 BITS = {HIT: 1, FALSE: 2, MISSED: 4}
@@ -42,6 +43,11 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     figures: list[tuple[Path, str, bool]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
+
+
+def escape(text: str) -> str:
+    """Text in HTML, without markup and control signs."""
+    return html.escape(visible(text))
 
 
 def write_page(path: Path, sections: list[Section], title: str, subtitle: str, footer: str) -> None:
@@ -189,7 +195,7 @@ def _panel(panel: Panel) -> dict:
             bits[marks == code] = bit
         codes[label] = _png(bits | truth)
     return {
-        "title": f"{panel.image_id or panel.place} ({panel.tissue or 'no tissue'}): {panel.rule}",
+        "title": visible(f"{panel.image_id or panel.place} ({panel.tissue or 'no tissue'}): {panel.rule}"),
         "image": _url("image/jpeg", content.getvalue()),
         "codes": codes,
         "scores": {k: "–" if math.isnan(v) else f"bPQ {v:.3f}" for k, v in panel.scores.items()},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.report.render.latex import latex
+from benchmark.runtime.control_signs import visible
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
@@ -102,12 +103,13 @@ def _sentence(text: str) -> str:
     """A sentence of ours with names in it, on one line: no markup but spans of code, in which nothing is live."""
     text, at, out = " ".join(text.split()), 0, []
     for span in CODE.finditer(text):
-        out += [_plain(text[at : span.start()]), span[0]]
+        out += [_plain(text[at : span.start()]), visible(span[0])]
         at = span.end()
     return "".join([*out, _plain(text[at:])])
 
 
 def _plain(text: str) -> str:
+    text = visible(text)
     for sign, escaped in MARKUP:
         text = sign.sub(escaped, text)
     return text
