@@ -7,7 +7,7 @@
     patch = 256                          # optional; side of the patches in pixels, a multiple of 16
     folds = 5                            # optional; at least 3, see below
     [files]                              # optional; paths beside dataset.toml, these being the defaults
-    images = "images"                    # RGB, 8 bit (or any numbers in 0..255): PNG, TIFF, JPEG, npy
+    images = "images"                    # RGB, 8 bit (or any numbers in 0..255, rounded): PNG, TIFF, JPEG, npy
     labels = "labels"                    # same stem: instance map, 0 = background: PNG, TIFF, npy or mat
     types = "types"                      # same stem: type map, 0 = none; not needed where a mat has types
     table = "images.csv"                 # columns file, and any of fold, source, tissue; a row per image
