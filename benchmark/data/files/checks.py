@@ -79,14 +79,6 @@ def check_rgb_rows(images: Rows, advice: str) -> None:
         )
 
 
-def check_id_rows(labels: Rows) -> None:
-    """Raises InputError for an array of ids that are no numbers, before memory is taken for one of them."""
-    if labels.dtype.kind not in "uifb":
-        raise InputError(
-            f"{labels.member}: expected integer ids, found dtype {labels.dtype}; save the labels as integers."
-        )
-
-
 def ids(labels: np.ndarray, where: str) -> np.ndarray:
     """int64 labels of the same shape from any real dtype.
 

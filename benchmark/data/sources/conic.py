@@ -123,7 +123,7 @@ class CoNIC(Source):
                 f"{labels.member}: expected labels of shape {expected} to match images.npy, found "
                 f"{labels.shape}; the files do not belong together, fetch them again."
             )
-        checks.check_id_rows(labels)
+        checks.check_ids_dtype(labels.dtype, labels.member)
         names = self._column("patch_info.csv", len(images))
         strange = next((n for n in names if not n.rpartition("-")[0]), None)
         if strange is not None or len(set(names)) < len(names):

@@ -32,7 +32,6 @@ TISSUES = (
     "Adrenal_gland", "Bile-duct", "Bladder", "Breast", "Cervix", "Colon", "Esophagus", "HeadNeck", "Kidney",
     "Liver", "Lung", "Ovarian", "Pancreatic", "Prostate", "Skin", "Stomach", "Testis", "Thyroid", "Uterus",
 )  # fmt: skip
-LETTERS = 256  # of a tissue's name; more in the array's dtype are memory, not names
 SPLITS = {1: (1, 2, 3), 2: (2, 1, 3), 3: (3, 2, 1)}
 
 
@@ -140,9 +139,8 @@ class PanNuke(Source):
                 f"{masks.member}: expected masks of shape {expected} to match images.npy, found "
                 f"{masks.shape}; the files are of different folds or damaged, fetch them again."
             )
-        checks.check_id_rows(masks)
-        letters = types.dtype.itemsize // (4 if types.dtype.kind == "U" else 1)
-        if types.shape != (len(images),) or types.dtype.kind not in "US" or letters > LETTERS:
+        checks.check_ids_dtype(masks.dtype, masks.member)
+        if types.shape != (len(images),) or types.dtype.kind not in "US":
             raise InputError(
                 f"{types.member}: expected a tissue name for each of {len(images)} images, found "
                 f"{types.dtype} of shape {types.shape}; the files are of different folds or damaged, "
