@@ -11,7 +11,7 @@ import sys
 
 from benchmark import __version__, commands
 from benchmark.runtime.control_signs import guarded
-from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.errors import InputError, near_miss, short
 from benchmark.runtime.paths import EXPERIMENTS, ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         """The sentence on a word that stands for no option of this command."""
         hint = near_miss(word.partition("=")[0], self._option_string_actions)
         name = self.prog.rpartition(" ")[2]
-        return f"'{name}' does not know '{word}'.{hint} `{self.prog} --help` lists what there is."
+        return f"'{name}' does not know '{short(word)}'.{hint} `{self.prog} --help` lists what there is."
 
     def error(self, message: str):
         for word in self.words if "arguments are required" in message else ():

@@ -151,7 +151,7 @@ def parse_row(text: str, overrides: Iterable[tuple[str, object]] = ()) -> tuple[
     if not own:
         return text, {}
     rest = ",".join(word for word in words if word not in own)
-    values = parse_overrides(own, f"'{text}'")
+    values = parse_overrides(own, f"'{short(text)}'")
     for leaf, other in overrides:
         if values.get(leaf, other) != other:
             raise InputError(

@@ -288,7 +288,7 @@ def changed(group: GroupOrRecipe, changes: dict, where: str) -> GroupOrRecipe:
     for key, value in changes.items():
         path = f"{group.PATH}.{key}"
         if key not in known:
-            raise InputError(f"{where}: unknown key '{path}'.{_hint(key, value, known, group.PATH)}")
+            raise InputError(f"{where}: unknown key '{short(path)}'.{_hint(key, value, known, group.PATH)}")
         now = getattr(group, key)
         if not isinstance(now, Group):
             values[key] = value

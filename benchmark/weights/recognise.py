@@ -100,8 +100,9 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
         InputError: not a readable file of weights, a bare encoder, or of no known method.
     """
     path = Path(path)
-    if path.is_dir() and RunFolder(path).is_run:
-        path = RunFolder(path).selected_weights
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if folder.is_run and path in (folder.path, folder.weights):
+        path = folder.selected_weights
     run = RunFolder(path.resolve().parent)
     run.check(path, run.config)  # where the file is a run's, which lists their hashes
     content, left_out = unwrapped(path, read(path))

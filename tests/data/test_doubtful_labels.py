@@ -108,7 +108,15 @@ def test_type_maps_that_are_all_empty(tmp_path, capsys):
     labels, types = nuclei()
     ready(Folder(folder(tmp_path / "d", labels, types * 0)), tmp_path)
     err = capsys.readouterr().err
-    assert "warning: none of 27 nuclei has a type, and there are the classes a, b: their type maps are empty" in err
+    assert "warning: none of 27 nuclei has a type (all are 0), and there are the classes a, b; give them types" in err
+
+
+def test_types_that_are_a_placeholder_are_not_doubted(tmp_path, capsys):
+    labels, types = nuclei()
+    root = cellvit_layout(tmp_path / "v", labels, types * 0)
+    tiny_data.table(root / "provenance_fold1.csv", ["index", "types_real"], [(0, "none"), (1, "none")])
+    ready(PanNuke(root), tmp_path)
+    assert not capsys.readouterr().err
 
 
 def test_type_maps_of_other_images(tmp_path):

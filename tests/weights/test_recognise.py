@@ -121,8 +121,9 @@ def test_a_run_whose_weights_were_removed(tmp_path):
     write_json(folder.metrics, manifest.listed({}, [folder.config], [folder.weights]))
     folder.weights.unlink()
     again = "--dataset synthetic --method cellvit@debug --fold 1 --seed 0"
-    with pytest.raises(InputError, match=rf"its weights were removed .* run it again with {again}\."):
-        recognise(tmp_path)
+    for path in (tmp_path, folder.weights):
+        with pytest.raises(InputError, match=rf"its weights were removed .* run it again with {again}\."):
+            recognise(path)
     write_json(folder.metrics, manifest.listed({}, [folder.config]))
     with pytest.raises(InputError, match="expected a run that stored weights, this one did not"):
         recognise(tmp_path)

@@ -288,8 +288,8 @@ class Doubts:
         """The sentence on nuclei without a type, in data that have classes."""
         if not self._present:
             return (
-                f"none of {self._nuclei} nuclei has a type, and there are the classes {', '.join(self._classes)}: "
-                "their type maps are empty; give them types, or name no classes"
+                f"none of {self._nuclei} nuclei has a type (all are 0), and there are the classes "
+                f"{', '.join(self._classes)}; give them types, or name no classes"
             )
         advice = "types are counted from 1; add 1 to those of the nuclei if yours are counted from 0"
         if len(self._classes) not in self._present:

@@ -52,7 +52,7 @@ class CellViTFold:
         return {"layout": "cellvit", "n": len(self), "files": files.hexdigest(), "names": words.hexdigest()}
 
     def read(self, i: int, classes, mpp: float, doubts: checks.Doubts, **meta) -> tuple[np.ndarray, Nuclei]:
-        """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at."""
+        """Image uint8 (H, W, 3) and Nuclei of position i, whose labels `doubts` looks at; types if they are real."""
         image, path = label_files.image(self.files[i][0], doubts), self.files[i][1]
         maps = read_dict(path)
         for key in ("inst_map", "type_map"):
@@ -62,7 +62,7 @@ class CellViTFold:
         instances = checks.ids(maps["inst_map"], f"{path} inst_map")
         types = checks.types(maps["type_map"], classes, f"{path} type_map")
         checks.inside(types, instances, str(path))
-        doubts.add(str(path), instances, types)
+        doubts.add(str(path), instances, types if meta.get("typed", True) else None)
         return image, Nuclei.from_labels(instances, types, mpp, **meta)
 
 

@@ -122,6 +122,7 @@ class PanNuke(Source):
             for i in range(start, len(listing)):
                 index = listing.stems[i].split("_", 1)[-1]
                 meta = {"tissue": listing.tissues[i], "image_id": f"{fold}_{index}", "source": origin[i].source}
+                meta["typed"] = origin[i].typed
                 image, nuclei = listing.read(i, self.classes, self.mpp, doubts, **meta)
                 yield Sample(image, nuclei if origin[i].typed else untyped(nuclei))
 
