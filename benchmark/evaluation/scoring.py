@@ -5,9 +5,11 @@ is matched, as the published protocols see it, else its types per nucleus.
 """
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from benchmark.data.files.names import one_spelling
 from benchmark.data.nuclei import Nuclei
 from benchmark.formats.labelled import Labelled, resolve_typed
 from benchmark.metrics.match import Match, match
@@ -78,7 +80,8 @@ def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> 
 
     Args:
         from_files: sides ("true", "pred") whose images are typed as files of unknown origin declare it: settled over
-            the whole set by `formats.labelled.resolve_typed`.
+            the whole set by `formats.labelled.resolve_typed`. Tissues and sources of a truth from files that differ by
+            capitals, blanks or form alone are one, which is said on stderr.
     """
     images = sorted(images, key=lambda image: image.meta["image"])
     meta = [dict(image.meta) for image in images]
@@ -87,6 +90,12 @@ def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> 
         some = any(getattr(image.match, side).type.any() for image in images)
         for row, typed in zip(meta, resolve_typed([row[column] for row in meta], some), strict=True):
             row[column] = typed
+    for column in ("tissue", "source") if "true" in from_files else ():
+        spelt, others = one_spelling([row[column] for row in meta])
+        for row, word in zip(meta, spelt, strict=True):
+            row[column] = word
+        if others:
+            print(f"{column}s that differ by capitals, blanks or form alone are one: {others}", file=sys.stderr)
     return Records.collect([image.match for image in images], meta)
 
 

@@ -70,6 +70,15 @@ def test_every_protocol_equals_what_the_records_give(tmp_path, capsys):
     assert Records.load(tmp_path / "out").nuclei["area"].tolist() == records.nuclei["area"].tolist()
 
 
+def test_tissues_that_differ_by_capitals_are_one(tmp_path, capsys):
+    tissues = ["Colon", "COLON ", "Liver"]
+    true = stack(tmp_path / "t.npz", (1, 2, 3), names=np.array(["a", "b", "c"]), tissues=np.array(tissues))
+    assert score(tmp_path, true, true, "--mpp", "0.25", "--out", tmp_path / "out") == 0
+    assert "tissues that differ by capitals, blanks or form alone are one: 'COLON" in capsys.readouterr().err
+    with open(tmp_path / "out/images.csv") as handle:
+        assert {row["tissue"] for row in csv.DictReader(handle)} == {"Colon", "Liver"}
+
+
 def test_folders_of_different_formats_match_by_stem(tmp_path, capsys):
     for folder in ("true/types", "pred"):
         (tmp_path / folder).mkdir(parents=True)
