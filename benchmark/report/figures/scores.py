@@ -23,6 +23,7 @@ from benchmark.report.stats.summary import summarise
 from benchmark.results import training_log
 from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.control_signs import visible
 
 VARIANT = {"color": "#999999", "marker": "x", "zorder": 1}  # rows that group.drawn leaves out
 # key of the cost -> (title of its axis, -1 where less is better and 1 where more is, scale)
@@ -52,7 +53,7 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
             y = [order.index(p["tissue"]) - shift for p in own]
             style = look(i) | {"linestyle": "none", "markersize": 3}
             axes.errorbar([p["value"] for p in own], y, xerr=bars(own), label=row.label, elinewidth=0.6, **style)
-        axes.set_yticks(range(len(order)), [t.replace("_", " ") for t in order])
+        axes.set_yticks(range(len(order)), [visible(t).replace("_", " ") for t in order])
         axes.set_ylim(-0.6, len(order) - 0.4)
         some = any(not math.isnan(p["low"]) for p in points)
         axes.set_xlabel(f"{metric} (95 % interval)" if some else f"{metric} (too few clusters for intervals)")
@@ -190,8 +191,8 @@ def confusions(group: Group, folder: Path) -> bool:
                 pair = {"true": names[y], "predicted": predicted[x], "nuclei": counts[y, x]}
                 records.append({"method": row.method} | pair)
             panel.set_title(shorten(row.label, 22), fontsize=6.5)
-            panel.set_xticks(range(len(predicted)), [*(name[:14] for name in names), "missed"], rotation=90)
-            panel.set_yticks(range(len(names)), [name[:14] for name in names])
+            panel.set_xticks(range(len(predicted)), [*(visible(name)[:14] for name in names), "missed"], rotation=90)
+            panel.set_yticks(range(len(names)), [visible(name)[:14] for name in names])
         figure.supxlabel("predicted type, % of the true type's nuclei", fontsize=7)
         figure.supylabel("true type", fontsize=7)
     save(figure, Path(folder) / "confusion", records)
