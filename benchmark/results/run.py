@@ -94,14 +94,14 @@ def read_object(path: Path) -> dict:
 
 
 def readable(path: Path, stream=None, files: dict[str, dict] | None = None) -> dict:
-    """A JSON object that a table can do without; {} where it was removed.
-
-    {} too when it cannot be read: the file is then named on `stream`.
+    """A JSON object that a table can do without; {} where it was removed or cannot be read, which `stream` is told.
 
     Args:
         files: the list with its hash, see `results.manifest`.
     """
     if not path.exists():
+        if path.name in (files or {}):
+            print(f"{path} was removed; the run is complete, what stood there is –", file=stream or sys.stderr)
         return {}
     try:
         manifest.check(path, files or {})

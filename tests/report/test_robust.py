@@ -1,6 +1,7 @@
 """The report of awkward results: hostile names, damaged files, long labels, one untyped run."""
 
 import io
+import json
 import re
 import warnings
 from html import escape
@@ -141,8 +142,13 @@ def test_removed_provenance_and_cost_leave_a_complete_run(tmp_path, stored, caps
     folder = make_run(tmp_path / "results", stored)
     for name in ("provenance.json", "cost.json"):
         (folder / name).unlink()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    files = {name: {"size": 1, "sha256": "0", "kind": "removable"} for name in ("provenance.json", "cost.json")}
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"files": files}))
     (run,) = collect.runs(tmp_path / "results")
     assert run.cost == {} and run.provenance == {}
+    err = capsys.readouterr().err
+    assert all(f"{folder / name} was removed; the run is complete" in err for name in files), "each is named"
     page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
     assert "skipped" not in capsys.readouterr().err
     (main,) = page.parent.rglob("main-cellvit.md")
