@@ -93,14 +93,15 @@ def read_object(path: Path) -> dict:
     return value
 
 
-def readable(path: Path, stream=None, files: dict[str, dict] | None = None) -> dict:
+def readable(path: Path, stream=None, files: dict[str, dict] | None = None, expected: bool = False) -> dict:
     """A JSON object that a table can do without; {} where it was removed or cannot be read, which `stream` is told.
 
     Args:
         files: the list with its hash, see `results.manifest`.
+        expected: whether the run had it, when no list says so.
     """
     if not path.exists():
-        if path.name in (files or {}):
+        if expected or path.name in (files or {}):
             print(f"{path} was removed; the run is complete, what stood there is –", file=stream or sys.stderr)
         return {}
     try:

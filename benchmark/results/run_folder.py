@@ -287,7 +287,9 @@ class RunFolder:
         manifest.check(self.config, files)
         config = read_object(self.config)
         checked(identity, config, metrics)
-        provenance = readable(self.provenance, stream)
+        provenance = readable(
+            self.provenance, stream, expected=bool(files)
+        )  # no list holds it: it has a checksum within
         cost = readable(self.cost, stream, manifest.files_of(provenance))
         return Run(identity, self.path, config, metrics, cost, provenance)
 

@@ -18,7 +18,7 @@ from benchmark.report.figures.scores import training_curves
 from benchmark.report.figures.style import WIDTH, drawing, legend, look, shorten
 from benchmark.report.select.groups import groups, shown_weights
 from benchmark.report.stats.curves import curves
-from benchmark.results import collect
+from benchmark.results import collect, manifest
 from tests.support.report_runs import make_run, read_csv, squares, table_rows
 
 HOSTILE = '<script>alert(1)<&"x #%25,seed=1'
@@ -142,16 +142,23 @@ def test_removed_provenance_and_cost_leave_a_complete_run(tmp_path, stored, caps
     folder = make_run(tmp_path / "results", stored)
     for name in ("provenance.json", "cost.json"):
         (folder / name).unlink()
-    metrics = json.loads((folder / "metrics.json").read_text())
-    files = {name: {"size": 1, "sha256": "0", "kind": "removable"} for name in ("provenance.json", "cost.json")}
-    (folder / "metrics.json").write_text(json.dumps(metrics | {"files": files}))
     (run,) = collect.runs(tmp_path / "results")
     assert run.cost == {} and run.provenance == {}
-    err = capsys.readouterr().err
-    assert all(f"{folder / name} was removed; the run is complete" in err for name in files), "each is named"
     page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
     assert "skipped" not in capsys.readouterr().err
     (main,) = page.parent.rglob("main-cellvit.md")
     assert table_rows(main.read_text())[1][:3] == ["cellvta", "tiny (random)", "0.500"]
     (costs,) = page.parent.rglob("cost.md")
     assert table_rows(costs.read_text())[1] == ["cellvta", "tiny (random)", *"–––––––", "1/1"]
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "cost.json"])
+def test_what_was_removed_from_a_run_that_lists_its_files_is_named(name, tmp_path, stored, capsys):
+    folder = make_run(tmp_path / "results", stored)
+    for holder, listed in (("metrics.json", "config.json"), ("provenance.json", "cost.json")):
+        content = json.loads((folder / holder).read_text())
+        files = {listed: manifest.entry(folder / listed, manifest.REMOVABLE)}
+        (folder / holder).write_text(json.dumps(content | {"files": files}))
+    (folder / name).unlink()
+    assert len(collect.runs(tmp_path / "results")) == 1
+    assert f"{folder / name} was removed; the run is complete" in capsys.readouterr().err
