@@ -100,8 +100,8 @@ def _name(value) -> str | None:
 
 
 def _unknown(of, called: str, path: Path, more: str = "") -> InputError:
-    found = repr(of if isinstance(of, list) else dict(list(of.items())[:3]))
+    beginning = repr(of if isinstance(of, list) else dict(list(of.items())[:3]))
     return InputError(
         f"{path}: expected {called} to name each id once ({{id: name}}, {{name: id}} or a list of names{more}), found "
-        f"{found:.100}; correct it, or list the ids in --types classes.toml."
+        f"{beginning:.100}; correct it, or list the ids in --types classes.toml."
     )

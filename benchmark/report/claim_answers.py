@@ -10,6 +10,7 @@ from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.readme import machine
 from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
+from benchmark.report.select.observations import Observed, observe
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
 from benchmark.report.tables.schedule import budget_table, rates_table
@@ -34,15 +35,16 @@ class Answers:
 
     Attributes:
         arms: the group of the experiment's rows alone, with their tables.
+        every, observed: the group of all kept runs, with their scores.
         rates, budget: of all kept runs; None where there is none.
-        total: number of kept runs.
     """
 
     arms: Group
     tabled: Tabled
+    every: Group
+    observed: Observed
     rates: Table | None
     budget: Table | None
-    total: int
 
     def table(self, name: str) -> Table | None:
         """One of the arms' tables."""
@@ -51,8 +53,8 @@ class Answers:
 
 
 @contextlib.contextmanager
-def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> Iterator[tuple[Answers, Group]]:
-    """The answers from the runs kept in `out`/runs, and the group of all these runs, for as long as the context lasts.
+def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> Iterator[Answers]:
+    """The answers from the runs kept in `out`/runs, for as long as the context lasts.
 
     Args:
         methods: canonical names of the experiment's rows, each with the learning rate chosen for it.
@@ -70,26 +72,24 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
         own = [run for run in complete if run.id.method in methods]
         (arms,) = groups(own, every[0].dataset, "main", methods, splits, seeds)
         tabled = group_tables(arms, [PROTOCOL])
-        whole = group_tables(every[0], [PROTOCOL])
-        yield (
-            Answers(arms, tabled, rates_table(every[0]), budget_table(every[0], whole.observed), len(complete)),
-            every[0],
-        )
+        observed = observe(every[0], PROTOCOL)
+        rates, budget = rates_table(every[0]), budget_table(every[0], observed)
+        yield Answers(arms, tabled, every[0], observed, rates, budget)
 
 
 def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
     """Write the tables as csv and the figures beside the kept runs; what a missing part would show is left out."""
-    with answers(out, methods, splits, seeds) as (found, every):
+    with answers(out, methods, splits, seeds) as found:
         for table in (*found.tabled.main, *found.tabled.rest, found.rates, found.budget):
             if table is not None and table.records:
                 write_file(out / f"{table.name}.csv", to_csv(table.records).encode())
-        write_file(out / "runs.csv", to_csv(run_list(every)).encode())
+        write_file(out / "runs.csv", to_csv(run_list(found.every)).encode())
         of_property = curves(found.arms)
         gain_figure(found.arms, list(of_property.values()), out)
         if "d_um" in of_property:
             curves_figure(found.arms, of_property["d_um"], out, "pq_by_size")
         if found.budget is not None:
-            budget_figure(every, group_tables(every, [PROTOCOL]).observed, out)
+            budget_figure(found.every, found.observed, out)
     for path in out.glob("*.pdf"):
         path.unlink()  # png and csv are kept
 
@@ -101,7 +101,7 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
         link: path of `out` relative to the page.
         whole: with the search for the rates, the length of the training, and all figures; else the first figure alone.
     """
-    with answers(out, methods, splits, seeds) as (found, _):
+    with answers(out, methods, splits, seeds) as found:
         parts = [_ran(found)]
         if claim := found.table("claim"):
             parts.append(_body(claim))

@@ -193,6 +193,6 @@ def test_the_next_batch_is_under_way_before_the_last_one_is_handed_out(data, mon
 
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_items_made_one_ahead(count):
-    made: list[int] = []
-    seen = [(item, len(made)) for item in test_set.one_ahead(made.append(k) or k for k in range(count))]
+    begun: list[int] = []
+    seen = [(item, len(begun)) for item in test_set.one_ahead(begun.append(k) or k for k in range(count))]
     assert seen == [(k, min(k + 2, count)) for k in range(count)]

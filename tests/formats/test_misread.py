@@ -45,8 +45,8 @@ def test_instances_and_types_one_after_the_other_are_no_two_images(tmp_path):
         [image.read(None) for image in collection(tmp_path / "a.npy", NAMES).images]
     for second in (instances, instances[::-1], instances * 2, instances * 0):
         np.save(tmp_path / "a.npy", np.stack([instances, second]))
-        found = [image.read(None).instances for image in collection(tmp_path / "a.npy", NAMES).images]
-        assert np.array_equal(found, [instances, second])
+        maps = [image.read(None).instances for image in collection(tmp_path / "a.npy", NAMES).images]
+        assert np.array_equal(maps, [instances, second])
 
 
 @pytest.mark.parametrize("read", [only, lambda path: label_files.labels(path, SHAPE, CLASSES)])
@@ -65,8 +65,8 @@ def npz_of_words(path, **arrays):
 
 def test_words_in_bytes_are_read_as_text_is(tmp_path):
     words = ["é".encode(), "ü".encode("cp1252")]
-    found = collection(npz_of_words(tmp_path / "a.npz", names=words, tissues=words), NAMES)
-    assert [image.name for image in found.images] == ["é", "ü"] == [image.tissue for image in found.images]
+    named = collection(npz_of_words(tmp_path / "a.npz", names=words, tissues=words), NAMES)
+    assert [image.name for image in named.images] == ["é", "ü"] == [image.tissue for image in named.images]
 
 
 @pytest.mark.parametrize("dtype", ["<U9000", "|S30000"])

@@ -45,8 +45,8 @@ def test_an_outline_without_points_hides_no_region(tmp_path):
 def test_what_may_be_a_region_is_said(tmp_path, capsys, ring, first):
     only(geojson(tmp_path / "a.geojson", ring, first=first))
     place = 1 if first else 4
-    said = f"1 of 4 outlines lie over or under much smaller ones (the first: outline {place})"
-    assert said in capsys.readouterr().err
+    warning = f"1 of 4 outlines lie over or under much smaller ones (the first: outline {place})"
+    assert warning in capsys.readouterr().err
 
 
 def test_neighbours_that_share_a_little_are_not_said(tmp_path, capsys):

@@ -52,8 +52,8 @@ def lines(path) -> list[dict]:
 
 
 def test_the_search_shows_every_rate_and_its_price(out):
-    found = {(line["arm"], float(line["lr"])): float(line["val_bPQ"]) for line in lines(out / "rates.csv")}
-    assert found == {(arm, rate): val for arm, rates in SEARCH.items() for rate, val in rates.items()}
+    searched = {(line["arm"], float(line["lr"])): float(line["val_bPQ"]) for line in lines(out / "rates.csv")}
+    assert searched == {(arm, rate): val for arm, rates in SEARCH.items() for rate, val in rates.items()}
     text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
     (row,) = [line for line in text.splitlines() if line.startswith("| cellvta ") and "0.700" in line]
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0.700", "**0.750**", "0.740", "192"]
@@ -66,8 +66,8 @@ def test_only_the_chosen_rates_answer_the_questions(out):
 
 
 def test_the_budget_compares_lengths_over_the_seeds_that_have_them(out):
-    found = {(line["arm"], line["epochs"], line["seed"]) for line in lines(out / "schedule.csv")}
-    assert found == {(arm, e, s) for arm in SEARCH for e in ("64", "128") for s in ("0", "1")}
+    trained = {(line["arm"], line["epochs"], line["seed"]) for line in lines(out / "schedule.csv")}
+    assert trained == {(arm, e, s) for arm in SEARCH for e in ("64", "128") for s in ("0", "1")}
     text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
     assert "changes validation bPQ of cellvta by" in text and "not converged" in text
 

@@ -16,19 +16,19 @@ LARGEST = 0.01  # change by which a doubled schedule still counts as converged
 
 def rates_table(group: Group) -> Table | None:
     """Validation bPQ of each arm at each learning rate on SEARCHED; None where no arm was run at two rates."""
-    found: dict[str, dict[float, Run]] = {}
+    of_arm: dict[str, dict[float, Run]] = {}
     for row in group.rows:
         for run in row.runs:
             rate = (run.config.get("settings") or {}).get(RATE)
             alone = set(run.config.get("settings") or {}) == {RATE} and not overrides(row)
             if alone and (run.id.split, run.id.seed) == SEARCHED:
-                found.setdefault(_arm(row), {})[rate] = run
-    if not any(len(runs) > 1 for runs in found.values()):
+                of_arm.setdefault(_arm(row), {})[rate] = run
+    if not any(len(runs) > 1 for runs in of_arm.values()):
         return None
-    rates = sorted({rate for runs in found.values() for rate in runs})
+    rates = sorted({rate for runs in of_arm.values() for rate in runs})
     table = Table("rates", "Validation bPQ of each arm at each learning rate: split 1, seed 0")
     lines, ranks = [["arm", *(f"{rate:g}" for rate in rates), "training (min)"]], {}
-    for arm, runs in found.items():
+    for arm, runs in of_arm.items():
         values = {rate: run.metrics.get("val_bPQ") for rate, run in runs.items()}
         known = {rate: value for rate, value in values.items() if value is not None}
         minutes = sum(run.cost.get("train_seconds", 0.0) for run in runs.values()) / 60
