@@ -75,6 +75,12 @@ def test_what_may_be_said(gain, verdict):
     assert ask(*arms(gain, noise=0.01)).verdict == verdict
 
 
+def test_nothing_is_said_before_all_splits_were_run():
+    for splits in ((1,), (1, 2)):
+        answer = ask(*arms(lambda split, seed: 0.05, noise=0.01, splits=splits))
+        assert answer.low > 0.03 and answer.verdict == ""
+
+
 def test_intervals_widen_with_the_number_of_questions():
     seen, a, b = arms(lambda split, seed: 0.02, noise=0.02)
     alone = ask(seen, a, b)
@@ -117,9 +123,10 @@ def row_of(method: str, runs: list, weights=("", "")) -> Row:
 
 
 def recorded(found: dict[str, int]) -> tuple[Observed, dict[str, Row]]:
-    runs = {name: Recorded(name, count) for name, count in found.items()}
-    frames = {name: pd.DataFrame({"bPQ": 0.5, "mPQ": 0.4, "cluster": np.arange(12), "tissue": ""}) for name in found}
-    rows = {name: row_of(f"{name}@mini", [run]) for name, run in runs.items()}
+    runs = {name: [Recorded(f"{name}{k}", count, k) for k in SPLITS] for name, count in found.items()}
+    frame = pd.DataFrame({"bPQ": 0.5, "mPQ": 0.4, "cluster": np.arange(12), "tissue": ""})
+    frames = {run.folder: frame for own in runs.values() for run in own}
+    rows = {name: row_of(f"{name}@mini", own) for name, own in runs.items()}
     return Observed([f"s{i}" for i in range(12)], True, frames), rows
 
 
@@ -138,7 +145,7 @@ def test_a_question_without_nuclei_in_one_group_is_left_out():
 
 def test_the_table_has_a_line_a_question_and_a_csv_line_a_pair():
     seen, rows = recorded({"cellvta": 8, "decoder_only": 4, "full_finetune": 6})
-    group = Group("synthetic", "main", "mini", [1], [0], list(rows.values()))
+    group = Group("synthetic", "main", "mini", list(SPLITS), [0], list(rows.values()))
     table = claim_table(group, seen, "caption", ["note"])
     lines = table.blocks[0].rows
     assert [line[0] for line in lines[1:]] == [
@@ -150,7 +157,7 @@ def test_the_table_has_a_line_a_question_and_a_csv_line_a_pair():
     ]
     assert [line[-1] for line in lines[1:]] == ["no difference"] * 4 + ["better"]
     pairs = [record for record in table.records if "fold" in record]
-    assert len(pairs) == 5 and pairs[-1]["difference"] == pytest.approx(1 - 4 / 6)
+    assert len(pairs) == 5 * len(SPLITS) and pairs[-1]["difference"] == pytest.approx(1 - 4 / 6)
 
 
 def test_no_table_where_an_arm_is_missing_or_stands_in_two_rows():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.report.figures.style import COLOURS, drawing, handles, legend, legend_height, look, save
+from benchmark.report.figures.style import COLOURS, drawing, handles, legend, legend_height, look, save, shorten
 from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.stats.curves import BY, FEW, Curves, gain, lines
 
@@ -68,7 +68,8 @@ def gain_figure(group: Group, properties: list[Curves], folder: Path) -> bool:
             axes.plot(curves.grid, line, color=COLOURS[0])
             axes.fill_between(curves.grid, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
             axes.set_xlabel(BY[curves.by].replace("distance to the ", ""))
-        grid[0].set_ylabel(f"Δ PQ, {a.label} − {b.label}", fontsize=6.5)
+        # without settings, such as the learning rate of each, which would not fit; the csv has them
+        grid[0].set_ylabel(f"Δ PQ, {shorten(a.name, 22)} − {shorten(b.name, 22)}", fontsize=6.5)
     points = []
     for curves, values in panels:
         points += records(group, a, curves, values, minus=b.method)

@@ -18,6 +18,7 @@ from benchmark.results.run import Run
 
 FAMILY = 0.05  # error level of all primary questions together
 SMALL_UM = 6.0
+SPLITS = 3  # that must agree in sign before anything is said
 LEAST = {"bPQ": 0.01, "mPQ": 0.01, "size": 0.02, "crowding": 0.02}  # smallest effects of interest
 # interaction -> group of a nucleus: 1 where the paper expects the larger gain
 INTERACTIONS: dict[str, Callable] = {
@@ -50,7 +51,7 @@ class Answer:
         p: two-sided, of a difference of 0, from the same resamples; not corrected.
         clusters: independent test images or slides.
         pairs: (split, seed) -> difference.
-        verdict: "better", "worse", "no difference", "undecided", or "" where no interval is known.
+        verdict: "better", "worse", "no difference", "undecided", or "" where nothing may be said yet.
     """
 
     question: Question
@@ -110,9 +111,9 @@ def _answer(one: _Measured, level: float) -> Answer:
 
 
 def verdict(answer: Answer) -> str:
-    """What docs/claim.md lets one say of a difference with its interval."""
+    """What docs/claim.md lets one say of a difference with its interval; "" of fewer than SPLITS splits."""
     least, signs = LEAST[answer.question.asked], {np.sign(v) for v in answer.of_splits.values()}
-    if np.isnan(answer.low):
+    if np.isnan(answer.low) or len(answer.of_splits) < SPLITS:
         return ""
     if answer.low > least and signs == {1.0}:
         return "better"

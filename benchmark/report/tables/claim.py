@@ -78,6 +78,6 @@ def _reading(observed: Observed, count: int) -> list[str]:
         f"bootstrap over {len(observed.clusters)} {unit}, resampled once for all splits that test them, and hold "
         f"together at the {FAMILY:.0%} level over the {count} questions (Holm).",
         "so: better (worse) when the interval lies above the smallest effect of interest (below its negative) and all "
-        "splits agree in sign; no difference when it lies within ± that effect; else undecided. docs/claim.md said so "
-        "before the runs.",
+        "splits agree in sign; no difference when it lies within ± that effect; else undecided; – before all three "
+        "splits were run. docs/claim.md said so before the runs.",
     ]
