@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE DEVICES (cuda:0,cuda:1 or cpu:2) SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -52,7 +52,7 @@ help: ## this list
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
-	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) \
+	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) $(call option,devices,DEVICES) \
 		$(MAPS)
 
 run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]

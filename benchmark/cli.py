@@ -1,7 +1,7 @@
 """`python -m benchmark COMMAND`, for the commands in `benchmark/commands`.
 
 Exit codes: 0 done, 1 a cell failed or a reproduced figure is outside its tolerance, 2 bad input (one sentence on
-stderr), 130 interrupted, 141 output not read.
+stderr), 12 a cell's memory did not suffice, 130 interrupted, 141 output not read.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 
 from benchmark import __version__, commands
 from benchmark.runtime.control_signs import guarded
-from benchmark.runtime.errors import InputError, near_miss, short
+from benchmark.runtime.errors import OUT_OF_MEMORY, InputError, OutOfMemory, near_miss, short
 from benchmark.runtime.paths import EXPERIMENTS, ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
@@ -77,7 +77,7 @@ def _main(arguments: list[str] | None) -> int:
         return 141
     except InputError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)  # names may hold line ends
-        return 2
+        return OUT_OF_MEMORY if isinstance(error, OutOfMemory) else 2
     except OSError as error:
         where = error.filename or "a file"
         print(

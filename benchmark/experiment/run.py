@@ -152,7 +152,8 @@ class Attempt:
             return
         self.folder.begin()
         try:
-            self._train_and_test()
+            with memory.suffices(str(self.cell.run), "give it a machine of its own, or lower recipe.batch"):
+                self._train_and_test()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -296,11 +297,13 @@ class Attempt:
         }
         raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
         origin |= {"compile": trained.compiled} if trained.compiled else {}
+        # sums over threads are added in another order by another number of them: the same bits need the same number
+        execution = cell.recipe.execution() | {"threads": torch.get_num_threads()}
         self.folder.finish(
             config=config,
             records=evaluation.records,
             predictions=evaluation.predictions,
-            provenance=origin | {"execution": cell.recipe.execution(), "finished": provenance.now()},
+            provenance=origin | {"execution": execution, "finished": provenance.now()},
             cost=asdict(cost),
             metrics=metrics,
         )

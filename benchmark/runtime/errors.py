@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The exceptions a user is meant to see."""
 
 
 class InputError(Exception):
@@ -6,6 +6,14 @@ class InputError(Exception):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class OutOfMemory(InputError):
+    """Memory that did not suffice, of the machine or of its GPU. The command line exits with OUT_OF_MEMORY, so that a
+    launcher may try the cell again on its own."""
+
+
+OUT_OF_MEMORY = 12  # exit code
 
 
 def short(text: str, most: int = 80) -> str:

@@ -1,7 +1,12 @@
 """Progress of a long job on stderr: in place on a terminal, else a line every ten seconds."""
 
+import os
 import sys
 import time
+
+# Set for a process whose lines another one shows: each line of progress begins with a carriage return, as one that its
+# next line replaces, and there is one a second.
+MARKED = "BENCHMARK_MARKED_PROGRESS"
 
 
 class Progress:
@@ -27,12 +32,13 @@ class Progress:
             if self.show and done:
                 print(f"{self.what}: going on after {done} of {total} {self.unit}", file=sys.stderr)
             return
-        terminal = sys.stderr.isatty()
+        terminal, marked = sys.stderr.isatty(), MARKED in os.environ
         last = done >= total and (self.end or self.printed > self.begun)
-        if not self.show or not (last or now - self.printed >= (0.2 if terminal else 10)):
+        if not self.show or not (last or now - self.printed >= (0.2 if terminal else 1 if marked else 10)):
             return
         self.printed = now
         speed = (done - self.first) / max(now - self.begun, 1e-6)
         left = (total - done) / max(speed, 1e-9)
         line = f"{self.what} {done}/{total} {self.unit}{note}, {speed:.3g} {self.unit}/s, {left:.0f} s left"
-        print(f"\r{line:<80}" if terminal else line, end="" if terminal and done < total else "\n", file=sys.stderr)
+        text = f"\r{line:<80}" if terminal else f"\r{line}" if marked else line
+        print(text, end="" if terminal and done < total else "\n", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
-from benchmark.runtime.errors import InputError
+from benchmark.runtime.errors import OutOfMemory
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def pool(workers: int, start=None, arguments: tuple = ()):
         start: called with `arguments` in each process before its first task.
 
     Raises:
-        InputError: a process died under its task.
+        OutOfMemory: a process died under its task.
     """
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a forked child of a process with CUDA or OpenMP threads may hang
@@ -33,7 +33,7 @@ def pool(workers: int, start=None, arguments: tuple = ()):
             child.terminate()
         processes.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
-            raise InputError(
+            raise OutOfMemory(
                 "A worker process was killed, most often because main memory ran out; free some and run again."
             ) from error
         raise
@@ -53,7 +53,7 @@ def in_order(
         start, arguments: as in `pool`.
 
     Raises:
-        InputError: a process died under its task.
+        OutOfMemory: a process died under its task.
     """
     if not workers:
         if start:

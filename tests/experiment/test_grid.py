@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,17 +15,16 @@ from benchmark.cli import main
 from benchmark.experiment import launch
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
+from benchmark.experiment.launchers import base
 from benchmark.experiment.request import Request
 from benchmark.experiment.run import Attempt
-from benchmark.experiment.state import State, state_of
+from benchmark.experiment.state import TO_RUN, State, state_of
 from benchmark.methods.registry import method_class
 from benchmark.results import collect
 from benchmark.results.run_folder import RunFolder, run_folders
 from benchmark.runtime import distributed
 from benchmark.runtime.files import write_json
-from benchmark.runtime.paths import ROOT
 from tests.support.grids import setup
-from tests.support.processes import heeds_interrupts
 from tests.support.tiny_data import TINY, file_bytes
 
 RECIPE = ("recipe.epochs=1",)
@@ -105,15 +103,21 @@ def test_which_cells_are_run(monkeypatch):
         def __init__(self, state):
             self.run, self.state = state, lambda: State(state, "")
 
+    class Every:
+        def submit(self, jobs):
+            for job in jobs:
+                ran.append(job.command())
+                yield job, len(ran) % 2
+
     made = [Fake(state) for state in ("done", "stale", "missing", "partial", "failed", "skipped", "running")]
-    assert set(launch.TO_RUN) < {cell.run for cell in made}
+    assert set(TO_RUN) < {cell.run for cell in made}
     ran = []
-    monkeypatch.setattr(launch, "state_of", lambda cell: cell.state())
-    monkeypatch.setattr(launch, "_subprocess", lambda command: ran.append(command) or len(ran) % 2)
+    for module in (launch, base):
+        monkeypatch.setattr(module, "state_of", lambda cell: cell.state())
 
     def calls(**options):
         ran.clear()
-        return launch.run_missing(made, **options), len(ran)
+        return launch.run_missing(made, Every(), **options), len(ran)
 
     assert calls() == (2, 3), "missing, partial, failed; the first and the third fail"
     assert calls(stale=True) == (2, 4)
@@ -125,11 +129,6 @@ def test_which_cells_are_run(monkeypatch):
     assert vars(asked.setup) == vars(setup(Path("results"), Path("cache")))
     calls(shard=(1, 2), keep_maps=True)
     assert Request.from_text(ran[0][-1]).keep_maps
-    taken = Fake("missing")
-    states = iter(["missing", "running"])  # when the grid is listed, and when its turn comes
-    taken.state = lambda: State(next(states), "")
-    made[:] = [taken]
-    assert calls() == (0, 0)
 
 
 def test_partial_failed_running_and_skipped(tmp_path, cache):
@@ -208,20 +207,20 @@ def test_two_looks_at_a_lock_do_not_see_each_other(tmp_path, cache):
 
 
 @pytest.mark.parametrize("ends", ["running", "done"])
-def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, monkeypatch, capsys, ends):
+def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, capsys, ends):
     (cell,) = cells(setup(tmp_path, cache), ["classical"])
     other = cell.folder.lock()
 
-    def refused(command):
-        other.acquire()
-        if ends == "done":
-            write_json(cell.folder.metrics, {"identity": cell.identity})
-        return 2
+    class Refused:
+        def submit(self, jobs):
+            other.acquire()
+            if ends == "done":
+                write_json(cell.folder.metrics, {"identity": cell.identity})
+            yield jobs[0], 2
 
-    monkeypatch.setattr(launch, "_subprocess", refused)
     with other:
         other.release()
-        assert launch.run_missing([cell]) == 0
+        assert launch.run_missing([cell], Refused()) == 0
     told = capsys.readouterr().err
     assert f"{ends}: {cell.run}" in told and "0 of 1 cells ran" in told
 
@@ -333,24 +332,3 @@ def test_interrupted_writes_are_swept_up(command_here, tmp_path, cache):
     (cell.folder.path / ".checkpoint.pt.1.tmp").write_bytes(b"half")
     done = command_here("run", "--method", "classical", *RECIPE, results=tmp_path)
     assert done.returncode == 0 and not list(cell.folder.path.glob(".*.tmp"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_grid_ends_its_cell_too(number, tmp_path):
-    cell = f"import os, time; open({str(tmp_path / 'cell')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    grid = "import sys; from benchmark.experiment.launch import _subprocess; "
-    grid += f"_subprocess([sys.executable, '-c', {cell!r}])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heeds_interrupts
-    )
-    try:
-        end = time.monotonic() + 30
-        while not (tmp_path / "cell").exists() or not (tmp_path / "cell").read_text():
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(number)
-        assert process.wait(20) != 0
-        with pytest.raises(ProcessLookupError):
-            os.kill(int((tmp_path / "cell").read_text()), 0)
-    finally:
-        process.kill()

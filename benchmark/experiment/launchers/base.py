@@ -1,0 +1,64 @@
+"""What every launcher takes and returns: jobs, and their exit codes as they end."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.request import Request
+from benchmark.experiment.state import TO_RUN, State, state_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to run.
+
+    Attributes:
+        due: names of the states in which it is still to be run; another machine may have taken it meanwhile.
+    """
+
+    cell: Cell
+    keep_maps: bool = False
+    due: tuple[str, ...] = TO_RUN
+
+    def __str__(self) -> str:
+        return str(self.cell.run)
+
+    @property
+    def state(self) -> State:
+        """The state of its cell now."""
+        return state_of(self.cell)
+
+    def is_due(self) -> bool:
+        """Whether its cell is still to be run."""
+        return self.state.name in self.due
+
+    def command(self, device: str | None = None) -> list[str]:
+        """The command of the process that runs it, on `device` in place of the setup's."""
+        request = Request.of(self.cell, self.keep_maps)
+        if device is not None:
+            request = replace(request, setup=replace(request.setup, device=device))
+        return [sys.executable, "-m", "benchmark", "run", "--request", request.to_text()]
+
+
+class Launcher(Protocol):
+    """Starts the processes of jobs, here or elsewhere."""
+
+    def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
+        """Run each job in a process of its own.
+
+        Yields:
+            (job, exit code) as the jobs end. One that is no longer due when its turn comes is left out. A code other
+            than 0 is not yet a failure: see the state of the cell.
+        """
+        ...
+
+
+def keep_reason(job: Job, why: str) -> None:
+    """Keep why a job's process ended that could not do so itself; a cell that ended, or runs again, is left alone."""
+    folder = job.cell.folder
+    if folder.complete or not folder.path.is_dir() or folder.held():
+        return
+    with folder.lock():
+        folder.fail(f"{why}\n")
