@@ -51,7 +51,7 @@ def run_missing(
     for cell, state in states:
         if state.name == "done":
             cell.folder.tidy()
-        if state.name in ("skipped", "running") or (state.name == "stale" and not stale):
+        if state.name in ("skipped", "running", "queued") or (state.name == "stale" and not stale):
             hint = " (STALE=rerun moves it aside and runs it anew)" if state.name == "stale" else ""
             print(f"{state.name}: {cell.run}: {state.why}{hint}", file=sys.stderr)
     done = sum(state.name == "done" for _, state in states)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark.experiment import queue
 from benchmark.experiment.cell import Cell
 from benchmark.results import aside, manifest, training_log
 from benchmark.results.identity import differing
@@ -15,7 +16,7 @@ class State(NamedTuple):
     """The state of a cell.
 
     Attributes:
-        name: done, stale, running, skipped, partial, failed or missing.
+        name: done, stale, running, queued, skipped, partial, failed or missing.
         why: the reason in words; for done, the removable files that are gone, "" when all are there.
     """
 
@@ -42,6 +43,8 @@ def state_of(cell: Cell, locked: bool = False) -> State:
         return ended
     if not locked and folder.held():
         return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
+    if (name := folder.queued_as) and not locked and (word := queue.word_on(name)):
+        return State("queued", f"job {name}, {word}")
     if folder.leaving.exists():
         return State("missing", "an earlier result is being moved aside; not run yet")
     if folder.failed.exists():

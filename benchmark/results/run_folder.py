@@ -110,14 +110,27 @@ class RunFolder:
         return self.path / "owner.txt"
 
     @property
+    def queued(self) -> Path:
+        """Name of the Slurm job that is to run it; what Slurm has forgotten counts for nothing."""
+        return self.path / "queued.txt"
+
+    @property
+    def queued_as(self) -> str:
+        """The name in `queued`, "" where there is none."""
+        try:
+            return self.queued.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    @property
     def leaving(self) -> Path:
         """Name of the folder that the result here is being moved to; there from the first file moved to the last."""
         return self.path / "moving-aside.txt"
 
     @property
     def left(self) -> list[Path]:
-        """All that runs left here, sorted by name, but lock, owner and `leaving`."""
-        kept = {self._lock, self.owner, self.leaving}
+        """All that runs left here, sorted by name, but lock, owner, `queued` and `leaving`."""
+        kept = {self._lock, self.owner, self.queued, self.leaving}
         return sorted(path for path in self.path.iterdir() if path not in kept) if self.path.is_dir() else []
 
     def raw_maps(self, rank: int) -> Path:
@@ -209,6 +222,11 @@ class RunFolder:
         """Remove half-written files of a process that was killed; only for who holds the lock."""
         sweep(self.path)
 
+    def queue(self, name: str) -> None:
+        """Name the Slurm job that is to run it."""
+        with atomic(self.queued, "w") as handle:
+            handle.write(f"{name}\n")
+
     def begin(self) -> None:
         """Name this process as the owner; an earlier result or failure is no longer one."""
         with atomic(self.owner, "w") as handle:
@@ -250,6 +268,7 @@ class RunFolder:
             write_json(self.provenance, manifest.listed(provenance, removable=[self.cost, self.log]))
             metrics |= self._listed(metrics)
         self.checkpoint.unlink(missing_ok=True)
+        self.queued.unlink(missing_ok=True)
 
     def list_files(self) -> None:
         """List the files in metrics.json again: some were added to the result."""

@@ -1,5 +1,7 @@
 """What every launcher takes and returns: jobs, and their exit codes as they end."""
 
+import ctypes
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,6 +10,7 @@ from typing import Protocol
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.request import Request
 from benchmark.experiment.state import TO_RUN, State, state_of
+from benchmark.results.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,17 @@ class Launcher(Protocol):
         ...
 
 
-def keep_reason(job: Job, why: str) -> None:
-    """Keep why a job's process ended that could not do so itself; a cell that ended, or runs again, is left alone."""
-    folder = job.cell.folder
+def keep_reason(folder: RunFolder, why: str) -> None:
+    """Keep why a cell's process ended that could not do so itself; a cell that ended, or runs again, is left alone."""
     if folder.complete or not folder.path.is_dir() or folder.held():
         return
     with folder.lock():
         folder.fail(f"{why}\n")
+
+
+def _die() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+# For Popen's preexec_fn: the kernel ends the process with the one that started it, which may be killed with SIGKILL.
+DIE_WITH_PARENT = _die if sys.platform == "linux" else None

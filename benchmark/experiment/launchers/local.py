@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import ctypes
 import os
 import queue
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmark.experiment.estimate import Estimate, done
-from benchmark.experiment.launchers.base import Job, keep_reason
+from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
 from benchmark.experiment.launchers.board import Board
 from benchmark.runtime.errors import OUT_OF_MEMORY
 from benchmark.runtime.progress import MARKED
@@ -79,7 +78,7 @@ class Local:
                             continue
                         self.ended += 1
                         if code < 0:
-                            keep_reason(child.job, _why(code))
+                            keep_reason(child.job.cell.folder, _why(code))
                         yield child.job, code
 
     def _begin(self, slot: str, job: Job, later: list[Job]) -> None:
@@ -94,7 +93,7 @@ class Local:
             job.command(device),
             env=os.environ | ({MARKED: "1"} if several else {}),
             stderr=subprocess.PIPE if several else None,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=DIE_WITH_PARENT,
         )
         reader = threading.Thread(target=self._read, args=(slot, process), daemon=True) if several else None
         self.running[slot] = Child(job, process, time.monotonic(), before, reader)
@@ -184,8 +183,3 @@ def _why(code: int) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed (signal 9), most often because main memory ran out; free some and run it again"
     return f"its process was ended by {signal.Signals(-code).name} (signal {-code}); run it again"
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process with its parent: a grid killed with SIGKILL must not leave its cells running."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
