@@ -1,9 +1,9 @@
-"""`recipe.accumulate`: the gradients of one update from images that go through the network in parts.
+"""`recipe.accumulate`: the gradients of one update from images that go through the network in micro-batches.
 
-The parts' losses cannot be added up: Dice and Tversky are ratios of sums over all pixels of the images, and other terms
-are means over those that are typed or lie in a nucleus. So the loss is that of all images together. Their outputs are
-computed first, part by part, with nothing kept for the backward pass; then each part goes forward once more, and the
-gradient that the loss has with respect to its outputs goes back through it.
+The losses of micro-batches cannot be added up: Dice and Tversky are ratios of sums over all pixels of the images, and
+other terms are means over the images that are typed or the pixels of nuclei. So the loss is that of all images
+together. Their outputs are computed first, with nothing kept for the backward pass; then each micro-batch goes forward
+once more, and the gradient that the loss has with respect to its outputs goes back through it.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from benchmark.runtime.precision import autocast
 from benchmark.training import buffers
 
 
-class Parts:
+class MicroBatches:
     """The passes of one update through the network.
 
     Args:
         model: the method, wrapped in DistributedDataParallel where several processes train it.
         images: (B, 3, H, W) of this process.
-        count: of parts, at most B; they are of equal size where B allows. With 1 the passes are the plain ones.
-        seed: of the random numbers drawn inside the network: each part has its own, the same in both passes.
+        count: of micro-batches, at most B; of equal size where B allows. With 1 the passes are the plain ones.
+        seed: of the random numbers drawn inside the network: each micro-batch has its own, the same in both passes.
         precision: as from `runtime.precision.precision_on`.
     """
 
@@ -35,7 +35,7 @@ class Parts:
         self.outputs: dict[str, Tensor] = {}
 
     def forward(self) -> dict[str, Tensor]:
-        """The network's outputs for all images. With several parts these are leaves of the graph."""
+        """The network's outputs for all images. With several micro-batches these are leaves of the graph."""
         if len(self.parts) == 1:
             with autocast(self.precision, self.images.device):
                 return self.model(self.images)
@@ -46,8 +46,8 @@ class Parts:
         return self.outputs
 
     def backward(self) -> None:
-        """Pass the gradients, which a backward pass has left in the outputs, on to the parameters; with one part that
-        pass has done it."""
+        """Pass the gradients, which a backward pass has left in the outputs, on to the parameters; with one micro-batch
+        that pass has done it."""
         gradients = {name: one.grad for name, one in self.outputs.items() if one.grad is not None}
         shares = {name: one.tensor_split(len(self.parts)) for name, one in gradients.items()}
         for k in range(len(self.parts) if self.outputs else 0):
@@ -62,7 +62,7 @@ class Parts:
             return model(self.parts[k])
 
     def _shared(self, last: bool):
-        """Context of a part's passes: of several processes' gradients only the sums over all parts are averaged."""
+        """Context of a micro-batch's pass: processes average their gradients once, when these are those of all."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
@@ -73,6 +73,7 @@ def differences(method: torch.nn.Module, batch: int, processes: int, parts: int)
 
     Args:
         batch: images per update, over all processes.
+        parts: micro-batches of a process.
     """
     share = batch // processes
     seen, out = -(-share // parts), []

@@ -183,7 +183,7 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         optim.decay(optimiser, optim.lr_factor(recipe.schedule, *position))
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
         seed = job.seed, 2, epoch, job.world.rank, step
-        passes = accumulate.Parts(active.model, batch["image"], recipe.accumulate, seed, job.precision)
+        passes = accumulate.MicroBatches(active.model, batch["image"], recipe.accumulate, seed, job.precision)
         outputs = passes.forward()
 
         # ---- loss
@@ -288,7 +288,7 @@ def weights_are_sound(folder: RunFolder, expected: str) -> bool:
 
 def check_batches(phases: list, recipe: Recipe, images: int, world: World) -> None:
     """Raise InputError when the processes cannot share a phase's batches equally, or a share has fewer images than
-    parts. images: in training."""
+    micro-batches. images: in training."""
     for phase in phases:
         size = min(batch_of(phase, recipe), recipe.samples or images)
         if size % world.size:

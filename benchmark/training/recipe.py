@@ -194,7 +194,7 @@ class Recipe(Group):
     )
     batch: int = identity_field(8, "images per update, over all processes", COUNT)
     accumulate: int = identity_field(
-        1, "parts in which a process's images of an update go through the network", COUNT, neutral=1
+        1, "micro-batches in which a process's images of an update go through the network", COUNT, neutral=1
     )
     crop: int = identity_field(256, "side in px that is supervised", whole(16, "a whole number of pixels, at least 16"))
     crop_at: str = identity_field("random", "place of the crop in the image", one_of("random", "centre"))
@@ -253,7 +253,7 @@ class Recipe(Group):
     )
     recompute: bool = execution_field(
         False,
-        "compute what is inside the network's blocks again in the backward pass instead of keeping it",
+        "activation checkpointing of the network's blocks: less memory, more time, the same bits",
         SWITCH,
     )
     workers: int | None = execution_field(

@@ -53,7 +53,7 @@ def recompute_blocks(method, say: Callable[[str], None]) -> str:
         say: gets the outcome, one line.
 
     Returns:
-        The outcome: "blocks computed again in the backward pass: 12", or 0 with the reason.
+        The outcome: "blocks recomputed in the backward pass: 12", or 0 with the reason.
     """
     names = {module: name for name, module in method.named_modules()}
     blocks = [block for block in method.blocks() if block is not method]
@@ -62,7 +62,7 @@ def recompute_blocks(method, say: Callable[[str], None]) -> str:
             # what `Module.__call__` calls in place of its own code; a copy of the module is without it
             block._compiled_call_impl = Recomputed(block, names[block])
     reason = "" if blocks else ", the method names no blocks within it (Method.blocks)"
-    outcome = f"blocks computed again in the backward pass: {len(blocks)}{reason}"
+    outcome = f"blocks recomputed in the backward pass: {len(blocks)}{reason}"
     say(outcome)
     return outcome
 

@@ -49,7 +49,7 @@ def loss_of(method, outputs, batch):
 
 
 def gradients(method, inputs, batch, parts: int, precision: str = "fp32", model=None) -> dict:
-    passes = accumulate.Parts(model or method, inputs, parts, (0, 2, 0), precision)
+    passes = accumulate.MicroBatches(model or method, inputs, parts, (0, 2, 0), precision)
     loss_of(method, passes.forward(), batch).backward()
     passes.backward()
     grads = {k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None}
@@ -119,7 +119,7 @@ def test_both_passes_of_a_part_draw_the_same_random_numbers_and_each_part_its_ow
     for outer in (1, 2):  # whatever was drawn before
         torch.manual_seed(outer)
         model = Dropped()
-        passes = accumulate.Parts(model, images, 2, (0, 2, 7, 0, 3), "fp32")
+        passes = accumulate.MicroBatches(model, images, 2, (0, 2, 7, 0, 3), "fp32")
         (passes.forward()["a"] ** 2).sum().backward()
         passes.backward()
         runs.append((model.seen, model.w.grad))
@@ -128,7 +128,7 @@ def test_both_passes_of_a_part_draw_the_same_random_numbers_and_each_part_its_ow
         assert not torch.equal(first, second)
         assert model.w.grad == 2 * ((first**2).sum() + (second**2).sum())
     assert all(map(torch.equal, runs[0][0], runs[1][0])) and runs[0][1] == runs[1][1]
-    other = accumulate.Parts(Dropped(), images, 2, (0, 2, 8, 0, 3), "fp32").forward()["a"]
+    other = accumulate.MicroBatches(Dropped(), images, 2, (0, 2, 8, 0, 3), "fp32").forward()["a"]
     assert not torch.equal(other[:2], runs[0][0][0]), "another epoch"
 
 
@@ -137,7 +137,7 @@ def test_one_part_is_the_plain_pass():
     expected = nn.functional.dropout(torch.ones(4, 3, 8, 8), 0.5)
     torch.manual_seed(3)
     model = Dropped()
-    passes = accumulate.Parts(model, torch.ones(4, 3, 8, 8), 1, (0,), "fp32")
+    passes = accumulate.MicroBatches(model, torch.ones(4, 3, 8, 8), 1, (0,), "fp32")
     outputs = passes.forward()
     assert torch.equal(outputs["a"], expected) and outputs["a"].grad_fn is not None
     outputs["a"].sum().backward()

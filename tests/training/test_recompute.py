@@ -86,7 +86,7 @@ def test_together_with_compiled_blocks(monkeypatch):
     assert [block._compiled_call_impl.call for block in blocks] == graphs, "once, around the compiled call"
     same(step(plain), step(method))
     count = len(blocks)
-    assert lines == [f"blocks compiled: {count}"] * 2 + [f"blocks computed again in the backward pass: {count}"] * 2
+    assert lines == [f"blocks compiled: {count}"] * 2 + [f"blocks recomputed in the backward pass: {count}"] * 2
     compiled.compile_blocks(method, recipe, "fp32", world, lines.append)
     assert not any(isinstance(block._compiled_call_impl, Recomputed) for block in blocks), "compiled anew"
     torch.compiler.reset()
@@ -109,7 +109,7 @@ class Whole(nn.Module):
 def test_a_method_without_blocks_stays_as_it_is_and_says_so():
     method, lines = Whole(), []
     outcome = recompute_blocks(method, lines.append)
-    assert outcome == "blocks computed again in the backward pass: 0, the method names no blocks within it " + (
+    assert outcome == "blocks recomputed in the backward pass: 0, the method names no blocks within it " + (
         "(Method.blocks)"
     )
     assert lines == [outcome] and method._compiled_call_impl is None
