@@ -66,12 +66,14 @@ def distance(grads: dict, others: dict) -> float:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_are_those_of_the_whole_batch(name):
-    """Batch norm fixed. The sum of the parts' losses would be another loss: its gradient is far off."""
-    method = ready(f"{name}@debug")
+    """Batch norm fixed; in float64, where rounding is small. The sum of the micro-batches' own losses would be another
+    loss: its gradient is far off."""
+    method = ready(f"{name}@debug").double()
     inputs, batch = uneven(method)
+    inputs = inputs.double()
     whole = gradients(method, inputs, batch, 1)
-    assert whole and distance(gradients(method, inputs, batch, 2), whole) < 1e-5
-    assert distance(gradients(method, inputs, batch, 5), whole) < 1e-5
+    assert whole and distance(gradients(method, inputs, batch, 2), whole) < 1e-7
+    assert distance(gradients(method, inputs, batch, 5), whole) < 1e-7
     for k in range(5):
         own = {key: value[k : k + 1] for key, value in batch.items()}
         (loss_of(method, method(inputs[k : k + 1]), own) / 5).backward()
