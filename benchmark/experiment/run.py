@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import traceback
 from dataclasses import asdict, replace
@@ -147,20 +148,41 @@ class Attempt:
         return read_json(self.folder.metrics) if self.world.first else {}
 
     def _run(self) -> None:
-        if not self.world.first:
-            self._train_and_test()
-            return
-        self.folder.begin()
+        if self.world.first:
+            self.folder.begin()
+        self.world.barrier()  # an earlier failure is gone before this attempt's can come
         try:
-            with memory.suffices(str(self.cell.run), "give it a machine of its own, or lower recipe.batch"):
+            self._check_folder()
+            advice = "give it a machine of its own, raise recipe.accumulate, or set recipe.recompute=true"
+            with memory.suffices(str(self.cell.run), advice):
                 self._train_and_test()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self.folder.fail(f"{error}\n" if isinstance(error, InputError) else traceback.format_exc())
+            self.folder.fail(self._reason(error))
             raise
         finally:
-            self.folder.end()
+            if self.world.first:
+                self.folder.end()
+
+    def _check_folder(self) -> None:
+        """Raise InputError when a process does not see what the first one writes."""
+        seen = self.world.gather((socket.gethostname(), self.folder.owner.exists()))
+        if blind := sorted({host for host, sees in seen if not sees}):
+            raise InputError(
+                f"{self.folder}: expected a folder that all {self.world.size} processes see, those on "
+                f"{', '.join(blind)} do not; set RESULTS= to a file system that the machines share."
+            )
+
+    def _reason(self, error: BaseException) -> str:
+        """Text of a failure, its last line the one that `status` shows; of several processes it names all but the
+        first."""
+        reason = f"{error}" if isinstance(error, InputError) else traceback.format_exc().rstrip()
+        if self.world.first:
+            return f"{reason}\n"
+        before, _, last = reason.rpartition("\n")
+        where = f"process {self.world.rank} of {self.world.size} (counted from 0, on {socket.gethostname()})"
+        return f"{before}\n{where}: {last}\n".lstrip("\n")
 
     def _train_and_test(self) -> None:
         cell, data, world = self.cell, self.data, self.world
@@ -242,7 +264,7 @@ class Attempt:
     def _test(self, method) -> test_set.Evaluation | None:
         """Predict and score the test images; the results of all processes in the first one, None in the others."""
         share = self._predict(method, "test:", keep=True, keep_maps=self.keep_maps)
-        shares = self.world.gather(share)
+        shares = self.world.gather_first(share)
         if not self.world.first:
             return None
         return test_set.join(shares)

@@ -159,9 +159,12 @@ class Method(nn.Module):
         return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
     def blocks(self) -> list[nn.Module]:
-        """Modules that `recipe.compile` compiles, each by itself: called as wholes in `forward`, none within another.
+        """Modules that `recipe.compile` compiles and `recipe.recompute` recomputes, each by itself: called as wholes in
+        `forward`, none within another.
 
-        Large enough to be worth a graph, small enough that equal ones (a ViT's blocks) are compiled once for all.
+        Large enough to be worth a graph, small enough that equal ones (a ViT's blocks) are compiled once for all and
+        that one block's activations are a small share of the network's. Their inputs are not changed in place, and no
+        output depends on a buffer that their own forward pass changes.
         """
         return [self]
 

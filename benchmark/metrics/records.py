@@ -1,6 +1,7 @@
 """Records of matched images: tables of images, overlaps and nuclei, from which every metric is computed."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from functools import cached_property, wraps
 from pathlib import Path
@@ -135,7 +136,8 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         for name in TABLES:
             target = folder / f"{name}.parquet"
-            temporary = folder / f".{name}.parquet.{os.getpid()}.tmp"
+            # as `runtime.files` names what is half-written; the process's number alone may be that of another machine's
+            temporary = folder / f".{name}.parquet.{os.getpid()}-{secrets.token_hex(4)}.tmp"
             try:
                 getattr(self, name).to_parquet(temporary, engine="pyarrow", compression="zstd", index=False)
                 os.replace(temporary, target)

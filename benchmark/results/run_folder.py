@@ -242,9 +242,17 @@ class RunFolder:
                 self.owner.unlink(missing_ok=True)
 
     def fail(self, why: str) -> None:
-        """Keep the reason of a failure; where it cannot be written the failure itself, which is raised, says it."""
-        with contextlib.suppress(OSError), atomic(self.failed, "w") as handle:
-            handle.write(why)
+        """Keep the reason of a failure; where it cannot be written the failure itself, which is raised, says it.
+
+        Of several processes the first to fail is kept: the others fail because it is gone.
+        """
+        with contextlib.suppress(OSError):
+            with open(self.failed, "x", encoding="utf-8") as handle:
+                try:
+                    handle.write(why)
+                    handle.flush()
+                except OSError:
+                    self.failed.unlink(missing_ok=True)
 
     def end(self) -> None:
         """Remove the mark of the owner, whether the run succeeded or not."""

@@ -46,6 +46,22 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def gather_first(self, value) -> list:
+        """Values of all ranks, in order of rank, on the first rank; [] on the others (CPU objects)."""
+        if self.size == 1:
+            return [value]
+        values: list | None = [None] * self.size if self.first else None
+        dist.gather_object(value, values, dst=0)
+        return values or []
+
+    def share_first(self, value):
+        """The first rank's value, on every rank (a CPU object)."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
     def share_buffers(self, module: torch.nn.Module) -> None:
         """Give every rank the first one's buffers (batch-norm statistics), so that all ranks evaluate one model."""
         if self.size > 1:
@@ -60,12 +76,23 @@ def start(device: str) -> World:
         device: "auto", "cpu", "cuda" or "cuda:<i>".
 
     Raises:
-        InputError: `device` is a GPU and there is none.
+        InputError: `device` is a GPU and there is none, or fewer than this machine has processes.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if size > 1 else 1
+    if here > 1 and device.startswith("cuda:"):
+        raise InputError(
+            f"--device {device} was asked for, but torchrun started {here} processes on this machine, which cannot "
+            "share a GPU; use --device cuda, and each takes one."
+        )
     chosen = resolve(device)
     if size > 1:
         if chosen == "cuda":
+            if here > torch.cuda.device_count():
+                raise InputError(
+                    f"torchrun started {here} processes on this machine, which has {torch.cuda.device_count()} GPUs; "
+                    "set --nproc_per_node to their number, or use --device cpu."
+                )
             chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         backend = "nccl" if chosen.startswith("cuda") else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=4))

@@ -3,9 +3,15 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from glob import escape
 from pathlib import Path
+
+
+def temporary_name(name: str, ending: str = "tmp") -> str:
+    """A hidden name beside a file or folder that no other process chooses, on this machine or on one that shares it."""
+    return f".{name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}"
 
 
 @contextlib.contextmanager
@@ -17,7 +23,7 @@ def atomic(path: Path, mode: str = "wb"):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     encoding = None if "b" in mode else "utf-8"
     try:
         with open(temporary, mode, encoding=encoding) as handle:
@@ -47,7 +53,7 @@ def atomic_folder(path: Path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary, old = (path.with_name(temporary_name(path.name, end)) for end in ("tmp", "old"))
     try:
         temporary.mkdir()
         yield temporary

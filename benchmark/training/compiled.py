@@ -46,7 +46,7 @@ def compile_blocks(method, recipe: Recipe, precision: str, world: World, say: Ca
 def _trial(method, recipe: Recipe, precision: str, world: World) -> str:
     """Why the compiled blocks do not run forward and backward here, "" where they do."""
     device, side = world.device, method.input_side(recipe.crop)
-    images = torch.zeros(-(-recipe.batch // world.size), 3, side, side, device=device)
+    images = torch.zeros(-(-recipe.batch // (world.size * recipe.accumulate)), 3, side, side, device=device)
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
     was_training = method.training
     method.train()

@@ -91,7 +91,7 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
     )
     workers = recipe.workers
     if workers is None:
-        workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() - 1))
+        workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() // world.local - 1))
     return DataLoader(
         Crops(subset, method, recipe, data.tissues, seed),
         batch_sampler=draws,

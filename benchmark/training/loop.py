@@ -22,9 +22,9 @@ from benchmark.results import manifest, training_log
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.precision import autocast, precision_on
+from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
-from benchmark.training import checkpoint, compiled, loader, optim
+from benchmark.training import accumulate, checkpoint, compiled, loader, optim, recompute
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.recipe import Recipe
 from benchmark.training.state import TrainState
@@ -182,8 +182,9 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         position = epoch - active.start, recipe.epochs - active.start, step, updates
         optim.decay(optimiser, optim.lr_factor(recipe.schedule, *position))
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
-        with autocast(job.precision, device):
-            outputs = active.model(batch["image"])
+        seed = job.seed, 2, epoch, job.world.rank, step
+        passes = accumulate.MicroBatches(active.model, batch["image"], recipe.accumulate, seed, job.precision)
+        outputs = passes.forward()
 
         # ---- loss
         # an input side that the crop is no multiple of gives larger maps than targets
@@ -200,6 +201,7 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         # ---- backward and update
         optimiser.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
+        passes.backward()
         if recipe.clip:
             state.scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_([p for p in method.parameters() if p.requires_grad], recipe.clip)
@@ -215,14 +217,15 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
     if state.ema:
         job.world.share_buffers(state.ema.module)
     line = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"], "phase": state.phase}
-    line["terms"] = {name: total / updates for name, total in losses.fetch().items()}
+    sums = job.world.gather(losses.fetch())
+    line["terms"] = {name: sum(one[name] for one in sums) / len(sums) / updates for name in sums[0]}
     line["loss"] = sum(line["terms"].values())
     return line
 
 
 def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
     """Begin a phase, or continue within it: what is trainable, its batches, and where the phase or the recipe asks for
-    it a fresh optimiser and compiled blocks.
+    it a fresh optimiser and blocks that are compiled or computed again.
 
     Args:
         phases: all of the method's; number: the index of this one.
@@ -237,6 +240,11 @@ def enter(state: TrainState, phases: list, number: int, starts: list[int], train
         state.optimiser = optim.optimiser(method, recipe.optimiser)
     state.phase = number
     outcome = compiled.compile_blocks(method, recipe, job.precision, world, job.say) if recipe.compile else ""
+    if recipe.recompute:
+        recompute.recompute_blocks(method, job.say)
+    images = min(batch_of(phase, recipe), recipe.samples or len(training))
+    if line := accumulate.differences(method, images, world.size, recipe.accumulate):
+        job.say(line)
     model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
     return ActivePhase(feed, model, starts[number] if phase.reset else 0, outcome)
 
@@ -279,11 +287,17 @@ def weights_are_sound(folder: RunFolder, expected: str) -> bool:
 
 
 def check_batches(phases: list, recipe: Recipe, images: int, world: World) -> None:
-    """Raise InputError when the processes cannot share a phase's batches equally. images: in training."""
+    """Raise InputError when the processes cannot share a phase's batches equally, or a share has fewer images than
+    micro-batches. images: in training."""
     for phase in phases:
         size = min(batch_of(phase, recipe), recipe.samples or images)
         if size % world.size:
             raise InputError(f"{world.size} processes cannot share batches of {size} images equally; set recipe.batch.")
+        if (share := size // world.size) < recipe.accumulate:
+            raise InputError(
+                f"recipe.accumulate is {recipe.accumulate}, but a process has {share} image{'s' * (share > 1)} per "
+                f"update; set it to at most {share}, or raise recipe.batch."
+            )
 
 
 def batch_of(phase, recipe: Recipe) -> int:

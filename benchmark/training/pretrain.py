@@ -117,7 +117,7 @@ def ensure(
         OSError: the cache cannot be written.
     """
     settings = settings_for(backbone, updates)
-    path = Path(cache) / "pretrain" / f"{backbone}-{key(backbone, seed, updates)}.safetensors"
+    path = _path(backbone, cache, seed, updates)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if (record := _read(path)) is None:
@@ -142,6 +142,10 @@ def ensure(
             }
             write_json(path.with_suffix(".json"), manifest.listed(record))
     return Pretrained(path, record["seconds"], backbone)
+
+
+def _path(backbone: str, cache: Path, seed: int, updates: int | None) -> Path:
+    return Path(cache) / "pretrain" / f"{backbone}-{key(backbone, seed, updates)}.safetensors"
 
 
 def _read(path: Path) -> dict | None:
@@ -256,7 +260,10 @@ def _per_task(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ensure_apart(backbone: str, cache: Path, updates: int | None) -> Pretrained:
-    """`ensure` in a process of its own: its memory is not the cell's."""
+    """`ensure`, where it has to train in a process of its own: its memory is not the cell's."""
+    path = _path(backbone, cache, 0, updates)
+    if (record := _read(path)) is not None:
+        return Pretrained(path, record["seconds"], backbone)
     with workers.pool(1) as pool:
         return pool.submit(_ensure, backbone, cache, updates).result()
 

@@ -193,6 +193,9 @@ class Recipe(Group):
         whole(1, "a whole number of at least 1, or none for as many as there are images", none=True),
     )
     batch: int = identity_field(8, "images per update, over all processes", COUNT)
+    accumulate: int = identity_field(
+        1, "micro-batches in which a process's images of an update go through the network", COUNT, neutral=1
+    )
     crop: int = identity_field(256, "side in px that is supervised", whole(16, "a whole number of pixels, at least 16"))
     crop_at: str = identity_field("random", "place of the crop in the image", one_of("random", "centre"))
     tiling: str = identity_field(
@@ -247,6 +250,11 @@ class Recipe(Group):
         "torch.compile of each block of the network; what cannot be compiled runs as it is",
         SWITCH,
         neutral=False,
+    )
+    recompute: bool = execution_field(
+        False,
+        "activation checkpointing of the network's blocks: less memory, more time, the same bits",
+        SWITCH,
     )
     workers: int | None = execution_field(
         None,

@@ -35,7 +35,12 @@ def validate(method, subset, prediction: Prediction, world: World, data: Prepare
     None where no image has a value, since none holds nuclei.
     """
     typed = method.has_types and bool(data.classes)
-    records = test_set.join(world.gather(test_set.evaluate(method, subset, prediction, world, typed))).records
+    shares = world.gather_first(test_set.evaluate(method, subset, prediction, world, typed))
+    return world.share_first(_bpq(shares, data, monitor) if world.first else None)
+
+
+def _bpq(shares: list, data: Prepared, monitor: str) -> float | None:
+    records = test_set.join(shares).records
     if monitor == "raw":
         return raw_bpq(records)
     images = PROTOCOLS["cellvit"].images(records, len(data.classes))

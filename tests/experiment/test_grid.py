@@ -82,8 +82,12 @@ def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
     deciding = ("method_version", "kind", "backbone", "dataset", "fold", "seed", "records")
     assert {*deciding, "method", "arguments", "recipe", "data"} <= parts.keys()
     left_out = cell.recipe.as_dict().keys() - parts["recipe"].keys()
-    later = {"deterministic", "compile"}  # fields that came later, at the values that leave every result as it was
-    assert left_out == {"workers", "eval_batch"} | later, "how a result is computed changes nothing"
+    later = {
+        "accumulate",
+        "deterministic",
+        "compile",
+    }  # fields that came later, at the values that leave every result as it was
+    assert left_out == {"recompute", "workers", "eval_batch"} | later, "how a result is computed changes nothing"
 
     def state(**changes):
         write_json(cell.folder.metrics, {"identity": parts | changes})

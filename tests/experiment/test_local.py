@@ -163,7 +163,7 @@ def test_memory_that_does_not_suffice_has_its_own_exit_code(command_here, tmp_pa
     done = command_here("run", "--method", "classical", results=tmp_path)
     assert done.returncode == 12 and "did not suffice (Unable to allocate 24.0 GiB)" in done.stderr
     (failed,) = tmp_path.rglob("failed.txt")
-    assert "classical@debug" in failed.read_text() and "recipe.batch" in failed.read_text()
+    assert "classical@debug" in failed.read_text() and "recipe.accumulate" in failed.read_text()
 
 
 LINES = """

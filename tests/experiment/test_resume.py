@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
 from benchmark.ops import default_backend
+from tests.support.processes import family
 
 METHOD = "cellvta@debug,drop_path=0.3"  # stochastic depth: random numbers are drawn inside the network
 RECIPE = ("recipe.epochs=6", "recipe.samples=24", "recipe.eval_every=2", "recipe.ema=0.9", "recipe.workers=1")
@@ -27,17 +27,6 @@ def kill_after(process, log, lines):
     for pid in family(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate()
-
-
-def family(pid: int) -> list[int]:
-    """The process and its descendants: torchrun's workers are in sessions of their own, no signal to a group reaches
-    them."""
-    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    parent = dict(map(int, row.split()) for row in table.splitlines()[1:])
-    found = [pid]
-    for one in found:
-        found += [child for child, above in parent.items() if above == one]
-    return found
 
 
 ALONE = ("-m", "benchmark")

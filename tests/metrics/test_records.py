@@ -31,6 +31,18 @@ def test_survives_the_disk(tmp_path):
     ]
 
 
+def test_half_written_tables_have_names_of_their_own(tmp_path, monkeypatch):
+    """Two machines that share a file system may have processes of the same number."""
+    written, write = [], pd.DataFrame.to_parquet
+    monkeypatch.setattr(
+        pd.DataFrame, "to_parquet", lambda self, path, **k: written.append(path) or write(self, path, **k)
+    )
+    for _ in range(2):
+        four().save(tmp_path)
+    assert len({path.name for path in written}) == 6
+    assert all(path.match(".*.parquet.*.tmp") for path in written), "what `runtime.files.sweep` removes"
+
+
 def test_columns_are_those_promised():
     records = four()
     assert list(records.overlaps) == ["image", "true_id", "true_type", "pred_id", "pred_type", "pixels"]

@@ -49,6 +49,15 @@ def test_a_cut_run_keeps_what_it_measured(tmp_path):
     assert text.count("not run, the time is up") > 5 and not (tmp_path / "train_step.csv").exists()
 
 
+@pytest.mark.slow  # a process for each row
+def test_memory_and_gradients_of_an_update_are_measured():
+    lines = script("memory_levers.py", "--scale", "debug", "--methods", "cellvit", "--updates", "1").splitlines()
+    rows = {line[16:44].strip(): [float(word) for word in line[44:].split()] for line in lines[1:]}
+    assert len(rows) == 9 and all(len(row) == 4 for row in rows.values())
+    assert rows["recipe.recompute=true"][2:] == [0, 0] and rows["recipe.accumulate=8"][0] < rows["as it is"][0]
+    assert rows["recipe.accumulate=8"][3] < 1e-3 < min(rows["recipe.accumulate=8"][2], rows["2 processes"][3])
+
+
 @pytest.mark.slow
 def test_inference_is_measured_on_nuclei_of_pannuke_s_density(tmp_path):
     text = script("inference.py", "--scale", "debug", "--images", "8", "--distinct", "4", "--out", str(tmp_path))

@@ -123,7 +123,7 @@ def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
 def landed(site: Site, started: float) -> str:
     """Where a kill landed, in words, as the files show it. started: the time at which the killed ablation began."""
     for name in sorted(site.names()):
-        if half := re.search(r"/\.([^/]+)\.\d+\.tmp$", name):
+        if half := re.search(r"/\.([^/]+)\.\d+-[0-9a-f]+\.tmp$", name):
             return f"writing {re.sub(r'^[a-z]+-[0-9a-f]{16}', 'pretext', half[1])}"
     folds = [p for p in site.cache.glob("*/meta.json") if p.parent.suffix != ".partial"] if site.cache.exists() else []
     if len(folds) < FOLDS:

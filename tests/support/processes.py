@@ -1,6 +1,7 @@
 """Processes that tests start."""
 
 import signal
+import subprocess
 from pathlib import Path
 
 
@@ -15,3 +16,14 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants: torchrun's workers are in sessions of their own, no signal to a group reaches
+    them."""
+    table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    parent = dict(map(int, row.split()) for row in table.splitlines()[1:])
+    found = [pid]
+    for one in found:
+        found += [child for child, above in parent.items() if above == one]
+    return found

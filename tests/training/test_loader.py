@@ -1,5 +1,8 @@
 """Schedules, the order of draws, and splits: what a recipe promises."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from benchmark.data.store.prepare import SIDES, prepare
 from benchmark.methods import registry
 from benchmark.runtime import precision
 from benchmark.runtime.errors import InputError
-from benchmark.training import optim
+from benchmark.training import loader, optim
 from benchmark.training.loader import Crops, Draws, image_weights
 from benchmark.training.recipe import Optimiser, Recipe, Sampling, Schedule
 from tests.support.tiny_data import TINY
@@ -114,6 +117,19 @@ def test_images_of_unknown_types_are_drawn_like_the_average():
     np.testing.assert_allclose(found, [*known, np.mean(known)])
     settings = Sampling("cell", 1.0, "pannuke")  # PanNuke's constants do not hold elsewhere
     np.testing.assert_allclose(image_weights(Subset, settings, "conic"), found)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("processes", "expected"), [(1, 8), (2, 7), (4, 3), (16, 1), (32, 1)])
+def test_processes_of_a_machine_share_its_cores_for_loading(monkeypatch, processes, expected):
+    monkeypatch.setattr(loader, "usable_cores", lambda: 16)
+    subset = [0] * 8
+    world = SimpleNamespace(rank=0, size=processes, local=processes, device=torch.device("cuda"))
+    recipe, data = Recipe(crop=64, sampling=Sampling("random")), SimpleNamespace(tissues=(), name="any")
+    method = registry.build("hovernet@debug", 5, 6)
+    feed = loader.training_loader(subset, method, recipe, data, 0, world, 32)
+    assert feed.num_workers == expected
+    assert loader.training_loader(subset, method, replace(recipe, workers=5), data, 0, world, 32).num_workers == 5
 
 
 def test_an_item_of_training():

@@ -114,6 +114,41 @@ def test_learning_rate_and_clipping(tmp_path, monkeypatch):
     assert run(tmp_path / "free", monkeypatch, [0.1] * 3, clip=0.0)[2] == pytest.approx(1 - 4 * 0.35)
 
 
+class Pair(distributed.World):
+    """The first of two processes; the other one's terms are three times as large, and its share has no image."""
+
+    def gather(self, value):
+        return [value, {name: 3 * one for name, one in value.items()}] if isinstance(value, dict) else [value]
+
+
+def test_the_log_has_the_mean_of_all_processes(tmp_path, monkeypatch):
+    *_, alone = run(tmp_path / "alone", monkeypatch, [0.1, 0.2, 0.3])[1]
+    monkeypatch.setattr(distributed, "start", lambda device: Pair(0, 1, torch.device(device)))
+    *_, shared = run(tmp_path / "shared", monkeypatch, [0.1, 0.2, 0.3])[1]
+    assert shared["terms"] == {name: pytest.approx(2 * one) for name, one in alone["terms"].items()}
+    assert shared["loss"] == pytest.approx(2 * alone["loss"])
+
+
+def test_an_update_in_parts_is_that_of_the_whole_batch(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr("tests.training.test_loop.job_in", saying(lines))
+    whole, parts = (run(tmp_path / str(n), monkeypatch, [0.1, 0.2, 0.3], accumulate=n) for n in (1, 2))
+    assert parts[2] == pytest.approx(whole[2]) and parts[3] == pytest.approx(whole[3])
+    assert [line["loss"] for line in parts[1]] == pytest.approx([line["loss"] for line in whole[1]])
+    assert not any("of the 2 images" in line for line in lines), "it has no batch norm"
+    method = OneWeight()
+    method.norm = nn.BatchNorm2d(1)
+    run(tmp_path / "norm", monkeypatch, [0.1, 0.2, 0.3], method, accumulate=2)
+    assert [line for line in lines if "of the" in line and "images" in line] == [
+        "of the 2 images of an update, batch norm has the statistics of 1 at a time"
+    ]
+
+
+def saying(lines):
+    real = job_in
+    return lambda *args: replace(real(*args), say=lines.append)
+
+
 @pytest.mark.parametrize(("reset", "rates"), [(True, [0.1, 0.1, 0.05]), (False, [0.1, 0.05, 0.025])])
 def test_a_second_phase_begins_anew_where_it_says_so(tmp_path, monkeypatch, reset, rates):
     method = OneWeight(Phase(0.0, "decoder"), Phase(1 / 3, "full", reset))

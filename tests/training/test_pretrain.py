@@ -82,6 +82,14 @@ def test_second_call_reads_the_cache(made, monkeypatch):
     assert again == made
 
 
+def test_a_process_is_started_only_where_there_is_something_to_train(made, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain.workers, "pool", lambda *_: pytest.fail("a process was started"))
+        assert pretrain.ensure_apart("nano", made.path.parents[1], 3) == made
+    fresh = pretrain.ensure_apart("nano", tmp_path, 3)
+    assert fresh.path.read_bytes() == made.path.read_bytes() and fresh.path.parents[1] == tmp_path
+
+
 def test_damaged_and_half_written_results_are_made_again(made, tmp_path):
     folder = tmp_path / "pretrain"
     folder.mkdir()

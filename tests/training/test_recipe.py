@@ -40,6 +40,8 @@ BAD = {
     "workers": [-1, True],
     "deterministic": [1, "yes", None],
     "compile": [0, "no", None],
+    "accumulate": [0, 1.5, True, None],
+    "recompute": [1, "yes", None],
     "ema": [-0.1, 1, "0.9", None],
     "clip": [-1, float("nan")],
     "keep": ["first"],
@@ -89,7 +91,9 @@ def test_every_field_is_checked_documented_and_of_one_role():
     for name, one, value in named:
         assert one.metadata["doc"] and "\n" not in one.metadata["doc"], name
         assert one.metadata["check"].fits(value) and one.metadata["check"].expected, name
-    assert {name for name, one, _ in named if one.metadata["execution"]} == {"recipe.workers", "recipe.eval_batch"}
+    assert {name for name, one, _ in named if one.metadata["execution"]} == {
+        "recipe.recompute", "recipe.workers", "recipe.eval_batch"
+    }  # fmt: skip
 
 
 def test_a_recipe_cannot_be_made_or_changed_into_a_wrong_one():
@@ -111,16 +115,20 @@ def test_values_are_kept_in_one_form():
 
 
 def test_identity_and_execution_share_all_values_between_them():
-    recipe = replace(BASE, workers=3, eval_batch=5)
-    assert recipe.execution() == {"workers": 3, "eval_batch": 5}
+    recipe = replace(BASE, recompute=True, workers=3, eval_batch=5)
+    assert recipe.execution() == {"recompute": True, "workers": 3, "eval_batch": 5}
     assert recipe.identity() == BASE.identity()
-    neutral = {"deterministic": True, "compile": False}  # fields that came later, with the values of before
+    neutral = {
+        "accumulate": 1,
+        "deterministic": True,
+        "compile": False,
+    }  # fields that came later, with the values of before
     assert (
         recipe.identity() | recipe.execution() | neutral == recipe.as_dict()
         and not neutral.keys() & recipe.identity().keys()
     )
-    other = replace(BASE, deterministic=False, compile=True)
-    assert other.identity() == BASE.identity() | {"deterministic": False, "compile": True}
+    other = replace(BASE, accumulate=4, deterministic=False, compile=True)
+    assert other.identity() == BASE.identity() | {"accumulate": 4, "deterministic": False, "compile": True}
     assert json.loads(json.dumps(recipe.identity()))["optimiser"]["betas"] == [0.9, 0.95]
     for name, one, _ in leaves(BASE):
         assert "neutral" in one.metadata, name
@@ -146,7 +154,7 @@ class LaterSampling(Sampling):
 class Later(Recipe):
     """A recipe with fields that a later version might add; the default of one is not the behaviour before it."""
 
-    accumulate: int = identity_field(1, "batches per update", COUNT, neutral=1)
+    restarts: int = identity_field(1, "rounds of the schedule", COUNT, neutral=1)
     kernels: str = execution_field("plain", "kernels", one_of("plain", "fused"))
     distillation: Distillation = Distillation()
     sampling: LaterSampling = LaterSampling(at_most=1)
@@ -161,7 +169,7 @@ def test_an_identity_survives_new_fields(scale):
     assert after.as_dict() != before.as_dict() and after.as_dict()["distillation"] == {"teacher": "none"}
     assert replace(after, kernels="fused").identity() == before.identity()
     assert replace(after, kernels="fused").execution()["kernels"] == "fused"
-    for change in ({"accumulate": 2}, {"distillation": {"teacher": "uni"}}, {"sampling": {"at_most": 4}}):
+    for change in ({"restarts": 2}, {"distillation": {"teacher": "uni"}}, {"sampling": {"at_most": 4}}):
         new = changed(after, change, "here").identity()
         assert new != before.identity() and identity.differing(before.identity(), new)
 
@@ -202,7 +210,7 @@ def test_scales_are_what_they_were():
     debug, small, paper = (SCALES[scale].as_dict() for scale in ("debug", "small", "paper"))
     shared = {
         "crop_at": "random", "tiling": "none", "patience": 0, "validation": "split", "keep": "best",
-        "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False,
+        "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False, "accumulate": 1, "recompute": False,
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "counted"},
     }  # fmt: skip
     laptop = {"precision": "fp32", "clip": 1.0, "augment": "matched", "workers": 0}
