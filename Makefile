@@ -1,5 +1,7 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE DEVICES (cuda:0,cuda:1 or cpu:2) SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# LAUNCHER=local DEVICES=cuda:0,cuda:1 | LAUNCHER=slurm SLURM="partition=gpu time=4:00:00" DETACH=1 | LAUNCHER=ray RAY=address
+# EXTRAS (what is installed beside the program: dev by default, dev,slurm,ray)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -52,8 +54,9 @@ help: ## this list
 	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
-	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) $(call option,devices,DEVICES) \
-		$(MAPS)
+	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) \
+		$(call option,launcher,LAUNCHER) $(call option,devices,DEVICES) $(call option,slurm,SLURM) $(call option,ray,RAY) \
+		$(if $(filter-out 0,$(DETACH)),--detach) $(MAPS)
 
 run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
@@ -143,5 +146,5 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; install it (for example: apt-get install python3-venv)." >&2; exit 2; }
 	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing the dependencies into $(VENV) (once; torch is large) …" >&2
-	@$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(or $(EXTRAS),dev)]'
 	@touch $@

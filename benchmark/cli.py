@@ -10,6 +10,7 @@ import re
 import sys
 
 from benchmark import __version__, commands
+from benchmark.runtime import threads
 from benchmark.runtime.control_signs import guarded
 from benchmark.runtime.errors import OUT_OF_MEMORY, InputError, OutOfMemory, near_miss, short
 from benchmark.runtime.paths import EXPERIMENTS, ROOT
@@ -45,6 +46,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    if "torch" not in sys.modules:  # which reads it when it is loaded
+        threads.wait_gently()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack

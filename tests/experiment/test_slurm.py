@@ -112,7 +112,7 @@ def test_the_queue_is_asked_once_for_an_array(squeue, tmp_path):
 def cluster(tmp_path_factory, submitit):
     """The environment in which Slurm's commands speak to a cluster of this machine."""
     if reason := support.lacking():
-        assert not REQUIRED, reason
+        assert not (REQUIRED and os.geteuid() == 0), reason
         pytest.skip(f"no Slurm: {reason}")
     stack = contextlib.ExitStack()
     try:
