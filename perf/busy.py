@@ -39,26 +39,29 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default 4)")
     parser.add_argument("--spin", type=int, nargs="*", default=[], help="further values of GOMP_SPINCOUNT")
+    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="these settings")
+    parser.add_argument("--beside", nargs="+", choices=SCENES, default=list(SCENES), help="these neighbours")
     parser.add_argument("--out", type=Path, default=Path("reports/speed"))
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.worker:
         return work()
-    settings = SETTINGS | {f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in chosen.spin}
+    settings = {name: SETTINGS[name] for name in chosen.only} | {
+        f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in chosen.spin
+    }
     took: dict[tuple[str, str], list[float]] = {}
     with contextlib.ExitStack() as stack:
         trainings = {
             name: [stack.enter_context(training(values)) for _ in range(3)] for name, values in settings.items()
         }
-        for one in (one for group in trainings.values() for one in group):
-            one.stdout.readline()  # it is ready
         for n in range(chosen.repeat):
-            for scene, (ours, others) in SCENES.items():
+            for scene in chosen.beside:
+                ours, others = SCENES[scene]
                 for name in settings:
                     seconds = measure(trainings[name][:ours], others, chosen.seconds)
                     took.setdefault((name, scene), []).append(seconds)
-            print(f"repetition {n + 1} of {chosen.repeat}", file=sys.stderr, flush=True)
-    report(settings, took, chosen.out)
+                    print(f"{n + 1}/{chosen.repeat} {name}, {scene}: {seconds:.3f} s", file=sys.stderr, flush=True)
+    report(list(settings), chosen.beside, took, chosen.out)
     return 0
 
 
@@ -70,6 +73,8 @@ def training(values: dict[str, str] | None):
     line = [sys.executable, __file__, "--worker"]
     process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
+        if not process.stdout or process.stdout.readline() != "ready\n":  # one after the other: they would spin
+            raise SystemExit("a training did not start")
         yield process
     finally:
         process.kill()
@@ -142,22 +147,23 @@ def _nuclei():
     return Nuclei.from_labels(labels, np.where(labels > 0, labels % 5 + 1, 0), 0.25)
 
 
-def report(settings: dict, took: dict[tuple[str, str], list[float]], out: Path) -> None:
+def report(settings: list[str], scenes: list[str], took: dict[tuple[str, str], list[float]], out: Path) -> None:
     """Print the table and write its csv."""
     import torch
     from bench_ops import hardware
 
-    best = min(statistics.median(took[name, "alone"]) for name in settings)
+    first = "alone" if "alone" in scenes else scenes[0]
+    best = min(statistics.median(took[name, first]) for name in settings)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fair = {
-        scene: best * (ours if ours > 1 else max(1.0, (cores + others) / cores))
-        for scene, (ours, others) in SCENES.items()
-    }
+    fair = {}
+    for scene in scenes:
+        ours, others = SCENES[scene]
+        fair[scene] = best * (ours if ours > 1 else (cores + others) / cores)
     print(f"{hardware(torch.device('cpu'))}; torch {torch.__version__}; {METHOD}, batch {BATCH}; seconds per update")
-    print(f"{'':28s}" + "".join(f"{scene:>24s}" for scene in SCENES))
+    print(f"{'':28s}" + "".join(f"{scene:>24s}" for scene in scenes))
     rows = []
     for name in settings:
-        values = {scene: statistics.median(took[name, scene]) for scene in SCENES}
+        values = {scene: statistics.median(took[name, scene]) for scene in scenes}
         print(f"{name:28s}" + "".join(f"{v:14.3f} ({v / fair[s]:5.2f} ×)" for s, v in values.items()))
         for scene, value in values.items():
             lowest, highest = min(took[name, scene]), max(took[name, scene])

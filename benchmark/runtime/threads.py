@@ -5,7 +5,7 @@ import sys
 
 # GNU's runtime, which torch brings on Linux, spins some billions of times before a thread that waits goes to sleep:
 # beside other processes the spinning takes the cores from those that work. Measured by perf/busy.py.
-SPINS = 5000
+SPINS = 2000
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # the user's own
 
 

@@ -202,10 +202,12 @@ def test_an_array_runs_every_cell_once(submitting, ablation, benchmark_command, 
 
 
 @pytest.mark.slow
-def test_a_warned_job_is_requeued_and_continues_bit_equal(submitting, command_here, ask, tmp_path, monkeypatch):
-    words = ("--methods", "decoder_only", "recipe.epochs=12")
+def test_a_warned_job_is_requeued_and_continues_bit_equal(submitting, benchmark_command, ask, tmp_path):
+    changes = ("recipe.epochs=12", "recipe.eval_every=12")
+    words = ("--methods", "decoder_only", *changes)
     process = submitting(*words, results=tmp_path / "slurm", wait=False)
-    log = tmp_path / "slurm" / TINY / "decoder_only@debug,recipe.epochs=12" / "fold1-seed0" / "log.jsonl"
+    name = "decoder_only@debug,recipe.epochs=12,recipe.eval_every=12"
+    log = tmp_path / "slurm" / TINY / name / "fold1-seed0" / "log.jsonl"
     wait(lambda: log.exists() and len(log.read_text().splitlines()) >= 2, process=process)
     job = ask("squeue", "-h", "-r", "-o", "%i").strip()
     ask("scancel", "--signal=USR2", job)
@@ -214,7 +216,7 @@ def test_a_warned_job_is_requeued_and_continues_bit_equal(submitting, command_he
     assert process.returncode == 0, err
     logs = "".join(path.read_text() for path in (tmp_path / "slurm" / launcher.FOLDER).glob("*_log.err"))
     assert "resuming after epoch" in logs and "decoder_only" in out
-    plain = command_here("run", "--method", "decoder_only", "recipe.epochs=12", results=tmp_path / "plain")
+    plain = benchmark_command("run", "--method", "decoder_only", *changes, results=tmp_path / "plain")
     assert plain.returncode == 0
     for name in ("metrics.json", "predictions.npz", "weights.safetensors", "nuclei.parquet"):
         assert log.with_name(name).read_bytes() == next((tmp_path / "plain").rglob(name)).read_bytes(), name

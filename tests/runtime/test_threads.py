@@ -1,4 +1,4 @@
-"""How threads wait for each other: set by the commands before torch is loaded, never by the package, never over the user."""
+"""How threads wait: set by the commands before torch is loaded, never by the package, never over the user."""
 
 import json
 import os
@@ -21,7 +21,8 @@ def _in_a_new_process(code: str, **variables) -> list:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the runtime of other systems is another")
 def test_commands_set_it_before_torch_is_loaded():
-    command = f"import contextlib\nfrom benchmark.cli import main\nwith contextlib.suppress(SystemExit): main(['--version'])\n{LOOK}"
+    command = "import contextlib\nfrom benchmark.cli import main\n"
+    command += f"with contextlib.suppress(SystemExit): main(['--version'])\n{LOOK}"
     assert _in_a_new_process(command) == [str(threads.SPINS), False]
 
 
