@@ -57,7 +57,8 @@ def budget_table(group: Group, observed: Observed) -> Table | None:
     places = sorted(set.intersection(*({(run.id.split, run.id.seed) for run in runs} for runs in of_length)))
     if not places:
         return None
-    table = Table("schedule", f"Scores against the length of the training: {len(places)} seeds of split {places[0][0]}")
+    seeds = f"{len(places)} seed{'s' * (len(places) > 1)} of split {places[0][0]}"
+    table = Table("schedule", f"Scores against the length of the training: {seeds}")
     lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "training (min)"]]
     means: dict[tuple[str, int], dict[str, float]] = {}
     for epochs in sorted(shared):
