@@ -176,10 +176,10 @@ class Local:
 
 
 def _died_of_memory(code: int) -> bool:
-    return code in (OUT_OF_MEMORY, -signal.SIGKILL)
+    return code in (OUT_OF_MEMORY, -9)  # Windows has no name for it
 
 
 def _why(code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code == -9:
         return "its process was killed (signal 9), most often because main memory ran out; free some and run it again"
     return f"its process was ended by {signal.Signals(-code).name} (signal {-code}); run it again"
