@@ -1,12 +1,13 @@
-"""`python -m tests.support.kills [--count N] [--seed S]`: an ablation killed and resumed, against an unbroken one.
+"""`python -m tests.support.kills [--count N] [--seed S] [--at-once 2]`: an ablation killed, resumed, and compared.
 
 The ablation (debug scale, a few drawn images) runs once unbroken. Then it is killed N times with SIGKILL, all its
-processes at once, and started again until it ends; when it has ended, all of its files are compared byte for byte with
-those of the unbroken one, and the next round begins with an empty cache and no results. Every third kill comes at a
-moment drawn evenly from the time that the rest of the ablation may take; the others come when a file drawn at random
-appears or goes, or some milliseconds later, so that they also land between two steps of storing; and every third round
-begins with one while the pretext is trained. Prints how many kills landed where. Exit code 1 when a file differs, or an
-ablation did not end well.
+processes at once (with --at-once, every second time the first of them alone, with which the cells must end), and
+started again until it ends; when it has ended, all of its files are compared byte for byte with those of the unbroken
+one, and the next round begins with an empty cache and no results. Every third kill comes at a moment drawn evenly from
+the time that the rest of the ablation may take; the others come when a file drawn at random appears or goes, or some
+milliseconds later, so that they also land between two steps of storing; and every third round begins with one while
+the pretext is trained. Prints how many kills landed where. Exit code 1 when a file differs, or an ablation did not end
+well.
 """
 
 import argparse
@@ -40,10 +41,11 @@ MOST = 10  # kills of one ablation
 
 @dataclass(frozen=True)
 class Site:
-    """The folders of one ablation, and the methods that it runs."""
+    """The folders of one ablation, the methods that it runs, and how many of them at once."""
 
     root: Path
     methods: tuple[str, ...] = METHODS
+    at_once: int = 1
 
     @property
     def cache(self) -> Path:
@@ -56,7 +58,8 @@ class Site:
     def start(self) -> subprocess.Popen:
         """The ablation, in a group of processes of its own; what it prints goes to log.txt."""
         folders = ("--cache", self.cache, "--results", self.results, "--reports", self.root / "reports")
-        grid = ("--dataset", TINY, "--preset", "debug", "--device", "cpu", "--folds", "1", "--methods", *self.methods)
+        grid = ("--dataset", TINY, "--preset", "debug", "--devices", f"cpu:{self.at_once}", "--folds", "1")
+        grid += ("--methods", *self.methods)
         line = [sys.executable, "-m", "benchmark", "ablation", *RECIPE, *grid, *map(str, folders)]
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self.root.mkdir(parents=True, exist_ok=True)
@@ -99,8 +102,11 @@ class Moment:
         return changes >= self.changes if self.changes else seconds >= self.seconds
 
 
-def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
-    """Start the ablation and wait for its end, or kill it. Returns (exit code, None when killed; changes of files)."""
+def end_or_kill(site: Site, moment: Moment | None, first_alone: bool = False) -> tuple[int | None, int]:
+    """Start the ablation and wait for its end, or kill it. Returns (exit code, None when killed; changes of files).
+
+    first_alone: kill its first process; all others have to end with it.
+    """
     process, began = site.start(), time.monotonic()
     known, changes = site.names(), 0
     try:
@@ -111,6 +117,10 @@ def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
             if moment and moment.come(time.monotonic() - began, changes, names):
                 if moment.changes or moment.path:
                     time.sleep(moment.seconds)
+                if first_alone:
+                    process.kill()
+                    process.wait()
+                    _all_end(process.pid)
                 return None, changes
             time.sleep(0.001)
         return process.poll(), changes
@@ -118,6 +128,20 @@ def end_or_kill(site: Site, moment: Moment | None) -> tuple[int | None, int]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _all_end(group: int, seconds: float = 10) -> None:
+    """Wait until no process of a group runs. Raises AssertionError when one goes on."""
+    end = time.monotonic() + seconds
+    while True:
+        table = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+        left = [row for row in table.splitlines()[1:] if int(row.split()[0]) == group and row.split()[1][0] != "Z"]
+        if not left:
+            return
+        if time.monotonic() > end:
+            os.killpg(group, signal.SIGKILL)
+            raise AssertionError(f"processes went on without the first one: {left}")
+        time.sleep(0.05)
 
 
 def landed(site: Site, started: float) -> str:
@@ -182,10 +206,10 @@ def _content(path: Path):
     return path.read_bytes()
 
 
-def run(count: int, seed: int, root: Path, methods: tuple[str, ...] = METHODS) -> int:
+def run(count: int, seed: int, root: Path, methods: tuple[str, ...] = METHODS, at_once: int = 1) -> int:
     """Kill the ablation `count` times; prints the figures, returns the exit code."""
     rng = random.Random(seed)
-    whole, began = Site(root / "whole", methods), time.monotonic()
+    whole, began = Site(root / "whole", methods, at_once), time.monotonic()
     code, changes = end_or_kill(whole, None)
     duration = time.monotonic() - began
     if code:
@@ -196,7 +220,7 @@ def run(count: int, seed: int, root: Path, methods: tuple[str, ...] = METHODS) -
     places, faults, rounds = collections.Counter(), [], []
     killed, began, left = 0, time.monotonic(), count
     while left:
-        site = Site(root / f"round{len(rounds)}", methods)
+        site = Site(root / f"round{len(rounds)}", methods, at_once)
         kills = 0
         while True:  # until this round's ablation has ended
             moment = None
@@ -207,7 +231,7 @@ def run(count: int, seed: int, root: Path, methods: tuple[str, ...] = METHODS) -
                 if not kills and not len(rounds) % 3:
                     moment = Moment(rng.uniform(0, duration / 8), path="/pretrain/")
             started = time.time()
-            code, _ = end_or_kill(site, moment)
+            code, _ = end_or_kill(site, moment, first_alone=at_once > 1 and killed % 2 == 1)
             if code is not None:
                 break
             places[landed(site, started)] += 1
@@ -238,6 +262,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--count", type=int, default=100, help="kills (default 100: 20 to 30 minutes on one core)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--at-once", type=int, default=1, help="cells that run at once (default 1)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(run(chosen.count, chosen.seed, Path(folder)))
+        sys.exit(run(chosen.count, chosen.seed, Path(folder), at_once=chosen.at_once))
