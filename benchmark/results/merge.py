@@ -129,6 +129,8 @@ def _unfinished(folder: RunFolder) -> str:
         return ""
     if folder.leaving.exists():
         return "it is being moved aside there"
+    if folder.queued_as:
+        return f"it is queued there as {folder.queued_as}"
     if folder.failed.exists():
         lines = folder.failed.read_text(encoding="utf-8", errors="replace").split("\n")
         return f"it failed there ({next((line for line in reversed(lines) if line.strip()), 'no reason was kept')})"

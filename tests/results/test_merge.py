@@ -158,6 +158,9 @@ def test_unfinished_runs_are_left_and_named(tmp_path, records):
         folder.mkdir(parents=True)
         (folder / name).write_text("Traceback\nOutOfMemory\n\n")
         reasons[f"synthetic cellvta@small fold 1 seed {seed}"] = text
+    queued = RunFolder(tmp_path / "a/synthetic/cellvta@small/fold1-seed5")
+    queued.queue("job 17")
+    reasons["synthetic cellvta@small fold 1 seed 5"] = "it is queued there as job 17"
     removed = finished(tmp_path / "a", records, seed=3)
     removed.metrics.unlink()
     reasons["synthetic cellvta@small fold 1 seed 3"] = "it has no metrics.json: it was removed"

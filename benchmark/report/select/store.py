@@ -1,8 +1,8 @@
 """What tables need of runs' records, kept between two calls: a grid of thousands is read once, not at each table.
 
-Beside the tables, in `_scores/`, lie Parquet files of the frames of all runs. A frame is known by the hashes of the
-run's records and by a hash of the code that computes scores: after a change of either it is computed anew. Runs that do
-not list their files are read each time. The folder may be deleted at any time.
+Beside the tables, in `_scores/`, lie Parquet files of the frames of all runs, each with its hash. A frame is known by
+the key of its run, the hashes of its records and a hash of the code that computes scores: after a change of one of them
+it is computed anew. Runs that do not list their files are read each time. The folder may be deleted at any time.
 """
 
 import functools
@@ -16,8 +16,8 @@ import pandas as pd
 from benchmark.metrics import records as records_module
 from benchmark.metrics.records import TABLES, Records
 from benchmark.results import manifest
-from benchmark.results.run import Run, skipped
-from benchmark.runtime.files import atomic
+from benchmark.results.run import Run, read_object, skipped
+from benchmark.runtime.files import atomic, write_json
 
 FOLDER, KEY = "_scores", "_key"
 
@@ -65,7 +65,8 @@ class Store:
             whole[KEY] = np.repeat(list(frames), [len(frame) for frame in frames.values()])
             table = pa.Table.from_pandas(whole, preserve_index=False)
             with atomic(self._path(name)) as handle:
-                pq.write_table(table, handle, compression="zstd", write_page_checksum=True)
+                pq.write_table(table, handle, compression="zstd")
+            write_json(self._list(name), manifest.listed({}, removable=[self._path(name)]))
         self._new.clear()
 
     def _records(self, run: Run) -> Records:
@@ -87,7 +88,12 @@ class Store:
         if not path.is_file():
             return {}
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            listed = read_object(self._list(name))
+            manifest.check_content(self._list(name), listed)
+            if path.name not in manifest.files_of(listed):
+                raise ValueError(f"{self._list(name).name} does not list it")
+            manifest.check(path, manifest.files_of(listed))
+            with pq.ParquetFile(path) as file:
                 whole = file.read().to_pandas()
             keys = whole.pop(KEY).to_numpy()
         except Exception as error:  # pyarrow and pandas stumble over damaged bytes in any way
@@ -99,6 +105,10 @@ class Store:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}-{_code()}.parquet"
+
+    def _list(self, name: str) -> Path:
+        """The file with the hash of `_path`."""
+        return self._path(name).with_suffix(".json")
 
 
 def _key(run: Run) -> str | None:
