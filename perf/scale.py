@@ -124,10 +124,11 @@ def generate(out: Path, count: int) -> None:
     chosen = cells(setup)
     began = time.perf_counter()
     templates = {}
-    for split, quality in itertools.product(SPLITS, range(QUALITIES)):
+    qualities = min(QUALITIES, rows * seeds)
+    for split, quality in itertools.product(SPLITS, range(qualities)):
         templates[split, quality] = _template(out / f"templates/{split}-{quality}", data, split, quality)
     for number, cell in enumerate(chosen):
-        _run(cell, data, *templates[cell.split, (number * 7 + cell.seed) % QUALITIES], number)
+        _run(cell, data, *templates[cell.split, (number * 7 + cell.seed) % qualities], number)
     shutil.rmtree(out / "templates")
     marker.write_text(json.dumps({"cells": count}))
     size = sum(path.stat().st_size for path in (out / "results").rglob("*") if path.is_file())
