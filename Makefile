@@ -45,7 +45,7 @@ SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
 
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
-.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt prepare lint clean \
+.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt merge prepare lint clean \
 	test-slow test-parity fuzz kills damage
 
 help: ## this list
@@ -98,6 +98,10 @@ keep: $(READY) ## finished runs in compact form, to be committed: OUT=docs/refer
 adopt: $(READY) ## kept runs into the folder of results, where they are done: FROM=docs/reference/embedded
 	@$(if $(FROM),,echo "error: FROM is missing; for example: make adopt FROM=docs/reference/embedded" >&2; exit 2)
 	@$(RUN) adopt $(call quoted,$(FROM))
+
+merge: $(READY) ## finished runs of other machines into the folder of results: FROM="/mnt/a/results /mnt/b/results"
+	@$(if $(FROM),,echo "error: FROM is missing; for example: make merge FROM='/mnt/a/results /mnt/b/results'" >&2; exit 2)
+	@$(RUN) merge $(foreach d,$(FROM),$(call quoted,$(d)))
 
 status: $(READY) ## the state of every cell, and why
 	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)

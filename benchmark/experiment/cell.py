@@ -1,7 +1,7 @@
 """One cell of an experiment: a method on a published split with a seed, and everything that decides its result."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.experiment.encoder_weights import EncoderWeights
 from benchmark.experiment.setup import Setup, data_fingerprint
@@ -30,6 +30,14 @@ class Cell:
     seed: int
     weights: TrainedHere | FromFile = TRAINED_HERE
     overrides: tuple[tuple[str, object], ...] = ()
+
+    def at(self, split: int, seed: int) -> "Cell":
+        """The same method, trained alike, on another split with another seed."""
+        other = replace(self, split=split, seed=seed)
+        for name in ("settings", "_name", "recipe", "encoder"):  # of the row: a grid has few rows and many cells
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @property
     def cls(self):

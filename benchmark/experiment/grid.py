@@ -36,7 +36,7 @@ def cells(setup: Setup, methods=None, splits=None, seeds=None) -> list[Cell]:
     for spec, overrides in rows:
         cell = Cell(setup, spec, splits[0], seeds[0], overrides=tuple(overrides.items()))
         named.setdefault(cell.name, cell)
-    return [replace(cell, split=split, seed=seed) for split in splits for seed in seeds for cell in named.values()]
+    return [cell.at(split, seed) for split in splits for seed in seeds for cell in named.values()]
 
 
 def row(setup: Setup, text: str) -> tuple[registry.Spec, dict[str, object]]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from benchmark.report.render.table import Block, Table, markdown, write_file
 from benchmark.report.select.groups import Group, groups
-from benchmark.report.tables.common import words
 from benchmark.report.write import group_tables
 from benchmark.results.collect import runs
 from benchmark.results.kept import keep as store
 from benchmark.results.kept import unpacked
-from benchmark.results.run import Run
+from benchmark.results.run import Run, words
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 

@@ -1,13 +1,15 @@
 """`make table`: the tables of all complete runs."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.report.render.latex import latex
 from benchmark.report.render.table import Table, markdown, save, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
-from benchmark.report.select.observations import Observed, observe
+from benchmark.report.select.observations import Observed, image_scores, observe
 from benchmark.report.select.protocols import protocols
+from benchmark.report.select.store import Store
 from benchmark.report.stats.sizes import size_scores
 from benchmark.report.tables.averaging import averaging_table
 from benchmark.report.tables.bins import crowding_table, size_table
@@ -62,10 +64,10 @@ def write_tables(
         tabled = [group for group in tabled if group.runs]
     if not tabled:
         raise InputError(no_runs(results, complete, dataset))
-    texts, records = [], []
+    texts, records, store = [], [], Store(out)
     for group in tabled:
         group.remarks = list(remarks or [])
-        for table in _write_group(group, Path(out) / group.folder, names):
+        for table in _write_group(group, Path(out) / group.folder, names, store):
             texts.append(latex(table, "-".join(group.folder.parts)) if form == "tex" else markdown(table))
             if table.name.startswith("main-"):
                 records += table.records
@@ -89,11 +91,21 @@ class Tabled:
     scores: dict
 
 
-def group_tables(group: Group, protocols: list[str]) -> Tabled:
-    """The tables of a group; comparisons of methods are made under the first protocol."""
+def group_tables(group: Group, protocols: list[str], store: Store) -> Tabled:
+    """The tables of a group; comparisons of methods are made under the first protocol.
+
+    Args:
+        store: of what follows from the runs' records.
+    """
     main: list[Table] = []
     rest = [cost_table(group)]
-    observed = {name: observe(group, name) for name in protocols}
+    for run in group.runs:  # all that is needed of a run, as its records are read; what fails is named below
+        with contextlib.suppress(*UNREADABLE):
+            for name in protocols:
+                image_scores(run, name, store)
+            size_scores(run, store)
+    store.save()
+    observed = {name: observe(group, name, store) for name in protocols}
     for name in protocols:
         values = {run.folder: protocol_values(run, name) for run in group.runs}
         main.append(main_table(group, name, values, observed[name]))
@@ -101,7 +113,7 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
         rest += [tissue_table(group, name, values), type_table(group, name, values)]
     first = protocols[0]
     values = {run.folder: protocol_values(run, first) for run in group.runs}
-    scores = {run.folder: size_scores(run) for run in group.runs}
+    scores = {run.folder: size_scores(run, store) for run in group.runs}
     rest += [size_table(group, scores), crowding_table(group, scores)]
     if len(protocols) > 1:
         rest.append(averaging_table(group, protocols))
@@ -110,9 +122,9 @@ def group_tables(group: Group, protocols: list[str]) -> Tabled:
     return Tabled(main, [table for table in rest if table is not None], observed[first], scores)
 
 
-def _write_group(group: Group, folder: Path, protocols: list[str]) -> list[Table]:
+def _write_group(group: Group, folder: Path, protocols: list[str], store: Store) -> list[Table]:
     """Write the tables of a group and return those to print."""
-    tabled = group_tables(group, protocols)
+    tabled = group_tables(group, protocols, store)
     for table in (*tabled.main, *tabled.rest):
         save(table, folder)
     write_file(folder / "runs.csv", to_csv(run_list(group)).encode())

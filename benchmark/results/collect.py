@@ -7,6 +7,8 @@ from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.results.run_folder import COMPACT, RunFolder
 from benchmark.runtime.errors import InputError, near_miss
 
+NO_METRICS = "it has no metrics.json: it was removed, or the run is being made anew"
+
 
 def runs(results: Path, stream=None) -> list[Run]:
     """All complete runs below `results`, in the order of their folders' names.
@@ -17,19 +19,8 @@ def runs(results: Path, stream=None) -> list[Run]:
     Raises:
         InputError: `results` is a file.
     """
-    results, stream = Path(results), stream or sys.stderr
-    if results.exists() and not results.is_dir():
-        raise InputError(f"{results} is a file; expected the results folder. Move the file or name another folder.")
     out = []
-    folders = [results] if results.exists() else []
-    for _ in range(3):  # dataset, method, run
-        folders = [entry for folder in folders for entry in _folders(folder, stream)]
-    for folder in folders:
-        if (folder / COMPACT).exists():
-            skipped(
-                folder, "a run in compact form; `python -m benchmark adopt` puts it into a folder of results", stream
-            )
-            continue
+    for folder in folders(results, stream):
         try:
             run = RunFolder(folder).read(stream)
         except UNREADABLE as error:
@@ -38,7 +29,31 @@ def runs(results: Path, stream=None) -> list[Run]:
         if run is not None:
             out.append(run)
         elif RunFolder(folder).provenance.exists():  # it was stored once
-            skipped(folder, "it has no metrics.json: it was removed, or the run is being made anew", stream)
+            skipped(folder, NO_METRICS, stream)
+    return out
+
+
+def folders(results: Path, stream=None) -> list[Path]:
+    """The folders of all runs below `results`, finished or not, sorted by name; what is foreign or in compact form is
+    named on `stream` (default stderr) and left out.
+
+    Raises:
+        InputError: `results` is a file.
+    """
+    results, stream = Path(results), stream or sys.stderr
+    if results.exists() and not results.is_dir():
+        raise InputError(f"{results} is a file; expected the results folder. Move the file or name another folder.")
+    level = [results] if results.exists() else []
+    for _ in range(3):  # dataset, method, run
+        level = [entry for folder in level for entry in _folders(folder, stream)]
+    out = []
+    for folder in level:
+        if (folder / COMPACT).exists():
+            skipped(
+                folder, "a run in compact form; `python -m benchmark adopt` puts it into a folder of results", stream
+            )
+        else:
+            out.append(folder)
     return out
 
 

@@ -16,6 +16,8 @@ def differing(old: dict, new: dict, path: str = "") -> list[str]:
         a, b = old.get(k), new.get(k)
         if isinstance(a, dict) and isinstance(b, dict):
             out += differing(a, b, f"{path}{k}.")
+        elif type(a) is type(b) in (str, int, float, bool, type(None)) and a == b:
+            continue  # what most entries are, without writing them as JSON
         elif json.dumps(a, default=list) != json.dumps(b, default=list):
             out.append(f"{path}{k}: {a} -> {b}")
     return out

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
-
-from benchmark.results import aside, compact
+from benchmark.results import compact
+from benchmark.results.place import put
 from benchmark.results.run import UNREADABLE, Run
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError, near_miss
-from benchmark.runtime.files import atomic_folder
 
 REFERENCE = "reference"  # docs/reference: what lies below it is counted together
 REFERENCE_BYTES = 25_000_000
@@ -123,21 +121,10 @@ def adopt(paths: Sequence[Path], results: Path) -> Iterator[tuple[RunId, str]]:
 
 
 def _adopt(kept: Path, target: RunFolder) -> str:
-    moved = ""
-    with contextlib.ExitStack() as stack:
-        if target.path.exists():
-            try:
-                stack.enter_context(target.lock().acquire(timeout=0.1))
-            except filelock.Timeout:
-                return "left alone: it is running there"
-            if target.leaving.exists():  # a kill came between
-                aside.finish(target)
-            if why := _occupied(target, compact.check(kept).get("key")):
-                return why
-        compact.unpack(kept, stack.enter_context(atomic_folder(target.path)), str(kept))
-        if target.left:
-            moved = f"; what failed or is damaged there is moved to {aside.move(target)}"
-    return f"adopted{moved}"
+    key = compact.check(kept).get("key")
+    return put(
+        target, lambda folder: compact.unpack(kept, folder, str(kept)), lambda: _occupied(target, key), "adopted"
+    )
 
 
 def _occupied(target: RunFolder, key: str | None) -> str:

@@ -54,7 +54,7 @@ def files_of(content: dict) -> dict[str, dict]:
 
 def check_content(path: Path, content: dict) -> None:
     """Compare the content of a JSON file with its checksum, where it has one. Raises Damaged when they differ."""
-    if CHECKSUM in content and content[CHECKSUM] != _checksum(content):
+    if CHECKSUM in content and content[CHECKSUM] != _checksum(content, read=True):
         raise Damaged(f"{path}: its content is not what was written (its checksum differs); make the run anew.")
 
 
@@ -90,6 +90,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _checksum(content: dict) -> str:
+def _checksum(content: dict, read: bool = False) -> str:
+    """Hex SHA-256 of a JSON file's content without its checksum.
+
+    Args:
+        read: it was read from JSON, so that its values are plain already; `finite` would take longer than all the rest.
+    """
     rest = {key: value for key, value in content.items() if key != CHECKSUM}
-    return hashlib.sha256(json.dumps(finite(rest), sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(rest if read else finite(rest), sort_keys=True, allow_nan=False)
+    except ValueError:  # Python reads NaN, which no run wrote
+        text = json.dumps(finite(rest), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

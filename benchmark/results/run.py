@@ -76,6 +76,13 @@ def scale_of(method: str) -> str:
     return row if row in SCALES else "paper"
 
 
+def words(value) -> str:
+    """A value of the provenance on one line: of a dict "key value, key value" in order of the keys, without None."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value[key]}" for key in sorted(value) if value[key] is not None)
+    return " ".join(str(value).split())
+
+
 def skipped(path: Path, why, stream=None) -> None:
     """Print a line on `stream` (default stderr): `path` is left out, and why (text or an exception)."""
     why = " ".join(f"{type(why).__name__}: {why}".split()) if isinstance(why, Exception) else why

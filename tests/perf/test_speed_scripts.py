@@ -66,6 +66,20 @@ def test_inference_is_measured_on_nuclei_of_pannuke_s_density(tmp_path):
     assert "nuclei an image: mean " in text and rows[0]["nuclei"].startswith("mean ")
 
 
+@pytest.mark.slow
+def test_generated_runs_are_done_and_measured(tmp_path):
+    text = script("scale.py", "--cells", "6", "--threads", "1", "--out", str(tmp_path), "--commands", "status", "table")
+    assert "6 runs of 2 rows, 3 splits, 1 seeds: " in text and "\n  6 done\n" in text
+    rows = {line.split()[0]: line.split()[1:4] for line in text.splitlines() if line.startswith(("status ", "table "))}
+    assert rows.keys() == {"status", "table"} and all(float(value) > 0 for row in rows.values() for value in row)
+    (table,) = (tmp_path / "reports").rglob("main-cellvit.csv")
+    assert [row["runs"] for row in rows_of(table)] == ["3", "3"]
+    before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json"))
+    again = script("scale.py", "--cells", "6", "--threads", "1", "--out", str(tmp_path), "--commands", "status")
+    assert " runs of " not in again, "the runs that are there are measured again"
+    assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")) == before
+
+
 @pytest.fixture
 def bench_ops(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "perf")

@@ -22,7 +22,7 @@ class Stub:
     """A run as far as statistics look at it."""
 
     def __init__(self, folder, fold=1, seed=0):
-        self.folder, self.config, self.cost = folder, {"classes": CLASSES}, {}
+        self.folder, self.config, self.cost, self.metrics = folder, {"classes": CLASSES}, {}, {}
         self.id = type("Id", (), {"split": fold, "seed": seed})()
 
 

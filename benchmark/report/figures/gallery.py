@@ -49,7 +49,7 @@ class Panel:
 def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) -> list[Panel]:
     """Panels for the rules of `choose`; images that the cache does not hold are left out.
 
-    Only rows with a run of the group's first fold and seed take part: one panel shows one test set.
+    Only drawn rows with a run of the group's first fold and seed take part: one panel shows one test set.
     """
     runs = _of_one_test_set(_first_runs(group, observed), observed)
     if not runs:
@@ -160,9 +160,9 @@ def outline(instances: np.ndarray) -> np.ndarray:
 
 
 def _first_runs(group: Group, observed: Observed) -> dict[str, Run]:
-    """Row label -> its run of the group's first split and seed, of rows that have one with records."""
+    """Row label -> its run of the group's first split and seed, of drawn rows that have one with records."""
     out = {}
-    for row in group.rows:
+    for row in group.drawn:
         run = observed.runs(row).get((group.splits[0], group.seeds[0]))
         if run is not None:
             out[row.label] = run

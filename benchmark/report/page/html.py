@@ -20,6 +20,7 @@ PAGE = Path(__file__).parent
 BITS = {HIT: 1, FALSE: 2, MISSED: 4}
 TRUTH_BIT = 8
 SHORT = 24  # rows of a table that is kept on one page in print
+LINES = 500  # of a block of a table: of the thousands of runs.csv a browser would make a hundred thousand cells
 
 
 @dataclass
@@ -115,7 +116,8 @@ def _table(table: Table, section: Section) -> str:
 
 def _block(block: Block, label: str) -> str:
     """A block as a sortable HTML table; `label` is its name for screen readers."""
-    head, *body = block.rows
+    head, *every = block.rows
+    body = every[:LINES]
     caption = f"<caption>{escape(block.title)}</caption>" if block.title else ""
     titles = ""
     for j, title in enumerate(head):
@@ -131,10 +133,11 @@ def _block(block: Block, label: str) -> str:
             entries += f"<td{kind}>{escape(entry)}</td>"
         lines += f"<tr>{entries}</tr>"
     kind = "wide short" if len(body) <= SHORT else "wide"
+    cut = f'<p class="notes">The first {len(body)} of {len(every)} lines; the csv has all.</p>' if every != body else ""
     return (
         f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">'
         f'<table class="sortable">{caption}<thead><tr>{titles}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
+        f"<tbody>{lines}</tbody></table></div>{cut}"
     )
 
 

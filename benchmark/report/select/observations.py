@@ -5,15 +5,20 @@ not independent. Every score here is a ratio of two sums over images, so that a 
 weighted sum: an image mean is sum(score) / count, a pooled F1 is 2 tp / (true + predicted).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from benchmark.metrics.records import Records
 from benchmark.report.select.groups import Group, Row
+from benchmark.report.select.store import Store
 from benchmark.results.run import UNREADABLE, Run, skipped
 
 METRICS = ("bPQ", "mPQ", "bDQ", "bSQ", "AJI", "F1")
+# of a protocol's images, as far as it has them
+COLUMNS = ("image", "tissue", *METRICS[:-1], "n_paired", "n_true", "n_pred")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,21 +28,30 @@ class Observed:
     Attributes:
         clusters: names of the clusters, sorted; the second axis of all arrays.
         sources: True where the data name the source of every image, so that clusters are sources.
-        images: per run folder, the protocol's frame of images with a column `cluster` (position in clusters).
+        images: per run folder, COLUMNS of the protocol's frame of images and `cluster` (position in clusters).
     """
 
     clusters: list[str]
     sources: bool
     images: dict
+    _known: dict = field(default_factory=dict)
 
     def sums(self, run: Run, metric: str, tissue: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(numerator, denominator), float64 (C,) each, summed over the run's images (of one tissue) of each cluster."""
-        frame = self.images[run.folder]
-        if tissue is not None:
-            frame = frame[frame["tissue"].astype(str) == tissue]
+        frame, n = self.images[run.folder], len(self.clusters)
         top, bottom = _ratio(frame, metric)
-        where, n = frame["cluster"].to_numpy(), len(self.clusters)
+        where = frame["cluster"].to_numpy()
+        if tissue is not None:
+            of_images = self.once(("tissue", run.folder), lambda: frame["tissue"].astype(str).to_numpy(object))
+            chosen = of_images == tissue
+            top, bottom, where = top[chosen], bottom[chosen], where[chosen]
         return np.bincount(where, top, n), np.bincount(where, bottom, n)
+
+    def once(self, key, compute: Callable):
+        """compute(), remembered under `key`: a row is compared with many others."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
     def stacked(self, runs: list[Run], metric: str, tissue: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`sums` of several runs, (R, C) each."""
@@ -58,30 +72,44 @@ class Observed:
         return {(run.id.split, run.id.seed): run for run in row.runs if run.folder in self.images}
 
 
-def observe(group: Group, protocol: str) -> Observed:
+def observe(group: Group, protocol: str, store: Store | None = None) -> Observed:
     """Per-image scores of all runs of a group under a protocol.
 
     Runs whose records are damaged are named on stderr and left out.
-    """
-    from benchmark.metrics.protocols import PROTOCOLS
 
+    Args:
+        store: where they are kept between two calls.
+    """
+    store = store or Store()
     frames, sourced = {}, True
     for run in group.runs:
         try:
-            records = run.records()
-            frame = PROTOCOLS[protocol].images(records, len(run.config["classes"]))
+            frame = image_scores(run, protocol, store)
         except UNREADABLE as error:
             skipped(run.folder, error)
             continue
-        source = records.images["source"].astype(str).to_numpy()
-        identity = records.images["image_id"].astype(str).to_numpy()
-        sourced &= bool((source != "").all())
-        # without an id an image is known by its place in its fold's test set
-        place = np.array([f"fold{run.id.split}:{i}" for i in records.images["image"]], object)
-        frames[run.folder] = frame.assign(source=source, name=np.where(identity != "", identity, place))
+        identity = frame.pop("image_id").to_numpy(object)
+        sourced &= bool((frame["source"] != "").all())
+        if not identity.all():  # without an id an image is known by its place in its fold's test set
+            place = np.array([f"fold{run.id.split}:{i}" for i in frame["image"]], object)
+            identity = np.where(identity != "", identity, place)
+        frames[run.folder] = frame.assign(name=identity)
     column = "source" if sourced else "name"
     clusters = sorted({str(name) for frame in frames.values() for name in frame[column]})
     return Observed(clusters, sourced and bool(frames), _placed(frames, column, clusters))
+
+
+def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:
+    """COLUMNS of a run's images under a protocol, with `source` and `image_id`. Raises one of UNREADABLE."""
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    def compute(records: Records) -> pd.DataFrame:
+        columns = PROTOCOLS[protocol].columns(records, len(run.config["classes"]))
+        frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
+        texts = {name: records.images[name].astype(str).to_numpy(object) for name in ("source", "image_id")}
+        return frame.assign(**texts)
+
+    return store.of(run, f"images-{protocol}", compute).copy(deep=False)
 
 
 def _placed(frames: dict, column: str, clusters: list) -> dict:

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmark.report.select.groups import Row
 from benchmark.report.select.observations import Observed
+from benchmark.results.run import Run
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -68,9 +69,38 @@ def weights(clusters: int, resamples: int = RESAMPLES) -> np.ndarray:
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What comparisons need of some runs' scores in one metric.
+
+    Attributes:
+        value: mean over the runs.
+        drawn: the same in every resample, float64 (resamples,).
+        of_clusters: score of each cluster, float64 (C,).
+        scored: bool (R, C), clusters that hold a scored image of a run.
+    """
+
+    value: float
+    drawn: np.ndarray
+    of_clusters: np.ndarray
+    scored: np.ndarray
+
+
+def side(observed: Observed, runs: list[Run], metric: str) -> Side:
+    """The scores of some runs; computed once, since a row stands in a comparison with every other."""
+
+    def compute() -> Side:
+        tops, bottoms = observed.stacked(runs, metric)
+        value = _mean(tops.sum(1), bottoms.sum(1))
+        return Side(value, _drawn(tops, bottoms), _per_cluster(tops, bottoms), bottoms > 0)
+
+    return observed.once((metric, *(run.folder for run in runs)), compute)
+
+
 def interval(observed: Observed, row: Row, metric: str) -> Interval:
     """Mean over the row's runs of the metric, with its interval."""
-    return _interval_of_mean(*observed.stacked(list(observed.runs(row).values()), metric))
+    own = side(observed, list(observed.runs(row).values()), metric)
+    return _interval(own.value, own.drawn, _used(own.scored))
 
 
 def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[str], value: float) -> Interval:
@@ -93,14 +123,11 @@ def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | Non
     """Paired comparison; None when the rows share no (fold, seed) or have no value of the metric."""
     of_a, of_b = observed.runs(a), observed.runs(b)
     both = sorted(of_a.keys() & of_b.keys())
-    left = observed.stacked([of_a[key] for key in both], metric)
-    right = observed.stacked([of_b[key] for key in both], metric)
-    if not both or not _used(left[1]) or not _used(right[1]):
+    left, right = (side(observed, [of_row[key] for key in both], metric) for of_row in (of_a, of_b))
+    if not both or not left.scored.any() or not right.scored.any():
         return None
-    value = _mean(left[0].sum(1), left[1].sum(1)) - _mean(right[0].sum(1), right[1].sum(1))
-    used = _used(np.minimum(left[1], right[1]))
-    difference = _interval(value, _drawn(*left) - _drawn(*right), used)
-    deltas = _per_cluster(*left) - _per_cluster(*right)
+    difference = _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
+    deltas = left.of_clusters - right.of_clusters
     deltas = deltas[~np.isnan(deltas)]
     p, rank = _wilcoxon(deltas)
     spread = deltas.std(ddof=1) if len(deltas) > 1 else np.nan

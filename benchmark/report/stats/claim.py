@@ -7,6 +7,7 @@ once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -162,16 +163,34 @@ def _of_group(observed: Observed, runs: list[Run], interaction: str, inside: boo
 
     Hits and misses count in the group of the true nucleus, false positives in that of the predicted one.
     """
-    tops, bottoms = [], []
-    for run in runs:
-        frame, records = observed.images[run.folder], run.records()
-        nuclei = records.nuclei
-        of_image = frame["cluster"].to_numpy()[np.searchsorted(records.images["image"], nuclei["image"])]
-        kept = INTERACTIONS[interaction](nuclei) == inside
-        true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
-        hit = true & paired
-        weight = np.where(hit, 1.0, np.where(true | ~paired, 0.5, 0.0))
-        clusters = len(observed.clusters)
-        tops.append(np.bincount(of_image[kept & hit], nuclei["iou"].to_numpy()[kept & hit], clusters))
-        bottoms.append(np.bincount(of_image[kept], weight[kept], clusters))
+    of_runs = [observed.once(("groups", run.folder), partial(_of_groups, observed, run)) for run in runs]
+    for groups in of_runs:
+        if isinstance(groups[interaction], ValueError):
+            raise groups[interaction]
+    tops, bottoms = zip(*(groups[interaction][inside] for groups in of_runs))
     return np.stack(tops), np.stack(bottoms)
+
+
+def _of_groups(observed: Observed, run: Run) -> dict:
+    """Interaction -> {inside: (numerators, denominators), float64 (C,) each}, or the ValueError of records that lack
+    its column; all of a run, as its records are read."""
+    frame, records = observed.images[run.folder], run.records()
+    nuclei = records.nuclei
+    of_image = frame["cluster"].to_numpy()[np.searchsorted(records.images["image"], nuclei["image"])]
+    true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
+    hit = true & paired
+    weight = np.where(hit, 1.0, np.where(true | ~paired, 0.5, 0.0))
+    iou, clusters = nuclei["iou"].to_numpy(), len(observed.clusters)
+    out: dict = {}
+    for interaction, group in INTERACTIONS.items():
+        try:
+            of_group = group(nuclei)
+        except ValueError as error:
+            out[interaction] = error
+            continue
+        out[interaction] = {}
+        for inside in (True, False):
+            kept = of_group == inside
+            tops = np.bincount(of_image[kept & hit], iou[kept & hit], clusters)
+            out[interaction][inside] = tops, np.bincount(of_image[kept], weight[kept], clusters)
+    return out

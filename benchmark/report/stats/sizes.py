@@ -6,6 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from benchmark.report.select.groups import Row
+from benchmark.report.select.store import Store
 from benchmark.results.run import UNREADABLE, Run, skipped
 
 TABLE_EDGES = (4.0, 6.0, 8.0)  # metrics.sizes.EDGES, which is imported only when records are read
@@ -27,20 +28,26 @@ class SizeScores:
     crowding: pd.DataFrame | None
 
 
-def size_scores(run: Run) -> SizeScores | None:
-    """Scores of one run; None when its records are damaged: the run is then named on stderr."""
+def size_scores(run: Run, store: Store | None = None) -> SizeScores | None:
+    """Scores of one run; None when its records are damaged: the run is then named on stderr.
+
+    Args:
+        store: where they are kept between two calls.
+    """
     from benchmark.metrics.sizes import by_crowding, by_size
 
+    def crowded(records) -> pd.DataFrame:
+        return by_crowding(records, edges=CROWDING_EDGES) if "neighbour_um" in records.nuclei else pd.DataFrame()
+
+    store = store or Store()
     try:
-        records = run.records()
-        table = by_size(records, edges=TABLE_EDGES).reset_index(drop=True)
-        inner = by_size(records, edges=TABLE_EDGES, border=False).reset_index(drop=True)
-        known = "neighbour_um" in records.nuclei
-        crowding = by_crowding(records, edges=CROWDING_EDGES).reset_index(drop=True) if known else None
+        table = store.of(run, "sizes", lambda records: by_size(records, edges=TABLE_EDGES))
+        inner = store.of(run, "sizes-inner", lambda records: by_size(records, edges=TABLE_EDGES, border=False))
+        crowding = store.of(run, "crowding", crowded)
     except UNREADABLE as error:
         skipped(run.folder, f"its records cannot be read ({type(error).__name__}: {error})")
         return None
-    return SizeScores(table, inner, crowding)
+    return SizeScores(table, inner, None if crowding.empty else crowding)
 
 
 def scores_of(row: Row, scores: dict) -> list[SizeScores]:

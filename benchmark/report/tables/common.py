@@ -2,6 +2,7 @@
 
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.summary import Summary, summarise
+from benchmark.results.run import words
 
 
 def run_list(group: Group) -> list[dict]:
@@ -107,10 +108,3 @@ def extent(group: Group) -> str:
 def _counted(word: str, numbers: list[int]) -> str:
     plural = "s" if len(numbers) > 1 else ""
     return f"{len(numbers)} {word}{plural} ({', '.join(map(str, numbers))})"
-
-
-def words(value) -> str:
-    """A value of the provenance on one line: of a dict "key value, key value" in order of the keys, without None."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {value[key]}" for key in sorted(value) if value[key] is not None)
-    return " ".join(str(value).split())
