@@ -60,7 +60,7 @@ class Launcher(Protocol):
 
 def keep_reason(folder: RunFolder, why: str) -> None:
     """Keep why a cell's process ended that could not do so itself; a cell that ended, or runs again, is left alone."""
-    if folder.complete or not folder.path.is_dir() or folder.held():
+    if folder.complete or folder.held():
         return
     with folder.lock():
         folder.fail(f"{why}\n")

@@ -1,0 +1,421 @@
+"""Cells on Ray: what becomes of those that end by another's hand, what a cluster lacks, and a real one of two nodes."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import filelock
+import pytest
+
+from benchmark.experiment.grid import cells
+from benchmark.experiment.launch import run_missing
+from benchmark.experiment.launchers import ray as launcher
+from benchmark.experiment.launchers.base import Job
+from benchmark.experiment.state import state_of
+from benchmark.runtime.errors import OUT_OF_MEMORY, InputError
+from benchmark.runtime.paths import ROOT
+from tests.support import ray as support
+from tests.support.grids import setup
+from tests.support.processes import family, is_running
+from tests.support.tiny_data import TINY, file_bytes
+
+REQUIRED = "BENCHMARK_CI" in os.environ  # a Ray that can be had is no reason to skip there
+DONE = (0, 1.0, "")
+DIED = support.WorkerCrashedError("The worker died unexpectedly.\nSee the files of its log.")
+FULL = support.OutOfMemoryError("Memory on the node (IP: 10.0.0.7) was 61GB / 64GB\nMore.")
+
+
+@pytest.fixture
+def jobs(tmp_path, cache):
+    """jobs(number, **changes): as many jobs, whose seeds are 0, 1, …"""
+
+    def make(number: int, **changes) -> list[Job]:
+        made = setup(tmp_path, cache, **{"device": "cpu"} | changes)
+        return [Job(cell) for cell in cells(made, ["classical"], [1], [*range(number)])]
+
+    return make
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """ray(outcomes, …): `support.module` in place of the package, and looks at it follow each other closely."""
+
+    def use(outcomes: dict[int, list], **options):
+        fake = support.module(outcomes, **options)
+        monkeypatch.setattr(launcher, "_ray", lambda alone: fake)
+        return fake
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launcher, "LOOK", 0.02)
+    return use
+
+
+def ended(jobs, address=None) -> dict[int, int]:
+    """Seed -> exit code."""
+    return {job.cell.seed: code for job, code in launcher.Ray(address).submit(jobs)}
+
+
+# ---- how cells end
+
+
+def test_a_cell_whose_node_died_is_tried_again(jobs, ray, capsys):
+    fake = ray({0: [DIED, DONE], 1: [DONE]})
+    assert ended(jobs(2)) == {0: 0, 1: 0} and fake.down
+    assert sorted(seed for seed, *_ in fake.begun) == [0, 0, 1]
+    assert all(asked["max_retries"] == 0 for _, asked, _ in fake.begun), "Ray itself says nothing when it tries again"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "again" in line]
+    reason = "its node or its worker died (WorkerCrashedError: The worker died unexpectedly.)"
+    assert line == f"{TINY} classical@debug fold 1 seed 0: {reason}; tried again (2 of 4)"
+
+
+ENDINGS = {
+    "dead node": ([DIED], 4, "its node or its worker died"),
+    "Ray's memory monitor": (
+        [FULL],
+        2,
+        "Ray ended it because the memory of its node ran out (Memory on the node (IP: 10",
+    ),
+    "the kernel": ([(-signal.SIGKILL, 9.0, "")], 2, "was killed (signal 9), most often because the memory"),
+    "itself": ([(OUT_OF_MEMORY, 9.0, "")], 2, "memory did not suffice"),
+    "no process": ([support.RayTaskError("Traceback\nOSError: Cannot allocate")], 4, "could not start it (OSError"),
+}
+
+
+@pytest.mark.parametrize(("outcome", "tries", "reason"), ENDINGS.values(), ids=ENDINGS)
+def test_a_cell_that_never_ends_well_is_named_and_not_tried_for_ever(jobs, ray, capsys, outcome, tries, reason):
+    fake = ray({0: outcome * 9, 1: [DONE]})
+    one, other = jobs(2)
+    assert run_missing([one.cell, other.cell], launcher.Ray(None)) == 1
+    assert [seed for seed, *_ in fake.begun].count(0) == tries
+    state, why = state_of(one.cell)
+    assert state == "failed" and reason in why and why.endswith(f", {tries} times")
+    assert one.cell.folder.failed.read_text().strip() == why
+    printed = capsys.readouterr().err
+    assert printed.count("tried again") == tries - 1 and f"failed: {one}: {why}" in printed
+
+
+def test_memory_and_nodes_are_counted_apart(jobs, ray):
+    fake = ray({0: [DIED, DIED, FULL, DONE]})
+    assert ended(jobs(1)) == {0: 0} and len(fake.begun) == 4
+
+
+def test_a_failure_is_of_its_cell_alone(jobs, ray):
+    fake = ray({0: [(2, 1.0, "")], 1: [(1, 1.0, "")], 2: [DONE], 3: [(-signal.SIGTERM, 1.0, "")]})
+    made = jobs(4)
+    assert ended(made) == {0: 2, 1: 1, 2: 0, 3: -signal.SIGTERM} and len(fake.begun) == 4
+    assert not made[0].cell.folder.failed.exists(), "its process keeps why"
+    assert state_of(made[3].cell) == ("failed", "its process was ended from outside, by signal 15")
+
+
+def test_a_try_waits_until_nobody_holds_the_lock(jobs, ray):
+    (job,) = jobs(1)
+    lock = filelock.FileLock(job.cell.folder.lock().lock_file, thread_local=False)
+
+    def die():
+        lock.acquire()
+        threading.Timer(0.5, lock.release).start()
+        raise DIED
+
+    def again():
+        assert not lock.is_locked
+        return DONE
+
+    fake = ray({0: [die, again]})
+    assert ended([job]) == {0: 0} and len(fake.begun) == 2
+
+
+def test_a_lock_that_nobody_frees_does_not_stop_the_grid(jobs, ray, monkeypatch):
+    monkeypatch.setattr(launcher, "LOCK", 0.1)
+    (job,) = jobs(1)
+    fake = ray({0: [DIED, (2, 0.1, "")]})
+    began = time.monotonic()
+    submitted = launcher.Ray(None).submit([job])
+    with job.cell.folder.lock():
+        monkeypatch.setattr(Job, "is_due", lambda self: True)
+        assert next(submitted) == (job, 2) and len(fake.begun) == 2
+    assert time.monotonic() - began < 20
+
+
+def test_cells_end_with_whoever_waits_for_them(jobs, ray):
+    fake = ray({0: [DONE], 1: [DONE], 2: [DONE]})
+    submitted = launcher.Ray(None).submit(jobs(3))
+    next(submitted)
+    submitted.close()
+    assert fake.cancelled == [1, 2] and fake.down
+
+
+def test_what_another_machine_took_meanwhile_is_not_started(jobs, ray):
+    fake = ray({0: [DONE]})
+    one, two = jobs(2)
+    with two.cell.folder.lock():
+        assert ended([one, two]) == {0: 0} and len(fake.begun) == 1
+
+
+# ---- what a cell has, and what a cluster lacks
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "taken", "word"),
+    [("cpu", 2, 0, "cpu"), ("auto", 2, 1, "cuda"), ("auto", 0, 0, "cpu"), ("cuda", 1, 1, "cuda")],
+)
+def test_the_gpu_of_a_cell(jobs, ray, device, gpus, taken, word):
+    fake = ray({0: [DONE]}, gpus=gpus)
+    ended(jobs(1, device=device))
+    ((_, asked, (words, *_)),) = fake.begun
+    assert asked["num_gpus"] == taken and json.loads(words[-1])["setup"]["device"] == word
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 2), ("banana", 2), ("banana", 0)])
+def test_a_device_that_no_cell_can_have(jobs, ray, device, gpus):
+    fake = ray({}, gpus=gpus)
+    with pytest.raises(InputError, match=f"--device is '?{device}"):
+        ended(jobs(1, device=device))
+    assert not fake.begun and fake.down
+
+
+def test_a_cell_has_as_many_threads_as_its_task_has_cpus(jobs, ray, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    fake = ray({0: [DONE]}, cpus=4)
+    ended(jobs(1))
+    ((_, asked, (_, variables, _)),) = fake.begun
+    assert asked["num_cpus"] == 3 and variables["OMP_NUM_THREADS"] == variables["MKL_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(InputError, match="OMP_NUM_THREADS is 'many'"):
+        ended(jobs(1))
+
+
+def test_a_machine_with_too_few_cpus_is_not_waited_for(jobs, ray, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    fake = ray({}, cpus=4)
+    with pytest.raises(InputError, match=r"needs 8 CPUs \(OMP_NUM_THREADS\), .* the largest has 4 CPUs; set"):
+        ended(jobs(1))
+    assert not fake.begun
+
+
+def test_a_cluster_with_too_few_cpus_is_named_once(jobs, ray, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setattr(launcher, "SHOW", 0.0)
+    fake = ray({0: [DONE]}, cpus=4)
+    looks = iter(range(5))
+    fake.wait = lambda references, **_: (references if next(looks, None) is None else [], [])
+    assert ended(jobs(1), "auto") == {0: 0}
+    printed = capsys.readouterr().err
+    assert printed.count("no node of the Ray cluster has them") == 1 and "wait until one joins" in printed
+    assert printed.count("ray: 0 of 1 cells ended, 0 running, 1 waiting") == 5
+
+
+def test_a_line_says_how_far_all_cells_are(jobs, ray, monkeypatch, capsys):
+    monkeypatch.setattr(launcher, "SHOW", 0.0)
+    monkeypatch.setattr(launcher.Estimate, "whole", lambda self, cell: 100.0)
+    fake = ray({0: [DONE], 1: [DONE], 2: [DONE]})
+    made = jobs(3)
+    locks = [made[1].cell.folder.lock()]
+    began = iter((True, False))
+
+    def wait(references, **_):
+        if next(began, False):  # the second cell begins, and nothing has ended
+            locks[0].acquire()
+            return [], references
+        return references[:1], references[1:]
+
+    fake.wait = wait
+    ended(made)
+    locks[0].release()
+    first, second, *_ = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ray: ")]
+    assert first == "ray: 0 of 3 cells ended, 0 running, 3 waiting, about 300 s left"
+    assert second == f"ray: 1 of 3 cells ended, 1 running ({made[1]} 0 %), 1 waiting, about 200 s left"
+
+
+def test_a_node_without_our_files_ends_the_grid_with_one_sentence(jobs, ray):
+    fake = ray({0: [(2, 0.0, "The node n7 does not see the folder /home/me, which all nodes must share")], 1: [DONE]})
+    with pytest.raises(InputError, match=r"^The node n7 does not see .* share; mend that, or take the node out"):
+        ended(jobs(2))
+    assert fake.cancelled == [1] and fake.down
+
+
+def test_what_a_node_runs(tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "benchmark.py").write_text("raise ImportError\n")
+    script = ["-c", "import os, sys; assert os.getcwd() == sys.argv[1]; sys.exit(int(os.environ['OMP_NUM_THREADS']))"]
+    words, threads = [*script, os.path.realpath(tmp_path)], {"OMP_NUM_THREADS": "7", "PYTHONPATH": str(ROOT)}
+    folders = [str(tmp_path), str(tmp_path)]
+    code, seconds, lack = launcher._run(words, threads, folders)
+    assert (code, lack) == (7, "") and 0 < seconds < 60
+    for beside, gone in (([str(tmp_path), "/of/another"], "/of/another"), (["/of/another", str(tmp_path)], "/of/an")):
+        assert f"{socket.gethostname()} does not see the folder {gone}" in launcher._run(words, threads, beside)[2]
+    lacking = launcher._run(words, threads | {"PYTHONPATH": str(tmp_path / "bare")}, folders)[2]
+    assert "cannot import the package benchmark" in lacking and sys.executable in lacking
+
+
+# ---- no Ray
+
+
+def test_a_ray_that_is_not_installed_is_one_sentence(jobs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"needs the package ray; install it with `pip install -e '.\[ray\]'`"):
+        ended(jobs(1))
+
+
+def test_an_address_where_nobody_listens_is_not_tried_for_minutes(jobs, ray):
+    fake = ray({})
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"no Ray cluster to join at '{address}' .*refused.*; start one with"):
+            ended(jobs(1), address)
+    assert not fake.connections
+
+
+def test_a_ray_of_this_machine_is_small_and_leaves_no_folder(jobs, ray):
+    fake = ray({0: [DONE]})
+    ended(jobs(1))
+    (asked,) = fake.connections
+    assert asked["address"] == "local" and asked["include_dashboard"] is False
+    assert asked["object_store_memory"] < 100e6 and not os.path.exists(asked["_temp_dir"])
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(jobs, ray):
+    def init(**_):
+        raise RuntimeError("no\nsockets")
+
+    ray({}).init = init
+    with pytest.raises(InputError, match=r"Ray does not start on this machine \(no sockets\)"):
+        ended(jobs(1))
+
+
+# ---- a real one
+
+
+@pytest.fixture(scope="module")
+def ray_environment():
+    if REQUIRED:
+        import ray
+    else:
+        ray = pytest.importorskip("ray")
+    assert ray.__version__
+    with support.environment() as environment:
+        yield environment
+
+
+@pytest.fixture
+def cluster(ray_environment):
+    """Of a head without CPUs; the test adds nodes."""
+    with support.environment() as environment:
+        made = support.Cluster(environment)
+        yield made
+        made.close()
+
+
+def wait(until, process=None, seconds: float = 240.0):
+    end = time.monotonic() + seconds
+    while not (value := until()):
+        assert time.monotonic() < end
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return value
+
+
+def owners(results) -> list[int]:
+    """Processes that run a cell."""
+    return [int(path.read_text().split()[-1]) for path in results.rglob("owner.txt")]
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_and_all_cells_end_as_without(benchmark_command, command_here, cluster, tmp_path):
+    """A cell trains on each of two nodes, one of which has a GPU that nobody wants."""
+    nodes = [cluster.add(gpus=1), cluster.add()]
+    results, methods = tmp_path / "results", ("decoder_only", "decoder_only,recipe.optimiser.lr=2e-3")
+    words = ("--launcher", "ray", "--ray", cluster.address, "--reports", tmp_path / "reports")
+    line = (*words, "--methods", *methods, "classical", "recipe.epochs=12")
+    process = benchmark_command("ablation", *line, results=results, environment=cluster.environment, wait=False)
+    logs = wait(lambda: [*results.rglob("log.jsonl")][1:] and [*results.rglob("log.jsonl")], process)
+    wait(lambda: all(len(log.read_text().splitlines()) >= 2 for log in logs), process)
+    on = {
+        raylet: pid
+        for pid in owners(results)
+        for raylet in map(cluster.raylet, nodes)
+        if raylet in support.parents(pid)
+    }
+    assert len(on) == 2, "each node has a cell"
+    cluster.kill(nodes[1])
+    wait(lambda: not is_running(on[cluster.raylet(nodes[1])]), process, 30)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert err.count("tried again (2 of 4)") == 1 and "resuming after epoch" in err and "classical" in out
+    assert "3 of 3 cells ran" in err
+    for method in (*methods, "classical"):
+        done = command_here("run", "--method", method, "recipe.epochs=12", results=tmp_path / "plain")
+        assert done.returncode == 0
+    plain, here = file_bytes(tmp_path / "plain"), file_bytes(results)
+    assert plain.keys() == here.keys()
+    timed = ("provenance.json", "cost.json", "log.jsonl")
+    assert all(plain[name] == here[name] for name in plain if not name.endswith(timed))
+    for name in (name for name in plain if name.endswith("log.jsonl")):
+        assert without_seconds(plain[name]) == without_seconds(here[name])
+
+
+def without_seconds(log: bytes) -> list[dict]:
+    return [{k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in log.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_cell_that_rays_memory_monitor_ends(benchmark_command, ray_environment, tmp_path):
+    environment = ray_environment | {"RAY_memory_monitor_refresh_ms": "100", "RAY_memory_usage_threshold": "0.01"}
+    words = ("--methods", "classical")
+    line = ("--launcher", "ray", "--reports", tmp_path / "reports", *words)
+    done = benchmark_command("ablation", *line, results=tmp_path / "results", environment=environment)
+    assert done.returncode == 1, done.stderr
+    reason = "Ray ended it because the memory of its node ran out"
+    assert done.stderr.count("tried again (2 of 2)") == 1 and "0 of 1 cells ran" in done.stderr
+    (failed,) = (tmp_path / "results").rglob("failed.txt")
+    assert failed.read_text().startswith(reason)
+    listed = benchmark_command("status", *words, results=tmp_path / "results")
+    assert f"failed   {TINY} classical@debug fold 1 seed 0 {reason}" in listed.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_to_the_grid_ends_its_ray_too(benchmark_command, ray_environment, number, tmp_path):
+    words = ("--launcher", "ray", "--methods", "decoder_only", "recipe.epochs=500")
+    process = benchmark_command(
+        "ablation", *words, results=tmp_path, environment=ray_environment, wait=False, launcher=HEEDING
+    )
+    (cell,) = wait(lambda: owners(tmp_path), process)
+    pids = family(process.pid)
+    assert cell in pids and len(pids) > 5
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}.get(number, 15)
+    wait(lambda: not any(map(is_running, pids)), seconds=30)
+    assert not list(tmp_path.rglob("failed.txt")), "the same command continues"
+
+
+# as `-m benchmark`, heeding Ctrl-C also where the tests run in a shell's background
+HEEDING = ("-c", "import signal; signal.signal(2, signal.default_int_handler); import benchmark.__main__")
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_killed_leaves_nothing_on_a_cluster(benchmark_command, cluster, tmp_path):
+    cluster.add()
+    words = ("--launcher", "ray", "--ray", cluster.address, "--methods", "decoder_only", "recipe.epochs=500")
+    process = benchmark_command("ablation", *words, results=tmp_path, environment=cluster.environment, wait=False)
+    (cell,) = wait(lambda: owners(tmp_path), process)
+    process.kill()
+    process.communicate(timeout=60)
+    wait(lambda: not is_running(cell), seconds=60)
+
+
+@pytest.mark.slow
+def test_a_cluster_without_what_a_cell_needs(benchmark_command, cluster, tmp_path):
+    cluster.add()
+    words = ("--launcher", "ray", "--ray", cluster.address, "--methods", "classical", "--device", "cuda")
+    done = benchmark_command("ablation", *words, results=tmp_path, environment=cluster.environment)
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1] == (
+        "error: --device is cuda and the Ray cluster has no GPU; add a node with one, or give --device cpu."
+    )
+    assert not list(tmp_path.rglob("owner.txt"))
