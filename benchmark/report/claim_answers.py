@@ -11,6 +11,7 @@ from benchmark.report.readme import machine
 from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
 from benchmark.report.select.observations import Observed, observe
+from benchmark.report.select.store import Store
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
 from benchmark.report.tables.schedule import budget_table, rates_table
@@ -71,8 +72,9 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
             raise InputError(f"{out / 'runs'}: expected runs of one data set and preset, found {held}.")
         own = [run for run in complete if run.id.method in methods]
         (arms,) = groups(own, every[0].dataset, "main", methods, splits, seeds)
-        tabled = group_tables(arms, [PROTOCOL])
-        observed = observe(every[0], PROTOCOL)
+        store = Store()
+        tabled = group_tables(arms, [PROTOCOL], store)
+        observed = observe(every[0], PROTOCOL, store)
         rates, budget = rates_table(every[0]), budget_table(every[0], observed)
         yield Answers(arms, tabled, every[0], observed, rates, budget)
 

@@ -24,6 +24,7 @@ def put(target: RunFolder, fill: Callable[[Path], None], refusal: Callable[[], s
     Returns:
         What happened, in words: `done`, with where to what lay there was moved, or why it was left alone.
     """
+    new = not target.path.exists()
     try:
         with target.lock().acquire(timeout=0.1):
             _sweep(target.path)
@@ -40,6 +41,10 @@ def put(target: RunFolder, fill: Callable[[Path], None], refusal: Callable[[], s
             return f"{done}{moved}"
     except filelock.Timeout:
         return "left alone: it is running there"
+    except BaseException:
+        if new and not target.left:
+            shutil.rmtree(target.path, ignore_errors=True)  # it holds the lock's file alone
+        raise
 
 
 def _sweep(path: Path) -> None:
