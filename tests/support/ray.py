@@ -1,14 +1,20 @@
 """A Ray cluster on this machine, whose nodes a test adds and kills; and a module in Ray's place, which runs nothing."""
 
 import contextlib
-import importlib
 import itertools
 import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
+
+from tests.support.processes import family
 
 STORE = 80 * 2**20  # bytes of a node's object store
 ENVIRONMENT = {
@@ -27,6 +33,55 @@ def environment(**more: str) -> Iterator[dict[str, str]]:
         yield ENVIRONMENT | {"RAY_TMPDIR": folder} | more
 
 
+class Node:
+    """A node, started as `ray start` starts one.
+
+    Attributes:
+        raylet: the process above the node's workers.
+    """
+
+    def __init__(self, environment: dict[str, str], *words: str):
+        folder = Path(environment["RAY_TMPDIR"])
+        line = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
+        # of several nodes on one machine each takes free ports
+        line += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={STORE}"]
+        self.log = folder / f"node-{len(list(folder.glob('node-*')))}.log"
+        with open(self.log, "w") as stream:
+            self.process = subprocess.Popen(line, env=os.environ | environment, stdout=stream, stderr=stream)
+        try:
+            self._wait(lambda: "Ray runtime started" in self.log.read_text())
+            self.raylet = self._wait(self._find)
+        except BaseException:
+            self.close()
+            raise
+
+    def _find(self) -> int | None:
+        name = "raylet/raylet"
+        return next((pid for pid in family(self.process.pid)[1:] if name in _words(pid)[0]), None)
+
+    def _wait(self, until, seconds: float = 120.0):
+        end = time.monotonic() + seconds
+        while not (value := until()):
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise RuntimeError(f"a node does not start: {self.log.read_text()[-3000:]}")
+            time.sleep(0.2)
+        return value
+
+    def kill(self) -> None:
+        """As if the machine was switched off, as far as one process can show it."""
+        os.kill(self.raylet, signal.SIGKILL)
+
+    def close(self) -> None:
+        processes = family(self.process.pid)
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
 class Cluster:
     """A head without CPUs, and nodes.
 
@@ -36,37 +91,28 @@ class Cluster:
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
-        with mock.patch.dict(os.environ, environment):
-            self._cluster = importlib.import_module("ray.cluster_utils").Cluster()
-        self._add(num_cpus=0, include_dashboard=False)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        folder = environment["RAY_TMPDIR"]
+        head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}")
+        self.nodes = [Node(environment, *head)]
+        self.address = re.search(r"--address='(\S+)'", self.nodes[0].log.read_text())[1]
 
-    def _add(self, **options):
-        with mock.patch.dict(os.environ, self.environment):
-            folder = self.environment["RAY_TMPDIR"]
-            return self._cluster.add_node(object_store_memory=STORE, temp_dir=folder, **options)
-
-    @property
-    def address(self) -> str:
-        return self._cluster.address
-
-    def add(self, gpus: int = 0):
+    def add(self, gpus: int = 0) -> Node:
         """A node of one CPU, and of GPUs that are none."""
-        return self._add(num_cpus=1, num_gpus=gpus)
-
-    @staticmethod
-    def raylet(node) -> int:
-        """Number of the process that is the parent of the node's workers."""
-        return node.all_processes["raylet"][0].process.pid
-
-    @staticmethod
-    def kill(node) -> None:
-        """SIGKILL to the raylet, as of a machine that is switched off."""
-        node.kill_raylet()
+        self.nodes.append(Node(self.environment, f"--address={self.address}", "--num-cpus=1", f"--num-gpus={gpus}"))
+        return self.nodes[-1]
 
     def close(self) -> None:
-        for node in list(self._cluster.worker_nodes):
-            self._cluster.remove_node(node, allow_graceful=False)
-        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
+        for node in reversed(self.nodes):
+            node.close()
+
+
+def _words(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return [""]
 
 
 def parents(pid: int) -> list[int]:
