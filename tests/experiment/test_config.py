@@ -190,7 +190,7 @@ def test_an_experiment_lies_anywhere(name, inside, tmp_path, monkeypatch):
 
 
 UNFIT = {
-    "no base": ("mine.yaml", "_base_: nowhere", "No experiment 'nowhere'.*known are adapter, main"),
+    "no base": ("mine.yaml", "_base_: nowhere", "No experiment 'nowhere'.*known are adapter, budget, claim"),
     "a misspelt base": ("mine.py", "_base_ = ['mian']", "Did you mean 'main'"),
     "a circle": ("mine.yaml", "_base_: other.yaml", "builds on itself"),
     "a computed base": ("mine.py", "_base_ = [str(1)]", "expected names of experiments or paths"),

@@ -40,7 +40,7 @@ def attempt(path, rank: int, error: BaseException) -> Attempt:
     def fail():
         raise error
 
-    cell = SimpleNamespace(folder=RunFolder(path), recipe=SimpleNamespace(prediction=None))
+    cell = SimpleNamespace(run="a cell", folder=RunFolder(path), recipe=SimpleNamespace(prediction=None))
     out = Attempt(cell, None, One(rank, 2, torch.device("cpu")), False)
     out._train_and_test = fail
     return out
