@@ -1,4 +1,4 @@
-"""Cells on Ray: what becomes of those that end by another's hand, what a cluster lacks, and a real one of two nodes."""
+"""Cells on Ray: what becomes of those that end by another's hand, and what a cluster lacks; no Ray runs."""
 
 import json
 import os

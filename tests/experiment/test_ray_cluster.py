@@ -1,13 +1,16 @@
-"""Cells on a real Ray of two nodes, and on one of this machine: killed nodes, memory that runs out, ended grids."""
+"""Cells on a real Ray: a cluster of two nodes, one of which is killed, its memory monitor, and grids that are ended."""
 
 import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from benchmark.experiment.launchers import ray as launcher
 from tests.support import ray as support
 from tests.support.processes import family, is_running
 from tests.support.tiny_data import TINY, file_bytes
@@ -109,8 +112,9 @@ def test_a_signal_to_the_grid_ends_its_ray_too(benchmark_command, ray_environmen
     assert cell in pids and len(pids) > 5
     process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}.get(number, 15)
-    wait(lambda: not any(map(is_running, pids)), seconds=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    wait(lambda: not is_running(cell), seconds=30)
+    wait(lambda: not any(map(is_running, pids)), seconds=30 if number != signal.SIGKILL else 200)  # its agents dawdle
     assert not list(tmp_path.rglob("failed.txt")), "the same command continues"
 
 
@@ -138,3 +142,15 @@ def test_a_cluster_without_what_a_cell_needs(benchmark_command, cluster, tmp_pat
         "error: --device is cuda and the Ray cluster has no GPU; add a node with one, or give --device cpu."
     )
     assert not list(tmp_path.rglob("owner.txt"))
+
+
+def test_what_is_sent_to_a_node_imports_nothing_of_ours(ray_environment, tmp_path):
+    """A node that lacks the package can say so, and its workers stay small."""
+    cloudpickle, sent = importlib.import_module("ray.cloudpickle"), []
+    fake = support.module({})
+    fake.cloudpickle, fake.remote = cloudpickle, lambda function: sent.append(cloudpickle.dumps(function))
+    launcher.Tasks(fake, [], fixed=True)
+    check = "import pickle, sys; function = pickle.load(sys.stdin.buffer); assert function.__name__ == '_run'; "
+    check += "print(function([], {}, ['/of/another'])[2]); assert not {'benchmark', 'torch'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], input=sent[0], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0 and b"does not see the folder /of/another" in done.stdout, done.stderr

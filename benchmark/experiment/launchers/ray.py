@@ -55,12 +55,13 @@ class Ray:
                 that has no files of ours.
         """
         ray = _ray(alone=self.address is None)
-        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as logs:
-            try:
-                self._connect(ray, logs)
-                yield from Tasks(ray, [job for job in jobs if job.is_due()], fixed=self.address is None).endings()
-            finally:
-                ray.shutdown()
+        with contextlib.ExitStack() as stack:
+            logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+            stack.callback(ray.shutdown)
+            self._connect(ray, logs)
+            # as Ctrl-C does; Ray's own handler aborts, and it loses the code of a SystemExit
+            stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+            yield from Tasks(ray, [job for job in jobs if job.is_due()], fixed=self.address is None).endings()
 
     def _connect(self, ray, logs: str) -> None:
         where: dict[str, Any] = {"address": self.address}
