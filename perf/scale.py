@@ -30,6 +30,7 @@ import numpy as np
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.store.prepare import Prepared, prepare
 from benchmark.evaluation.scoring import collect, protocol_scores, score_image
+from benchmark.experiment import config
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.grid import cells
 from benchmark.experiment.run import describe
@@ -138,9 +139,7 @@ def generate(out: Path, count: int) -> None:
 
 def _rows() -> Iterator[str]:
     """Names of the grid's rows: the arms of experiments/adapter.py and the rivals, then others by learning rate."""
-    arms: dict = {}
-    exec((ROOT / "experiments/adapter.py").read_text(encoding="utf-8"), arms)
-    yield from (*dict.fromkeys(("cellvta", *RIVALS, *arms["methods"])),)
+    yield from dict.fromkeys(("cellvta", *RIVALS, *config.load("adapter").methods))
     for rate, method in itertools.product(RATES, ("cellvta", "decoder_only", "full_finetune", *RIVALS[:2])):
         yield f"{method}@recipe.optimiser.lr={rate}"
 
