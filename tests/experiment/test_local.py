@@ -146,13 +146,13 @@ def test_a_cell_that_dies_of_memory_runs_once_more_alone(jobs, tmp_path, capfd, 
 
 def test_a_cell_that_dies_of_memory_twice_is_named(jobs, tmp_path, capfd):
     script = OF_MEMORY.replace("END", "os.kill(os.getpid(), signal.SIGKILL)").replace("NEVER", "True")
-    made = jobs(2, script)
-    made[0].cell.folder.path.mkdir(parents=True)
-    assert run_missing([job.cell for job in made], Local(["cpu", "cpu"])) == 1
+    grid_jobs = jobs(2, script)
+    grid_jobs[0].cell.folder.path.mkdir(parents=True)
+    assert run_missing([job.cell for job in grid_jobs], Local(["cpu", "cpu"])) == 1
     assert len((tmp_path / "0.log").read_text().split()) == 2
-    state, why = state_of(made[0].cell)
+    state, why = state_of(grid_jobs[0].cell)
     assert state == "failed" and "main memory ran out" in why
-    assert f"failed: {made[0]}: {why}" in capfd.readouterr().err
+    assert f"failed: {grid_jobs[0]}: {why}" in capfd.readouterr().err
 
 
 def test_memory_that_does_not_suffice_has_its_own_exit_code(command_here, tmp_path, monkeypatch):
@@ -214,8 +214,8 @@ def test_a_signal_to_the_grid_ends_its_cells_too(number, tmp_path, cache):
     grid = "import sys; from benchmark.experiment.launchers import base, local; from tests.support.grids import setup; "
     grid += "from benchmark.experiment.grid import cells; "
     grid += f"base.Job.command = lambda self, device=None: [sys.executable, '-c', {script!r}]; "
-    grid += f"made = cells(setup({str(tmp_path)!r}, {str(cache)!r}), ['classical'], [1], [0, 1]); "
-    grid += "list(local.Local(['cpu', 'cpu']).submit([base.Job(cell) for cell in made]))"
+    grid += f"grid_jobs = cells(setup({str(tmp_path)!r}, {str(cache)!r}), ['classical'], [1], [0, 1]); "
+    grid += "list(local.Local(['cpu', 'cpu']).submit([base.Job(cell) for cell in grid_jobs]))"
     process = subprocess.Popen(
         [sys.executable, "-c", grid], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=heeds_interrupts
     )

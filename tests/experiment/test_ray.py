@@ -104,10 +104,10 @@ def test_memory_and_nodes_are_counted_apart(jobs, ray):
 
 def test_a_failure_is_of_its_cell_alone(jobs, ray):
     fake = ray({0: [(2, 1.0, "")], 1: [(1, 1.0, "")], 2: [DONE], 3: [(-signal.SIGTERM, 1.0, "")]})
-    made = jobs(4)
-    assert ended(made) == {0: 2, 1: 1, 2: 0, 3: -signal.SIGTERM} and len(fake.begun) == 4
-    assert not made[0].cell.folder.failed.exists(), "its process keeps why"
-    assert state_of(made[3].cell) == ("failed", "its process was ended from outside, by signal 15")
+    grid_jobs = jobs(4)
+    assert ended(grid_jobs) == {0: 2, 1: 1, 2: 0, 3: -signal.SIGTERM} and len(fake.begun) == 4
+    assert not grid_jobs[0].cell.folder.failed.exists(), "its process keeps why"
+    assert state_of(grid_jobs[3].cell) == ("failed", "its process was ended from outside, by signal 15")
 
 
 def test_a_try_waits_until_nobody_holds_the_lock(jobs, ray):
@@ -211,8 +211,8 @@ def test_a_line_says_how_far_all_cells_are(jobs, ray, monkeypatch, capsys):
     monkeypatch.setattr(launcher, "SHOW", 0.0)
     monkeypatch.setattr(launcher.Estimate, "whole", lambda self, cell: 100.0)
     fake = ray({0: [DONE], 1: [DONE], 2: [DONE]})
-    made = jobs(3)
-    locks = [made[1].cell.folder.lock()]
+    grid_jobs = jobs(3)
+    locks = [grid_jobs[1].cell.folder.lock()]
     began = iter((True, False))
 
     def wait(references, **_):
@@ -222,11 +222,11 @@ def test_a_line_says_how_far_all_cells_are(jobs, ray, monkeypatch, capsys):
         return references[:1], references[1:]
 
     fake.wait = wait
-    ended(made)
+    ended(grid_jobs)
     locks[0].release()
     first, second, *_ = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ray: ")]
     assert first == "ray: 0 of 3 cells ended, 0 running, 3 waiting, about 300 s left"
-    assert second == f"ray: 1 of 3 cells ended, 1 running ({made[1]} 0 %), 1 waiting, about 200 s left"
+    assert second == f"ray: 1 of 3 cells ended, 1 running ({grid_jobs[1]} 0 %), 1 waiting, about 200 s left"
 
 
 def test_a_node_without_our_files_ends_the_grid_with_one_sentence(jobs, ray):
