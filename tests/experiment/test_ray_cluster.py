@@ -65,7 +65,7 @@ def test_a_node_is_killed_and_all_cells_end_as_without(benchmark_command, comman
     on = {node: pid for pid in owners(results) for node in nodes if node.raylet in support.parents(pid)}
     assert len(on) == 2, "each node has a cell"
     nodes[1].kill()
-    wait(lambda: not is_running(on[nodes[1]]), process, 30)
+    wait(lambda: not is_running(on[nodes[1]]), process, 120)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert err.count("tried again (2 of 4)") == 1 and "resuming after epoch" in err and "classical" in out
@@ -113,8 +113,8 @@ def test_a_signal_to_the_grid_ends_its_ray_too(benchmark_command, ray_environmen
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
-    wait(lambda: not is_running(cell), seconds=30)
-    wait(lambda: not any(map(is_running, pids)), seconds=30 if number != signal.SIGKILL else 200)  # its agents dawdle
+    wait(lambda: not is_running(cell), seconds=120)
+    wait(lambda: not any(map(is_running, pids)), seconds=120 if number != signal.SIGKILL else 200)  # its agents dawdle
     assert not list(tmp_path.rglob("failed.txt")), "the same command continues"
 
 
@@ -130,7 +130,7 @@ def test_a_grid_that_is_killed_leaves_nothing_on_a_cluster(benchmark_command, cl
     (cell,) = wait(lambda: owners(tmp_path), process)
     process.kill()
     process.communicate(timeout=60)
-    wait(lambda: not is_running(cell), seconds=60)
+    wait(lambda: not is_running(cell), seconds=120)
 
 
 @pytest.mark.slow
