@@ -381,4 +381,4 @@ def test_the_kernels_that_the_recipe_asks_for(tmp_path, monkeypatch, determinist
     assert torch.are_deterministic_algorithms_enabled() == deterministic
     assert torch.backends.cudnn.deterministic == deterministic and torch.backends.cudnn.benchmark != deterministic
     assert not deterministic or torch.is_deterministic_algorithms_warn_only_enabled()
-    assert not torch.empty(1000).isnan().any(), "new memory is not filled"
+    assert not torch.empty(1000).isnan().all(), "new memory is not filled with NaN; left-over bits may be one"
