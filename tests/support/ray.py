@@ -47,7 +47,9 @@ class Node:
         line += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={STORE}"]
         self.log = folder / f"node-{len(list(folder.glob('node-*')))}.log"
         with open(self.log, "w") as stream:
-            self.process = subprocess.Popen(line, env=os.environ | environment, stdout=stream, stderr=stream)
+            self.process = subprocess.Popen(
+                line, env=os.environ | environment, stdout=stream, stderr=stream, start_new_session=True
+            )
         try:
             self._wait(lambda: "Ray runtime started" in self.log.read_text())
             self.raylet = self._wait(self._find)
