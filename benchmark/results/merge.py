@@ -58,12 +58,12 @@ def merge(paths: Sequence[Path], results: Path) -> Iterator[Outcome]:
     copies: dict[str, list[RunFolder]] = {}
     for path in dict.fromkeys(Path(path).resolve() for path in paths):
         _check(path, Path(results).resolve())
-        found = collect.folders(path)
-        if not found:
+        below = collect.folders(path)
+        if not below:
             raise InputError(f"{path}: expected a folder of results with runs in <dataset>/<method>/<run>, found none.")
         if (path / STALE).is_dir():
             collect.skipped(path / STALE, "what was moved aside is not merged")
-        for folder in found:
+        for folder in below:
             copies.setdefault(folder.relative_to(path).as_posix(), []).append(RunFolder(folder))
     for name, folders in sorted(copies.items()):
         yield from _merge(name, folders, RunFolder(Path(results) / name))

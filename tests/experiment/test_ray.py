@@ -32,8 +32,8 @@ def jobs(tmp_path, cache):
     """jobs(number, **changes): as many jobs, whose seeds are 0, 1, …"""
 
     def make(number: int, **changes) -> list[Job]:
-        made = setup(tmp_path, cache, **{"device": "cpu"} | changes)
-        return [Job(cell) for cell in cells(made, ["classical"], [1], [*range(number)])]
+        base = setup(tmp_path, cache, **{"device": "cpu"} | changes)
+        return [Job(cell) for cell in cells(base, ["classical"], [1], [*range(number)])]
 
     return make
 

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmark.experiment.launchers import ray as launcher
 from tests.support import ray as support
-from tests.support.processes import family, is_running
+from tests.support.processes import family, is_running, wait
 from tests.support.tiny_data import TINY, file_bytes
 
 REQUIRED = "BENCHMARK_CI" in os.environ  # a Ray that can be had is no reason to skip there
@@ -31,20 +30,11 @@ def ray_environment():
 def cluster(ray_environment):
     """Of a head without CPUs; the test adds nodes."""
     with support.environment() as environment:
-        made = support.Cluster(environment)
+        nodes = support.Cluster(environment)
         try:
-            yield made
+            yield nodes
         finally:
-            made.close()
-
-
-def wait(until, process=None, seconds: float = 240.0):
-    end = time.monotonic() + seconds
-    while not (value := until()):
-        assert time.monotonic() < end
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    return value
+            nodes.close()
 
 
 def owners(results) -> list[int]:

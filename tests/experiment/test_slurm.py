@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from benchmark.experiment.state import state_of
 from benchmark.runtime.errors import InputError
 from tests.support import slurm as support
 from tests.support.grids import setup
+from tests.support.processes import wait
 from tests.support.tiny_data import TINY, file_bytes
 
 launcher = pytest.importorskip("benchmark.experiment.launchers.slurm")
@@ -165,15 +165,6 @@ def submitting(benchmark_command, cluster):
         return benchmark_command("ablation", *line, *words, results=results, environment=cluster, **options)
 
     return call
-
-
-def wait(until, seconds: float = 240.0, process=None):
-    end = time.monotonic() + seconds
-    while not (value := until()):
-        assert time.monotonic() < end
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.3)
-    return value
 
 
 @pytest.mark.slow

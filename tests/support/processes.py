@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -23,7 +24,17 @@ def family(pid: int) -> list[int]:
     them."""
     table = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
     parent = dict(map(int, row.split()) for row in table.splitlines()[1:])
-    found = [pid]
-    for one in found:
-        found += [child for child, above in parent.items() if above == one]
-    return found
+    pids = [pid]
+    for one in pids:
+        pids += [child for child, above in parent.items() if above == one]
+    return pids
+
+
+def wait(until, process=None, seconds: float = 240.0):
+    """The first true value of `until()`, which is called again and again while a process, where one is given, runs."""
+    end = time.monotonic() + seconds
+    while not (value := until()):
+        assert time.monotonic() < end
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    return value

@@ -166,14 +166,16 @@ def test_processes_average_their_gradients_once(tmp_path, monkeypatch):
 
 def test_in_what_an_update_differs_is_said():
     method, plain = registry.build("cellvit@debug", 2, 0), nn.Linear(1, 1)
-    said = accumulate.differences
-    assert said(method, 16, 1, 1) == said(plain, 16, 1, 4) == ""
-    assert said(method, 16, 1, 4) == "of the 16 images of an update, batch norm has the statistics of 4 at a time"
-    assert said(method, 16, 2, 2) == (
+    differences = accumulate.differences
+    assert differences(method, 16, 1, 1) == differences(plain, 16, 1, 4) == ""
+    assert (
+        differences(method, 16, 1, 4) == "of the 16 images of an update, batch norm has the statistics of 4 at a time"
+    )
+    assert differences(method, 16, 2, 2) == (
         "of the 16 images of an update, batch norm has the statistics of 4 at a time and "
         "the loss is the mean of 2 processes', each over its own 8"
     )
-    assert said(plain, 16, 2, 1) == (
+    assert differences(plain, 16, 2, 1) == (
         "of the 16 images of an update, the loss is the mean of 2 processes', each over its own 8"
     )
 
