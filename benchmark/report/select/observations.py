@@ -89,7 +89,7 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
             skipped(run.folder, error)
             continue
         identity = frame.pop("image_id").to_numpy(object)
-        sourced &= bool((frame["source"] != "").all())
+        sourced &= bool((frame["source"].to_numpy(object) != "").all())
         if not identity.all():  # without an id an image is known by its place in its fold's test set
             place = np.array([f"fold{run.id.split}:{i}" for i in frame["image"]], object)
             identity = np.where(identity != "", identity, place)
@@ -115,9 +115,11 @@ def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:
 def _placed(frames: dict, column: str, clusters: list) -> dict:
     """The frames with `cluster`, the position in `clusters` of each image's value in `column`."""
     position = {name: i for i, name in enumerate(clusters)}
-    return {
-        folder: frame.assign(cluster=frame[column].map(position).to_numpy(np.int64)) for folder, frame in frames.items()
-    }
+    placed = {}
+    for folder, frame in frames.items():
+        cluster = np.array([position[name] for name in frame[column].tolist()], np.int64)
+        placed[folder] = frame.assign(cluster=cluster)
+    return placed
 
 
 def _ratio(frame: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
