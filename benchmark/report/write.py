@@ -91,12 +91,13 @@ class Tabled:
     scores: dict
 
 
-def group_tables(group: Group, protocols: list[str], store: Store) -> Tabled:
+def group_tables(group: Group, protocols: list[str], store: Store | None = None) -> Tabled:
     """The tables of a group; comparisons of methods are made under the first protocol.
 
     Args:
-        store: of what follows from the runs' records.
+        store: where what follows from the runs' records is kept between two calls.
     """
+    store = store or Store()
     main: list[Table] = []
     rest = [cost_table(group)]
     for run in group.runs:  # all that is needed of a run, as its records are read; what fails is named below
