@@ -33,11 +33,16 @@ def put(target: RunFolder, fill: Callable[[Path], None], refusal: Callable[[], s
             if why := refusal():
                 return why
             moved = ""
-            with atomic_folder(target.path) as folder:
-                fill(folder)
-                if target.left:
-                    what = "the unfinished run" if target.checkpoint.exists() else "what failed or is damaged"
-                    moved = f"; {what} there is moved to {aside.move(target)}"
+            try:
+                with atomic_folder(target.path) as folder:
+                    fill(folder)
+                    if target.left:
+                        what = "the unfinished run" if target.checkpoint.exists() else "what failed or is damaged"
+                        moved = f"; {what} there is moved to {aside.move(target)}"
+            except BaseException:
+                if not any((target.left, target.owner.exists(), target.queued.exists(), target.leaving.exists())):
+                    shutil.rmtree(target.path, ignore_errors=True)  # nothing but the lock that this call made
+                raise
             return f"{done}{moved}"
     except filelock.Timeout:
         return "left alone: it is running there"

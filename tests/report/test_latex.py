@@ -96,6 +96,22 @@ def test_a_wide_block_is_split_by_columns_and_a_long_one_by_pages():
     assert long.count(r"\addtocounter{table}{-1}") == len(pages) - 1, "one number"
 
 
+def test_a_block_of_thousands_of_lines_ends(monkeypatch):
+    heights = []
+
+    def height(block):
+        heights.append(block)
+        assert len(heights) < 10_000, "it does not end"
+        return measure(block)
+
+    measure = module._height
+    monkeypatch.setattr(module, "_height", height)
+    table = nasty(1600, 3)
+    table.blocks[0].rows[0][1] = "backbone"  # short, so that all columns stand side by side
+    tex = latex(table)
+    assert [tex.count(rf"m\_{i} &") for i in range(1600)] == [1] * 1600
+
+
 def test_an_interval_stays_with_its_value_and_a_small_table_takes_one_column():
     cells = [["method", *["bPQ", "95 %"] * 12], ["cellvta", *["0.500", "[0.400, 0.600]"] * 12]]
     heads = [l for l in latex(Table("t", "c", blocks=[Block(cells)])).splitlines() if l.startswith("method &")]

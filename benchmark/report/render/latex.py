@@ -256,9 +256,10 @@ def _filled(
 def _by_rows(block, room: float) -> list:
     """The block in parts that fit a page, the header in each."""
     rows = len(block.rows) - 1
-    share = rows
+    share, parts = rows, 1
     while share > 1 and _height(replace(block, rows=block.rows[: share + 1])) > room:
-        share = math.ceil(rows / (math.ceil(rows / share) + 1))
+        parts += 1
+        share = math.ceil(rows / parts)
     if share >= rows:
         return [block]
     columns = range(len(block.rows[0]))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from benchmark.results.method_name import parts
@@ -110,7 +111,11 @@ class Group:
 
     def notes(self) -> list[str]:
         """Sentences on what a reader must know before comparing the rows; empty when nothing is unusual."""
-        out = list(self.remarks)
+        return [*self.remarks, *self._notes_of_runs]
+
+    @cached_property
+    def _notes_of_runs(self) -> list[str]:
+        out = []
         for run in self.runs:
             if file := run.config.get("file"):
                 remarks = " ".join(map(str, file.get("remarks") or []))

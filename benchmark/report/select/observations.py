@@ -7,6 +7,7 @@ weighted sum: an image mean is sum(score) / count, a pooled F1 is 2 tp / (true +
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,7 @@ class Observed:
         top, bottom = _ratio(frame, metric)
         where = frame["cluster"].to_numpy()
         if tissue is not None:
-            of_images = self.once(("tissue", run.folder), lambda: frame["tissue"].astype(str).to_numpy(object))
-            chosen = of_images == tissue
+            chosen = self._tissues(run.folder) == tissue
             top, bottom, where = top[chosen], bottom[chosen], where[chosen]
         return np.bincount(where, top, n), np.bincount(where, bottom, n)
 
@@ -63,9 +63,13 @@ class Observed:
 
     def only(self, tissue: str) -> "Observed":
         """The same, of the images of one tissue; clusters without any are dropped."""
-        frames = {folder: frame[frame["tissue"].astype(str) == tissue] for folder, frame in self.images.items()}
+        frames = {folder: frame[self._tissues(folder) == tissue] for folder, frame in self.images.items()}
         kept = sorted({int(cluster) for frame in frames.values() for cluster in frame["cluster"]})
         return Observed([self.clusters[i] for i in kept], self.sources, _placed(frames, "cluster", kept))
+
+    def _tissues(self, folder: Path) -> np.ndarray:
+        """Tissue of each image of a run, str (N,)."""
+        return self.once(("tissues", folder), lambda: self.images[folder]["tissue"].astype(str).to_numpy(object))
 
     def runs(self, row: Row) -> dict[tuple[int, int], Run]:
         """The row's runs that have records, by (fold, seed)."""
@@ -89,7 +93,7 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
             skipped(run.folder, error)
             continue
         identity = frame.pop("image_id").to_numpy(object)
-        sourced &= bool((frame["source"] != "").all())
+        sourced &= bool((frame["source"].to_numpy(object) != "").all())
         if not identity.all():  # without an id an image is known by its place in its fold's test set
             place = np.array([f"fold{run.id.split}:{i}" for i in frame["image"]], object)
             identity = np.where(identity != "", identity, place)
@@ -115,9 +119,11 @@ def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:
 def _placed(frames: dict, column: str, clusters: list) -> dict:
     """The frames with `cluster`, the position in `clusters` of each image's value in `column`."""
     position = {name: i for i, name in enumerate(clusters)}
-    return {
-        folder: frame.assign(cluster=frame[column].map(position).to_numpy(np.int64)) for folder, frame in frames.items()
-    }
+    placed = {}
+    for folder, frame in frames.items():
+        cluster = np.array([position[name] for name in frame[column].tolist()], np.int64)
+        placed[folder] = frame.assign(cluster=cluster)
+    return placed
 
 
 def _ratio(frame: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -101,7 +101,8 @@ class Store:
             return {}
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1 if len(keys) else []
         starts = [0, *ends][:-1]
-        return {keys[a]: whole.iloc[a:b].reset_index(drop=True) for a, b in zip(starts, ends, strict=True)}
+        whole.index = np.arange(len(keys)) - np.repeat(starts, np.diff([0, *ends]))  # of each frame from 0 on
+        return {keys[a]: whole.iloc[a:b] for a, b in zip(starts, ends, strict=True)}
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}-{_code()}.parquet"

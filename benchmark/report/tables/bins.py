@@ -70,12 +70,13 @@ def _block(table, group, tables, metric, title, what, edges, counts=None) -> Non
     """
     counts = counts or tables
     by_fold = {run.id.split: counts[run.folder]["n_true"] for run in group.runs if run.folder in counts}
+    scores = {folder: list(frame[metric]) for folder, frame in tables.items()}
     lines = [[what, "true nuclei", *(row.label for row in group.rows)]]
     for b, (name, (low, high)) in enumerate(zip(bin_names(edges), bounds(edges))):
         n_true = int(sum(fold.iloc[b] for fold in by_fold.values()))
         line = [name, str(n_true)]
         for row in group.rows:
-            values = [tables[run.folder][metric] for run in row.runs if run.folder in tables]
+            values = [scores[run.folder] for run in row.runs if run.folder in scores]
             summary = summarise((float(v[b]) if v[b] is not None else None for v in values), group.expected)
             line.append(summary.text())
             facts = record(group, row) | {"d_from_um": low, "d_to_um": high, "n_true": n_true, "metric": title}

@@ -37,6 +37,7 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
     block = Block([[*first, *head, *(f"F1 {t}" for t in types), "runs"]], left=len(first))
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
     of_column: dict[int, list[float]] = {}
+    tissues = group.names("tissues")
     for row in group.rows:
         keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
         summaries = {key: score_of(group, row, key, values) for key in keys}
@@ -47,7 +48,7 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
             of_column.setdefault(len(line), []).append(mean)
             line.append(summaries[key].text())
             if key in SHOWN:
-                bounds = headline_interval(observed, row, key, group.names("tissues"), mean)
+                bounds = headline_interval(observed, row, key, tissues, mean)
                 facts |= {f"{key}_low": bounds.low, f"{key}_high": bounds.high}
             if key in WITH_INTERVAL:
                 line.append("–" if math.isnan(bounds.low) else f"[{bounds.low:.3f}, {bounds.high:.3f}]")
