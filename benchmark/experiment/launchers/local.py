@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmark.experiment.estimate import Estimate, done
+from benchmark.experiment.estimate import Estimate, done, load
 from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
 from benchmark.experiment.launchers.board import Board
 from benchmark.runtime.errors import OUT_OF_MEMORY
@@ -63,6 +63,8 @@ class Local:
         """As `Launcher.submit`. A cell whose memory did not suffice beside others runs once more, alone, at the end."""
         self.total, self.ended = len(jobs), 0
         self.estimate = Estimate(job.cell for job in jobs)
+        if len(self.slots) > 1:  # the longest first, lest one is left that the other devices wait for
+            jobs = sorted(jobs, key=lambda job: load(job.cell) * (done(job.cell) - 1))
         waiting, again = collections.deque(jobs), collections.deque[Job]()
         with Board(len(self.slots) > 1) as self.board, self._children():
             for turn, slots in ((waiting, list(self.slots)), (again, list(self.slots)[:1])):
