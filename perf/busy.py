@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+from benchmark.experiment.launchers.base import DIE_WITH_PARENT
 
 METHOD, BATCH, SIDE = "cellvta@small", 8, 128
 SETTINGS = {
@@ -71,7 +71,9 @@ def training(values: dict[str, str] | None):
     environment = {name: value for name, value in os.environ.items() if name not in (*OURS, "OMP_NUM_THREADS")}
     environment |= {"BUSY_OURS": "1"} if values is None else values
     line = [sys.executable, __file__, "--worker"]
-    process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=DIE_WITH_PARENT
+    )
     try:
         if not process.stdout or process.stdout.readline() != "ready\n":  # one after the other: they would spin
             raise SystemExit("a training did not start")
@@ -83,7 +85,9 @@ def training(values: dict[str, str] | None):
 
 def measure(trainings: list, others: int, seconds: float) -> float:
     """Mean seconds per update of trainings that run at once, beside processes that count."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=DIE_WITH_PARENT) for _ in range(others)
+    ]
     try:
         time.sleep(0.3)
         for one in trainings:
