@@ -71,8 +71,25 @@ def test_cells_share_the_threads_unless_the_user_chose(monkeypatch):
                 changed.setenv("OMP_NUM_THREADS", chosen)
             devices.share_threads(at_once)
             assert os.environ.get("OMP_NUM_THREADS") == expected
+            assert Local(["cpu"] * at_once).threads == (expected and int(expected))
             os.environ.pop("OMP_NUM_THREADS", None)
             os.environ.pop("MKL_NUM_THREADS", None)
+
+
+def test_the_threads_of_the_libraries_are_the_users_where_one_is_set(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    devices.share_threads(2)
+    assert (os.environ.pop("OMP_NUM_THREADS"), os.environ["MKL_NUM_THREADS"]) == ("4", "1")
+
+
+def test_cells_at_once_share_the_cores_for_their_other_processes(jobs, tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_CELLS_AT_ONCE", raising=False)
+    show = "import os, sys; open(sys.argv[2] + '/SEED.txt', 'w').write(os.environ.get('BENCHMARK_CELLS_AT_ONCE', '-'))"
+    for slots, shown in ((["cpu"], "-"), (["cpu", "cpu"], "2")):
+        list(Local(slots).submit(jobs(1, show)))
+        assert (tmp_path / "0.txt").read_text() == shown
 
 
 @pytest.fixture
