@@ -31,6 +31,7 @@ from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.control_signs import visible
 
 VARIANT = {"color": "#999999", "marker": "X", "linestyle": "none"}  # rows that group.drawn leaves out
+FRONT = {"estimator": None, "errorbar": None, "sort": False, "zorder": 0}
 DOT = 18  # area of a marker in square points
 # key of the cost -> (title of its axis, -1 where less is better and 1 where more is, scale)
 COSTS = {"trainable": ("trainable parameters (M)", -1, 1e-6), "images_per_second": ("images / s", 1, 1.0)}
@@ -59,8 +60,6 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
     height = min(0.5, max(0.18, 0.055 * len(rows)))  # inch of a tissue
     with drawing(0.5 + height * len(order) + legend_height(list(styles))) as figure:
         axes = figure.subplots()
-        where = [order.index(tissue) + shifts[label] for tissue, label in zip(frame["tissue"], frame["label"])]
-        intervals(axes, frame, where, "x")
         sns.pointplot(
             frame,
             x="value",
@@ -78,6 +77,8 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
             ax=axes,
             **EDGE,
         )
+        where = [order.index(tissue) + shifts[label] for tissue, label in zip(frame["tissue"], frame["label"])]
+        intervals(axes, frame, where, "x")
         for place in range(1, len(order)):
             axes.axhline(place - 0.5, color="#DDDDDD", linewidth=0.5, zorder=0)
         axes.set_yticks(range(len(order)), [visible(t).replace("_", " ") for t in order])
@@ -146,7 +147,7 @@ def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
         for panel, (key, (title, sign, _)) in zip(panels, costs.items()):
             shown = frame[frame[key] > 0]
             front = pd.DataFrame(_front(shown.to_dict("records"), key, sign))
-            sns.lineplot(front, x=key, y="value", color="#AAAAAA", linewidth=0.8, errorbar=None, zorder=0, ax=panel)
+            sns.lineplot(front, x=key, y="value", color="#AAAAAA", linewidth=0.8, ax=panel, **FRONT)
             intervals(panel, shown, shown[key], "y")
             sns.scatterplot(shown, x=key, y="value", s=DOT, ax=panel, **semantics(styles))
             panel.margins(x=0.1)
@@ -159,17 +160,18 @@ def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
 
 
 def _front(points: list[dict], key: str, sign: int) -> list[dict]:
-    """Points that no other one beats both in `key` and in accuracy, in order of `key`.
+    """Points than which no other one is better in `key` or in accuracy and as good in both, in order of `key`.
 
     Args:
         sign: -1 where less of `key` is better, 1 where more is.
     """
-    best = []
-    for p in points:
-        beaten = any(sign * q[key] > sign * p[key] and q["value"] > p["value"] for q in points)
-        if not beaten:
-            best.append(p)
-    return sorted(best, key=lambda p: p[key])
+
+    def beaten(p: dict) -> bool:
+        place = sign * p[key], p["value"]
+        others = [(sign * q[key], q["value"]) for q in points]
+        return any(other != place and other[0] >= place[0] and other[1] >= place[1] for other in others)
+
+    return sorted((p for p in points if not beaten(p)), key=lambda p: p[key])
 
 
 def training_curves(group: Group, folder: Path) -> bool:
