@@ -56,7 +56,7 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
         bottom.set_ylim(bottom=0)
         bottom.locator_params(axis="y", nbins=2)
         bottom.set_xlabel(BY[curves.by])
-        figure.align_ylabels([top, middle])  # the third has two lines, which would leave the figure
+        figure.align_ylabels([top, middle, bottom])
         legend(figure, keys(styles))
     points = []
     for row, values in drawn:

@@ -197,7 +197,8 @@ def training_curves(group: Group, folder: Path) -> bool:
         for panel, key in zip(panels, ("loss", "val_bPQ")):
             look = semantics(styles, line=True) | {"linewidth": 0.6 if crowded else 0.9, "markersize": 3}
             known = frame.dropna(subset=key)
-            sns.lineplot(known, x="epoch", y=key, units="run", markevery=(0.05, 0.3), ax=panel, **look)
+            if len(known):  # seaborn warns where there is nothing
+                sns.lineplot(known, x="epoch", y=key, units="run", markevery=(0.05, 0.3), ax=panel, **look)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
             panel.set_xlabel("epoch")
         log_scale(panels[0].yaxis, list(frame["loss"].dropna()))

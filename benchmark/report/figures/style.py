@@ -211,9 +211,23 @@ def save(figure, stem: Path, records: list[dict]) -> None:
     import matplotlib.style
 
     with matplotlib.style.context(STYLE):
+        _fix_ticks(figure)
         for suffix, metadata in PLAIN.items():
             content = io.BytesIO()
             figure.savefig(content, format=suffix, metadata=metadata)
             figure.set_layout_engine("none")  # the first form's layout holds for the next
             write_file(stem.with_name(f"{stem.name}.{suffix}"), content.getvalue())
     write_file(stem.with_name(f"{stem.name}.csv"), to_csv(records).encode())
+
+
+def _fix_ticks(figure) -> None:
+    """Let each axis have as many ticks as the first layout has room for.
+
+    matplotlib would choose anew in the last layout, after the room for their labels was measured.
+    """
+    from matplotlib.ticker import AutoLocator
+
+    figure.get_layout_engine().execute(figure)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_locator(), AutoLocator):
+            axis.get_major_locator().set_params(nbins=min(9, max(1, axis.get_tick_space())))
