@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 from benchmark.report.figures import scores
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
+from benchmark.report.figures.misses import misses_figure
 from benchmark.report.figures.style import COLOURS, broken, drawing, fitted, keys, legend, looks, save, text_width
 from benchmark.report.select.groups import Group, Row, groups
 from benchmark.report.select.observations import Observed, observe
@@ -259,6 +261,22 @@ def test_the_budget_joins_means_and_shows_every_run(tmp_path, figures):
     assert np.allclose(line.get_xydata(), [(20.5, 0.65), (40.5, 0.75)]) and line.get_color() == COLOURS[1]
     (dots,) = [dots for dots in by_time.collections if len(dots.get_offsets())]
     assert np.allclose(sorted(dots.get_offsets().tolist()), [(20, 0.6), (21, 0.7), (40, 0.7), (41, 0.8)])
+
+
+def test_missed_nuclei_are_stacked_shares(tmp_path, figures):
+    fates = {"found": (6, 1), "merged": (3, 0), "split": (1, 3)}
+    frame = pd.DataFrame(
+        [{"bin": b, "fate": fate, "n": n[i]} for i, b in enumerate(("<4", ">=4")) for fate, n in fates.items()]
+    )
+    assert misses_figure({"a": frame, "none": frame.assign(n=0)}, tmp_path)
+    (axes,) = figures[0].axes
+    bars = {(round(bar.get_x() + bar.get_width() / 2), bar.get_facecolor()): bar for bar in axes.patches}
+    merged, split = (to_rgba(colour) for colour in COLOURS[:2])
+    assert [bars[k, merged].get_height() for k in (0, 1)] == pytest.approx([0.3, 0])
+    assert [bars[k, split].get_height() for k in (0, 1)] == pytest.approx([0.1, 0.75])
+    assert bars[0, split].get_y() == pytest.approx(0.3), "in the legend's order from below"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["<4 µm", "≥4 µm"]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["merged", "split"]
 
 
 def test_long_names_differ_where_there_is_room():

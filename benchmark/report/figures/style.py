@@ -27,6 +27,7 @@ from benchmark.runtime.control_signs import visible
 
 STYLE = Path(__file__).with_name("report.mplstyle")
 HANDLE = 0.44  # inch that a legend's column takes beside its text
+BESIDE = HANDLE + 0.08  # and with the margins of the figure
 WIDTH = 3.4  # inch, one column of a two-column paper
 # Okabe & Ito (2008), colour-blind safe, without yellow, which is lost on white; markers differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -155,7 +156,7 @@ def broken(label: str, width: float, size: float) -> str:
 
 def columns(labels: list[str], width: float = WIDTH) -> int:
     """How many of these labels stand beside each other in a legend, 1 to 3."""
-    widest = max((text_width(fitted(name, width - HANDLE)) for name in labels), default=0)
+    widest = max((text_width(fitted(name, width - BESIDE)) for name in labels), default=0)
     return max(1, min(3, len(labels), int(width / (widest + HANDLE))))
 
 
@@ -174,7 +175,7 @@ def keys(styles: Mapping[str, dict], **style) -> dict:
 def legend(figure, handles: dict) -> None:
     """Put the figure's legend above its panels. `handles`: label -> handle."""
     width = figure.get_figwidth()
-    labels = [fitted(label, width - HANDLE) for label in handles]
+    labels = [fitted(label, width - BESIDE) for label in handles]
     figure.legend(handles.values(), labels, loc="outside upper center", ncols=columns(list(handles), width))
 
 
