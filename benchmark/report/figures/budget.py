@@ -29,13 +29,13 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     names = _names(list(frame["arm"].unique()))
     frame["arm"] = frame["label"] = frame["arm"].map(names)
     styles = looks({names[arm]: json.loads(arm)[0] for arm in names})
-    means = frame.groupby(["label", "updates"], sort=False, as_index=False)[["seconds", *METRICS]].mean()
+    means = frame.groupby(["label", "updates"], as_index=False)[["seconds", *METRICS]].mean()
     with drawing(3.4 + legend_height(list(styles))) as figure:
         panels = figure.subplots(len(METRICS), 2, sharey="row", sharex="col")
         for row, metric in zip(panels, METRICS):
             for panel, x, title in zip(row, ("updates", "seconds"), ("updates", "training (s)")):
                 sns.scatterplot(frame, x=x, y=metric, s=18, alpha=0.4, ax=panel, **semantics(styles))
-                sns.lineplot(means, x=x, y=metric, ax=panel, **semantics(styles, line=True))
+                sns.lineplot(means, x=x, y=metric, sort=False, ax=panel, **semantics(styles, line=True))
                 log_scale(panel.xaxis, list(frame[x]))
                 panel.set(xlabel=title, ylabel=metric)
                 panel.label_outer()

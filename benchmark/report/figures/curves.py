@@ -37,7 +37,8 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
     drawn = [(row, values) for row, values in lines(group, curves) if row in rows and _drawable(values)]
     if not drawn:
         return False
-    styles = {label(group, row): group_looks(group)[row.label] for row, _ in drawn}
+    looks = group_looks(group)
+    styles = {label(group, row): looks[row.label] for row, _ in drawn}
     with drawing(3.85 + legend_height(list(styles))) as figure:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1])
         for i, ((_, values), look) in enumerate(zip(drawn, styles.values())):

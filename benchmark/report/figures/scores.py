@@ -53,7 +53,8 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
         return False
     frame = pd.DataFrame(points)
     order = list(frame.drop_duplicates("tissue").sort_values("value", ascending=False, kind="stable")["tissue"])
-    styles = {row.label: group_looks(group)[row.label] for row in rows}
+    looks = group_looks(group)
+    styles = {row.label: looks[row.label] for row in rows}
     frame["colour"] = [styles[label]["color"] for label in frame["label"]]
     spread = 0.7 * (len(rows) > 1)  # between the first and the last method of a tissue
     shifts = dict(zip(styles, np.linspace(-spread / 2, spread / 2, len(rows))))
@@ -106,7 +107,7 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
     frame = pd.DataFrame(points)
     several = frame["full"].nunique() > 1
     names = frame["full"] + ": " + frame["variant"] if several else frame["variant"]
-    frame["colour"] = [method_colours(group)[method.partition("@")[0]] for method in frame["method"]]
+    frame["colour"] = frame["method"].str.split("@").str[0].map(method_colours(group))
     with drawing(0.7 + 0.17 * len(points)) as figure:
         axes = figure.subplots()
         axes.axvline(0, color="#888888", linewidth=0.8)
@@ -160,7 +161,7 @@ def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
 
 
 def _front(points: list[dict], key: str, sign: int) -> list[dict]:
-    """Points than which no other one is better in `key` or in accuracy and as good in both, in order of `key`.
+    """The Pareto front in order of `key`: points than which no other is better in one and at least as good in both.
 
     Args:
         sign: -1 where less of `key` is better, 1 where more is.
