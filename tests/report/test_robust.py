@@ -84,6 +84,7 @@ def test_a_test_set_of_two_splits_counts_once(tmp_path, stored):
     assert curves(group)["d_um"].clusters == ["i0", "i1"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_many_variants_stand_in_the_forest_only(tmp_path, stored):
     methods = ["cellvta@small", *(f"cellvta@small,points={k}" for k in range(1, 14))]
     for method in methods:
@@ -106,7 +107,10 @@ def test_runs_of_different_images_are_no_reason_to_fail(tmp_path, stored, capsys
     assert "its test images are others" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("labels", [["a", "b", "c"], ["m" * 13] * 6, [f"{k}" + "long_" * 12 for k in range(5)]])
+@pytest.mark.parametrize(
+    "labels", [["a", "b", "c"], ["m" * 13] * 6, [f"{k}" + "long_" * 12 for k in range(5)], ["m" * 60]]
+)
+@pytest.mark.filterwarnings("error")
 def test_legends_are_not_cut(labels):
     with drawing(4.0) as figure:
         axes = figure.subplots()

@@ -131,6 +131,7 @@ def test_size_table_by_hand(tmp_path, stored):
     assert "< 4 µm" in text and "4–6 µm" in text and "≥ 8 µm" in text
 
 
+@pytest.mark.filterwarnings("error")
 def test_figures(tmp_path, stored):
     for method in ("cellvta@small", "decoder_only@small", "cellvta@small,points=8"):
         for fold in (1, 2):
