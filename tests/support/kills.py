@@ -186,7 +186,7 @@ def differences(whole: Site, broken: Site) -> list[str]:
         one, other = _files(whole.root / part), _files(broken.root / part)
         out += [f"{part}/{name} stands on one side only" for name in sorted(one.keys() ^ other.keys())]
         for name in sorted(one.keys() & other.keys()):
-            if _content(one[name]) != _content(other[name]):
+            if content(one[name]) != content(other[name]):
                 out.append(f"{part}/{name} differs")
     return out + [f"{f}: {v.why}" for f in run_folders(broken.results) if (v := verify(f)).name != "whole"]
 
@@ -195,7 +195,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def _content(path: Path):
+def content(path: Path):
     """What must be the same in every repetition of a file."""
     if path.name in TIMED:
         return None
