@@ -226,9 +226,10 @@ def test_a_tracked_training_has_the_same_bits(tmp_path, benchmark_command):
     ]
     try:
         assert benchmark_command("run", *words, results=followed).returncode == 0
-        for name in tools:
+        for name, process in zip(tools, following, strict=True):
             path, end = tmp_path / f"logs/written-{name}.json", time.monotonic() + 120
             while not path.exists() or [one["epochs"] for one in json.loads(path.read_text()).values()] != [3]:
+                assert process.poll() is None, process.communicate()
                 assert time.monotonic() < end, f"{name} did not write all epochs"
                 time.sleep(0.1)
     finally:

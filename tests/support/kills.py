@@ -199,6 +199,9 @@ def content(path: Path):
     """What must be the same in every repetition of a file."""
     if path.name in TIMED:
         return None
+    if path == RunFolder(path.parent).card:  # the command in it names the folders
+        command = read_json(RunFolder(path.parent).provenance)["command"]
+        return path.read_text().replace(command, "", 1)
     if path.name == "log.jsonl":
         return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
     if path.parent.name == "pretrain" and path.suffix == ".json":
