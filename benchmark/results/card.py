@@ -39,7 +39,8 @@ def card(run: Run) -> str:
         "How to use": _use(run),
         "What may not be concluded": _limits(run),
     }
-    out = [f"---\n{_front(run)}---\n", f"# {_plain(str(run.id))}\n", f"{WHAT[run.id.kind]}\n"]
+    what = "A method with nothing to train, run as it is." if _has_nothing_to_train(run) else WHAT[run.id.kind]
+    out = [f"---\n{_front(run)}---\n", f"# {_plain(str(run.id))}\n", f"{what}\n"]
     for title, lines in sections.items():
         out += [f"## {title}\n", "\n".join(lines) + "\n"]
     return "\n".join(out)
@@ -101,11 +102,13 @@ def _weights(run: Run) -> list[str]:
     licence = "no published weights filled it" if made_here else f"licence: {_licence(run, 'weights')}"
     stored = manifest.files_of(run.metrics).get("weights.safetensors")
     kept = f"`weights.safetensors`, SHA-256 {_code(stored['sha256'])}" if stored else "none is listed"
-    return [
+    lines = [
         f"- encoder before training: {encoder}" + (f"; {licence}" if backbone else ""),
         f"- stored by this run: {kept}",
-        "- licence of the stored weights: none is stated; they derive from code, encoder and data of this card",
     ]
+    if stored:
+        lines.append("- licence of these: none is stated; they derive from code, encoder and data of this card")
+    return lines
 
 
 def _data(run: Run) -> list[str]:
@@ -124,8 +127,10 @@ def _training(run: Run) -> list[str]:
     config, metrics = run.config, run.metrics
     if run.id.kind not in TRAINED:
         return [f"- not trained in this run; recipe and seeds of the training: {UNKNOWN}"]
-    if not config.get("recipe"):
+    if _has_nothing_to_train(run):
         return ["- the method has nothing to train"]
+    if not config.get("recipe"):
+        return [f"- recipe: {UNKNOWN}"]
     epoch = metrics.get("best_epoch")
     changed = "in nothing" if config.get("settings") == {} else _code(run.settings)
     best = epoch + 1 if isinstance(epoch, int) and epoch >= 0 else None
@@ -187,7 +192,7 @@ def _limits(run: Run) -> list[str]:
     lines = ["- One run: nothing follows on how results vary between seeds and splits."]
     if run.id.dataset.partition("@")[0] == "synthetic":
         lines.append("- The images are drawn, not scanned: how methods rank on tissue does not follow.")
-    if run.id.kind in TRAINED and run.scale != "paper":
+    if run.id.kind in TRAINED and run.scale != "paper" and not _has_nothing_to_train(run):
         lines.append(
             f"- Scale {_code(run.scale)}: small networks, short training. No published figure is of this scale."
         )
@@ -204,6 +209,10 @@ def _limits(run: Run) -> list[str]:
         lines.append("- The code was not committed: the commit alone does not make this result again.")
     lines.append("- Scores of two protocols are not comparable; nor are those on other test images.")
     return [*lines, "- Nothing here was validated for clinical use."]
+
+
+def _has_nothing_to_train(run: Run) -> bool:
+    return run.id.kind in TRAINED and run.config.get("recipe") == {}
 
 
 def _licence(run: Run, what: str) -> str:

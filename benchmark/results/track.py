@@ -96,7 +96,7 @@ class Tracker:
     def _fail(self, name: str, error: Exception) -> None:
         if not self.failed:
             why = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"tracking {name} failed ({why}); trainings go on, its epochs are tried again", file=sys.stderr)
+            print(f"tracking {name} failed ({why}); trainings go on, and the next look tries again", file=sys.stderr)
         self.failed = True
 
 

@@ -102,8 +102,11 @@ def test_weights_from_a_file_were_not_trained_here(make, kind):
 
 
 def test_a_method_without_training(make):
-    _, sections = parts(card(finished(make("classical@small", recipe={}))))
+    text = card(finished(make("classical@small", recipe={})))
+    front, sections = parts(text)
     assert "nothing to train" in sections["Training"] and "none that is filled" in sections["Weights"]
+    assert "Trained here" not in text and "Scale" not in sections["What may not be concluded"]
+    assert "licence of these" not in sections["Weights"] and "library_name" not in front
 
 
 def test_no_name_is_live(make):
