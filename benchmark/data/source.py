@@ -46,12 +46,14 @@ class Source:
         classes: nucleus types in order; type id k+1 is classes[k].
         tissues: the known tissues in order: the tissue head's classes and the tissue mean's members.
         mpp: micrometres per pixel.
+        licence: of images and labels, "" where it is not known.
     """
 
     name: ClassVar[str] = ""
     classes: tuple[str, ...] = ()
     tissues: tuple[str, ...] = ()
     mpp: float = 0.25
+    licence: str = ""
 
     def __init__(self, root: str | Path | None = None):
         self.root = None if root is None else Path(root)

@@ -275,7 +275,7 @@ def test_two_cells_at_once_equal_the_serial_run(ablation, benchmark_command, tmp
     assert both.returncode == 0, both.stderr
     serial, parallel = file_bytes(ablation.results), file_bytes(tmp_path / "results")
     assert serial.keys() == parallel.keys()
-    timed = ("provenance.json", "cost.json", "log.jsonl")
+    timed = ("provenance.json", "cost.json", "log.jsonl", "card.md")  # the card has commands of the provenance
     assert all(serial[name] == parallel[name] for name in serial if not name.endswith(timed))
     for name in serial:
         if name.endswith("provenance.json"):

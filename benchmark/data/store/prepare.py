@@ -26,13 +26,13 @@ class Prepared:
     """A dataset whose folds are converted.
 
     Attributes:
-        name, classes, tissues, mpp: as the Source's.
+        name, classes, tissues, mpp, licence: as the Source's.
         folds: raw fold -> CachedFold.
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
-        self.tissues, self.mpp = source.tissues, source.mpp
+        self.tissues, self.mpp, self.licence = source.tissues, source.mpp, source.licence
         self.folds = folds
         self._source = source
 
