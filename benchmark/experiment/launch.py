@@ -8,22 +8,27 @@ from benchmark.experiment.cell import Cell
 from benchmark.experiment.launchers.base import Job, Launcher
 from benchmark.experiment.launchers.local import Local
 from benchmark.experiment.state import TO_RUN, state_of
+from benchmark.runtime.control_signs import visible
 from benchmark.runtime.plugins import text_of
+from benchmark.runtime.terminal import columns
 
 
-def status(cells: list[Cell]) -> str:
-    """Text of `status`: a line per cell with its state, name and reason, and in brackets what a hash in its name stands
-    for; then how many cells each state has."""
+def status(cells: list[Cell], room: int | None = None) -> str:
+    """Text of `status`: of each cell its state, name and reason, and in brackets what a hash in its name stands for;
+    then how many cells each state has.
+
+    Args:
+        room: characters of a line of the terminal, on which a long name or reason goes on in the lines below; None:
+            a line per cell.
+    """
     states = [state_of(cell) for cell in cells]
-    names = [str(cell.run) for cell in cells]
-    width = max(map(len, names))
     hidden = [", ".join(f"{key}={text_of(value)}" for key, value in cell.hidden.items()) for cell in cells]
-    lines = []
-    for name, state, values in zip(names, states, hidden):
+    rows = []
+    for cell, state, values in zip(cells, states, hidden):
         why = f"{state.why} ({values})" if values else state.why
-        lines.append(f"{state.name:8} {name:{width}} {why}".rstrip())
+        rows.append([visible(text) for text in (state.name, str(cell.run), why)])
     counts = collections.Counter(state.name for state in states)
-    return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
+    return f"{columns(rows, room)}\n{', '.join(f'{n} {state}' for state, n in counts.items())}"
 
 
 def run_missing(
