@@ -50,7 +50,7 @@ def run_missing(
     Returns:
         The number of cells that failed in this call.
     """
-    names = (*TO_RUN, "stale") if stale else TO_RUN
+    names = _to_run(stale)
     states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
     todo = [Job(cell, keep_maps, names) for cell, state in states if state.name in names]
     for cell, state in states:
@@ -72,14 +72,23 @@ def run_missing(
     return outcomes.count("failed")
 
 
-def pretrain(cells: list[Cell]) -> None:
-    """Make the weights that the encoders of these cells' small ViTs begin with, where a cell is due that needs them."""
+def pretrain(cells: list[Cell], stale: bool = False) -> None:
+    """Make the weights that the encoders of these cells' small ViTs begin with, where a cell is due that needs them.
+
+    Args:
+        stale: whether stale cells are due too, as in `run_missing`.
+    """
     from benchmark.training.pretrain import ensure_apart
 
-    due = [cell for cell in cells if state_of(cell).name in TO_RUN and cell.encoder.source == "pretext"]
+    due = [cell for cell in cells if state_of(cell).name in _to_run(stale) and cell.encoder.source == "pretext"]
     wanted = {(cell.cls.backbone_of(cell.spec.arguments), cell.recipe.pretrain): cell for cell in due}
     for (backbone, updates), cell in wanted.items():
         ensure_apart(backbone, cell.setup.cache, updates)
+
+
+def _to_run(stale: bool) -> tuple[str, ...]:
+    """States of cells that are due."""
+    return (*TO_RUN, "stale") if stale else TO_RUN
 
 
 def _outcome(job: Job, code: int) -> str:
