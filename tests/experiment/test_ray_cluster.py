@@ -87,7 +87,7 @@ def test_a_cell_that_rays_memory_monitor_ends(benchmark_command, ray_environment
     (failed,) = (tmp_path / "results").rglob("failed.txt")
     assert failed.read_text().startswith(reason)
     listed = benchmark_command("status", *words, results=tmp_path / "results")
-    assert f"failed   {TINY} classical@debug fold 1 seed 0 {reason}" in listed.stdout
+    assert f"failed  {TINY} classical@debug fold 1 seed 0  {reason}" in listed.stdout
 
 
 @pytest.mark.slow
