@@ -57,7 +57,8 @@ def run(options) -> int:
         prepare(cells[0].setup.source, options.cache, split=split, verify=False)  # every cell compares the hashes
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     stale = options.stale == "rerun"
-    pretrain(cells[i::n], launcher.threads, stale)  # before the cells: no other waits for the first, whose time is its own alone
+    # before the cells: no other waits for the first, whose time is its own alone
+    pretrain(cells[i::n], launcher.threads, stale)
     failures = run_missing(cells, launcher, keep_maps=options.keep_maps, stale=stale, shard=(i, n))
     if not options.detach:
         print(shared.written_tables(options, cells))
