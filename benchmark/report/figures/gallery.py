@@ -67,9 +67,10 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     runs = _of_one_test_set(_first_runs(group, observed), observed)
     if not runs:
         return []
-    chosen = choose({label: observed.images[run.folder] for label, run in runs.items()}, runs, per_rule)
-    records = {label: run.records() for label, run in runs.items()}
     first, run = next(iter(runs.items()))
+    records = {first: run.records()}  # of the others only where they have predictions
+    frames = {label: observed.images[run.folder] for label, run in runs.items()}
+    chosen = choose(frames, records[first].nuclei, per_rule)
     images = records[first].images
     folds = _folds(cache, group.dataset.partition("@")[0])
     samples = {}
@@ -82,6 +83,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     places = [place for _, place in chosen]
     mpp = samples[places[0]].nuclei.mpp
     predicted = {label: _predictions(run, places, mpp) for label, run in runs.items()}
+    records |= {label: runs[label].records() for label, of_run in predicted.items() if of_run and label != first}
     panels = []
     for rule, place in chosen:
         image, sample = images.iloc[place], samples[place]
@@ -109,7 +111,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     return panels
 
 
-def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int) -> list[tuple[str, int]]:
+def choose(frames: dict[str, pd.DataFrame], nuclei: pd.DataFrame, per_rule: int) -> list[tuple[str, int]]:
     """(rule, position in the test set), each position once.
 
     Rules, on the image's bPQ: best, median and worst of the mean over methods; the largest difference between
@@ -118,7 +120,7 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
 
     Args:
         frames: row label -> per-image scores, all of one test set in one order.
-        runs: row label -> run.
+        nuclei: the table of nuclei of one of the runs.
         per_rule: images that each rule chooses.
     """
     scores = pd.DataFrame({label: frame["bPQ"].to_numpy() for label, frame in frames.items()})
@@ -128,7 +130,6 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
     mean = whole.mean(axis=1).sort_values(kind="stable")
     spread = (whole.max(axis=1) - whole.min(axis=1)).sort_values(ascending=False, kind="stable")
     middle = (mean - mean.median()).abs().sort_values(kind="stable")
-    nuclei = next(iter(runs.values())).records().nuclei
     true = nuclei[nuclei["side"].astype(str) == "true"]
     images = next(iter(frames.values()))["image"].to_numpy()
     small = true.groupby("image")["d_um"].median().sort_values(kind="stable")
