@@ -15,7 +15,7 @@ from benchmark import __version__, commands
 from benchmark.runtime import threads
 from benchmark.runtime.control_signs import guarded
 from benchmark.runtime.errors import OUT_OF_MEMORY, InputError, OutOfMemory, near_miss, short
-from benchmark.runtime.paths import EXPERIMENTS, ROOT
+from benchmark.runtime.paths import IN_CHECKOUT, ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 
@@ -75,7 +75,6 @@ def _main(arguments: list[str] | None) -> int:
             unknown += overrides
         if unknown:
             raise InputError(_commands(top)[options.command].unknown(unknown[0]))
-        _check_installed(options)
         code = options.function(options)
         if sys.stdout:
             sys.stdout.flush()
@@ -99,9 +98,9 @@ def _main(arguments: list[str] | None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "benchmark").partition(".")[0] == "benchmark":
             raise
+        advice = f"go through make, or call {ROOT / '.venv/bin/python'} -m benchmark" if IN_CHECKOUT else "install it"
         print(
-            f"error: the Python package '{error.name}' is not installed for {sys.executable}; go through make, or call "
-            f"{ROOT / '.venv/bin/python'} -m benchmark.",
+            f"error: the Python package '{error.name}' is not installed for {sys.executable}; {advice}.",
             file=sys.stderr,
         )
         return 2
@@ -151,18 +150,6 @@ def parser() -> argparse.ArgumentParser:
         module.arguments(command)
         command.set_defaults(function=module.run)
     return top
-
-
-def _check_installed(options) -> None:
-    """Raises InputError where a command would write beside the package, which lies in no checkout."""
-    folders = [name for name in ("results", "reports", "cache") if getattr(options, name, None) == ROOT / name]
-    if folders and not EXPERIMENTS.is_dir() and options.command != "doctor":  # which shows them and writes none
-        raise InputError(
-            f"This program was installed without its checkout, so it has no folder of its own for "
-            f"{' and '.join(folders)}: install it from a checkout with `pip install -e .`, or name "
-            f"{' and '.join(f'--{name}' for name in folders)}"
-            + (" and a file of your own as --experiment." if hasattr(options, "experiment") else ".")
-        )
 
 
 def _commands(top: argparse.ArgumentParser) -> dict[str, Parser]:

@@ -9,6 +9,7 @@ EXAMPLE = "--device cuda"
 def arguments(parser) -> None:
     shared.device(parser)
     shared.results(parser)
+    shared.reports(parser)
     shared.cache_and_weights(parser)
 
 
@@ -20,7 +21,7 @@ def run(options) -> int:
     from benchmark.methods import registry
     from benchmark.ops import backends, default_backend
     from benchmark.results import provenance
-    from benchmark.runtime import distributed, terminal
+    from benchmark.runtime import distributed, paths, terminal
     from benchmark.runtime.control_signs import visible
 
     device = distributed.resolve(options.device)
@@ -32,11 +33,15 @@ def run(options) -> int:
         ("op", f"{default_backend(device)} is used on {device}"),
     ]
     rows += [("", f"{name}: {'works' if works else f'no: {why}'}") for name, (works, why) in backends().items()]
-    for name, folder in (("results", options.results), ("cache", options.cache)):
+    rows.append(("program", f"{paths.PACKAGE} ({'of a checkout' if paths.IN_CHECKOUT else 'installed'})"))
+    rows += [("", f"experiments: {paths.EXPERIMENTS}"), ("", f"reference runs: {paths.REFERENCE}")]
+    for name in ("results", "reports", "cache"):
+        folder = getattr(options, name)
+        chosen = f"--{name}" if folder is not getattr(paths, name.upper()) else paths.WHY[name]
         existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
         free = shutil.disk_usage(existing).free / 2**30
         exists = "exists" if folder.exists() else "is made when needed"
-        rows.append((name, f"{folder} ({exists}, {free:.0f} GiB free)"))
+        rows.append((name, f"{folder} (by {chosen}; {exists}, {free:.0f} GiB free)"))
     rows += [line for name in registry.method_names() for line in _rows(name)]
     print(terminal.columns([[visible(text) for text in row] for row in rows], terminal.room()))
     return 0

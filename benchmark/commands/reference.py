@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from benchmark.commands import _options as shared
-from benchmark.runtime.paths import ROOT
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.paths import CHECKOUT
 
 HELP = (
     "Keep the finished runs on the embedded data under docs/reference, renew the README's results from them, and add "
@@ -17,20 +18,30 @@ CLAIMS = {"claim": "claim", "real": "claim_real"}  # folder of docs/reference ->
 def arguments(parser) -> None:
     shared.results(parser)
     shared.reports(parser, "where `make report` wrote")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "reference" / "embedded", help="where they go")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the marks of the results")
+    parser.add_argument("--out", type=Path, default=_own("docs/reference/embedded"), help="where they go")
+    parser.add_argument("--readme", type=Path, default=_own("README.md"), help="file with the marks of the results")
     parser.add_argument(
-        "--ledger", type=Path, default=ROOT / "docs" / "reference" / "ledger.csv", help="where reproduced figures go"
+        "--ledger", type=Path, default=_own("docs/reference/ledger.csv"), help="where reproduced figures go"
     )
     parser.add_argument(
-        "--answers", type=Path, default=ROOT / "docs" / "claim.md", help="page with the marks of the claim's answers"
+        "--answers", type=Path, default=_own("docs/claim.md"), help="page with the marks of the claim's answers"
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--only-ledger", action="store_true", help="add to the ledger, and do nothing else")
     only.add_argument("--only-claim", action="store_true", help="leave the runs on the embedded data as they are")
 
 
+def _own(name: str) -> Path | None:
+    """A file of the checkout, None where there is none."""
+    return CHECKOUT and CHECKOUT / name
+
+
 def run(options) -> int:
+    if lacking := [name for name in ("out", "readme", "ledger", "answers") if getattr(options, name) is None]:
+        raise InputError(
+            "`reference` renews documents of a checkout, and the current folder lies in none; go into one, or name "
+            f"{' and '.join(f'--{name}' for name in lacking)}."
+        )
     from benchmark.report.papers import ledger, paper
     from benchmark.results.collect import runs
 

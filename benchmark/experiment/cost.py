@@ -22,7 +22,8 @@ class Cost:
         images_per_second: of the test images, forward and decoding together: the classical baseline has all its work
             in the decoding.
         forward_ms, decode_ms: per test image and process.
-        peak_memory_bytes, peak_memory_kind: the largest over all processes; "cuda" or "rss".
+        peak_memory_bytes, peak_memory_kind: the largest over all processes, None where the system does not say; "cuda"
+            or "rss".
         pretrain_seconds: of a small ViT's pretext, where it was made for this run.
         precision: number format of forward passes.
         processes: how many shared the work.
@@ -36,7 +37,7 @@ class Cost:
     images_per_second: float
     forward_ms: float
     decode_ms: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     peak_memory_kind: str
     pretrain_seconds: float
     precision: str
@@ -68,11 +69,12 @@ def op_backend(method, device) -> str:
     return ", ".join(sorted({m.backend or default_backend(device) for m in layers})) or "none"
 
 
-def peak_memory(world) -> tuple[int, str]:
-    """(bytes, "cuda" or "rss"): the largest over all processes."""
+def peak_memory(world) -> tuple[int | None, str]:
+    """(bytes, "cuda" or "rss"): the largest over all processes, None where the system does not say."""
     if world.device.type == "cuda":
         return max(world.gather(torch.cuda.max_memory_allocated(world.device))), "cuda"
-    return max(world.gather(memory.peak_resident())), "rss"
+    peaks = world.gather(memory.peak_resident())
+    return None if None in peaks else max(peaks), "rss"
 
 
 def speed(evaluation, processes: int) -> dict:

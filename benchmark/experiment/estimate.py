@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmark.experiment.cell import Cell
 from benchmark.results import training_log
+from benchmark.runtime import paths
 from benchmark.runtime.files import read_json
-from benchmark.runtime.paths import ROOT
 
-REFERENCE = ROOT / "docs" / "reference" / "embedded" / "runs" / "synthetic"
+REFERENCE = paths.REFERENCE / "embedded" / "runs" / "synthetic"
 AT = "small"  # scale of the reference runs
 DRAWN = 96  # images an epoch of the reference runs, and of a recipe that draws all, whose number is not known here
 READ = 20  # runs of a method with other settings whose times are read

@@ -41,11 +41,6 @@ def find(name: str, folder: Path, but: Path | None = None) -> Path:
         if place.is_file() and not (but and place.samefile(but)):
             return place
     known = sorted(p.stem for p in EXPERIMENTS.glob("*.py"))
-    if not known:
-        raise InputError(
-            f"No experiment '{name}': this program was installed without its checkout ({EXPERIMENTS} does not exist); "
-            "install it from a checkout with `pip install -e .`, or name an experiment's file of your own."
-        )
     raise InputError(
         f"No experiment '{name}': {places[0] if places else name} is no file; known are {', '.join(known)}, and files "
         f"that end in {', '.join(FORMS)}.{near_miss(name, known)}"

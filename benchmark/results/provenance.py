@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmark import __version__
 from benchmark.runtime.paths import ROOT
 
 COMMAND = "BENCHMARK_COMMAND"  # set by the grid for its cells: the command that the user typed
@@ -58,8 +59,8 @@ def commit() -> dict:
 
 
 def versions() -> dict:
-    """Versions of Python and of the packages that decide results."""
-    of_package: dict[str, str | None] = {"python": platform.python_version()}
+    """Versions of Python, of this package and of those that decide results."""
+    of_package: dict[str, str | None] = {"python": platform.python_version(), "benchmark": __version__}
     for package in PACKAGES:
         try:
             of_package[package] = importlib.metadata.version(package)

@@ -6,11 +6,15 @@ next update; with glibc's malloc told to keep it, an update of the small models 
 
 import contextlib
 import ctypes
-import resource
 import sys
 from pathlib import Path
 
 from benchmark.runtime.errors import InputError, OutOfMemory
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows has none
+    resource = None
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 
@@ -76,8 +80,8 @@ def check(needed: int, what: str) -> None:
         )
 
 
-def peak_resident() -> int:
-    """Largest resident memory of this process in bytes.
+def peak_resident() -> int | None:
+    """Largest resident memory of this process in bytes, None where the system does not say (Windows).
 
     From /proc where there is one: getrusage also counts the parent before it became this program.
     """
@@ -86,4 +90,6 @@ def peak_resident() -> int:
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    if resource is None:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
