@@ -7,11 +7,13 @@ it is first used, so that importing this package costs nothing and loads no torc
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["build", "load_weights", "metrics", "ops", "postproc", "results"]
+__all__ = ["build", "load_weights", "metrics", "open_dataset", "ops", "postproc", "predict", "results"]
 
 _FUNCTIONS = {  # public name -> (module, name there)
     "build": ("benchmark.methods.registry", "build"),
     "load_weights": ("benchmark.weights.fit", "load_official"),
+    "open_dataset": ("benchmark.data.opening", "open_dataset"),
+    "predict": ("benchmark.evaluation.own_images", "predict"),
 }
 
 

@@ -23,20 +23,14 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     from benchmark.data.files.names import unread
-    from benchmark.evaluation.own_images import images_in, predict
+    from benchmark.evaluation.own_images import check_settings, images_in, predict_files
     from benchmark.methods import registry
     from benchmark.runtime import distributed
     from benchmark.runtime.progress import Progress
     from benchmark.weights import class_list, fit
     from benchmark.weights.recognise import recognise
 
-    if not 0.02 <= options.mpp <= 5:
-        raise InputError(f"--mpp is {options.mpp}; expected micrometres per pixel between 0.02 and 5.")
-    if options.window < 32 or options.window % 16 or not 0 <= options.margin < options.window // 2:
-        raise InputError(
-            f"--window is {options.window} and --margin {options.margin}; expected a multiple of 16 of at least 32 and "
-            "a margin below half of it."
-        )
+    check_settings(options.mpp, options.window, options.margin, "--")
     paths = images_in(options.images)
     if beside := unread(options.images):
         print(f"{options.images}: {beside}", file=sys.stderr)
@@ -67,7 +61,7 @@ def run(options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
     show = Progress("predicted", "images")
-    count = predict(
+    count = predict_files(
         method, paths, options.out, list(names), options.mpp, device, show, window=options.window, margin=options.margin
     )
     print(f"{count} nuclei in {len(paths)} images -> {options.out}")

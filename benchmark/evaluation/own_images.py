@@ -18,7 +18,7 @@ from benchmark.data.pictures import outlined
 from benchmark.evaluation.prediction import check_finite
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
-from benchmark.runtime import precision
+from benchmark.runtime import distributed, precision
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
@@ -44,6 +44,49 @@ def images_in(folder: Path) -> list[Path]:
     if twice := names.twice(names.stem(path) for path in paths):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
+
+
+def check_settings(mpp: float, window: int, margin: int, dashes: str = "") -> None:
+    """Raises InputError for a resolution that no microscope has, or windows that no network takes.
+
+    Args:
+        dashes: before their names, where these are options of the command line.
+    """
+    if not 0.02 <= mpp <= 5:
+        raise InputError(f"{dashes}mpp is {mpp}; expected micrometres per pixel between 0.02 and 5.")
+    if window < 32 or window % 16 or not 0 <= margin < window // 2:
+        raise InputError(
+            f"{dashes}window is {window} and {dashes}margin {margin}; expected a multiple of 16 of at least 32 and a "
+            "margin below half of it."
+        )
+
+
+def predict(method, image, mpp: float = 0.25, *, device: str = "auto", window: int = 256, margin: int = 32) -> Nuclei:
+    """The nuclei that a method finds in one image of any size.
+
+    Args:
+        method: a Method as `build` makes it, with its weights; it is put into evaluation mode and on the device.
+        image: RGB (H, W, 3) in 0..255, or the path of a file: PNG, TIFF, JPEG or npy.
+        mpp: micrometres per pixel of the image; where the method's differ the image is resized for it, and the nuclei
+            are those of the image as it is.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        window: side in px of what the network sees at once; margin: px of it that only give context.
+
+    Returns:
+        instances int32 (H, W) with ids 1..N, 0 = background; types uint8 (N,), 0 = untyped.
+
+    Raises:
+        InputError: an image that is not RGB or damaged, a device that is not here, a resolution or windows that make no
+            sense, or a method whose output is not finite.
+    """
+    check_settings(mpp, window, margin)
+    if isinstance(image, str | Path):
+        pixels, name = label_files.image(Path(image)), str(image)
+    else:
+        pixels, name = checks.rgb(np.asarray(image), "the image"), "the image"
+    where = distributed.resolve(device)
+    method.eval().to(where)
+    return nuclei_of(method, pixels, mpp, where, window=window, margin=margin, name=name)
 
 
 def maps_of(method, image: np.ndarray, device, *, window: int, margin: int, batch: int = 8) -> dict[str, np.ndarray]:
@@ -149,7 +192,7 @@ def _begin(out: Path, paths: list[Path]) -> None:
     (out / names.PREDICTED).unlink(missing_ok=True)
 
 
-def predict(method, paths: list[Path], out: Path, classes: list[str], mpp: float, device, show, **windows) -> int:
+def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp: float, device, show, **windows) -> int:
     """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
 
     Raises:
