@@ -5,7 +5,7 @@ import sys
 import time
 
 from benchmark.experiment.cell import Cell
-from benchmark.experiment.launchers.base import Job, Launcher
+from benchmark.experiment.launchers.base import Job, Launcher, own_package
 from benchmark.experiment.launchers.local import Local
 from benchmark.experiment.state import TO_RUN, state_of
 from benchmark.runtime.control_signs import visible
@@ -65,8 +65,9 @@ def run_missing(
         return 0
     print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
     began, outcomes = time.perf_counter(), []
-    for job, code in (launcher or Local([job.cell.setup.device for job in todo[:1]])).submit(todo):
-        outcomes.append(_outcome(job, code))
+    with own_package():
+        for job, code in (launcher or Local([job.cell.setup.device for job in todo[:1]])).submit(todo):
+            outcomes.append(_outcome(job, code))
     seconds = time.perf_counter() - began
     print(f"\n{outcomes.count('ran')} of {len(todo)} cells ran in {seconds:.0f} s.", file=sys.stderr)
     return outcomes.count("failed")

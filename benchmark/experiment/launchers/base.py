@@ -1,16 +1,21 @@
 """What every launcher takes and returns: jobs, and their exit codes as they end."""
 
+import contextlib
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Protocol
 
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.request import Request
 from benchmark.experiment.state import TO_RUN, State, state_of
 from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.paths import IN_CHECKOUT, PACKAGE
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,25 @@ class Launcher(Protocol):
             than 0 is not yet a failure: see the state of the cell.
         """
         ...
+
+
+@contextlib.contextmanager
+def own_package() -> Iterator[None]:
+    """While it is held, `-m benchmark` of child processes is this package, also where a file of the current folder,
+    such as a script benchmark.py, would come before it: of them Python then looks at none."""
+    beside = PathFinder.find_spec("benchmark", [os.getcwd()])
+    if beside is None or beside.origin is None or Path(beside.origin).resolve().parent == PACKAGE:
+        yield
+        return
+    places = [str(PACKAGE.parent), os.environ.get("PYTHONPATH")] if IN_CHECKOUT else [os.environ.get("PYTHONPATH")]
+    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
 
 
 def keep_reason(folder: RunFolder, why: str) -> None:

@@ -28,6 +28,7 @@ OBJECTS = 80 * 2**20  # bytes: the least store of objects that Ray takes; cells 
 PASSED_ON = (  # variables, to all nodes
     provenance.COMMAND,
     "PYTHONPATH",
+    "PYTHONSAFEPATH",
     "MKL_NUM_THREADS",
     "GOMP_SPINCOUNT",
     "OMP_WAIT_POLICY",
@@ -194,7 +195,7 @@ class Tasks:
             return self._failed(task, *_reason(self.ray, error))
         if lack:
             raise InputError(f"{lack}; mend that, or take the node out of the cluster, and run it again.")
-        if code == -signal.SIGKILL:
+        if code == -9:  # Windows has no name for it
             reason = "its process was killed (signal 9), most often because the memory of its node ran out"
             return self._failed(task, reason, MEMORY)
         if code == OUT_OF_MEMORY:
