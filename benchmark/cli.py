@@ -18,6 +18,7 @@ from benchmark.runtime.errors import OUT_OF_MEMORY, InputError, OutOfMemory, nea
 from benchmark.runtime.paths import IN_CHECKOUT, ROOT
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU cannot do, the processor does
 
 
 class Parser(argparse.ArgumentParser):

@@ -50,7 +50,7 @@ def cache_and_weights(parser: ArgumentParser) -> None:
 
 def device(parser: ArgumentParser) -> None:
     """--device."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<i> (default auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<i> or mps (default auto)")
 
 
 def method(

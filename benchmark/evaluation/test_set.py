@@ -142,12 +142,14 @@ class Forward:
         return {name: values.numpy() for name, values in self._maps.items()}
 
     def _to_device(self, values: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return values.to(self.device)
         # only a copy from pinned memory does not keep the host waiting
-        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
+        return values.pin_memory().to(self.device, non_blocking=True)
 
     def _to_host(self, values: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":
-            return values
+            return values.cpu()
         return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
 
 

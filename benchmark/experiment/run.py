@@ -35,7 +35,7 @@ def main(cell: Cell, keep_maps: bool = False) -> dict:
     world = distributed.start(cell.setup.device)
     if world.device.type == "cpu":
         memory.keep_freed()
-    else:
+    if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
     try:
         return run(cell, world, keep_maps=keep_maps)

@@ -32,7 +32,7 @@ def slots(text: str | None, device: str = "auto") -> list[str]:
     chosen: list[str] = []
     for word in words:
         cells = re.fullmatch(r"cpu:([1-9]\d{0,3})", word)
-        if not cells and not re.fullmatch(r"cpu|cuda(:\d+)?", word):
+        if not cells and not re.fullmatch(r"cpu|cuda(:\d+)?|mps", word):
             raise InputError(
                 f"DEVICES is '{short(text)}': '{short(word)}' is no device; expected auto, or devices such as "
                 "'cuda:0,cuda:1', where cpu:2 stands for two cells at once on the processor."
