@@ -1,6 +1,5 @@
 """Slips on the command line, answered at once; overrides among other words; what an installed copy answers."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -196,37 +195,6 @@ def test_status_says_that_the_data_are_missing(root, tmp_path, capsys):
     assert main(["status", "--dataset", "pannuke", *root, "--results", str(tmp_path / "results")]) == 2
     told = capsys.readouterr()
     assert "DATA_ROOT" in told.err and "not run yet" not in told.out
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The package alone, as `pip install .` leaves it."""
-    site = tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "benchmark", site / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
-    return site
-
-
-def call(site, folder, *words):
-    lacking = ("BENCHMARK_RESULTS", "BENCHMARK_REPORTS", "BENCHMARK_CACHE")
-    environment = {key: value for key, value in os.environ.items() if key not in lacking} | {"PYTHONPATH": str(site)}
-    command = [sys.executable, "-m", "benchmark", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def test_an_installed_copy_says_what_it_lacks(installed, tmp_path):
-    done = call(installed, tmp_path, "ablation")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    for words in ("pip install -e .", "--results", "--reports", "--cache", "--experiment"):
-        assert words in done.stderr
-    folders = ["--results", "results", "--cache", "cache"]
-    done = call(installed, tmp_path, "status", *folders)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No experiment 'main'" in done.stderr
-    assert "pip install -e ." in done.stderr
-    grid = "kind: main\nprotocol: cellvit\nmethods: [classical]\nfolds: [1]\nseeds: [0]\n"
-    (tmp_path / "mine.yaml").write_text(grid)
-    done = call(installed, tmp_path, "status", *folders, "--experiment", "mine.yaml")
-    assert done.returncode == 0 and "1 missing" in done.stdout, done.stderr
-    assert [path.name for path in installed.iterdir()] == ["benchmark"], "nothing is written beside the package"
 
 
 @pytest.mark.parametrize("word", ["\ud800", "a\0b"])

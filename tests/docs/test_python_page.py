@@ -14,7 +14,8 @@ from benchmark.runtime.paths import ROOT
 TEXT = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 RUNS = ROOT / "docs/reference/embedded/runs"
-PUBLIC = ["build", "load_weights", "metrics.evaluate", "ops.ms_deform_attn", "postproc.decode_hv", "results.load"]
+PUBLIC = ["build", "load_weights", "open_dataset", "predict", "metrics.evaluate", "ops.ms_deform_attn"]
+PUBLIC += ["postproc.decode_hv", "results.load"]
 
 
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
@@ -34,6 +35,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     state = space["method"].state_dict()
     assert all(value.equal(state[name]) for name, value in stored.state_dict().items())
     assert "cellvta@small, 5 types, 6 tissues, of synthetic split 1" in printed
+    assert "6 images of 6 tissues, 5 types" in printed and len(space["found"]) > 5
     assert space["scored"].summary["bPQ"] > 0.5 and "1 [3]" in printed and "(2, 300, 128)" in printed
     assert len(space["runs"]) == 6 and len(space["bpq"]) == 6 and set(space["small"]["dataset"]) == {"synthetic"}
 

@@ -14,11 +14,12 @@ from benchmark.data.files import label_files
 from benchmark.data.sources.folder import Folder
 from benchmark.data.sources.synthetic import draw
 from benchmark.data.store.prepare import prepare
-from benchmark.evaluation.own_images import maps_of, nuclei_of
+from benchmark.evaluation.own_images import maps_of, nuclei_of, predict
 from benchmark.formats import outlines, type_names
 from benchmark.formats.collection import collection
 from benchmark.formats.polygons import paint
 from benchmark.methods import registry
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import write_json
 from benchmark.training import checkpoint
 
@@ -178,6 +179,36 @@ def test_another_resolution_is_resized_there_and_back():
     both = (coarse.instances > 0) & (fine.instances[::2, ::2] > 0)
     either = (coarse.instances > 0) | (fine.instances[::2, ::2] > 0)
     assert both.sum() / either.sum() > 0.6
+
+
+def test_predict_of_an_array_and_of_a_file_are_the_command_s(images, weights, tmp_path):
+    method = registry.build("hovernet@debug", 2, 0)
+    checkpoint.load_weights(weights, method)
+    words = ["--weights", str(weights), "--images", str(images), "--out", str(tmp_path), "--device", "cpu"]
+    assert main(["predict", *words, "--mpp", "0.3", "--window", "96", "--margin", "16"]) == 0
+    windows = {"device": "cpu", "window": 96, "margin": 16}
+    for path in sorted(images.iterdir()):
+        stored = tifffile.imread(tmp_path / f"{path.stem}.tif")
+        for image in (path, str(path), np.asarray(Image.open(path)).astype(float)):
+            nuclei = predict(method.train(), image, 0.3, **windows)
+            assert np.array_equal(nuclei.instances, stored) and nuclei.mpp == 0.3 and not method.training
+    assert stored.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "says"),
+    [
+        (np.zeros((8, 8)), {}, r"^the image: expected RGB \(height, width, 3\), found shape \(8, 8\)"),
+        (np.full((8, 8, 3), 0.5), {}, "multiply the images by 255"),
+        ("nowhere.png", {}, "nowhere.png"),
+        (np.zeros((8, 8, 3), np.uint8), {"mpp": 25}, "^mpp is 25; expected micrometres per pixel"),
+        (np.zeros((8, 8, 3), np.uint8), {"window": 40}, "^window is 40 and margin 32; expected a multiple of 16"),
+        (np.zeros((8, 8, 3), np.uint8), {"device": "tpu"}, "expected auto, cpu, cuda"),
+    ],
+)
+def test_what_predict_refuses(image, options, says):
+    with pytest.raises(InputError, match=says):
+        predict(registry.build("classical", 0, 0), image, **options)
 
 
 @pytest.mark.parametrize(
