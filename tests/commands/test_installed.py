@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.experiment.launchers import base
 from benchmark.experiment.launchers.base import own_package
 from benchmark.runtime.paths import ROOT
 
@@ -153,6 +154,14 @@ def test_where_nothing_is_in_its_way_the_environment_stays(tmp_path, monkeypatch
         monkeypatch.chdir(folder)
         with own_package():
             assert {**os.environ, "PWD": ""} == {**before, "PWD": ""}
+
+
+@pytest.mark.parametrize(
+    ("checkout", "says"), [(True, "`pip install -e '.[slurm]'`"), (False, "-m pip install submitit`")]
+)
+def test_a_launcher_s_package_is_installed_as_the_program_was(checkout, says, monkeypatch):
+    monkeypatch.setattr(base, "IN_CHECKOUT", checkout)
+    assert says in str(base.lacking("slurm", "submitit"))
 
 
 @pytest.mark.slow

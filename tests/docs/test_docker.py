@@ -89,7 +89,8 @@ def test_every_step_is_shell_that_parses():
 def test_the_commands_of_the_page_and_of_the_file_are_the_same():
     builds = re.findall(r"^#? ?(docker build .*?)(?:  .*)?$", TEXT, re.MULTILINE)
     shown = re.findall(r"^(docker build .*?)(?:  .*)?$", PAGE, re.MULTILINE)
-    assert builds == shown and len(shown) == 2
+    readme = re.findall(r"^docker build .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert builds == shown == readme and len(shown) == 2
     images = {re.search(r"-t (\S+)", line)[1] for line in shown}
     runs = re.findall(r"^docker run (.*)$", PAGE, re.MULTILINE)
     assert {word for line in runs for word in line.split() if word.startswith("nuclei-")} == images

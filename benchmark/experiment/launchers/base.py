@@ -15,6 +15,7 @@ from benchmark.experiment.cell import Cell
 from benchmark.experiment.request import Request
 from benchmark.experiment.state import TO_RUN, State, state_of
 from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import IN_CHECKOUT, PACKAGE
 
 
@@ -72,8 +73,8 @@ class Launcher(Protocol):
 
 @contextlib.contextmanager
 def own_package() -> Iterator[None]:
-    """While it is held, `-m benchmark` of child processes is this package, also where a file of the current folder,
-    such as a script benchmark.py, would come before it: of them Python then looks at none."""
+    """Within it, `-m benchmark` in child processes is this package, also where the current folder holds a script or a
+    package of that name, which Python would take first."""
     beside = PathFinder.find_spec("benchmark", [os.getcwd()])
     if beside is None or beside.origin is None or Path(beside.origin).resolve().parent == PACKAGE:
         yield
@@ -87,6 +88,12 @@ def own_package() -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name)
             os.environ |= {} if value is None else {name: value}
+
+
+def lacking(launcher: str, package: str) -> InputError:
+    """The error of a launcher whose package, an extra of ours, is not installed."""
+    install = f"pip install -e '.[{launcher}]'" if IN_CHECKOUT else f"{sys.executable} -m pip install {package}"
+    return InputError(f"LAUNCHER={launcher} needs the package {package}; install it with `{install}`.")
 
 
 def keep_reason(folder: RunFolder, why: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.experiment.estimate import Estimate, done
 from benchmark.experiment.launchers import base
-from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
+from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason, lacking
 from benchmark.results import provenance
 from benchmark.runtime.errors import OUT_OF_MEMORY, InputError, short
 
@@ -333,4 +333,4 @@ def _ray(alone: bool):
         import ray
 
         return ray
-    raise InputError("LAUNCHER=ray needs the package ray; install it with `pip install -e '.[ray]'`.")
+    raise lacking("ray", "ray")

@@ -15,7 +15,7 @@ import filelock
 
 from benchmark.experiment import queue
 from benchmark.experiment.estimate import done
-from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
+from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason, lacking
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError, near_miss, short
 
@@ -209,4 +209,4 @@ def _submitit():
         import submitit
 
         return submitit
-    raise InputError("LAUNCHER=slurm needs the package submitit; install it with `pip install -e '.[slurm]'`.")
+    raise lacking("slurm", "submitit")
