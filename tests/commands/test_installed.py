@@ -43,8 +43,7 @@ def call(line, folder, **variables):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder with the package as `pip install .` puts it beside others."""
-    pytest.importorskip("setuptools", minversion="77")
+    """A folder with the package as `pip install .` puts it beside others, built by the setuptools that torch needs."""
     folder = tmp_path_factory.mktemp("build")
     (folder / "lib" / "benchmark" / "stale").mkdir(parents=True)  # as an earlier build left it
     (folder / "lib" / "benchmark" / "stale" / "__init__.py").touch()
@@ -168,7 +167,6 @@ def test_a_launcher_s_package_is_installed_as_the_program_was(checkout, says, mo
 @pytest.mark.slow
 def test_a_wheel_from_the_source_distribution_runs_in_an_environment_of_its_own(tmp_path):
     """As a user has it: built from what an sdist holds, installed, started by its command in a folder of the user."""
-    pytest.importorskip("setuptools", minversion="77")
     copy, study = tmp_path / "copy", tmp_path / "study"
     study.mkdir()
     for name in ("benchmark", *DATA):
