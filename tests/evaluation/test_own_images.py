@@ -17,7 +17,7 @@ from benchmark.data.store.prepare import prepare
 from benchmark.evaluation.own_images import maps_of, nuclei_of
 from benchmark.formats import outlines, type_names
 from benchmark.formats.collection import collection
-from benchmark.formats.polygons import paint
+from benchmark.data.files.polygons import paint
 from benchmark.methods import registry
 from benchmark.runtime.files import write_json
 from benchmark.training import checkpoint

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from benchmark.formats import outlines as reader
 from benchmark.formats.geojson import nest, outlines, write_geojson
-from benchmark.formats.polygons import paint
+from benchmark.data.files.polygons import paint
 
 
 def painted(instances):

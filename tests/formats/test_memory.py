@@ -16,7 +16,7 @@ from benchmark.data.files import label_files, raster
 from benchmark.evaluation import foreign
 from benchmark.formats.collection import collection
 from benchmark.formats.labelled import Labelled
-from benchmark.formats.polygons import paint
+from benchmark.data.files.polygons import paint
 from benchmark.formats.stacks import Stack
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime import memory

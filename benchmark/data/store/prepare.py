@@ -15,6 +15,7 @@ from benchmark.data.files import names
 from benchmark.data.source import Part, Source, Split
 from benchmark.data.store.convert import VERSION, convert, writing
 from benchmark.data.store.fold import CachedFold
+from benchmark.data.store.patches import Patches
 from benchmark.data.store.subset import Subset
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
@@ -26,13 +27,13 @@ class Prepared:
     """A dataset whose folds are converted.
 
     Attributes:
-        name, classes, tissues, mpp: as the Source's.
+        name, classes, tissues, mpp, patch: as the Source's.
         folds: raw fold -> CachedFold.
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
-        self.tissues, self.mpp = source.tissues, source.mpp
+        self.tissues, self.mpp, self.patch = source.tissues, source.mpp, source.patch
         self.folds = folds
         self._source = source
 
@@ -83,13 +84,15 @@ class Prepared:
                 rows = None if part.rows is None else np.asarray(part.rows).tolist()
                 sides[side].append((part.fold, rows))
         words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
+        words += [] if self.patch is None else [self.patch]
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def subset(self, k: int, side: str) -> Subset:
-        """The images of one side ("train", "val" or "test") of split k."""
+    def subset(self, k: int, side: str) -> Subset | Patches:
+        """The images of one side ("train", "val" or "test") of split k; see `Source.patch`."""
         if side not in SIDES:
             raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
-        return Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+        images = Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+        return images if self.patch is None or side == "test" else Patches(images, self.patch, len(self.classes))
 
     def _part(self, part: Part) -> tuple[CachedFold, np.ndarray]:
         fold = self.folds[part.fold]
