@@ -67,5 +67,5 @@ def _fields(folder: Path) -> list[fields.Field]:
     if not images:
         raise InputError(f"{parts['images']}: expected the images of CoNSeP, found none; extract consep.zip again.")
     pairs = fields.paired(images, labels, parts["labels"], ".mat files of labels")
-    stems = [names.stem(image) for image, _ in pairs]
+    stems = [names.normal(image.stem) for image, _ in pairs]
     return [fields.Field(*pair, name=stem, source=stem, tissue="Colon") for pair, stem in zip(pairs, stems)]

@@ -142,7 +142,7 @@ def paired(images: list[Path], labels: list[Path], where, what: str) -> list[tup
     for paths in (images, labels):
         of_stem: dict[str, Path] = {}
         for path in paths:
-            other = of_stem.setdefault(names.key(names.stem(path)), path)
+            other = of_stem.setdefault(names.key(path.stem), path)
             if other != path:
                 raise InputError(f"{where}: expected one file for each image, found {other.name} and {path.name}.")
         sides.append(of_stem)
