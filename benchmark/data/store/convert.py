@@ -138,6 +138,11 @@ def _append(partial: Path, chunk: int, n: int, batch: list[Sample], shape: tuple
     _write_rows(partial / "images.npy", first if shape else 3 * first, n if shape else 0, _joined(images, shape))
     _write_rows(partial / "instances.npy", first, n if shape else 0, instances)
     own = {} if shape else {"shapes": np.array([one.instances.shape for one in nuclei], np.int32)}
+    if any(one.ignore is not None for one in nuclei):
+        none = [np.zeros(one.instances.shape, bool) for one in nuclei]
+        own["ignore"] = _joined(
+            [blank if one.ignore is None else one.ignore for one, blank in zip(nuclei, none)], shape
+        )
     names = {
         "tissues": [one.tissue for one in nuclei],
         "image_ids": [one.image_id for one in nuclei],
@@ -227,6 +232,8 @@ def _finish(partial: Path, n: int, fold: int, source: Source, identity: dict) ->
         pixels = int(starts_of(arrays["shapes"])[-1])
         _set_length(partial / "images.npy", 3 * pixels, np.uint8)
         _set_length(partial / "instances.npy", pixels, _dtype(None))
+    if ignored := _ignored(partial, chunks):
+        arrays["ignore"] = np.concatenate(ignored)
     for name, array in arrays.items():
         with atomic(partial / f"{name}.npy") as stream:
             np.save(stream, array, allow_pickle=False)
@@ -237,6 +244,24 @@ def _finish(partial: Path, n: int, fold: int, source: Source, identity: dict) ->
     sizes = {name: (partial / name).stat().st_size for name in files}
     origin = {"version": VERSION, "dataset": source.name, "identity": identity}
     write_json(partial / "meta.json", meta | origin | {"sizes": sizes, "hashes": hashes, "content": content})
+
+
+def _ignored(partial: Path, chunks: int) -> list[np.ndarray]:
+    """Ambiguous regions of each chunk's images as they are joined; nothing where no image of the fold has any."""
+    regions: list[np.ndarray | None] = []
+    for chunk in range(chunks):
+        with np.load(_journal(partial, chunk), allow_pickle=False) as journal:
+            regions.append(journal["ignore"] if "ignore" in journal else None)
+    if all(region is None for region in regions):
+        return []
+    blank = []
+    instances = np.load(partial / "instances.npy", mmap_mode="r", allow_pickle=False)
+    starts = starts_of(_shapes(partial, chunks)) if instances.ndim == 1 else np.arange(len(instances) + 1)
+    size = CHUNK_WHOLE if instances.ndim == 1 else CHUNK
+    for chunk, region in enumerate(regions):
+        first, last = (starts[min(k * size, len(starts) - 1)] for k in (chunk, chunk + 1))
+        blank.append(np.zeros(instances[first:last].shape, bool) if region is None else region)
+    return blank
 
 
 def _hash(path: Path) -> str:

@@ -6,6 +6,7 @@
     type_maps.npy   uint8 (M, H, W), only for images that hold instances of mixed type
     shapes.npy      int32 (N, 2), only where images differ in size: the pixels of images.npy, instances.npy (int32) and
                     type_maps.npy then follow each other, image by image, in one dimension
+    ignore.npy      bool, only where an image has ambiguous regions: of all images, as instances.npy
     meta.json       names, tissues, sources, sizes of the files and a hash of their content
 
 The fold is written under `<name>.partial`, a chunk of images at a time; a chunk counts once its journal is
@@ -83,9 +84,10 @@ class CachedFold:
     def __getitem__(self, i: int) -> Sample:
         """Image i, copied out of the maps."""
         sample = self.view(i)
-        nuclei, type_map = sample.nuclei, sample.nuclei.type_map
-        copied = np.array(nuclei.instances, np.int32), None if type_map is None else np.array(type_map)
-        return Sample(np.array(sample.image), replace(nuclei, instances=copied[0], type_map=copied[1]))
+        nuclei = sample.nuclei
+        type_map, ignore = (None if plane is None else np.array(plane) for plane in (nuclei.type_map, nuclei.ignore))
+        instances = np.array(nuclei.instances, np.int32)
+        return Sample(np.array(sample.image), replace(nuclei, instances=instances, type_map=type_map, ignore=ignore))
 
     def view(self, i: int) -> Sample:
         """Image i, its arrays read-only views of the maps: a window of it costs no more than the window."""
@@ -100,6 +102,7 @@ class CachedFold:
             source=m["sources"][i],
             typed=m["typed"][i],
             type_map=None if row is None else self._plane(self._type_maps, row, self._type_map_starts, shape),
+            ignore=self._ambiguous(i, shape),
         )
         return Sample(self._plane(self._images, i, self._starts, (*shape, 3)), nuclei)
 
@@ -107,6 +110,13 @@ class CachedFold:
         """Height and width of image i."""
         height, width = self._images.shape[1:3] if self._shapes is None else self._shapes[i].tolist()
         return height, width
+
+    def _ambiguous(self, i: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """Ambiguous regions of image i, None where it has none."""
+        if "ignore.npy" not in self.meta["sizes"]:
+            return None
+        regions = self._plane(self._ignore, i, self._starts, shape)
+        return regions if regions.any() else None
 
     def _plane(self, pixels: np.ndarray, row: int, starts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """An image's part of an array of all images' pixels; starts: the pixel at which each begins."""
@@ -153,6 +163,10 @@ class CachedFold:
     @cached_property
     def _type_maps(self):
         return np.load(self.folder / "type_maps.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def _ignore(self):
+        return np.load(self.folder / "ignore.npy", mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def _type_map_row(self) -> dict[int, int]:
