@@ -8,7 +8,8 @@ EXAMPLE = "--dataset pannuke --data-root /data/pannuke"
 
 
 def arguments(parser) -> None:
-    shared.dataset(parser, help="pannuke, conic, folder or synthetic", root="folder or archive of the dataset")
+    shared.dataset(parser, root="folder or archive of the dataset")
+    shared.scheme(parser)
     shared.cache(parser)
 
 
@@ -16,7 +17,7 @@ def run(options) -> int:
     from benchmark.data.registry import dataset
     from benchmark.data.store.prepare import prepare as convert
 
-    data = convert(dataset(options.dataset, options.data_root), options.cache)
+    data = convert(dataset(shared.with_scheme(options.dataset, options.scheme), options.data_root), options.cache)
     folds = ", ".join(f"{number} ({len(fold)} images)" for number, fold in data.folds.items())
     print(f"{data.name}: folds {folds}; {len(data.classes)} types; in {options.cache}")
     print(_runnable(data))
