@@ -12,8 +12,8 @@ EXAMPLE = "--format csv"
 NOTES = (
     "Images and nuclei as published; – where the publication's figure is not known here. `prepare` counts what lies on "
     "disk. mpp in µm per pixel.",
-    "Schemes are other classes for the same nuclei: DATASET=consep@classes=4, or a TOML file of your own in place of the "
-    "4 (docs/datasets/README.md).",
+    "Schemes are other classes for the same nuclei: DATASET=consep@classes=4, or a TOML file of your own in place of "
+    "the 4 (docs/datasets/README.md).",
 )
 
 

@@ -54,9 +54,9 @@ def write(path: Path, packed: list[Packed]) -> None:
     """Write a compressed npz: instances (N, H, W), types of all nuclei in order (M,) uint8, offsets (N + 1,) int64.
 
     Image i's types are types[offsets[i] : offsets[i + 1]]. Where a nucleus of some image is of mixed type, type_maps
-    (N, H, W) uint8 hold the types by pixel too. Where images differ in size, H and W are the largest, maps are filled up
-    with background below and to the right, and sizes (N, 2) int32 says how large each is. One map stands in memory at a
-    time.
+    (N, H, W) uint8 hold the types by pixel too. Where images differ in size, H and W are the largest, maps are filled
+    up with background below and to the right, and sizes (N, 2) int32 says how large each is. One map stands in memory
+    at a time.
 
     Raises:
         OSError: the file cannot be written; nothing is left behind.
@@ -72,11 +72,11 @@ def write(path: Path, packed: list[Packed]) -> None:
             _write_maps(
                 archive, "type_maps", shape, np.dtype(np.uint8), (_filled(one.pixel_types(), shape) for one in packed)
             )
-        for name, array in (
+        arrays: list[tuple[str, np.ndarray]] = [
             ("types", np.concatenate([np.zeros(0, np.uint8), *(one.types for one in packed)]).astype(np.uint8)),
             ("offsets", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)),
-            *([("sizes", shapes)] if differ else []),
-        ):
+        ]
+        for name, array in [*arrays, ("sizes", shapes)] if differ else arrays:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 

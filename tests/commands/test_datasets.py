@@ -51,7 +51,7 @@ def test_says_what_is_prepared(tmp_path, capsys):
 
 
 def test_the_table_names_licence_and_citation_and_needs_no_torch(tmp_path):
-    code = "import sys; from benchmark.cli import main; c = main(sys.argv[1:]); sys.exit(c or 9 * ('torch' in sys.modules))"
+    code = "import sys; from benchmark.cli import main; sys.exit(main(sys.argv[1:]) or 9 * ('torch' in sys.modules))"
     words = [sys.executable, "-c", code, "datasets", "--cache", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

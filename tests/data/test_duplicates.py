@@ -1,4 +1,4 @@
-"""One image under two names: found as it is, turned and mirrored, within a data set and between two; named at prepare."""
+"""One image under two names: as it is, turned and mirrored, within a data set and between two; named at prepare."""
 
 import numpy as np
 import pytest

@@ -53,8 +53,9 @@ def with_ambiguous(root):
     return root
 
 
-def test_ambiguous_regions_come_from_the_xml_and_from_masks(tmp_path):
-    data = prepare(MoNuSAC(with_ambiguous(field_files.monusac(tmp_path / "d"))), tmp_path / "c", progress=False)
+def test_ambiguous_regions_come_from_the_xml_and_from_masks(tmp_path, capsys):
+    data = prepare(MoNuSAC(with_ambiguous(field_files.monusac(tmp_path / "d"))), tmp_path / "c")
+    assert "monusac: 1 of 2 test regions have a mask of ambiguous regions." in capsys.readouterr().err
     expected = np.zeros((96, 80), bool)
     expected[2:22, 40:60] = expected[60:90, 10:40] = True
     first, second = data.folds[2][0].nuclei, data.folds[2][1].nuclei

@@ -66,6 +66,14 @@ class MoNuSAC(fields.Fields):
                 raise InputError(f"{root}: the region '{twice}' of MoNuSAC lies twice; keep one of them.")
         return {fold: [_with_mask(f, masks) for f in of_fold] for fold, of_fold in sorted(listed.items())}
 
+    def remarks(self) -> list[str]:
+        """As of `Fields`, and how many test regions have a mask of ambiguous regions."""
+        lines, test = super().remarks(), self._listed.get(patients.TEST, [])
+        if test:
+            masked = sum(1 for field in test if field.more)
+            lines.append(f"{self.name}: {masked} of {len(test)} test regions have a mask of ambiguous regions.")
+        return lines
+
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         self._tally = outlined.Tally(f"{self.name} fold {fold}")
         with self._tally:

@@ -1,4 +1,4 @@
-"""Outlines of nuclei to an instance map, for data sets that publish outlines: what is done where they are no clean ones.
+"""Outlines of nuclei to an instance map, and what is done with those that overlap, cross themselves or enclose nothing.
 
 A pixel belongs to an outline that holds its centre, outlines running along corners of pixels (0, 0 is the upper left
 corner of the image). Where outlines overlap, the pixels stay with the earlier one in the file. An outline of fewer than
