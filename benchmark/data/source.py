@@ -47,8 +47,8 @@ class Source:
         tissues: the known tissues in order: the tissue head's classes and the tissue mean's members.
         mpp: micrometres per pixel.
         varies: whether images of one fold may differ in size; they are stored one after another then.
-        patch: side in px of the patches in which training and validation see larger images; None: as they are. The
-            test side is of whole images.
+        train_patch: side in px of the patches in which training and validation see larger images; None: as they are.
+            The test side is of whole images.
     """
 
     name: ClassVar[str] = ""
@@ -56,7 +56,7 @@ class Source:
     tissues: tuple[str, ...] = ()
     mpp: float = 0.25
     varies: bool = False
-    patch: int | None = None
+    train_patch: int | None = None
 
     def __init__(self, root: str | Path | None = None):
         self.root = None if root is None else Path(root)

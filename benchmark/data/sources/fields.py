@@ -1,7 +1,7 @@
 """Data sets of whole fields with a training and a test part, as CoNSeP, MoNuSeg and MoNuSAC are.
 
 A field is an image as it was annotated, of 1000 x 1000 px or of any size. It is kept whole; training and validation see
-it in patches (`Source.patch`), the test side is of whole fields, as the published scores are.
+it in patches (`Source.train_patch`), the test side is of whole fields, as the published scores are.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Fields(Source):
         super().__init__(root)
         if type(patch) is not int or not 16 <= patch <= 8192 or patch % 16:
             raise InputError(f"{self.name}@patch={patch}: expected a multiple of 16 from 16 to 8192.")
-        self.patch = patch
+        self.train_patch = patch
 
     def listed(self, root: Path) -> dict[int, list[Field]]:
         """Raw fold -> its fields in order, of the folds that lie below `root`. Raises InputError: none lies there, or

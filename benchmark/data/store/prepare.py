@@ -30,13 +30,13 @@ class Prepared:
     """A dataset whose folds are converted.
 
     Attributes:
-        name, classes, tissues, mpp, patch: as the Source's.
+        name, classes, tissues, mpp, train_patch: as the Source's.
         folds: raw fold -> CachedFold.
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
-        self.tissues, self.mpp, self.patch = source.tissues, source.mpp, source.patch
+        self.tissues, self.mpp, self.train_patch = source.tissues, source.mpp, source.train_patch
         self.folds = folds
         self._source = source
 
@@ -87,15 +87,19 @@ class Prepared:
                 rows = None if part.rows is None else np.asarray(part.rows).tolist()
                 sides[side].append((part.fold, rows))
         words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
-        words += [] if self.patch is None else [self.patch]
+        words += [] if self.train_patch is None else [self.train_patch]
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
     def subset(self, k: int, side: str) -> Subset | Patches:
-        """The images of one side ("train", "val" or "test") of split k; see `Source.patch`."""
+        """The images of one side ("train", "val" or "test") of split k; see `Source.train_patch`."""
         if side not in SIDES:
             raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
         images = Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
-        return images if self.patch is None or side == "test" else Patches(images, self.patch, len(self.classes))
+        return (
+            images
+            if self.train_patch is None or side == "test"
+            else Patches(images, self.train_patch, len(self.classes))
+        )
 
     def images(self, k: int, side: str) -> list[duplicates.Image]:
         """The whole images of a side of split k, each as a fold and a row of it."""
