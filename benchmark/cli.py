@@ -5,6 +5,7 @@ stderr), 12 a cell's memory did not suffice, 130 interrupted, 141 output not rea
 """
 
 import argparse
+import gc
 import os
 import re
 import sys
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     if "torch" not in sys.modules:  # which reads it when it is loaded
         threads.wait_gently()
+    gc.set_threshold(50_000)  # importing torch makes millions of objects that stay; looking at them costs a second
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a table has signs that ASCII and Latin-1 lack

@@ -57,7 +57,7 @@ def run(options) -> int:
         prepare(cells[0].setup.source, options.cache, split=split, verify=False)  # every cell compares the hashes
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     if at_once > 1 or options.launcher != "local":
-        pretrain(cells[i::n])  # else the first cell does, and the others wait for it
+        pretrain(cells[i::n], launcher.threads)  # else the first cell does, and the others wait for it
     stale = options.stale == "rerun"
     failures = run_missing(cells, launcher, keep_maps=options.keep_maps, stale=stale, shard=(i, n))
     if not options.detach:
@@ -78,15 +78,16 @@ def _check_launcher(options) -> None:
 def _launcher(options):
     """(launcher, cells that it runs at once on this machine)."""
     from benchmark.experiment.launchers import devices, local
+    from benchmark.runtime.locks import check_locks
 
     if options.launcher == "local":
         from benchmark.runtime.distributed import resolve
 
         resolve(options.device)  # once, before every cell says it
         slots = devices.slots(options.devices, options.device)
+        if options.shard != "0/1":
+            check_locks(options.results)  # other machines may share it
         return local.Local(slots), len(slots)
-    from benchmark.runtime.locks import check_locks
-
     check_locks(options.results)
     check_locks(options.cache)
     if options.launcher == "slurm":

@@ -67,14 +67,18 @@ def run_missing(
     return outcomes.count("failed")
 
 
-def pretrain(cells: list[Cell]) -> None:
-    """Make the weights that the encoders of these cells' small ViTs begin with, where a cell is due that needs them."""
+def pretrain(cells: list[Cell], threads: int | None) -> None:
+    """Make the weights that the encoders of these cells' small ViTs begin with, where a cell is due that needs them.
+
+    Args:
+        threads: of each cell: the weights are those that the first of them would make.
+    """
     from benchmark.training.pretrain import ensure_apart
 
     due = [cell for cell in cells if state_of(cell).name in TO_RUN and cell.encoder.source == "pretext"]
     wanted = {(cell.cls.backbone_of(cell.spec.arguments), cell.recipe.pretrain): cell for cell in due}
     for (backbone, updates), cell in wanted.items():
-        ensure_apart(backbone, cell.setup.cache, updates)
+        ensure_apart(backbone, cell.setup.cache, updates, threads)
 
 
 def _outcome(job: Job, code: int) -> str:

@@ -1,13 +1,13 @@
 """`make table`: the tables of all complete runs."""
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark.report.read_runs import read_runs
 from benchmark.report.render.latex import latex
 from benchmark.report.render.table import Table, markdown, save, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
-from benchmark.report.select.observations import Observed, image_scores, observe
+from benchmark.report.select.observations import Observed, observe
 from benchmark.report.select.protocols import protocols
 from benchmark.report.select.store import Store
 from benchmark.report.stats.sizes import size_scores
@@ -100,11 +100,7 @@ def group_tables(group: Group, protocols: list[str], store: Store | None = None)
     store = store or Store()
     main: list[Table] = []
     rest = [cost_table(group)]
-    for run in group.runs:  # all that is needed of a run, as its records are read; what fails is named below
-        with contextlib.suppress(*UNREADABLE):
-            for name in protocols:
-                image_scores(run, name, store)
-            size_scores(run, store)
+    read_runs(group.runs, protocols, store)
     store.save()
     observed = {name: observe(group, name, store) for name in protocols}
     for name in protocols:

@@ -37,12 +37,15 @@ def check_locks(folder: Path) -> None:
         raise InputError(f"{folder}: the file system refuses to lock files ({error}); {advice}.") from error
     finally:
         path.unlink(missing_ok=True)
+    if other.returncode not in (0, 3):
+        reason = (other.stderr.decode(errors="replace").strip().splitlines() or ["no reason"])[-1][:200]
+        raise InputError(f"{folder}: whether locks hold there could not be tried ({reason}).")
     if other.returncode != 3:
         raise InputError(f"{folder}: a file that one process has locked was locked by another too; {advice}.")
 
 
 def _local_only(folder: Path) -> str:
-    """The mount option that keeps locks of a network file system on this machine, "" for none."""
+    """The mount option, or kind, that keeps locks of a network file system on this machine, "" for none."""
     try:
         lines = [line.split() for line in MOUNTS.read_text().splitlines()]
     except OSError:
@@ -52,6 +55,9 @@ def _local_only(folder: Path) -> str:
     inside = [mount for mount in mounts if mount[0] in parents]
     if not inside:
         return ""
-    _, kind, options = max(inside, key=lambda mount: len(mount[0]))
-    local = {"nolock", "local_lock=all", "local_lock=flock", "localflock"}
-    return next((option for option in options if option in local), "") if kind.startswith(("nfs", "lustre")) else ""
+    _, kind, options = max(reversed(inside), key=lambda mount: len(mount[0]))  # of those at one path the last one
+    if kind == "fuse.sshfs":
+        return kind
+    local = {"nolock", "local_lock=all", "local_lock=flock", "localflock", "nobrl"}
+    shared = kind.startswith(("nfs", "lustre", "cifs", "smb"))
+    return next((option for option in options if option in local), "") if shared else ""

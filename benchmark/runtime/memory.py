@@ -26,6 +26,10 @@ def keep_freed() -> bool:
     return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, 64 << 20)])
 
 
+# of a RuntimeError: torch's own allocator, and a process of a DataLoader that the kernel ended
+OF_MEMORY = ("can't allocate memory", "is killed by signal: Killed")
+
+
 @contextlib.contextmanager
 def suffices(what: str, advice: str):
     """Turn what Python and torch raise where memory ran out into one sentence about `what`, with `advice`.
@@ -37,7 +41,8 @@ def suffices(what: str, advice: str):
         yield
     except (MemoryError, RuntimeError) as error:
         gpu = type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it
-        if not (gpu or isinstance(error, MemoryError) or "can't allocate memory" in str(error)):
+        gpu |= "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+        if not (gpu or isinstance(error, MemoryError) or any(words in str(error) for words in OF_MEMORY)):
             raise
         reason = (str(error).splitlines() or [""])[0][:200]
         raise OutOfMemory(

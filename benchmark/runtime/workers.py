@@ -12,6 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 from benchmark.runtime.errors import OutOfMemory
 
+AT_ONCE = "BENCHMARK_CELLS_AT_ONCE"  # variable: cells that share this machine's cores with this one, itself counted
+
 
 @contextlib.contextmanager
 def pool(workers: int, start=None, arguments: tuple = ()):
@@ -85,5 +87,7 @@ def _watch() -> None:
 
 
 def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: its share, where other cells run beside it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cells = os.environ.get(AT_ONCE, "")
+    return max(1, cores // int(cells)) if cells.isdecimal() and int(cells) else cores

@@ -259,15 +259,21 @@ def _per_task(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([F.binary_cross_entropy_with_logits(logits[:, c], labels[:, c]) for c in pretext.TASKS.values()])
 
 
-def ensure_apart(backbone: str, cache: Path, updates: int | None) -> Pretrained:
-    """`ensure`, where it has to train in a process of its own: its memory is not the cell's."""
+def ensure_apart(backbone: str, cache: Path, updates: int | None, threads: int | None = None) -> Pretrained:
+    """`ensure`, where it has to train in a process of its own: its memory is not the cell's.
+
+    Args:
+        threads: of that process, of which the weights' last bits depend; None: torch's choice.
+    """
     path = _path(backbone, cache, 0, updates)
     if (record := _read(path)) is not None:
         return Pretrained(path, record["seconds"], backbone)
     with workers.pool(1) as pool:
-        return pool.submit(_ensure, backbone, cache, updates).result()
+        return pool.submit(_ensure, backbone, cache, updates, threads).result()
 
 
-def _ensure(backbone: str, cache: Path, updates: int | None) -> Pretrained:
+def _ensure(backbone: str, cache: Path, updates: int | None, threads: int | None) -> Pretrained:
     memory.keep_freed()
+    if threads is not None:
+        torch.set_num_threads(threads)
     return ensure(backbone, cache, updates=updates)

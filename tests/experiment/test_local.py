@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from benchmark.experiment.estimate import Estimate, done
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import run_missing
-from benchmark.experiment.launchers import devices
+from benchmark.experiment.launchers import devices, local
 from benchmark.experiment.launchers.base import Job
 from benchmark.experiment.launchers.board import Board
 from benchmark.experiment.launchers.local import Local
@@ -63,15 +64,32 @@ def test_devices_and_device_do_not_go_together():
 def test_cells_share_the_threads_unless_the_user_chose(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 7)
     for chosen, at_once, expected in ((None, 1, None), (None, 3, "2"), (None, 9, "1"), ("5", 3, "5")):
-        with monkeypatch.context() as local:
-            local.delenv("OMP_NUM_THREADS", raising=False)
-            local.delenv("MKL_NUM_THREADS", raising=False)
+        with monkeypatch.context() as changed:
+            changed.delenv("OMP_NUM_THREADS", raising=False)
+            changed.delenv("MKL_NUM_THREADS", raising=False)
             if chosen:
-                local.setenv("OMP_NUM_THREADS", chosen)
+                changed.setenv("OMP_NUM_THREADS", chosen)
             devices.share_threads(at_once)
             assert os.environ.get("OMP_NUM_THREADS") == expected
+            assert Local(["cpu"] * at_once).threads == (expected and int(expected))
             os.environ.pop("OMP_NUM_THREADS", None)
             os.environ.pop("MKL_NUM_THREADS", None)
+
+
+def test_the_threads_of_the_libraries_are_the_users_where_one_is_set(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    devices.share_threads(2)
+    assert (os.environ.pop("OMP_NUM_THREADS"), os.environ["MKL_NUM_THREADS"]) == ("4", "1")
+
+
+def test_cells_at_once_share_the_cores_for_their_other_processes(jobs, tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_CELLS_AT_ONCE", raising=False)
+    show = "import os, sys; open(sys.argv[2] + '/SEED.txt', 'w').write(os.environ.get('BENCHMARK_CELLS_AT_ONCE', '-'))"
+    for slots, shown in ((["cpu"], "-"), (["cpu", "cpu"], "2")):
+        list(Local(slots).submit(jobs(1, show)))
+        assert (tmp_path / "0.txt").read_text() == shown
 
 
 @pytest.fixture
@@ -112,6 +130,17 @@ def test_one_cell_after_the_other_on_one_device(jobs, tmp_path):
     list(Local(["cuda:3"]).submit(jobs(2, TIMED)))
     (first, second) = [(tmp_path / f"{seed}.txt").read_text().split() for seed in range(2)]
     assert float(first[1]) <= float(second[0]) and first[2] == second[2] == "cuda:3"
+
+
+@pytest.mark.parametrize(
+    "slots, order", [(["cpu"], ["0", "1", "2", "3"]), (["cpu", "cpu"], ["3", "1", "2", "0"])], ids=["one", "two"]
+)
+def test_of_cells_that_run_at_once_the_longest_begin_first(jobs, capfd, monkeypatch, slots, order):
+    """Else the last one may be long, and every other device waits for it."""
+    monkeypatch.setattr(local, "load", lambda cell: (0, 7, 7, 9)[cell.seed])
+    list(Local(slots).submit(jobs(4, "pass")))
+    begun = re.findall(r"=== cell .* seed (\d)", capfd.readouterr().err)
+    assert begun == order
 
 
 def test_what_another_machine_took_meanwhile_is_not_started(jobs, tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -275,6 +276,29 @@ def test_a_ray_of_this_machine_is_small_and_leaves_no_folder(jobs, ray):
     (asked,) = fake.connections
     assert asked["address"] == "local" and asked["include_dashboard"] is False
     assert asked["object_store_memory"] < 100e6 and not os.path.exists(asked["_temp_dir"])
+
+
+def test_a_long_temporary_folder_leaves_room_for_the_names_of_sockets(jobs, ray, tmp_path, monkeypatch):
+    long = tmp_path / ("scratch" * 6)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    fake = ray({0: [DONE]})
+    ended(jobs(1))
+    assert len(fake.connections[0]["_temp_dir"]) <= 40
+
+
+@pytest.mark.parametrize("address", ["first", "127.0.0.1", "first:", ":6379"])
+def test_an_address_without_a_port(jobs, ray, address):
+    ray({})
+    with pytest.raises(InputError, match=rf"RAY is '{address}'; expected a machine and its port"):
+        ended(jobs(1), address)
+
+
+def test_a_cluster_without_gpus_is_said(jobs, ray, capsys):
+    for device, gpus, times in (("auto", 0, 1), ("auto", 1, 0), ("cpu", 0, 0)):
+        ray({0: [DONE]}, gpus=gpus)
+        ended(jobs(1, device=device))
+        assert capsys.readouterr().err.count("no node has a GPU now") == times
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(jobs, ray):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmark.report import read_runs
 from benchmark.report.page import html
 from benchmark.report.page.html import Section, write_page
 from benchmark.report.render.table import Block, Table
@@ -48,6 +49,22 @@ def test_records_are_read_once_and_the_tables_are_the_same(results, tmp_path, re
     assert tables(results, tmp_path / "elsewhere") == first and len(read) == 4
     names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "out/_scores").glob("*.parquet"))
     assert names == ["crowding", "images-cellvit", "sizes", "sizes-inner"]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_runs_that_are_many_are_read_by_several_processes(results, tmp_path, monkeypatch, read, capfd, cores):
+    (results / "synthetic/hovernet@small/fold1-seed0/nuclei.parquet").write_bytes(b"damaged")
+    alone = tables(results, tmp_path / "alone")
+    damaged = capfd.readouterr().err
+    assert damaged.count("nuclei.parquet") >= 1
+    read.clear()
+    monkeypatch.setattr(read_runs, "MANY", 3)
+    monkeypatch.setattr(read_runs, "BATCH", 1)
+    monkeypatch.setattr(read_runs, "usable_cores", lambda: cores)
+    assert tables(results, tmp_path / "together") == alone
+    assert capfd.readouterr().err == damaged, "a damaged run is named as it was, and once"
+    here = {folder for folder in read if "seed0" not in str(folder) or "cellvta" in str(folder)}
+    assert len(here) == (3 if cores == 1 else 0), "this process reads none of those that others read"
 
 
 def test_other_records_are_read_and_the_rest_is_kept(results, tmp_path, read):

@@ -26,6 +26,20 @@ def test_locks_without_effect(tmp_path, monkeypatch):
         locks.check_locks(tmp_path)
 
 
+def test_locks_that_could_not_be_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_TRY", "raise SystemExit('no filelock here')")
+    with pytest.raises(InputError, match=r"could not be tried .no filelock here"):
+        locks.check_locks(tmp_path)
+
+
+def test_of_two_mounts_at_one_path_the_last_one_counts(tmp_path, monkeypatch):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"auto {tmp_path.resolve()} autofs rw 0 0\nserver:/x {tmp_path.resolve()} nfs rw,nolock 0 0\n")
+    monkeypatch.setattr(locks, "MOUNTS", mounts)
+    with pytest.raises(InputError, match="mounted with nolock"):
+        locks.check_locks(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "named"),
     [
@@ -34,6 +48,9 @@ def test_locks_without_effect(tmp_path, monkeypatch):
         ("lustre", "rw,localflock", "localflock"),
         ("lustre", "rw,flock", ""),
         ("ext4", "rw,nolock", ""),
+        ("cifs", "rw,nobrl", "nobrl"),
+        ("cifs", "rw", ""),
+        ("fuse.sshfs", "rw", "fuse.sshfs"),
     ],
 )
 def test_locks_that_hold_on_one_machine_alone(tmp_path, monkeypatch, kind, options, named):

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
-from benchmark.runtime.workers import in_order, pool
+from benchmark.runtime.workers import AT_ONCE, in_order, pool, usable_cores
 from tests.support.processes import heeds_interrupts
 
 SLEEPER = """
@@ -118,3 +118,10 @@ def until(true, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("cells", "cores"), [("", 12), ("1", 12), ("4", 3), ("50", 1), ("x", 12), ("0", 12)])
+def test_cells_that_run_at_once_share_the_cores(monkeypatch, cells, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setenv(AT_ONCE, cells)
+    assert usable_cores() == cores

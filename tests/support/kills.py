@@ -35,7 +35,7 @@ METHODS = ("cellvta", "hovernet", "classical")
 RECIPE = ("recipe.epochs=3", "recipe.samples=16")
 EPOCHS, FOLDS = 3, 3
 TIMED = ("provenance.json", "cost.json")  # these hold times, and the log another one per line
-LIMIT = 600  # seconds for one ablation
+LIMIT = 1200  # seconds for one ablation
 MOST = 10  # kills of one ablation
 
 
@@ -123,6 +123,8 @@ def end_or_kill(site: Site, moment: Moment | None, first_alone: bool = False) ->
                     _all_end(process.pid)
                 return None, changes
             time.sleep(0.001)
+        if process.poll() is None:
+            raise TimeoutError(f"the ablation in {site.root} did not end within {LIMIT} s")
         return process.poll(), changes
     finally:
         if process.poll() is None:

@@ -1,6 +1,7 @@
 """The pretext step: labels that mean what they say, a cached deterministic result, and something learnt."""
 
 import hashlib
+import json
 import threading
 from dataclasses import replace
 
@@ -80,6 +81,13 @@ def test_second_call_reads_the_cache(made, monkeypatch):
     monkeypatch.setattr(pretrain, "train", lambda *a: pytest.fail("trained again"))
     again = pretrain.ensure("nano", made.path.parents[1], updates=3)
     assert again == made
+
+
+def test_weights_that_are_made_before_the_cells_are_those_of_their_number_of_threads(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for threads in (1, 2):
+        apart = pretrain.ensure_apart("nano", tmp_path / f"{threads}", 2, threads)
+        assert json.loads(apart.path.with_suffix(".json").read_text())["threads"] == threads
 
 
 def test_a_process_is_started_only_where_there_is_something_to_train(made, tmp_path, monkeypatch):

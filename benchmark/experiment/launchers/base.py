@@ -46,7 +46,14 @@ class Job:
 
 
 class Launcher(Protocol):
-    """Starts the processes of jobs, here or elsewhere."""
+    """Starts the processes of jobs, here or elsewhere.
+
+    Attributes:
+        threads: of each process on its processor; None: torch's choice.
+    """
+
+    @property
+    def threads(self) -> int | None: ...
 
     def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
         """Run each job in a process of its own.

@@ -45,5 +45,6 @@ def share_threads(cells: int) -> None:
     """Have every process that starts from now on take its share of the threads of this one, where several cells run at
     once and the user set no number."""
     if cells > 1 and "OMP_NUM_THREADS" not in os.environ:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(max(1, torch.get_num_threads() // cells))
+        share = str(max(1, torch.get_num_threads() // cells))
+        os.environ["OMP_NUM_THREADS"] = share
+        os.environ.setdefault("MKL_NUM_THREADS", share)

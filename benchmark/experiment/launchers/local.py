@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmark.experiment.estimate import Estimate, done
+from benchmark.experiment.estimate import Estimate, done, load
 from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
 from benchmark.experiment.launchers.board import Board
 from benchmark.runtime.errors import OUT_OF_MEMORY
 from benchmark.runtime.progress import MARKED
+from benchmark.runtime.workers import AT_ONCE
 
 WAIT = 0.5  # seconds between two looks at the running cells
 
@@ -59,10 +60,18 @@ class Local:
         self.running: dict[str, Child] = {}
         self.events: queue.SimpleQueue = queue.SimpleQueue()
 
+    @property
+    def threads(self) -> int | None:
+        """As `Launcher.threads`: what the user set, or the share of each of several cells."""
+        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # further ones are of nested regions
+        return int(first) if first.isdecimal() and int(first) else None
+
     def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
         """As `Launcher.submit`. A cell whose memory did not suffice beside others runs once more, alone, at the end."""
         self.total, self.ended = len(jobs), 0
         self.estimate = Estimate(job.cell for job in jobs)
+        if len(self.slots) > 1:  # the longest first, lest one is left that the other devices wait for
+            jobs = sorted(jobs, key=lambda job: load(job.cell) * (done(job.cell) - 1))
         waiting, again = collections.deque(jobs), collections.deque[Job]()
         with Board(len(self.slots) > 1) as self.board, self._children():
             for turn, slots in ((waiting, list(self.slots)), (again, list(self.slots)[:1])):
@@ -91,7 +100,7 @@ class Local:
         self.board.say(f"\n=== cell {self.ended + len(self.running) + 1}/{self.total}: {job}{left}")
         process = subprocess.Popen(
             job.command(device),
-            env=os.environ | ({MARKED: "1"} if several else {}),
+            env=os.environ | ({MARKED: "1", AT_ONCE: str(len(self.slots))} if several else {}),
             stderr=subprocess.PIPE if several else None,
             preexec_fn=DIE_WITH_PARENT,
         )

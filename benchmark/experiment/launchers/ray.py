@@ -25,7 +25,16 @@ LOOK, SHOW = 1.0, 30.0  # seconds: longest wait for an ending, between two lines
 NEXT = 64  # tasks whose beginning is looked for at once
 LOCK = 120.0  # seconds: a network file system frees the locks of a dead node in less
 OBJECTS = 80 * 2**20  # bytes: the least store of objects that Ray takes; cells hand over files, not objects
-PASSED_ON = (provenance.COMMAND, "PYTHONPATH", "MKL_NUM_THREADS")  # variables, to all nodes
+PASSED_ON = (  # variables, to all nodes
+    provenance.COMMAND,
+    "PYTHONPATH",
+    "MKL_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+)
+ROOM = 40  # characters of a temporary folder's path that leave room for the names of Ray's sockets below it, of 107
 QUIET = {  # variables that Ray reads
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",  # a line that two cells print alike is no repetition
@@ -45,7 +54,7 @@ class Ray:
     """
 
     def __init__(self, address: str | None):
-        self.address = address
+        self.address, self.threads = address, _threads()
 
     def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
         """As `Launcher.submit`.
@@ -56,7 +65,8 @@ class Ray:
         """
         ray = _ray(alone=self.address is None)
         with contextlib.ExitStack() as stack:
-            logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+            near = None if len(tempfile.gettempdir()) <= ROOM - len("/ray-12345678") else "/tmp"
+            logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir=near, ignore_cleanup_errors=True))
             stack.callback(ray.shutdown)
             self._connect(ray, logs)
             # as Ctrl-C does; Ray's own handler aborts, and it loses the code of a SystemExit
@@ -155,6 +165,8 @@ class Tasks:
             raise InputError(
                 "--device is cuda and the Ray cluster has no GPU; add a node with one, or give --device cpu."
             )
+        if device == "auto" and not there:
+            _say("ray: no node has a GPU now; all cells run on processors, also when one joins")
         return int(device != "cpu" and there > 0)
 
     def _begin(self, task: Task) -> None:
@@ -300,6 +312,10 @@ def _threads() -> int:
 def _knock(address: str | None) -> None:
     """Raises OSError where nobody listens at host:port; Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
+    if address not in (None, "auto", "local") and "/" not in address and not (host and port.isdecimal()):
+        raise InputError(
+            f"RAY is '{short(address)}'; expected a machine and its port, such as '{short(address)}:6379'."
+        )
     if host and "/" not in host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 

@@ -36,6 +36,9 @@ class Slurm:
 
     def __init__(self, options: dict[str, Any], results: Path, detach: bool = False):
         self.options, self.folder, self.detach = options, results / FOLDER, detach
+        processes = max(1, int(options.get("gpus_per_node", 1)))
+        cpus = options.get("cpus_per_task")
+        self.threads = max(1, int(cpus) // processes) if cpus else None
 
     def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
         """As `Launcher.submit`. Whoever stops waiting leaves the jobs in the queue.

@@ -54,6 +54,22 @@ class Store:
             self._new.add(name)
         return known[key]
 
+    def lacks(self, run: Run, name: str) -> bool:
+        """Whether `of` would read the run's records and keep the frame."""
+        key = _key(run)
+        return key is not None and key not in self._known(name)
+
+    def frames(self, run: Run) -> dict[str, pd.DataFrame]:
+        """Name -> frame of what is known of a run; {} of one that does not list its files."""
+        key = _key(run)
+        return {name: known[key] for name, known in self._frames.items() if key in known}
+
+    def add(self, run: Run, frames: dict[str, pd.DataFrame]) -> None:
+        """Frames of a run that another store computed, see `frames`."""
+        for name, frame in frames.items():
+            self._known(name)[_key(run)] = frame
+            self._new.add(name)
+
     def save(self) -> None:
         """Write the frames that are not on disk yet."""
         import pyarrow as pa
