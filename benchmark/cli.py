@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m benchmark COMMAND`, for the commands in `benchmark/commands`.
 
 Exit codes: 0 done, 1 a cell failed or a reproduced figure is outside its tolerance, 2 bad input (one sentence on
@@ -60,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     try:
         top = parser()
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(top)
         words = sys.argv[1:] if arguments is None else arguments
         for word in words:
             _check_encodable(word)
@@ -105,6 +108,15 @@ def _main(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _complete(top: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line may go on, and end."""
+    try:
+        import argcomplete
+    except ImportError:
+        sys.exit(1)  # the shell asked; nothing must run
+    argcomplete.autocomplete(top)
 
 
 def _check_encodable(word: str) -> None:

@@ -9,7 +9,6 @@ Writes <out>/<hardware>.csv, .png and .pdf; prints ratios to the grid_sample for
 """
 
 import argparse
-import csv
 import functools
 import math
 import re
@@ -220,34 +219,30 @@ def means(rows: list[dict]) -> None:
 
 
 def write(rows: list[dict], folder: Path, machine: str) -> None:
-    import matplotlib
+    """Write <folder>/<machine>.csv with the rows, and bars of their ratios to BASE as .png and .pdf."""
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.patches import Patch
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from benchmark.report.figures.style import COLOURS, drawing, legend, legend_height, save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows)
+    frame = frame[frame["implementation"] != BASE]
+    case = frame["shape"] + " B=" + frame["batch"].astype(str) + " " + frame["dtype"] + "\n" + frame["pass"]
+    colours = dict(zip(frame["implementation"].unique(), COLOURS))
+    with drawing(0.9 + 0.16 * len(frame) + legend_height(list(colours), 4.5), 4.5) as figure:
+        axes = figure.subplots()
+        look = {"palette": colours, "saturation": 1, "errorbar": None, "legend": False}
+        sns.barplot(x=frame["ratio"], y=case, hue=frame["implementation"], orient="h", ax=axes, **look)
+        for bars in axes.containers:
+            axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=6)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set(xscale="log", xlim=(min(0.8, 0.8 * frame["ratio"].min()), 1.5 * frame["ratio"].max()))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(ylabel="", xlabel=f"times faster than the {BASE} formulation", title=machine)
+        legend(figure, {name: Patch(color=colour) for name, colour in colours.items()})
     stem = folder / re.sub(r"\W+", "_", machine).strip("_")
-    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ("hardware", *COLUMNS))
-        table.writeheader()
-        table.writerows({"hardware": machine} | row for row in rows)
-    labels = [f"{r['shape']} B={r['batch']} {r['dtype']}\n{r['pass']}" for r in rows if r["implementation"] == BASE]
-    names = [n for n in dict.fromkeys(r["implementation"] for r in rows) if n != BASE]
-    figure, axis = plt.subplots(figsize=(8, 1.5 + 0.5 * len(labels)), layout="constrained")
-    for k, name in enumerate(names):
-        ratios = [r["ratio"] for r in rows if r["implementation"] == name]
-        places = [i + 0.8 * (k + 0.5) / len(names) - 0.4 for i in range(len(ratios))]
-        bars = axis.barh(places, ratios, 0.8 / len(names), label=name)
-        axis.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
-    axis.set_yticks(range(len(labels)), labels, fontsize=7)
-    axis.invert_yaxis()
-    axis.set_xscale("log")
-    axis.axvline(1, color="black", linewidth=0.8)
-    axis.set_xlabel(f"times faster than the {BASE} formulation")
-    axis.set_title(machine, fontsize=9)
-    axis.legend(fontsize=8)
-    for suffix in ("png", "pdf"):
-        figure.savefig(f"{stem}.{suffix}", dpi=150)
+    save(figure, stem, [{"hardware": machine} | row for row in rows])
     print(f"wrote {stem}.csv, .png, .pdf")
 
 

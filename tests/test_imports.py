@@ -150,6 +150,12 @@ def test_never_imports_torch(part):
         assert not heavy, f"{module} reaches {sorted(heavy)}"
 
 
+def test_timm_is_imported_in_one_place():
+    """Elsewhere it would import wandb."""
+    users = {m for m in MODULES if any(inside(name, "timm") for name in imports_of(m))}
+    assert users == {"benchmark.runtime.timm_alone"}
+
+
 @pytest.mark.parametrize("module", ["benchmark.report.write", "benchmark.metrics.protocols", "benchmark.postproc.hv"])
 def test_torch_is_not_loaded(module):
     code = f"import sys, {module}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"

@@ -105,6 +105,15 @@ def tables(parser: ArgumentParser) -> None:
     protocol(parser)
 
 
+def form(parser: ArgumentParser, *forms: str) -> None:
+    """--format; None where a terminal shows what it has room for and all else gets the whole Markdown."""
+    parser.add_argument(
+        "--format",
+        choices=forms,
+        help="of what is printed, whole (default: md; on a terminal, the columns that it has room for)",
+    )
+
+
 def grid(parser: ArgumentParser) -> None:
     """Options shared by the grid commands."""
     experiment(parser)
@@ -265,6 +274,7 @@ def written_tables(options, cells) -> str:
     """Write the tables of these cells' runs and return those to print, as `report.write.write_tables`."""
     from benchmark.experiment.state import state_of
     from benchmark.report.write import write_tables
+    from benchmark.runtime import terminal
 
     states = [(cell.run, state_of(cell)) for cell in cells]
     setup = cells[0].setup
@@ -278,6 +288,7 @@ def written_tables(options, cells) -> str:
         splits=sorted({cell.split for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
         remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
+        room=terminal.room(),
     )
 
 

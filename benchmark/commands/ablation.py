@@ -56,9 +56,9 @@ def run(options) -> int:
     for split in sorted({cell.split for cell in cells}):
         prepare(cells[0].setup.source, options.cache, split=split, verify=False)  # every cell compares the hashes
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-    if at_once > 1 or options.launcher != "local":
-        pretrain(cells[i::n], launcher.threads)  # else the first cell does, and the others wait for it
     stale = options.stale == "rerun"
+    # before the cells: no other waits for the first, whose time is its own alone
+    pretrain(cells[i::n], launcher.threads, stale)
     failures = run_missing(cells, launcher, keep_maps=options.keep_maps, stale=stale, shard=(i, n))
     if not options.detach:
         print(shared.written_tables(options, cells))

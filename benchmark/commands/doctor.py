@@ -20,27 +20,30 @@ def run(options) -> int:
     from benchmark.methods import registry
     from benchmark.ops import backends, default_backend
     from benchmark.results import provenance
-    from benchmark.runtime import distributed
+    from benchmark.runtime import distributed, terminal
+    from benchmark.runtime.control_signs import visible
 
     device = distributed.resolve(options.device)
     hardware, versions = provenance.hardware(device), provenance.versions()
-    print("machine    " + ", ".join(f"{k} {v}" for k, v in hardware.items() if v is not None))
-    print("versions   " + ", ".join(f"{k} {v}" for k, v in versions.items() if v is not None))
-    print(f"device     {device}" + ("" if torch.cuda.is_available() else " (torch sees no CUDA device)"))
-    print(f"op         {default_backend(device)} is used on {device}")
-    for name, (works, why) in backends().items():
-        print(f"           {name}: {'works' if works else f'no: {why}'}")
+    rows = [
+        ("machine", ", ".join(f"{k} {v}" for k, v in hardware.items() if v is not None)),
+        ("versions", ", ".join(f"{k} {v}" for k, v in versions.items() if v is not None)),
+        ("device", f"{device}" + ("" if torch.cuda.is_available() else " (torch sees no CUDA device)")),
+        ("op", f"{default_backend(device)} is used on {device}"),
+    ]
+    rows += [("", f"{name}: {'works' if works else f'no: {why}'}") for name, (works, why) in backends().items()]
     for name, folder in (("results", options.results), ("cache", options.cache)):
         existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
         free = shutil.disk_usage(existing).free / 2**30
-        print(f"{name:<10} {folder} ({'exists' if folder.exists() else 'is made when needed'}, {free:.0f} GiB free)")
-    for name in registry.method_names():
-        _print_rows(name)
+        exists = "exists" if folder.exists() else "is made when needed"
+        rows.append((name, f"{folder} ({exists}, {free:.0f} GiB free)"))
+    rows += [line for name in registry.method_names() for line in _rows(name)]
+    print(terminal.columns([[visible(text) for text in row] for row in rows], terminal.room()))
     return 0
 
 
-def _print_rows(name: str) -> None:
-    """Print which rows of a method run without a file of weights, and what the others need."""
+def _rows(name: str) -> list[tuple[str, str]]:
+    """Which rows of a method run without a file of weights, and what the others need."""
     from benchmark.methods import registry
 
     cls = registry.method_class(name)
@@ -53,6 +56,5 @@ def _print_rows(name: str) -> None:
             ready.append(row)
         else:
             blocked.setdefault(why, []).append(row)
-    print(f"method     {name}: {', '.join(ready) or 'none'}")
-    for why, rows in blocked.items():
-        print(f"           needs weights, {', '.join(rows)}: {why}")
+    lines = [("method", f"{name}: {', '.join(ready) or 'none'}")]
+    return lines + [("", f"needs weights, {', '.join(rows)}: {why}") for why, rows in blocked.items()]

@@ -28,9 +28,11 @@ def run(options) -> int:
     setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
     from benchmark.experiment import run as runner
     from benchmark.experiment.grid import file_cell
+    from benchmark.report.render.terminal import shown
     from benchmark.report.tables.beside import beside
+    from benchmark.runtime import terminal
 
     cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold, class_map)
     if runner.main(cell):  # of several processes, the first has the values
-        print(beside(cell.folder))
+        print(shown(beside(cell.folder), terminal.room()))
     return 0

@@ -23,11 +23,13 @@ def run(options) -> int:
     from benchmark.evaluation.decode_grid import Truths
     from benchmark.postproc.hv import HVSettings
     from benchmark.report.figures.misses import misses_figure
-    from benchmark.report.render.table import markdown, save
+    from benchmark.report.render.table import save
+    from benchmark.report.render.terminal import shown
     from benchmark.report.tables.misses import misses_table
     from benchmark.results.collect import finished
     from benchmark.results.raw_maps import StoredMaps
     from benchmark.results.run_folder import RunFolder
+    from benchmark.runtime import terminal
     from benchmark.runtime.progress import Progress
 
     counted = {}
@@ -46,6 +48,6 @@ def run(options) -> int:
     folder = options.reports / "misses"
     save(table, folder)
     misses_figure(counted, folder)
-    print(markdown(table))
+    print(shown(table, terminal.room(), folder / table.name))
     print(f"written to {folder}", file=sys.stderr)
     return 0

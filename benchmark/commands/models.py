@@ -1,5 +1,6 @@
 """`models`: what can be built, how large it is and what it needs."""
 
+from benchmark.commands import _options as shared
 from benchmark.runtime.scales import SCALES
 
 HELP = "Every row of every method: parameters, FLOPs, licences, weights needed."
@@ -11,6 +12,7 @@ NOTES = (
     "differ where valid convolutions need several inputs an image. A multiply-add counts as 2; counted are "
     "convolutions, matrix products and attention, the sampling of deformable attention included. –: no network.",
 )
+FIRST = ("params (M)", "trainable (M)", "GFLOPs / image", "weights", "licence of weights", "licence of code")
 
 
 def arguments(parser) -> None:
@@ -20,11 +22,13 @@ def arguments(parser) -> None:
     parser.add_argument("--preset", choices=SCALES, default="paper", help="scale (default paper)")
     parser.add_argument("--classes", type=int, default=5, help="nucleus types (default 5, PanNuke's)")
     parser.add_argument("--tissues", type=int, default=19, help="tissues (default 19, PanNuke's)")
-    parser.add_argument("--format", choices=("md", "csv"), default="md", help="Markdown (default) or csv")
+    shared.form(parser, "md", "csv")
 
 
 def run(options) -> int:
-    from benchmark.report.render.table import Block, Table, markdown, to_csv
+    from benchmark.report.render.table import Block, Table, to_csv
+    from benchmark.report.render.terminal import shown
+    from benchmark.runtime import terminal
     from benchmark.runtime.errors import InputError
 
     if options.classes < 0 or options.tissues < 0:
@@ -41,7 +45,9 @@ def run(options) -> int:
         work = ["–" if record[key] is None else f"{record[key]:.1f}" for key in ("gflops", "gflops_input")]
         lines.append([*texts, *sizes, *work, str(record["input"])])
     caption = f"Methods, {options.classes} types and {options.tissues} tissues"
-    print(markdown(Table("models", caption, list(NOTES), [Block(lines, left=5)])), end="")
+    order = [lines[0].index(name) for name in FIRST]
+    table = Table("models", caption, list(NOTES), [Block(lines, left=5, importance=order)])
+    print(shown(table, None if options.format else terminal.room()), end="")
     return 0
 
 

@@ -22,12 +22,14 @@ def arguments(parser) -> None:
 def run(options) -> int:
     from benchmark.data.tiles import DOWN, UP
     from benchmark.evaluation import decode_grid
-    from benchmark.report.render.table import markdown, save
+    from benchmark.report.render.table import save
+    from benchmark.report.render.terminal import shown
     from benchmark.report.select.protocols import protocols
     from benchmark.report.tables import postprocessing
     from benchmark.results.collect import finished
     from benchmark.results.raw_maps import StoredMaps
     from benchmark.results.run_folder import RunFolder
+    from benchmark.runtime import terminal
     from benchmark.runtime.progress import Progress
 
     finished_run = finished(options.run)
@@ -53,7 +55,7 @@ def run(options) -> int:
         of_setting.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in setting))
     table = postprocessing.table(finished_run, dict(zip(grid, records)), grid, protocol)
     save(table, folder)
-    print(markdown(table))
+    print(shown(table, terminal.room(), folder / table.name))
     print(f"written to {folder}", file=sys.stderr)
     return 0
 

@@ -19,6 +19,7 @@ def run(options) -> int:
     from benchmark.experiment.grid import row
     from benchmark.experiment.setup import Setup
     from benchmark.methods import registry
+    from benchmark.runtime import terminal
     from benchmark.runtime.paths import CACHE, RESULTS
     from benchmark.training.scales import origins, steps
 
@@ -26,10 +27,8 @@ def run(options) -> int:
     spec, own = row(setup, options.method)
     lines = origins(steps(setup.config, spec, dict(setup.overrides) | own, setup.dataset_name))
     lines = [("key", "value", "set by", "meaning"), *lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(3)]
     print(f"{spec}, experiment {setup.experiment}, data set {setup.dataset}")
     if not registry.method_class(spec.name).trainable:
         print(f"{spec.name} is not trained: of these values only those of the prediction count.")
-    for line in lines:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[3]]))
+    print(terminal.columns(lines, terminal.room()))
     return 0

@@ -94,14 +94,16 @@ def _evaluated(options, paper, splits) -> tuple[list[str], list]:
     """
     from benchmark.experiment import run as runner
     from benchmark.report.papers.files import files_table, lacking
-    from benchmark.report.render.table import markdown
+    from benchmark.report.render.terminal import shown
+    from benchmark.runtime import terminal
 
     candidates = _candidates(options, paper, splits)
     used = [one for one in candidates if one.cell and one.split in (None, *splits)]
     cells = [one.cell for one in used]
     _checked(cells)
     present = [(one.row, one.split, one.path.name) for one in candidates if one.cell]
-    print(markdown(files_table(paper, present, [(one.path.name, one.why) for one in candidates if not one.cell])))
+    unused = [(one.path.name, one.why) for one in candidates if not one.cell]
+    print(shown(files_table(paper, present, unused), terminal.room()))
     sys.stdout.flush()
     missing = lacking(paper, splits, present, options.weights)
     _prepare(cells)
@@ -151,11 +153,12 @@ def _compared(paper, done, missing: list[str]) -> int:
         InputError: no figure is outside, and something is missing or has no verdict.
     """
     from benchmark.report.papers.compare import comparison_table, figures
-    from benchmark.report.render.table import markdown
+    from benchmark.report.render.terminal import shown
     from benchmark.results.collect import finished
+    from benchmark.runtime import terminal
 
     measured = figures(paper, [finished(folder.path) for folder in done])
-    print(markdown(comparison_table(paper, measured)))
+    print(shown(comparison_table(paper, measured), terminal.room()))
     if any(figure.within is False for figure in measured):
         return 1
     reasons = dict.fromkeys(" ".join(figure.why.split()) for figure in measured if figure.why)
@@ -171,7 +174,8 @@ def _compared(paper, done, missing: list[str]) -> int:
 def _described(paper, options) -> str:
     """Name, title and files of a paper; with a folder of weights, which of them are there."""
     from benchmark.report.papers.files import files_table
-    from benchmark.report.render.table import markdown
+    from benchmark.report.render.terminal import shown
+    from benchmark.runtime import terminal
 
     present, others = [], []
     if options.weights is not None:
@@ -179,4 +183,4 @@ def _described(paper, options) -> str:
         present = [(one.row, one.split, one.path.name) for one in candidates if one.cell]
         others = [(one.path.name, one.why) for one in candidates if not one.cell]
     table = files_table(paper, present, others, searched=options.weights is not None)
-    return markdown(table)
+    return shown(table, terminal.room())

@@ -30,10 +30,11 @@ def run(options) -> int:
     from benchmark.evaluation import foreign, known_classes
     from benchmark.formats import type_names
     from benchmark.formats.collection import collection
-    from benchmark.report.render.table import markdown
+    from benchmark.report.render.terminal import shown
     from benchmark.report.select.protocols import protocols
     from benchmark.report.tables.foreign import tables
     from benchmark.results.run_folder import predictions_of
+    from benchmark.runtime import terminal
     from benchmark.runtime.progress import Progress
 
     protocols(options.protocol)  # an unknown one is refused before anything is read
@@ -53,7 +54,8 @@ def run(options) -> int:
     scored = foreign.score(pairs, mpp, settings.classes, shape, progress, options.protocol)
     if options.out:
         write(options.out, scored)
-    print("\n".join(markdown(t) for t in tables(scored.summaries, scored.records, scored.classes, scored.tissues)))
+    of_protocols = tables(scored.summaries, scored.records, scored.classes, scored.tissues)
+    print("\n".join(shown(table, terminal.room()) for table in of_protocols))
     if options.out:
         print(f"written to {options.out}", file=sys.stderr)
     return 0

@@ -14,7 +14,8 @@ def arguments(parser) -> None:
 def run(options) -> int:
     cells = shared.chosen_cells(options, writes=False)
     from benchmark.experiment import launch
+    from benchmark.runtime import terminal
 
     cells[0].setup.source.folds()  # raises where the data are missing or damaged: no cell could run
-    print(launch.status(cells))
+    print(launch.status(cells, terminal.room()))
     return 0

@@ -10,11 +10,12 @@ def arguments(parser) -> None:
     shared.results(parser)
     shared.reports(parser)
     shared.tables(parser)
-    parser.add_argument("--format", choices=("md", "csv", "tex"), default="md", help="of what is printed (default md)")
+    shared.form(parser, "md", "csv", "tex")
 
 
 def run(options) -> int:
     from benchmark.report.write import write_tables
+    from benchmark.runtime import terminal
 
     text = write_tables(
         options.results,
@@ -22,7 +23,8 @@ def run(options) -> int:
         dataset=options.dataset,
         protocol=options.protocol,
         experiment_methods=shared.expected_methods(options.experiment, options.dataset),
-        form=options.format,
+        form=options.format or "md",
+        room=None if options.format else terminal.room(),
     )
     print(text, end="" if options.format == "csv" else "\n")
     return 0

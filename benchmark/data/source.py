@@ -49,6 +49,7 @@ class Source:
         varies: whether images of one fold may differ in size; they are stored one after another then.
         train_patch: side in px of the patches in which training and validation see larger images; None: as they are.
             The test side is of whole images.
+        licence: of images and labels, "" where it is not known.
     """
 
     name: ClassVar[str] = ""
@@ -57,6 +58,7 @@ class Source:
     mpp: float = 0.25
     varies: bool = False
     train_patch: int | None = None
+    licence: str = ""
 
     def __init__(self, root: str | Path | None = None):
         self.root = None if root is None else Path(root)

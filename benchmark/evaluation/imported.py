@@ -56,7 +56,7 @@ def store(
             config=describe(identity, data, pred.path, remark),
             records=records,
             predictions=packed,
-            provenance=story | {"finished": provenance.now()},
+            provenance=story | {"licences": {"data": data.licence or None}, "finished": provenance.now()},
             cost={},
             metrics={"key": None, "protocols": scores, "n_images": len(images), "n_untyped": untyped},
         )

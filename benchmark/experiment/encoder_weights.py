@@ -89,7 +89,7 @@ def check(text: str | None) -> None:
     """Raises InputError for a name that no method has an encoder of."""
     if not by_name(text):
         return
-    import timm  # seconds, for the few who name encoders
+    from benchmark.runtime.timm_alone import timm  # seconds, for the few who name encoders
 
     classes = [registry.method_class(name) for name in registry.method_names()]
     known = {cls.encoder_of(cls.arguments() | row) for cls in classes for row in cls.presets.values()} - {None}

@@ -8,22 +8,27 @@ from benchmark.experiment.cell import Cell
 from benchmark.experiment.launchers.base import Job, Launcher
 from benchmark.experiment.launchers.local import Local
 from benchmark.experiment.state import TO_RUN, state_of
+from benchmark.runtime.control_signs import visible
 from benchmark.runtime.plugins import text_of
+from benchmark.runtime.terminal import columns
 
 
-def status(cells: list[Cell]) -> str:
-    """Text of `status`: a line per cell with its state, name and reason, and in brackets what a hash in its name stands
-    for; then how many cells each state has."""
+def status(cells: list[Cell], room: int | None = None) -> str:
+    """Text of `status`: of each cell its state, name and reason, and in brackets what a hash in its name stands for;
+    then how many cells each state has.
+
+    Args:
+        room: characters of a line of the terminal, on which a long name or reason goes on in the lines below; None:
+            a line per cell.
+    """
     states = [state_of(cell) for cell in cells]
-    names = [str(cell.run) for cell in cells]
-    width = max(map(len, names))
     hidden = [", ".join(f"{key}={text_of(value)}" for key, value in cell.hidden.items()) for cell in cells]
-    lines = []
-    for name, state, values in zip(names, states, hidden):
+    rows = []
+    for cell, state, values in zip(cells, states, hidden):
         why = f"{state.why} ({values})" if values else state.why
-        lines.append(f"{state.name:8} {name:{width}} {why}".rstrip())
+        rows.append([visible(text) for text in (state.name, str(cell.run), why)])
     counts = collections.Counter(state.name for state in states)
-    return "\n".join([*lines, ", ".join(f"{n} {state}" for state, n in counts.items())])
+    return f"{columns(rows, room)}\n{', '.join(f'{n} {state}' for state, n in counts.items())}"
 
 
 def run_missing(
@@ -45,7 +50,7 @@ def run_missing(
     Returns:
         The number of cells that failed in this call.
     """
-    names = (*TO_RUN, "stale") if stale else TO_RUN
+    names = _to_run(stale)
     states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
     todo = [Job(cell, keep_maps, names) for cell, state in states if state.name in names]
     for cell, state in states:
@@ -67,18 +72,24 @@ def run_missing(
     return outcomes.count("failed")
 
 
-def pretrain(cells: list[Cell], threads: int | None) -> None:
+def pretrain(cells: list[Cell], threads: int | None, stale: bool = False) -> None:
     """Make the weights that the encoders of these cells' small ViTs begin with, where a cell is due that needs them.
 
     Args:
         threads: of each cell: the weights are those that the first of them would make.
+        stale: whether stale cells are due too, as in `run_missing`.
     """
     from benchmark.training.pretrain import ensure_apart
 
-    due = [cell for cell in cells if state_of(cell).name in TO_RUN and cell.encoder.source == "pretext"]
+    due = [cell for cell in cells if state_of(cell).name in _to_run(stale) and cell.encoder.source == "pretext"]
     wanted = {(cell.cls.backbone_of(cell.spec.arguments), cell.recipe.pretrain): cell for cell in due}
     for (backbone, updates), cell in wanted.items():
         ensure_apart(backbone, cell.setup.cache, updates, threads)
+
+
+def _to_run(stale: bool) -> tuple[str, ...]:
+    """States of cells that are due."""
+    return (*TO_RUN, "stale") if stale else TO_RUN
 
 
 def _outcome(job: Job, code: int) -> str:

@@ -325,13 +325,21 @@ class Attempt:
             config=config,
             records=evaluation.records,
             predictions=evaluation.predictions,
-            provenance=origin | {"execution": execution, "finished": provenance.now()},
+            provenance=origin | {"execution": execution, "licences": licences(cell), "finished": provenance.now()},
             cost=asdict(cost),
             metrics=metrics,
         )
         protocol = cell.setup.config.protocol
         score = worded(metrics["protocols"][protocol]["bPQ"])
         self.say(f"test {score} ({protocol} protocol), training {trained.seconds:.0f} s -> {self.folder}")
+
+
+def licences(cell: Cell) -> dict:
+    """Licences of the method's code, of the published weights that filled its encoder and of the data; None where one
+    is not known, or there are no such weights."""
+    filled = cell.trains and cell.encoder.source not in ("", None, "pretext")
+    weights = cell.cls.weights_licence(cell.spec.arguments) if filled else None
+    return {"code": cell.cls.licence or None, "weights": weights, "data": cell.setup.source.licence or None}
 
 
 def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from benchmark.layers.cellvit_decoder import scaled
 from benchmark.layers.global_attention import GlobalAttention, reference_points
 from benchmark.layers.vit import embed, summary, to_map
 from benchmark.ops import MSDeformAttn
+from benchmark.runtime.timm_alone import DropPath, VisionTransformer
 
 Grid = tuple[int, int]
 ATTENTIONS = ("deformable", "global")

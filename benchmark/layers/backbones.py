@@ -11,9 +11,9 @@ Keys of a row:
 
 from functools import partial
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import SwiGLUPacked
 from torch import nn
+
+from benchmark.runtime.timm_alone import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, SwiGLUPacked
 
 IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 # a gated linear unit: the hidden width counts both halves

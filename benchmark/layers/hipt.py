@@ -6,8 +6,9 @@ Chen et al., "Scaling Vision Transformers to Gigapixel Images via Hierarchical S
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+
+from benchmark.runtime.timm_alone import VisionTransformer
 
 
 class HIPT(VisionTransformer):

@@ -5,10 +5,10 @@ global attention with relative positions. For images smaller than 1024 px CellVi
 that pixels keep their distance, where timm resamples it.
 """
 
-from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor
 
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.timm_alone import VisionTransformerSAM
 
 
 def side(sam: VisionTransformerSAM) -> int:

@@ -6,11 +6,7 @@ encoders.
 
 from pathlib import Path
 
-import timm
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
-from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from benchmark.layers import sam
@@ -18,6 +14,7 @@ from benchmark.layers.backbones import BACKBONES, GATED, SAM, is_sam
 from benchmark.layers.hipt import HIPT
 from benchmark.layers.weights_file import load_weights, read_file
 from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.timm_alone import PatchEmbed, VisionTransformer, VisionTransformerSAM, timm
 
 # parameters that feed the summary vector alone
 SUMMARY = ("norm.", "fc_norm.", "attn_pool.", "neck.")

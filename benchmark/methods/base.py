@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from benchmark.data.nuclei import Nuclei
+from benchmark.layers.backbones import BACKBONES
 from benchmark.layers.image_ops import centre, in_windows, pad_to
 from benchmark.runtime.errors import InputError
 
@@ -105,6 +106,11 @@ class Method(nn.Module):
     def encoder_of(cls, arguments: dict) -> str | None:
         """Name of the encoder whose weights `weights=` can fill, a ViT or not, or None when there is none."""
         return cls.backbone_of(arguments)
+
+    @classmethod
+    def weights_licence(cls, arguments: dict) -> str | None:
+        """Licence of the published weights of the encoder, as `layers.backbones` has it; None where it has none."""
+        return BACKBONES.get(cls.encoder_of(arguments) or "", {}).get("licence")
 
     @staticmethod
     def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:

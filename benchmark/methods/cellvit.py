@@ -8,7 +8,6 @@ Nobody published code for these, so they are defined here.
 """
 
 import torch
-from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from benchmark.layers import cellvit_decoder as parts
@@ -21,6 +20,7 @@ from benchmark.methods.base import Method, Phase, check_scale
 from benchmark.methods.registry import METHODS
 from benchmark.postproc import cellvit as maps
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.timm_alone import VisionTransformerSAM
 
 TUNES = ("staged", "decoder", "full", "lora")
 PUBLISHED = ("vit256", "sam_b", "sam_l", "sam_h")

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+from benchmark.report.cards import cards
 from benchmark.report.figures import scores as figures
+from benchmark.report.figures.accuracy import accuracy_figure
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.figures.examples import panels_figure
 from benchmark.report.figures.gallery import Panel, gallery
-from benchmark.report.page.html import Section, write_page
+from benchmark.report.page.html import write_page
+from benchmark.report.page.section import Figure, Section, Topic
 from benchmark.report.render.table import Block, Table, save, to_csv, write_file
 from benchmark.report.select.groups import Group, groups
 from benchmark.report.select.observations import Observed
@@ -17,6 +20,7 @@ from benchmark.report.select.store import Store
 from benchmark.report.sentences import summary
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
+from benchmark.report.tables.leaderboard import leaderboard
 from benchmark.report.write import group_tables
 from benchmark.results.collect import no_runs, runs
 from benchmark.runtime.errors import InputError
@@ -28,6 +32,7 @@ CURVES = {
     "neighbour_um": ("pq_by_crowding", "PQ and recall against crowding, with 95 % bands"),
 }
 CAPTIONS = {
+    "accuracy": "bPQ of each method, with its 95 % interval where there are enough images",
     "gain": "Gain of the adapter by size and by crowding",
     "tissues": "bPQ per tissue, with 95 % intervals where a tissue has enough source images",
     "accuracy_cost": "Accuracy against cost, with the front",
@@ -38,6 +43,17 @@ CAPTIONS = {
     "examples": "Images chosen by rule",
 }
 FULL_WIDTH = ("confusion", "examples")
+LEAD = ("accuracy", "gain")  # the figures beside the finding
+# title -> (first words of the tables' names, stems of the figures)
+TOPICS = {
+    "Scores": (("main", "published", "averagings"), ()),
+    "Size and crowding": (("sizes", "crowding"), ("pq_by_size", "pq_by_crowding")),
+    "Tissues and types": (("tissues", "types"), ("tissues", "confusion")),
+    "Comparisons": (("claim", "significance", "components", "tuning"), ("forest",)),
+    "Cost and training": (("cost",), ("accuracy_cost", "training", "budget")),
+    "Examples": ((), ("examples",)),
+    "Runs": (("runs",), ()),
+}
 BROWSED = 4  # images per rule in the page; the figure has one
 RUN_COLUMNS = ("method", "fold", "seed", "commit", "hardware", "op_backend", "finished", "command")
 
@@ -89,26 +105,43 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
     records = run_list(group)
     write_file(folder / "runs.csv", to_csv(records).encode())
     panels = gallery(group, tabled.observed, cache, BROWSED)
-    sentences = summary(group, protocols[0], tabled.observed, tabled.scores, bool(panels))
-    if len(group.drawn) < len(group.rows):
-        count = len(group.rows) - len(group.drawn)
-        sentences.append(
-            f"Figures of all methods leave out {count} variants with overridden arguments or settings; `main` has all, "
-            "`components` those with arguments."
-        )
+    firm = next((table.conclusion for table in tabled.rest if table.name == "significance"), "")
+    sentences = summary(group, protocols[0], tabled.observed, tabled.scores, bool(panels), firm)
+    drawn = _figures(group, tabled.observed, panels, folder)
+    of_first = {table.name: table for table in tabled.rest}
+    main, published = tabled.main[0], of_first.get(f"published-{protocols[0]}")
     return Section(
         anchor=anchor,
         title=f"{group.dataset}: {group.kind}, {group.scale}",
         folder=group.folder.as_posix(),
-        sentences=sentences,
-        tables=[*tabled.main, *tabled.rest, _provenance(records)],
-        figures=_figures(group, tabled.observed, panels, folder),
+        compared=sentences.compared,
+        finding=sentences.finding,
+        limits=sentences.limits,
+        lead=[drawn[stem] for stem in LEAD if stem in drawn],
+        board=leaderboard(group, main, of_first.get("cost"), published, tabled.observed),
+        main=main,
         panels=panels,
+        topics=topics([*tabled.main, *tabled.rest, _provenance(records)], drawn),
+        cards=cards(group),
     )
 
 
-def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path) -> list[tuple[Path, str, bool]]:
-    """Write the figures of a group; (path without suffix, caption, whether it takes the whole width) of each."""
+def topics(tables: list[Table], figures: dict[str, Figure]) -> list[Topic]:
+    """The tables and figures by topic, each once; what is in none of TOPICS comes last, topics without any are left
+    out."""
+    taken = {name for names, _ in TOPICS.values() for name in names}
+    by_topic = []
+    for title, (names, stems) in TOPICS.items():
+        own = [table for table in tables if table.name.partition("-")[0] in names]
+        by_topic.append(Topic(title, own, [figures[stem] for stem in stems if stem in figures]))
+    rest = [table for table in tables if table.name.partition("-")[0] not in taken]
+    drawn = {stem for _, stems in TOPICS.values() for stem in (*stems, *LEAD)}
+    by_topic.append(Topic("More", rest, [figure for stem, figure in figures.items() if stem not in drawn]))
+    return [topic for topic in by_topic if topic.tables or topic.figures]
+
+
+def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path) -> dict[str, Figure]:
+    """Write the figures of a group; stem -> each that could be drawn."""
     properties = curves(group)
     one_per_rule = list({panel.rule: panel for panel in reversed(panels)}.values())[::-1]
     written = {}
@@ -116,6 +149,7 @@ def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path
         stem, _ = CURVES[by]
         written[stem] = curves_figure(group, of_group, folder, stem)
     written |= {
+        "accuracy": accuracy_figure(group, observed, folder),
         "gain": gain_figure(group, list(properties.values()), folder),
         "tissues": figures.tissue_dots(group, observed, folder),
         "accuracy_cost": figures.pareto(group, observed, folder),
@@ -126,7 +160,7 @@ def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path
         "examples": panels_figure(one_per_rule, folder),
     }
     captions = dict(CURVES.values()) | CAPTIONS
-    return [(folder / stem, captions[stem], stem in FULL_WIDTH) for stem, drawn in written.items() if drawn]
+    return {stem: Figure(folder / stem, captions[stem], stem in FULL_WIDTH) for stem, drawn in written.items() if drawn}
 
 
 def _provenance(records: list[dict]) -> Table:

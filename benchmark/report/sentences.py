@@ -1,33 +1,64 @@
 """The summary of a report in sentences, every one generated from the numbers."""
 
 import math
+from dataclasses import dataclass
 
 from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import compare, interval
 from benchmark.report.stats.sizes import TABLE_EDGES, bin_names, scores_of
 from benchmark.report.stats.summary import summarise
+from benchmark.report.tables.common import extent
 from benchmark.report.tables.comparisons import p_text
 
 
-def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictures: bool) -> list[str]:
-    """Sentences on the best rows, the paper's claim, the sizes, and what is missing.
+@dataclass
+class Summary:
+    """What a reader should know of a group before its figures.
+
+    Attributes:
+        compared: what was compared, one sentence.
+        finding: at most three sentences, the effect and its interval first.
+        limits: what is missing and what may not be concluded.
+    """
+
+    compared: str
+    finding: list[str]
+    limits: list[str]
+
+
+def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictures: bool, firm: str = "") -> Summary:
+    """Sentences on what was compared, the paper's claim, the sizes, the best rows, and what is missing.
 
     Args:
         protocol: its name; `observed` are the scores under it.
         scores: run folder -> SizeScores or None.
         pictures: whether the prepared images were found.
+        firm: conclusion of the table of paired comparisons, said where the claim cannot be tested.
     """
     rows = [row for row in group.rows if observed.runs(row)]
     scored = [(row.label, interval(observed, row, "bPQ")) for row in rows]
     scored = [(label, score) for label, score in scored if not math.isnan(score.value)]
-    out = []
+    finding = []
+    if (pair := claimed(group)) and all(row in rows for row in pair):
+        finding += _claim(*pair, observed, scores)
+    elif firm:
+        finding.append(firm)
     if scored:
         best = sorted(scored, key=lambda pair: -pair[1].value)[:3]
         text = "; ".join(f"{label} {score.text()}" for label, score in best)
-        out.append(f"Highest mean bPQ over test images (protocol {protocol}): {text}.")
-    if (pair := claimed(group)) and all(row in rows for row in pair):
-        out += _claim(*pair, observed, scores)
+        which = "Highest mean" if len(scored) > 1 else "Mean"
+        finding.append(f"{which} bPQ over test images (protocol {protocol}): {text}.")
+    methods = f"{len(group.rows)} methods" if len(group.rows) > 1 else "One method"
+    units = f"{len(observed.clusters)} {'source' if observed.sources else 'test'} image"
+    units += "s" * (len(observed.clusters) != 1)
+    compared = f"{methods} on {group.title}: {extent(group)}, {units}, protocol `{protocol}`."
+    return Summary(compared, finding, _limits(group, pictures))
+
+
+def _limits(group: Group, pictures: bool) -> list[str]:
+    """Sentences on what is missing in a group and what its numbers do not say."""
+    out = []
     missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
     if missing:
         out.append(f"Incomplete: {', '.join(missing)} runs.")
@@ -37,6 +68,11 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
         out.append(f"Scale `{group.scale}`: small networks, short training; the published scale is `paper`.")
     if len(group.splits) * len(group.seeds) == 1:
         out.append("One fold and one seed: no statement on how results vary between trainings.")
+    if len(group.drawn) < len(group.rows):
+        out.append(
+            f"Figures of all methods leave out {len(group.rows) - len(group.drawn)} variants with overridden arguments "
+            "or settings; the leaderboard has all, `components` those with arguments."
+        )
     if not pictures:
         out.append(
             "No pictures: the prepared images of this data set are not in the cache (`make prepare` makes them)."

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from benchmark.report.read_runs import read_runs
 from benchmark.report.render.latex import latex
-from benchmark.report.render.table import Table, markdown, save, to_csv, write_file
+from benchmark.report.render.table import Table, save, to_csv, write_file
+from benchmark.report.render.terminal import shown
 from benchmark.report.select.groups import Group, groups
 from benchmark.report.select.observations import Observed, observe
 from benchmark.report.select.protocols import protocols
@@ -36,6 +37,7 @@ def write_tables(
     seeds: list[int] | None = None,
     remarks: list[str] | None = None,
     form: str = "md",
+    room: int | None = None,
 ) -> str:
     """Write the tables (md, tex, csv) of every group of runs below `out`.
 
@@ -50,6 +52,7 @@ def write_tables(
         splits, seeds: those that each row should have; None expects what is found in the group.
         remarks: sentences to print below every table, such as which of its cells are stale.
         form: "md", "tex" or "csv": of what is returned; the files are written in all three.
+        room: of "md", characters of a line of the terminal that the text is for, see `render.terminal.shown`.
 
     Returns:
         The main and cost tables; as csv the lines of the main tables alone, one header above all.
@@ -68,7 +71,10 @@ def write_tables(
     for group in tabled:
         group.remarks = list(remarks or [])
         for table in _write_group(group, Path(out) / group.folder, names, store):
-            texts.append(latex(table, "-".join(group.folder.parts)) if form == "tex" else markdown(table))
+            if form == "tex":
+                texts.append(latex(table, "-".join(group.folder.parts)))
+            elif form == "md":
+                texts.append(shown(table, room, Path(out) / group.folder / table.name))
             if table.name.startswith("main-"):
                 records += table.records
     return to_csv(records) if form == "csv" else "\n".join(texts)

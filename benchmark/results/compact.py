@@ -174,7 +174,8 @@ def unpack(kept: Path, target: Path, origin: str = "") -> None:
     """Rebuild a kept run in an empty folder; weights and predictions stay absent, and listed.
 
     Args:
-        origin: where the provenance says that the run was adopted from; "" leaves the provenance as it is.
+        origin: where provenance and card say that the run was adopted from; "" leaves the provenance as it is, without
+            a card.
 
     Raises:
         InputError: a damaged kept run, or one that lies where no run of its name does.
@@ -188,15 +189,15 @@ def unpack(kept: Path, target: Path, origin: str = "") -> None:
             shutil.copyfile(path, target / path.name)
     try:
         metrics = read_object(folder.metrics)
-        checked(identity(kept), read_object(folder.config), metrics)
+        config = read_object(folder.config)
+        checked(identity(kept), config, metrics)
         if content["truth"] is not None:
             _records(kept, content).save(target)
-        provenance = read_object(folder.provenance) if folder.provenance.is_file() else {}
+        cost, provenance = (read_object(path) if path.is_file() else {} for path in (folder.cost, folder.provenance))
     except (*UNREADABLE, IndexError) as error:
         raise _damaged(kept, error) from error
     if origin:
-        provenance |= {"adopted": True, "adopted_from": origin}
-        write_json(folder.provenance, manifest.listed(provenance, removable=[folder.cost, folder.log]))
+        folder.describe(config, metrics, cost, provenance | {"adopted": True, "adopted_from": origin})
     absent = {name: one for name, one in manifest.files_of(metrics).items() if one["kind"] == manifest.REMOVABLE}
     write_json(folder.metrics, manifest.listed(metrics, [folder.config, *folder.records], absent=absent))
 

@@ -70,6 +70,12 @@ class Run:
         return Records.load(self.folder)
 
 
+def identity_of(config: dict) -> RunId:
+    """The identity of the run that a config.json describes."""
+    file = str((config.get("file") or {}).get("tag", ""))
+    return RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
+
+
 def scale_of(method: str) -> str:
     """ "cellvta@small,points=8" -> "small"; rows that are no scale are published variants: "paper"."""
     row = method.partition("@")[2].split(",")[0]
@@ -134,10 +140,9 @@ def checked(identity: RunId, config: dict, metrics: dict) -> None:
         if not isinstance(config.get(key), kind | None):
             what = "an object" if kind is dict else "text"
             raise ValueError(f"config.json: '{key}' is {config[key]!r}; expected {what}")
-    file = str((config.get("file") or {}).get("tag", ""))
-    described = RunId(config["dataset"], config["method"], config["fold"], config["seed"], config["kind"], file)
-    if described != identity:
-        raise ValueError(f"config.json describes {described}, the folder {identity}; a run moved or copied by hand?")
+    own = identity_of(config)
+    if own != identity:
+        raise ValueError(f"config.json describes {own}, the folder {identity}; a run moved or copied by hand?")
     if config.get("scale") not in (None, *SCALES):
         raise ValueError(
             f"config.json: the scale {config['scale']!r} is none of {', '.join(SCALES)}; update the code that reads it"

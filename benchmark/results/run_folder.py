@@ -15,11 +15,12 @@ from pathlib import Path
 import filelock
 
 from benchmark.results import manifest
+from benchmark.results.card import card
 from benchmark.results.predictions import write as write_predictions
-from benchmark.results.run import Run, checked, read_object, readable
+from benchmark.results.run import Run, checked, identity_of, read_object, readable
 from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, sweep, write_json
+from benchmark.runtime.files import atomic, finite, sweep, write_json
 
 RAW_MAPS = "maps-*.npz"  # one file a process, * its rank
 STALE = "_stale"  # folder of results/ for what was moved aside, see `results.aside`
@@ -93,6 +94,11 @@ class RunFolder:
     def cost(self) -> Path:
         """Time and memory."""
         return self.path / "cost.json"
+
+    @property
+    def card(self) -> Path:
+        """What the run is, for people: see `results.card`."""
+        return self.path / "card.md"
 
     @property
     def metrics(self) -> Path:
@@ -182,7 +188,7 @@ class RunFolder:
         """
         for path in paths:
             files = self._listed_in(self.metrics)
-            if path in (self.log, self.cost):
+            if path in (self.log, self.cost, self.card):
                 files = files | self._listed_in(self.provenance)
             manifest.check(path, files)
 
@@ -273,10 +279,17 @@ class RunFolder:
             write_predictions(self.predictions, predictions)
             write_json(self.config, config)
             write_json(self.cost, cost)
-            write_json(self.provenance, manifest.listed(provenance, removable=[self.cost, self.log]))
             metrics |= self._listed(metrics)
+            self.describe(config, metrics, cost, provenance)
         self.checkpoint.unlink(missing_ok=True)
         self.queued.unlink(missing_ok=True)
+
+    def describe(self, config: dict, metrics: dict, cost: dict, provenance: dict) -> None:
+        """Write the card, then the provenance, which lists it: both differ from machine to machine."""
+        run = Run(identity_of(config), self.path, *map(finite, (config, metrics, cost, provenance)))
+        with atomic(self.card, "w") as handle:
+            handle.write(card(run))
+        write_json(self.provenance, manifest.listed(provenance, removable=[self.cost, self.log, self.card]))
 
     def list_files(self) -> None:
         """List the files in metrics.json again: some were added to the result."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 
+from benchmark.runtime.timm_alone import ModelEmaV3
 from benchmark.training import optim
 from benchmark.training.recipe import Recipe
 

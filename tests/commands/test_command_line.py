@@ -1,5 +1,6 @@
 """Help with an example for every command; bad input gives one sentence and exit code 2, nothing half-written."""
 
+import os
 import subprocess
 import sys
 
@@ -191,3 +192,25 @@ def test_a_contact_sheet_never_joins_a_run_with_other_images(tmp_path, capsys, c
         assert "name the --dataset, --data-root and --fold of the run" in capsys.readouterr().err
         assert not (tmp_path / "sheet.png").exists()
     assert main(sheet) == 0 and (tmp_path / "sheet.png").exists()
+
+
+def completed(tmp_path, line: str, **environment) -> tuple[int, list[str]]:
+    """(exit code, words) that a shell receives for a line whose end is to be completed."""
+    path = tmp_path / "words"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "PYTHONPATH": str(ROOT)}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(path), "_ARGCOMPLETE_IFS": "\n"} | environment
+    done = subprocess.run([sys.executable, "-m", "benchmark"], env=os.environ | asked, cwd=ROOT, timeout=300)
+    return done.returncode, [word.strip() for word in path.read_text().split("\n")] if path.exists() else []
+
+
+def test_a_shell_is_told_how_a_line_may_go_on(tmp_path):
+    pytest.importorskip("argcomplete", reason="argcomplete is not installed: only its absence is tested")
+    assert completed(tmp_path, "benchmark tra") == (0, ["track"])
+    assert completed(tmp_path, "benchmark track --log") == (0, ["--logdir"])
+    assert set(completed(tmp_path, "benchmark track --to ")[1]) >= {"tensorboard", "wandb", "mlflow"}
+
+
+def test_without_argcomplete_nothing_runs_when_a_shell_asks(tmp_path):
+    (tmp_path / "argcomplete.py").write_text("raise ImportError")
+    paths = f"{tmp_path}{os.pathsep}{ROOT}"
+    assert completed(tmp_path, "benchmark models", PYTHONPATH=paths) == (1, [])

@@ -1,5 +1,7 @@
 """`doctor` tells what runs here."""
 
+import re
+
 from benchmark.cli import main
 from benchmark.methods import registry
 from benchmark.ops import backends, default_backend
@@ -11,5 +13,7 @@ def test_doctor_names_every_backend_and_method(capsys, tmp_path):
     assert f"{default_backend('cpu')} is used on cpu" in out
     for name, (works, why) in backends().items():
         assert f"{name}: works" in out if works else f"{name}: no: {why}" in out
-    assert all(f"method     {name}: " in out for name in registry.method_names())
+    assert all(re.search(rf"^method +{name}: ", out, re.MULTILINE) for name in registry.method_names())
+    first = [line[:10] for line in out.splitlines()]
+    assert {"machine   ", "method    ", "          "} <= set(first), "texts begin in one column"
     assert "gated" in out and not (tmp_path / "r").exists()

@@ -10,6 +10,7 @@ from benchmark.metrics.records import Records
 from benchmark.report.tables import beside, published
 from benchmark.report.write import write_tables
 from benchmark.results import collect
+from benchmark.results.card import card
 from benchmark.results.manifest import digest
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import RunId, file_tag
@@ -90,6 +91,8 @@ def test_evaluates_stores_and_prints(call, tmp_path):
 
     (run,) = collect.runs(tmp_path / "results")
     assert run.id == RunId.of(folder) and run.id.kind == "official"
+    text = (folder / "card.md").read_text()
+    assert "licence of the file: not recorded" in text and "licence: `CC BY-NC-SA 4.0`" in text and text == card(run)
     table = write_tables(tmp_path / "results", tmp_path / "reports")
     assert "official weights, not trained here" in table and "CellVTA_UNI_pannuke_split*.pth" in table
     assert told["file"]["sha256"][:12] in table

@@ -11,6 +11,7 @@ from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import prepare
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.results.card import card
 from benchmark.results.collect import runs
 from tests.support.tiny_data import TINY
 
@@ -39,6 +40,8 @@ def test_perfect_predictions_score_one_and_stand_in_the_table(tmp_path, cache, s
     folder = tmp_path / "results" / TINY / "mytool+imported" / "fold1-seed0"
     (run,) = runs(tmp_path / "results")
     assert run.folder == folder and run.id.kind == "imported" and run.config["classes"]
+    text = (folder / "card.md").read_text()
+    assert "its model: not recorded" in text and "as the code that draws them" in text and text == card(run)
     for name in ("bPQ", "mPQ"):  # CellViT's protocol drops specks from predictions
         assert run.metrics["protocols"]["pannuke"][name] == pytest.approx(1, abs=1e-5)
         assert 0.97 < run.metrics["protocols"]["cellvit"][name] <= 1

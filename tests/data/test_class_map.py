@@ -93,6 +93,7 @@ def test_types_are_mapped_and_each_scheme_has_its_own_cache_and_name(tmp_path, c
         assert len(dropped) == len(before), "a nucleus of a dropped class stays a nucleus"
         assert ((dropped.types == 0) == (before.types == 1)).all()
     assert len({data.fingerprint(1) for data in (own, four, pannuke)}) == 3
+    assert own.licence == four.licence == "research use only"
     assert sorted(p.name.partition("-fold")[0] for p in cache.iterdir() if p.is_dir()) == sorted(
         2 * ["consep", "consep@classes=4", "consep@classes=pannuke"]
     )

@@ -89,6 +89,7 @@ def test_maps_of_tiles_and_of_another_family_are_refused(tmp_path):
         count(other, truths, HVSettings.cellvit40())
 
 
+@pytest.mark.filterwarnings("error")
 def test_table_and_figure_show_shares(tmp_path):
     maps, truths = maps_of(tmp_path / "run")
     frame = count(maps, truths, HVSettings.cellvit40())

@@ -21,6 +21,8 @@ from benchmark.experiment.run import Attempt
 from benchmark.experiment.state import TO_RUN, State, state_of
 from benchmark.methods.registry import method_class
 from benchmark.results import collect
+from benchmark.results.card import card
+from benchmark.results.collect import finished
 from benchmark.results.run_folder import RunFolder, run_folders
 from benchmark.runtime import distributed
 from benchmark.runtime.files import write_json
@@ -44,6 +46,9 @@ def test_ablation_runs_every_cell_and_prints_the_table(ablation):
         assert "checkpoint.pt" not in names and "owner.txt" not in names
         story = json.loads((folder / "provenance.json").read_text())
         assert "ablation" in story["command"] and story["hardware"]["cpu"] and story["started"] <= story["finished"]
+        assert story["licences"]["code"].startswith("Apache-2.0") and story["licences"]["weights"] is None
+        text = (folder / "card.md").read_text()
+        assert "`Apache-2.0, as the code that draws them`" in text and text == card(finished(folder))
     assert all(list(ablation.reports.rglob(f"*.{suffix}")) for suffix in ("csv", "tex", "md"))
 
 

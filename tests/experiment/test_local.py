@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
-from benchmark.experiment.estimate import Estimate, done
+from benchmark.experiment.estimate import REFERENCE, Estimate, done
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import run_missing
 from benchmark.experiment.launchers import devices, local
@@ -20,7 +21,7 @@ from benchmark.experiment.launchers.local import Local
 from benchmark.experiment.state import state_of
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import write_json
+from benchmark.runtime.files import read_json, write_json
 from benchmark.runtime.paths import ROOT
 from benchmark.runtime.progress import MARKED
 from tests.support.grids import setup
@@ -275,7 +276,7 @@ def test_two_cells_at_once_equal_the_serial_run(ablation, benchmark_command, tmp
     assert both.returncode == 0, both.stderr
     serial, parallel = file_bytes(ablation.results), file_bytes(tmp_path / "results")
     assert serial.keys() == parallel.keys()
-    timed = ("provenance.json", "cost.json", "log.jsonl")
+    timed = ("provenance.json", "cost.json", "log.jsonl", "card.md")  # the card has commands of the provenance
     assert all(serial[name] == parallel[name] for name in serial if not name.endswith(timed))
     for name in serial:
         if name.endswith("provenance.json"):
@@ -290,6 +291,7 @@ def _cache(ablation):
 
 
 def _store(cell, seconds: float, epochs: int = 1, images: int = 0) -> None:
+    write_json(cell.folder.config, {"recipe": {"samples": cell.recipe.samples} if epochs else {}})
     write_json(cell.folder.cost, {"train_seconds": seconds, "images_per_second": 10.0, "epochs": epochs})
     write_json(cell.folder.metrics, {"n_images": images})
 
@@ -324,6 +326,55 @@ def test_a_method_without_training_says_nothing_about_one_with(tmp_path, cache):
     classical, trained = cells(setup(tmp_path, cache), ["classical", "decoder_only"])
     _store(classical, 0.0, epochs=0, images=100)
     assert Estimate([classical, trained]).whole(trained) is None
+
+
+def test_the_time_of_other_settings_counts_by_the_images_drawn(tmp_path, cache):
+    plain = setup(tmp_path, cache, overrides=())
+    known, longer, fewer, slower, of_paper, other = cells(
+        plain,
+        [
+            *("cellvta", "cellvta@debug,recipe.epochs=6", "cellvta@debug,recipe.samples=4"),
+            *("cellvta@debug,points=8", "cellvta@paper", "decoder_only"),
+        ],
+    )
+    assert (known.recipe.epochs, known.recipe.samples) == (2, 8)
+    _store(known, 10.0, epochs=2)
+    for cell, seconds in ((longer, 30.0), (fewer, 5.0), (slower, 10.0), (of_paper, None), (other, None)):
+        assert Estimate([cell]).whole(cell) == (seconds and pytest.approx(seconds)), cell.name
+    _store(slower, 14.0, epochs=2)
+    assert Estimate([slower]).whole(slower) == pytest.approx(14.0), "its own settings tell more"
+    assert Estimate([longer]).whole(longer) == pytest.approx(36.0), "the mean of both"
+
+
+def test_the_embedded_ablation_before_its_first_cell(tmp_path, cache):
+    """Against the times between start and end of the reference runs, process and all."""
+    grid = cells(setup(tmp_path, cache, preset="small", dataset="synthetic", overrides=()))
+    estimate, took = Estimate(grid), {}
+    for cell in grid:
+        (provenance,) = (REFERENCE / cell.name).glob("*/provenance.json")
+        began, end = (datetime.fromisoformat(read_json(provenance)[key]) for key in ("started", "finished"))
+        took[cell.name] = (end - began).total_seconds()
+        assert abs(estimate.whole(cell) - took[cell.name]) < 8, cell.name
+    assert estimate.whole(grid[-1]) < 5 and took[grid[-1].name] < 5, "nothing is trained"
+    assert estimate.left([], grid, 1) == pytest.approx(sum(took.values()), rel=0.1)
+
+
+def test_a_method_without_training_takes_little_beside_those_with(tmp_path, cache):
+    trained, classical = cells(setup(tmp_path, cache, preset="small", overrides=()), ["cellvta", "classical"])
+    _store(trained, 300.0, epochs=20)
+    estimate = Estimate([trained, classical])
+    assert 1 < estimate.whole(classical) < 10, "1.8 s there, on a machine of half the speed"
+    assert estimate.left([], [trained, classical], 1) == pytest.approx(300.0 + estimate.whole(classical))
+    trained, classical = cells(setup(tmp_path, cache, overrides=()), ["cellvta", "classical"])
+    _store(trained, 9.0, epochs=2)
+    assert Estimate([trained, classical]).whole(classical) <= 9, "of a few images the start takes most"
+
+
+def test_half_the_images_take_half_the_time(tmp_path, cache):
+    of_reference = setup(tmp_path, cache, preset="small", dataset="synthetic", overrides=())
+    every, half = cells(of_reference, ["cellvta", "cellvta@small,recipe.samples=48"])
+    estimate = Estimate([every, half])
+    assert estimate.whole(half) == pytest.approx(estimate.whole(every) / 2) and estimate.whole(half) > 10
 
 
 def test_the_share_that_is_done(tmp_path, cache):

@@ -1,6 +1,5 @@
 """One cell in several processes: who says why it failed, and two machines that share a folder, or do not."""
 
-import json
 import os
 import signal
 import socket
@@ -16,12 +15,12 @@ from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json
+from tests.support.kills import content
 from tests.support.processes import family
 
 METHOD = "cellvta@debug,drop_path=0.3"  # random numbers are drawn inside the network
 SHORT = ("recipe.epochs=4", "recipe.samples=8", "recipe.eval_every=2", "recipe.ema=0.9")
 PARTS = ("recipe.accumulate=2", "recipe.recompute=true")
-TIMED = {"provenance.json", "cost.json"}
 
 
 class One(World):
@@ -100,12 +99,6 @@ def ended(processes: list[subprocess.Popen]) -> tuple[list[int], str]:
     return [process.returncode for process in processes], "\n".join(errors)
 
 
-def content(path) -> object:
-    if path.name == "log.jsonl":
-        return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
-    return path.read_bytes()
-
-
 @pytest.mark.slow  # three times two processes
 def test_two_machines_killed_and_resumed_equal_unbroken_ones(benchmark_command, tmp_path):
     words = ("--method", METHOD, *SHORT, *PARTS, "--fold", "2")
@@ -139,7 +132,7 @@ def test_two_machines_killed_and_resumed_equal_unbroken_ones(benchmark_command, 
     assert codes == [0, 0] and "resuming after epoch" in errors, errors
     files = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
     assert files == sorted(p.name for p in twin.iterdir() if p.name != ".lock") and len(files) > 8
-    assert not [name for name in files if name not in TIMED and content(folder / name) != content(twin / name)]
+    assert not [name for name in files if content(folder / name) != content(twin / name)]
 
 
 @pytest.mark.slow  # two processes

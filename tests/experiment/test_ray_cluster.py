@@ -65,7 +65,7 @@ def test_a_node_is_killed_and_all_cells_end_as_without(benchmark_command, comman
         assert done.returncode == 0
     plain, here = file_bytes(tmp_path / "plain"), file_bytes(results)
     assert plain.keys() == here.keys()
-    timed = ("provenance.json", "cost.json", "log.jsonl")
+    timed = ("provenance.json", "cost.json", "log.jsonl", "card.md")  # the card has commands of the provenance
     assert all(plain[name] == here[name] for name in plain if not name.endswith(timed))
     for name in (name for name in plain if name.endswith("log.jsonl")):
         assert without_seconds(plain[name]) == without_seconds(here[name])
@@ -87,7 +87,7 @@ def test_a_cell_that_rays_memory_monitor_ends(benchmark_command, ray_environment
     (failed,) = (tmp_path / "results").rglob("failed.txt")
     assert failed.read_text().startswith(reason)
     listed = benchmark_command("status", *words, results=tmp_path / "results")
-    assert f"failed   {TINY} classical@debug fold 1 seed 0 {reason}" in listed.stdout
+    assert f"failed  {TINY} classical@debug fold 1 seed 0  {reason}" in listed.stdout
 
 
 @pytest.mark.slow

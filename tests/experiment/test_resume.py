@@ -8,6 +8,7 @@ import time
 import pytest
 
 from benchmark.ops import default_backend
+from tests.support.kills import content
 from tests.support.processes import family
 
 METHOD = "cellvta@debug,drop_path=0.3"  # stochastic depth: random numbers are drawn inside the network
@@ -70,3 +71,4 @@ def test_resumed_equals_unbroken(benchmark_command, tmp_path, case):
         "nuclei.parquet",
     ):
         assert (folder / name).read_bytes() == (twin / name).read_bytes(), name
+    assert content(folder / "card.md") == content(twin / "card.md") != ""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -69,13 +70,57 @@ def test_tiff_of_every_usual_compression(tmp_path, kind, dtype):
     assert np.array_equal(found, instances) and found.dtype.itemsize == instances.dtype.itemsize
 
 
-def test_a_tiff_that_neither_reads_is_no_corrupt_file_and_loses_no_page(tmp_path):
+@pytest.fixture
+def without_codecs(monkeypatch):
+    """tifffile as it is where imagecodecs is not installed."""
+    from tifffile import _imagecodecs
+    from tifffile import tifffile as core
+
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setattr(core, "imagecodecs", _imagecodecs)
+    for codecs in (core.TIFF.DECOMPRESSORS, core.TIFF.UNPREDICTORS):
+        monkeypatch.setattr(codecs, "_codecs", {1: core.identityfunc})
+
+
+def test_a_tiff_that_neither_reads_is_no_corrupt_file_and_loses_no_page(tmp_path, without_codecs):
     pages = [Image.fromarray(np.full(SHAPE, k, np.uint16)) for k in (1, 2)]
     pages[0].save(tmp_path / "a.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match=r"a\.tif: this kind of TIFF is not read .* compression LZW.*save it"):
         raster.array(tmp_path / "a.tif")
     Image.fromarray(np.zeros(SHAPE, np.uint8)).convert("RGB").save(tmp_path / "b.tif", compression="jpeg")
     assert raster.array(tmp_path / "b.tif").shape == (*SHAPE, 3)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "jpeg2000", "png"])
+def test_compressions_that_need_imagecodecs_are_read_with_it(tmp_path, compression):
+    pytest.importorskip("imagecodecs", reason="imagecodecs is not installed: only its absence is tested")
+    instances = labels()[0].astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", instances, compression=compression)
+    assert np.array_equal(raster.array(tmp_path / "a.tif"), instances)
+
+
+def test_a_compression_without_its_codec_is_named_with_what_installs_it(tmp_path, request):
+    pytest.importorskip("imagecodecs", reason="imagecodecs is not installed, which writes the file")
+    tifffile.imwrite(tmp_path / "a.tif", labels()[0].astype(np.uint16), compression="jpeg2000")
+    request.getfixturevalue("without_codecs")
+    with pytest.raises(InputError) as refused:
+        raster.array(tmp_path / "a.tif")
+    assert str(refused.value) == (
+        f"{tmp_path / 'a.tif'}: this kind of TIFF is not read (uint16 {SHAPE}, compression JPEG2000); install its "
+        "codecs (pip install 'imagecodecs', or this package's extra [codecs]), or save it uncompressed or with zlib."
+    )
+
+
+def test_colours_packed_as_jpeg_are_the_same_with_and_without_imagecodecs(tmp_path, request):
+    """A JPEG keeps luminance and colour differences, which whoever expands it turns into RGB."""
+    pytest.importorskip("imagecodecs", reason="imagecodecs is not installed, which writes the file")
+    rgb = np.linspace(0, 255, 3 * SHAPE[0] * SHAPE[1]).reshape(*SHAPE, 3).astype(np.uint8)
+    differences = np.asarray(Image.fromarray(rgb).convert("YCbCr"))  # tifffile writes what it is given
+    tifffile.imwrite(tmp_path / "a.tif", differences, photometric="ycbcr", compression="jpeg")
+    expanded = raster.array(tmp_path / "a.tif", colours=True)
+    assert expanded.shape == rgb.shape and np.abs(expanded.astype(int) - rgb).mean() < 8
+    request.getfixturevalue("without_codecs")
+    assert np.abs(raster.array(tmp_path / "a.tif", colours=True).astype(int) - expanded).max() <= 2
 
 
 def test_ome_tiff_pyramid_is_read_at_full_size_under_the_images_name(tmp_path):

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmark.layers.vit import BACKBONES, GATED, available, build_backbone, build_encoder, features, quarters
+from benchmark.methods.registry import method_class
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from tests.support.shared import shared
@@ -113,6 +114,12 @@ def test_unknown_names():
         build_backbone("tinyy")
     with pytest.raises(InputError, match="plain ViT"):
         build_backbone("resnet18")
+
+
+def test_licences_of_published_weights_by_the_methods_arguments():
+    licence = method_class("cellvta").weights_licence
+    assert licence({"backbone": "uni"}) == "CC BY-NC-ND 4.0, gated" and licence({"backbone": "tiny"}) is None
+    assert method_class("classical").weights_licence({}) is None
 
 
 def test_backbones_with_published_weights_are_not_run_at_random_unasked(tmp_path):

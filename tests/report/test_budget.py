@@ -23,6 +23,7 @@ def group_of(trainings) -> tuple[Group, Observed]:
     return Group("synthetic", "main", "mini", [1], [0], rows), Observed(["a", "b"], True, frames)
 
 
+@pytest.mark.filterwarnings("error")
 def test_runs_of_one_recipe_but_its_length_are_one_line(tmp_path):
     trainings = [trained("cellvta", e, s, 0.5 + e / 1000 + s / 100) for e in (10, 20, 40) for s in (0, 1)]
     trainings += [trained("cellvta", 20, 0, 0.1, lr=5e-3)]  # another rate: another arm, of one length only

@@ -54,7 +54,7 @@ def check(tex: str) -> None:
 def nasty(rows: int = 3, columns: int = 4) -> Table:
     block = Block([["method", NASTY, *(f"c{j}" for j in range(columns))]], left=2, title=NASTY)
     block.rows += [[f"m_{i}", "tiny", *(f"0.{i + j:03d} ± 0.1" for j in range(columns))] for i in range(rows)]
-    ranked(block, 2, [float(i) for i in range(rows)])
+    ranked(block, 2)
     return Table(
         "a_b%c", f"Caption {NASTY} `code {NASTY.replace('`', '')}`", [NASTY, "more"], [block], conclusion=NASTY
     )

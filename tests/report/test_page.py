@@ -1,7 +1,6 @@
 """The report of two real (tiny) runs: its files, and the page in a real headless browser."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.chromium import chromium, resize, until
 from tests.support.report_runs import read_csv
 
 METHODS = ("classical", "decoder_only")
@@ -37,27 +37,9 @@ def page(reports):
 
 @pytest.fixture(scope="module")
 def browser(reports):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if missing := [name for name, found in programs.items() if not found]:
-        pytest.skip(f"no {' and no '.join(missing)} on this machine (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,1400",
-    ):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(programs["chromedriver"])
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.implicitly_wait(10)
-    driver.get((reports / "index.html").as_uri())
-    yield driver
-    driver.quit()
+    with chromium(1200, 1400) as driver:
+        driver.get((reports / "index.html").as_uri())
+        yield driver
 
 
 def test_every_figure_has_its_csv(folder):
@@ -110,18 +92,19 @@ def test_tables_sort_and_filter(browser):
     table = browser.find_element("css selector", "table.sortable")
 
     def names():
-        return [c.text for c in table.find_elements("css selector", "tbody tr:not([hidden]) td:first-child")]
+        return [c.text for c in table.find_elements("css selector", "tbody tr:not([hidden]) > :first-child")]
 
-    first, number = (
-        table.find_elements("css selector", "th button")[0],
-        table.find_elements("css selector", "th button")[3],
-    )
-    first.click()
+    def press(place):  # the header is drawn anew
+        table.find_elements("css selector", "th button")[place].click()
+
+    press(0)
     assert names() == sorted(names(), reverse=True)
-    first.click()
+    press(0)
     assert names() == sorted(METHODS)
-    number.click()
-    values = [c.text for c in table.find_elements("css selector", "tbody td:nth-child(4)")]
+    keys = [head.get_attribute("data-key") for head in table.find_elements("css selector", "th[data-key]")]
+    press(keys.index("mPQ"))
+    press(keys.index("bPQ"))
+    values = [c.text for c in table.find_elements("css selector", f"tbody td:nth-child({1 + keys.index('bPQ')})")]
     known = [float(v) for v in values if v != "–"]
     assert known == sorted(known, reverse=True) and len(known) == 2
     box = browser.find_element("css selector", "input.filter")
@@ -136,11 +119,7 @@ def test_image_browser_steps_toggles_and_zooms(browser):
     root = browser.find_element("css selector", ".gallery")
 
     def wait(condition, what):
-        for _ in range(100):
-            if condition():
-                return
-            browser.execute_async_script("setTimeout(arguments[0], 50)")
-        raise AssertionError(what)
+        until(browser, condition, what)
 
     def pixels():
         # of all methods: where one misses every nucleus, its outlines hide the truth's
@@ -162,10 +141,11 @@ def test_image_browser_steps_toggles_and_zooms(browser):
     size = browser.execute_script("return document.querySelector('.views canvas').width")
     root.find_element("css selector", "canvas").click()
     wait(lambda: browser.execute_script("return document.querySelector('.views canvas').width") == size // 2, "zoom")
-    boxes = root.find_elements("css selector", "input[name^=method]")
-    assert len(root.find_elements("css selector", "canvas")) == len(boxes) == 2
-    boxes[0].click()
-    wait(lambda: len(root.find_elements("css selector", "canvas")) == 1, "a method is left out")
+    options = root.find_elements("css selector", "[data-a] option")
+    assert sorted(option.text.split()[0] for option in options) == sorted(METHODS)
+    assert len(root.find_elements("css selector", "canvas")) == 4, "the truth, two methods, their difference"
+    root.find_element("css selector", "[data-b] option[value='']").click()
+    wait(lambda: len(root.find_elements("css selector", "canvas")) == 2, "a method is left out")
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
 
 
@@ -178,7 +158,7 @@ def test_screenshot_shows_something(browser, tmp_path):
 def test_focus_stays_on_the_image_that_steps(browser):
     root = browser.find_element("css selector", ".gallery")
     canvas = root.find_element("css selector", "canvas")
-    start, n = int(root.get_attribute("data-shown")), len(root.find_elements("css selector", "option"))
+    start, n = int(root.get_attribute("data-shown")), len(root.find_elements("css selector", "[data-image] option"))
     for step in (1, 2):  # the second key reaches a canvas that was drawn anew
         browser.execute_script("arguments[0].focus()", canvas) if step == 1 else None
         browser.switch_to.active_element.send_keys("\ue014")  # arrow right
@@ -188,3 +168,24 @@ def test_focus_stays_on_the_image_that_steps(browser):
             browser.execute_async_script("setTimeout(arguments[0], 50)")
         assert root.get_attribute("data-shown") == str((start + step) % n), f"key {step}"
         assert browser.execute_script("return document.activeElement.tagName") == "CANVAS"
+
+
+def test_one_reads_the_answer_without_scrolling(browser):
+    resize(browser, 1280)
+    ends = "return [...document.querySelectorAll(arguments[0])].map((node) => node.getBoundingClientRect().bottom)"
+    browser.execute_script("scrollTo(0, 0)")
+    for selector in (".compared", ".finding", ".limits", ".pair img"):
+        bottoms = browser.execute_script(ends, selector)
+        assert bottoms and max(bottoms) <= 800, selector
+    order = ".compared, .finding, .pair, .table[id$=leaderboard], .gallery, details.topic"
+    tops = browser.execute_script(ends.replace("bottom", "top"), order)
+    assert tops == sorted(tops) and len(tops) > 8
+
+
+def test_cards_say_where_a_run_comes_from(browser):
+    script = "return [...document.querySelectorAll('.card')].map((card) => card.textContent)"
+    cards = browser.execute_script(script)
+    assert len(cards) == 2
+    for card, method in zip(sorted(cards), sorted(METHODS), strict=True):
+        for text in (f"{method}@debug", "seed0", "command", "commit", "hardware", "may not be concluded"):
+            assert text in card, (text, card)

@@ -4,11 +4,11 @@ import io
 import json
 import re
 import warnings
-from html import escape
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from benchmark.metrics.records import TABLES, Records
@@ -35,7 +35,7 @@ def test_hostile_names_stay_text_and_links_still_work(tmp_path, stored):
     make_run(tmp_path / "results", stored, "<b>a@small", dataset=HOSTILE, classes=[], tissues=[])
     page = build(tmp_path / "results", tmp_path / "out", tmp_path / "cache")
     text = page.read_text()
-    assert escape(HOSTILE) in text and "<script>alert" not in text and "<b>a" not in text
+    assert str(escape(HOSTILE)) in text and "<script>alert" not in text and "<b>a" not in text
     for written in (tmp_path / "out").rglob("*.md"):
         assert not re.search("<(?!/?u>)[a-z/!?]", re.sub("`[^`]*`", "", written.read_text())), written
     links = [h for h in re.findall(r'href="([^"#]+)"', text) if not h.startswith("data:")]
@@ -55,7 +55,7 @@ def test_damaged_predictions_are_named_once(tmp_path, stored, capsys):
         assert _predictions(run, [0, 1], 0.25) == {}
         assert capsys.readouterr().err.count("predictions.npz") >= 1
     (run.folder / "predictions.npz").write_bytes(content.getvalue())
-    assert _predictions(run, [1], 0.25)[1][0, 0] == 30000
+    assert _predictions(run, [1], 0.25)[1].instances[0, 0] == 30000
 
 
 @pytest.mark.parametrize("line", ["[1]", '{"epoch": "a"}', '{"loss": 2}', "{"])
@@ -84,6 +84,7 @@ def test_a_test_set_of_two_splits_counts_once(tmp_path, stored):
     assert curves(group)["d_um"].clusters == ["i0", "i1"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_many_variants_stand_in_the_forest_only(tmp_path, stored):
     methods = ["cellvta@small", *(f"cellvta@small,points={k}" for k in range(1, 14))]
     for method in methods:
@@ -106,7 +107,10 @@ def test_runs_of_different_images_are_no_reason_to_fail(tmp_path, stored, capsys
     assert "its test images are others" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("labels", [["a", "b", "c"], ["m" * 13] * 6, [f"{k}" + "long_" * 12 for k in range(5)]])
+@pytest.mark.parametrize(
+    "labels", [["a", "b", "c"], ["m" * 13] * 6, [f"{k}" + "long_" * 12 for k in range(5)], ["m" * 60]]
+)
+@pytest.mark.filterwarnings("error")
 def test_legends_are_not_cut(labels):
     with drawing(4.0) as figure:
         axes = figure.subplots()

@@ -4,7 +4,8 @@ import pytest
 
 from benchmark.report import read_runs
 from benchmark.report.page import html
-from benchmark.report.page.html import Section, write_page
+from benchmark.report.page.html import write_page
+from benchmark.report.page.section import Section, Topic
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select import store
 from benchmark.report.write import write_tables
@@ -113,7 +114,7 @@ def test_runs_without_a_list_of_files_are_read_each_time(results, tmp_path, read
 def test_the_page_shows_the_first_lines_of_a_long_table(tmp_path, monkeypatch):
     monkeypatch.setattr(html, "LINES", 3)
     blocks = [Block([["a"], *([f"line {k}"] for k in range(count))]) for count in (3, 5)]
-    section = Section("g0", "title", "folder", ["one"], [Table("runs", "Runs", blocks=blocks)], [], [])
+    section = Section("g0", "title", "folder", topics=[Topic("Runs", [Table("runs", "Runs", blocks=blocks)])])
     write_page(tmp_path / "index.html", [section], "title", "subtitle", "footer")
     text = (tmp_path / "index.html").read_text()
     assert text.count("<td>line") + text.count('<td class="left">line') == 6 and "line 3" not in text

@@ -41,6 +41,7 @@ SHORT = {
     "report.tables": {"metrics", "results", "report.select", "report.stats", "report.render"},
     "report.figures": {
         "runtime",
+        "data.nuclei",
         "data.store.fold",
         "metrics",
         "results",
@@ -48,7 +49,7 @@ SHORT = {
         "report.stats",
         "report.render",
     },
-    "report.page": {"runtime", "report.figures", "report.render"},
+    "report.page": {"runtime", "report.figures", "report.render", "report.tables"},
     "report.papers": {
         "runtime",
         "data.files",

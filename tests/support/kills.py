@@ -188,7 +188,7 @@ def differences(whole: Site, broken: Site) -> list[str]:
         one, other = _files(whole.root / part), _files(broken.root / part)
         out += [f"{part}/{name} stands on one side only" for name in sorted(one.keys() ^ other.keys())]
         for name in sorted(one.keys() & other.keys()):
-            if _content(one[name]) != _content(other[name]):
+            if content(one[name]) != content(other[name]):
                 out.append(f"{part}/{name} differs")
     return out + [f"{f}: {v.why}" for f in run_folders(broken.results) if (v := verify(f)).name != "whole"]
 
@@ -197,10 +197,13 @@ def _files(folder: Path) -> dict[str, Path]:
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def _content(path: Path):
+def content(path: Path):
     """What must be the same in every repetition of a file."""
     if path.name in TIMED:
         return None
+    if path == RunFolder(path.parent).card:  # the command in it names the folders
+        command = read_json(RunFolder(path.parent).provenance)["command"]
+        return path.read_text().replace(command, "", 1)
     if path.name == "log.jsonl":
         return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
     if path.parent.name == "pretrain" and path.suffix == ".json":

@@ -146,7 +146,8 @@ def _check_upright(path: Path, orientation) -> None:
 
 
 def _tiff(file: tifffile.TiffFile, path: Path, colours: bool) -> np.ndarray:
-    """The image of a TIFF at full size; compressions that tifffile alone does not expand (LZW) with Pillow.
+    """The image of a TIFF at full size; compressions that tifffile does not expand without imagecodecs (LZW), with
+    Pillow where that is not installed.
 
     Raises:
         InputError: neither of them reads it, or its colours are no RGB.
@@ -164,7 +165,9 @@ def _tiff(file: tifffile.TiffFile, path: Path, colours: bool) -> np.ndarray:
             f"{path}: expected a label map in which 0 is the background, found a TIFF in which white is zero "
             "(MINISWHITE), which programs read in two ways; save it as black-is-zero (MINISBLACK)."
         )
-    if colours and kind is not None and kind.name in ("YCBCR", "CIELAB", "ICCLAB", "ITULAB", "SEPARATED"):
+    expanded = kind == tifffile.PHOTOMETRIC.YCBCR and page.compression == tifffile.COMPRESSION.JPEG  # to RGB
+    others = ("YCBCR", "CIELAB", "ICCLAB", "ITULAB", "SEPARATED")
+    if colours and kind is not None and kind.name in others and not expanded:
         raise InputError(f"{path}: expected RGB, found colours stored as {kind.name}; convert it to RGB.")
     rgba = kind == tifffile.PHOTOMETRIC.RGB and values.shape[2:] == (4,)
     if colours and rgba and values.dtype.kind == "u" and (values[..., 3] == np.iinfo(values.dtype).max).all():
@@ -186,6 +189,15 @@ def _with_pillow(file: tifffile.TiffFile, path: Path) -> np.ndarray:
     if not fits or scaled:
         raise InputError(
             f"{path}: this kind of TIFF is not read ({page.dtype} {sides}, compression "
-            f"{getattr(page.compression, 'name', page.compression)}); save it uncompressed or with zlib."
+            f"{getattr(page.compression, 'name', page.compression)}); {_codecs()}save it uncompressed or with zlib."
         )
     return pixels.view(page.dtype)
+
+
+def _codecs() -> str:
+    """The advice to install tifffile's codecs, where they are not."""
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError:
+        return "install its codecs (pip install 'imagecodecs', or this package's extra [codecs]), or "
+    return ""

@@ -122,7 +122,7 @@ class Mapped(Source):
         self.source, self.scheme = source, scheme
         self.name = f"{source.name}@classes={scheme.name}"
         self.classes, self.tissues, self.mpp = scheme.classes, source.tissues, source.mpp
-        self.varies, self.train_patch = source.varies, source.train_patch
+        self.varies, self.train_patch, self.licence = source.varies, source.train_patch, source.licence
 
     def folds(self) -> list[int]:
         return self.source.folds()

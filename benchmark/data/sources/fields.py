@@ -57,6 +57,7 @@ class Fields(Source):
         if type(patch) is not int or not 16 <= patch <= 8192 or patch % 16:
             raise InputError(f"{self.name}@patch={patch}: expected a multiple of 16 from 16 to 8192.")
         self.train_patch = patch
+        self.licence = facts.of(type(self).name).licence_name
 
     def listed(self, root: Path) -> dict[int, list[Field]]:
         """Raw fold -> its fields in order, of the folds that lie below `root`. Raises InputError: none lies there, or

@@ -60,6 +60,7 @@ class PanNuke(Source):
                 f"{', '.join(TAKEN)}; choose another name."
             )
         self.name = name
+        self.licence = "CC BY-NC-SA 4.0" if name == "pannuke" else ""  # of data of one's own it is not known
         self._files = PanNukeFiles(self.root)
 
     def folds(self) -> list[int]:

@@ -91,6 +91,7 @@ class Synthetic(Source):
     classes = CLASSES
     tissues = TISSUES
     mpp = MPP
+    licence = "Apache-2.0, as the code that draws them"
 
     def __init__(self, root=None, patches: int = 64, seed: int = 0, size: int = 256):
         super().__init__(root)

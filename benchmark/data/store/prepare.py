@@ -30,13 +30,14 @@ class Prepared:
     """A dataset whose folds are converted.
 
     Attributes:
-        name, classes, tissues, mpp, train_patch: as the Source's.
+        name, classes, tissues, mpp, licence, train_patch: as the Source's.
         folds: raw fold -> CachedFold.
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
-        self.tissues, self.mpp, self.train_patch = source.tissues, source.mpp, source.train_patch
+        self.tissues, self.mpp, self.licence = source.tissues, source.mpp, source.licence
+        self.train_patch = source.train_patch
         self.folds = folds
         self._source = source
 

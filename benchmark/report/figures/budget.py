@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from benchmark.report.figures.style import drawing, handles, legend, legend_height, log_scale, look, save
+from benchmark.report.figures.style import drawing, keys, legend, legend_height, log_scale, looks, save, semantics
 from benchmark.report.select.groups import Group
 from benchmark.report.select.observations import Observed
 from benchmark.results.run import Run
@@ -19,37 +19,29 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     A line joins the means over the runs of one schedule: same splits and seeds, recipes that differ in `epochs` alone.
     False when no method was trained for two lengths.
     """
+    import seaborn as sns
+
     points = [_point(observed, run) for run in group.runs if run.folder in observed.images and _updates(run.config)]
-    arms: dict[str, list[dict]] = {}
-    for point in points:
-        arms.setdefault(point["arm"], []).append(point)
-    arms = {arm: own for arm, own in arms.items() if len({point["updates"] for point in own}) > 1}
-    if not arms:
+    frame = pd.DataFrame(points, columns=list(points[0]) if points else ["arm", "updates"])
+    frame = frame[frame.groupby("arm")["updates"].transform("nunique") > 1]
+    if frame.empty:
         return False
-    names = _names(list(arms))
-    with drawing(3.4 + legend_height(list(names.values()))) as figure:
+    names = _names(list(frame["arm"].unique()))
+    frame["arm"] = frame["label"] = frame["arm"].map(names)
+    styles = looks({names[arm]: json.loads(arm)[0] for arm in names})
+    means = frame.groupby(["label", "updates"], as_index=False)[["seconds", *METRICS]].mean()
+    with drawing(3.4 + legend_height(list(styles))) as figure:
         panels = figure.subplots(len(METRICS), 2, sharey="row", sharex="col")
-        for i, (arm, own) in enumerate(arms.items()):
-            for row, metric in enumerate(METRICS):
-                for panel, x in zip(panels[row], ("updates", "seconds")):
-                    _draw(panel, own, x, metric, look(i), names[arm])
-        for panel, x, title in zip(panels[-1], ("updates", "seconds"), ("updates", "training (s)")):
-            log_scale(panel.xaxis, [point[x] for own in arms.values() for point in own])
-            panel.set_xlabel(title)
         for row, metric in zip(panels, METRICS):
-            row[0].set_ylabel(metric)
-        legend(figure, handles(panels.flat))
-    shown = [point | {"arm": names[arm]} for arm, own in arms.items() for point in own]
-    save(figure, Path(folder) / "budget", shown)
+            for panel, x, title in zip(row, ("updates", "seconds"), ("updates", "training (s)")):
+                sns.scatterplot(frame, x=x, y=metric, s=18, alpha=0.4, ax=panel, **semantics(styles))
+                sns.lineplot(means, x=x, y=metric, sort=False, ax=panel, **semantics(styles, line=True))
+                log_scale(panel.xaxis, list(frame[x]))
+                panel.set(xlabel=title, ylabel=metric)
+                panel.label_outer()
+        legend(figure, keys(styles))
+    save(figure, Path(folder) / "budget", frame.drop(columns="label").to_dict("records"))
     return True
-
-
-def _draw(panel, points: list[dict], x: str, metric: str, style: dict, label: str) -> None:
-    panel.plot([p[x] for p in points], [p[metric] for p in points], **style | {"linestyle": "none", "alpha": 0.4})
-    lengths = sorted({p["updates"] for p in points})
-    of_length = [[p for p in points if p["updates"] == length] for length in lengths]
-    means = [[float(np.mean([p[key] for p in own])) for own in of_length] for key in (x, metric)]
-    panel.plot(*means, label=label, **style)
 
 
 def _updates(config: dict) -> int | None:

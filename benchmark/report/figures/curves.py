@@ -1,10 +1,24 @@
-"""Figures of PQ and recall against nucleus size and crowding, and of the adapter's gain."""
+"""Figures of PQ and recall against nucleus size and crowding, and of the adapter's gain.
+
+matplotlib's own lines and bands: seaborn computes a band from repeated observations, and these are of a clustered
+bootstrap.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.report.figures.style import COLOURS, drawing, handles, legend, legend_height, look, save, shorten
+from benchmark.report.figures.style import (
+    EDGE,
+    drawing,
+    group_looks,
+    keys,
+    legend,
+    legend_height,
+    method_colours,
+    save,
+    shorten,
+)
 from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.stats.curves import BY, FEW, Curves, gain, lines
 
@@ -23,14 +37,16 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
     drawn = [(row, values) for row, values in lines(group, curves) if row in rows and _drawable(values)]
     if not drawn:
         return False
-    with drawing(3.85 + legend_height([label(group, row) for row, _ in drawn])) as figure:
+    looks = group_looks(group)
+    styles = {label(group, row): looks[row.label] for row, _ in drawn}
+    with drawing(3.85 + legend_height(list(styles))) as figure:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1])
-        for i, (row, values) in enumerate(drawn):
+        for i, ((_, values), look) in enumerate(zip(drawn, styles.values())):
             shown = values["n"] >= FEW
-            style = look(i) | {"markevery": (i, EVERY)}
+            style = look | EDGE | {"markevery": (i, EVERY)}
             for axes, metric in ((top, "PQ"), (middle, "recall")):
                 line = np.where(shown, values[metric], np.nan)
-                axes.plot(curves.grid, line, label=label(group, row) if axes is top else None, **style)
+                axes.plot(curves.grid, line, **style)
                 low, high = (np.where(shown, values[f"{metric}_{end}"], np.nan) for end in ("low", "high"))
                 axes.fill_between(curves.grid, low, high, color=style["color"], alpha=0.15, linewidth=0)
         for axes, metric in ((top, "PQ"), (middle, "recall")):
@@ -42,7 +58,7 @@ def curves_figure(group: Group, curves: Curves, folder: Path, name: str) -> bool
         bottom.locator_params(axis="y", nbins=2)
         bottom.set_xlabel(BY[curves.by])
         figure.align_ylabels([top, middle, bottom])
-        legend(figure, handles([top]))
+        legend(figure, keys(styles))
     points = []
     for row, values in drawn:
         points += records(group, row, curves, values)
@@ -60,13 +76,14 @@ def gain_figure(group: Group, properties: list[Curves], folder: Path) -> bool:
     panels = [(curves, values) for curves, values in panels if values is not None and _drawable(values)]
     if not panels:
         return False
+    colour = method_colours(group)[a.method.partition("@")[0]]
     with drawing(2.2) as figure:
         grid = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
         for axes, (curves, values) in zip(grid, panels):
             line, low, high = (np.where(values["n"] >= FEW, values[k], np.nan) for k in ("PQ", "PQ_low", "PQ_high"))
             axes.axhline(0, color="#888888", linewidth=0.8)
-            axes.plot(curves.grid, line, color=COLOURS[0])
-            axes.fill_between(curves.grid, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+            axes.plot(curves.grid, line, color=colour)
+            axes.fill_between(curves.grid, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.set_xlabel(BY[curves.by].replace("distance to the ", ""))
         # without settings, such as the learning rate of each, which would not fit; the csv has them
         grid[0].set_ylabel(f"Δ PQ, {shorten(a.name, 22)} − {shorten(b.name, 22)}", fontsize=6.5)

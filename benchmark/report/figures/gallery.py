@@ -1,6 +1,7 @@
 """Test images chosen by rule, never by hand, with truth and every method's hits and misses."""
 
 import contextlib
+import math
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.data.nuclei import Nuclei
 from benchmark.data.store.fold import CachedFold
 from benchmark.report.select.groups import Group
 from benchmark.report.select.observations import Observed
@@ -17,6 +19,7 @@ from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 
 HIT, FALSE, MISSED = 1, 2, 3  # codes of outline pixels
+MOST_MISSED = "most missed nuclei"
 
 
 @dataclass
@@ -32,6 +35,11 @@ class Panel:
             without) or MISSED (outline of a true nucleus without partner).
         maps: row label -> int32 (H, W) predicted instance map.
         scores: row label -> bPQ.
+        classes: names of the types 1, 2, …
+        true_types: uint8 (N,), the type of true nucleus k at k - 1, 0 = untyped.
+        types: row label -> the same of the predicted nuclei.
+        matched: row label -> ids of the true nuclei that have a partner, ascending.
+        diameter: median equivalent diameter of the true nuclei in µm; NaN without any.
     """
 
     rule: str
@@ -44,6 +52,11 @@ class Panel:
     outlines: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    true_types: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    types: dict[str, np.ndarray] = field(default_factory=dict)
+    matched: dict[str, list[int]] = field(default_factory=dict)
+    diameter: float = math.nan
 
 
 def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) -> list[Panel]:
@@ -54,9 +67,10 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     runs = _of_one_test_set(_first_runs(group, observed), observed)
     if not runs:
         return []
-    chosen = choose({label: observed.images[run.folder] for label, run in runs.items()}, runs, per_rule)
-    records = {label: run.records() for label, run in runs.items()}
     first, run = next(iter(runs.items()))
+    records = {first: run.records()}  # of the others only where they have predictions
+    frames = {label: observed.images[run.folder] for label, run in runs.items()}
+    chosen = choose(frames, records[first].nuclei, per_rule)
     images = records[first].images
     folds = _folds(cache, group.dataset.partition("@")[0])
     samples = {}
@@ -69,36 +83,44 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
     places = [place for _, place in chosen]
     mpp = samples[places[0]].nuclei.mpp
     predicted = {label: _predictions(run, places, mpp) for label, run in runs.items()}
+    records |= {label: runs[label].records() for label, of_run in predicted.items() if of_run and label != first}
     panels = []
     for rule, place in chosen:
         image, sample = images.iloc[place], samples[place]
         truth = sample.nuclei.instances
         panel = Panel(rule, str(image["image_id"]), str(image["tissue"]), run.id.split, place, sample.image, truth)
+        panel.classes, panel.true_types = [str(name) for name in run.config["classes"]], sample.nuclei.types
+        own = records[first].nuclei
+        of_image = own[(own["image"] == int(image["image"])) & (own["side"].astype(str) == "true")]
+        panel.diameter = float(of_image["d_um"].median())
         for label, other in runs.items():
-            instances = predicted[label].get(place)
-            if instances is None:
+            nuclei = predicted[label].get(place)
+            if nuclei is None:
                 continue
+            instances = nuclei.instances
             if instances.shape != truth.shape:
                 why = f"its images are {instances.shape}, the truth {truth.shape}; no pictures of this run"
                 skipped(RunFolder(other.folder).predictions, why)
                 predicted[label] = {}
                 continue
-            panel.maps[label] = instances
+            panel.maps[label], panel.types[label] = instances, nuclei.types
+            panel.matched[label] = matched(records[label].nuclei, int(image["image"]))
             panel.outlines[label] = marked(truth, instances, records[label].nuclei, int(image["image"]))
             panel.scores[label] = float(observed.images[other.folder]["bPQ"].iloc[place])
         panels.append(panel)
     return panels
 
 
-def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int) -> list[tuple[str, int]]:
+def choose(frames: dict[str, pd.DataFrame], nuclei: pd.DataFrame, per_rule: int) -> list[tuple[str, int]]:
     """(rule, position in the test set), each position once.
 
     Rules, on the image's bPQ: best, median and worst of the mean over methods; the largest difference between
-    two methods; the images whose true nuclei have the smallest median diameter.
+    two methods; the images whose true nuclei have the smallest median diameter; those of whose true nuclei the methods
+    miss most, on average.
 
     Args:
         frames: row label -> per-image scores, all of one test set in one order.
-        runs: row label -> run.
+        nuclei: the table of nuclei of one of the runs.
         per_rule: images that each rule chooses.
     """
     scores = pd.DataFrame({label: frame["bPQ"].to_numpy() for label, frame in frames.items()})
@@ -108,10 +130,11 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
     mean = whole.mean(axis=1).sort_values(kind="stable")
     spread = (whole.max(axis=1) - whole.min(axis=1)).sort_values(ascending=False, kind="stable")
     middle = (mean - mean.median()).abs().sort_values(kind="stable")
-    nuclei = next(iter(runs.values())).records().nuclei
     true = nuclei[nuclei["side"].astype(str) == "true"]
     images = next(iter(frames.values()))["image"].to_numpy()
     small = true.groupby("image")["d_um"].median().sort_values(kind="stable")
+    missed = pd.concat([frame["n_true"] - frame["n_paired"] for frame in frames.values()], axis=1).mean(axis=1)
+    missed = missed.reset_index(drop=True).sort_values(ascending=False, kind="stable")
     place = {int(image): i for i, image in enumerate(images)}
     smallest = [place[int(image)] for image in small.index]
     rules = {
@@ -120,6 +143,7 @@ def choose(frames: dict[str, pd.DataFrame], runs: dict[str, Run], per_rule: int)
         "worst": list(mean.index),
         "largest difference between two methods": list(spread.index),
         "smallest nuclei": [i for i in smallest if i in whole.index],
+        MOST_MISSED: [i for i in missed.index if i in whole.index],
     }
     chosen, taken = {rule: [] for rule in rules}, set()
     for _ in range(per_rule):  # in turns, so that no rule takes another's first choice but where both want the same
@@ -145,6 +169,12 @@ def marked(truth: np.ndarray, predicted: np.ndarray, nuclei: pd.DataFrame, image
     ):
         out[outline(instances) & np.isin(instances, chosen)] = code
     return out
+
+
+def matched(nuclei: pd.DataFrame, image: int) -> list[int]:
+    """Ids of an image's true nuclei that have a partner, ascending."""
+    true = nuclei[(nuclei["image"] == image) & (nuclei["side"].astype(str) == "true")]
+    return sorted(true.loc[true["match"] != 0, "id"].tolist())
 
 
 def outline(instances: np.ndarray) -> np.ndarray:
@@ -210,8 +240,8 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
     return None
 
 
-def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarray]:
-    """Position in the test set -> int32 (H, W) stored prediction; {} when they cannot be read: a line on stderr."""
+def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, Nuclei]:
+    """Position in the test set -> stored prediction; {} when they cannot be read: a line on stderr."""
     try:
         folder = RunFolder(run.folder)
         folder.check(folder.predictions)
@@ -219,4 +249,4 @@ def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, np.ndarra
     except InputError as error:
         skipped(run.folder, f"no pictures of this run ({error})")
         return {}
-    return {place: one.instances for place, one in zip(places, nuclei)}
+    return dict(zip(places, nuclei))

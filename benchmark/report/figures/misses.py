@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.report.figures.style import COLOURS, WIDTH, drawing, handles, legend, legend_height, save, shorten
+from benchmark.report.figures.style import COLOURS, WIDTH, broken, drawing, legend, legend_height, save
 
 
 def misses_figure(counted: dict[str, pd.DataFrame], folder: Path) -> bool:
@@ -17,28 +17,43 @@ def misses_figure(counted: dict[str, pd.DataFrame], folder: Path) -> bool:
     Returns:
         False when no run has true nuclei.
     """
+    import seaborn as sns
+    from matplotlib.patches import Patch
+
     counted = {name: frame for name, frame in counted.items() if frame["n"].sum()}
     if not counted:
         return False
     lost = [fate for fate in dict.fromkeys(next(iter(counted.values()))["fate"]) if fate != "found"]
+    colours = dict(zip(lost, COLOURS))
     columns = min(3, len(counted))
     lines = -(-len(counted) // columns)
     width = max(WIDTH, 2.1 * columns)
-    with drawing(0.3 + 1.9 * lines + legend_height(lost, width), width) as figure:
+    with drawing(0.3 + 2.1 * lines + legend_height(lost, width), width) as figure:
         panels = np.atleast_1d(figure.subplots(lines, columns, sharey=True, sharex=True)).ravel()
         for panel, (name, frame) in zip(panels, counted.items()):
-            table = frame.pivot(index="bin", columns="fate", values="n").loc[list(dict.fromkeys(frame["bin"]))]
-            shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
-            below = np.zeros(len(shares))
-            for i, fate in enumerate(lost):
-                panel.bar(range(len(shares)), shares[fate], bottom=below, color=COLOURS[i], label=fate, width=0.75)
-                below += shares[fate].to_numpy()
-            panel.set_xticks(range(len(shares)), [f"{size} µm" for size in shares.index])
-            panel.set_title(shorten(name, 32), fontsize=7)
+            shares = frame["n"] / frame.groupby("bin")["n"].transform("sum").clip(lower=1)
+            sizes = frame["bin"].str.replace(">=", "≥").str.replace("-", "–") + " µm"
+            sns.histplot(
+                x=sizes,
+                weights=shares,
+                hue=frame["fate"],
+                hue_order=lost[::-1],  # the first of them lies below
+                palette=colours,
+                alpha=1,
+                multiple="stack",
+                shrink=0.75,
+                linewidth=0.4,
+                edgecolor="white",
+                legend=False,
+                ax=panel,
+            )
+            panel.grid(False, axis="x")
+            panel.set(xlabel="", ylabel="")
+            panel.set_title(broken(name, width / columns - 0.4, 7), fontsize=7)
         for panel in panels[len(counted) :]:
             panel.set_visible(False)
         panels[0].set_ylabel("share of true nuclei missed")
-        legend(figure, handles(panels[: len(counted)]))
+        legend(figure, {fate: Patch(color=colour) for fate, colour in colours.items()})
     records = [{"run": name} | record for name, frame in counted.items() for record in frame.to_dict("records")]
     save(figure, Path(folder) / "misses_by_size", records)
     return True

@@ -4,16 +4,21 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmark.report.figures.style import (
-    COLOURS,
+    EDGE,
+    broken,
     drawing,
-    handles,
+    group_looks,
+    intervals,
+    keys,
     legend,
     legend_height,
     log_scale,
-    look,
+    method_colours,
     save,
+    semantics,
     shorten,
 )
 from benchmark.report.select.groups import Group, Row, overrides, variants
@@ -25,7 +30,9 @@ from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.control_signs import visible
 
-VARIANT = {"color": "#999999", "marker": "x", "zorder": 1}  # rows that group.drawn leaves out
+VARIANT = {"color": "#999999", "marker": "X", "linestyle": "none"}  # rows that group.drawn leaves out
+FRONT = {"estimator": None, "errorbar": None, "sort": False, "zorder": 0}
+DOT = 18  # area of a marker in square points
 # key of the cost -> (title of its axis, -1 where less is better and 1 where more is, scale)
 COSTS = {"trainable": ("trainable parameters (M)", -1, 1e-6), "images_per_second": ("images / s", 1, 1.0)}
 LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
@@ -33,6 +40,8 @@ LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
 
 def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") -> bool:
     """The metric per tissue with bootstrap intervals, a dot per method; False when nothing could be drawn."""
+    import seaborn as sns
+
     tissues = sorted({t for f in observed.images.values() for t in f["tissue"].astype(str)} - {""})
     rows = [row for row in group.drawn if observed.runs(row)]
     points = []
@@ -42,28 +51,50 @@ def tissue_dots(group: Group, observed: Observed, folder: Path, metric: str = "b
     points = [p for p in points if not math.isnan(p["value"])]
     if len({p["tissue"] for p in points}) < 2:
         return False
-    first = {p["tissue"]: p["value"] for p in reversed(points)}
-    order = sorted(first, key=first.get)
-    spacing = min(0.5, max(0.18, 0.055 * len(rows)))  # inch between tissues
-    with drawing(0.5 + spacing * len(order) + legend_height([row.label for row in rows])) as figure:
+    frame = pd.DataFrame(points)
+    order = list(frame.drop_duplicates("tissue").sort_values("value", ascending=False, kind="stable")["tissue"])
+    looks = group_looks(group)
+    styles = {row.label: looks[row.label] for row in rows}
+    frame["colour"] = [styles[label]["color"] for label in frame["label"]]
+    spread = 0.7 * (len(rows) > 1)  # between the first and the last method of a tissue
+    shifts = dict(zip(styles, np.linspace(-spread / 2, spread / 2, len(rows))))
+    height = min(0.5, max(0.18, 0.055 * len(rows)))  # inch of a tissue
+    with drawing(0.5 + height * len(order) + legend_height(list(styles))) as figure:
         axes = figure.subplots()
-        for i, row in enumerate(rows):
-            own = [p for p in points if p["method"] == row.method and p["weights"] == row.backbone[1]]
-            shift = 0.7 * (i / max(1, len(rows) - 1) - 0.5)
-            y = [order.index(p["tissue"]) - shift for p in own]
-            style = look(i) | {"linestyle": "none", "markersize": 3}
-            axes.errorbar([p["value"] for p in own], y, xerr=bars(own), label=row.label, elinewidth=0.6, **style)
+        sns.pointplot(
+            frame,
+            x="value",
+            y="tissue",
+            hue="label",
+            order=order,
+            hue_order=list(styles),
+            palette=[style["color"] for style in styles.values()],
+            markers=[style["marker"] for style in styles.values()],
+            linestyle="none",
+            dodge=spread,
+            errorbar=None,
+            markersize=4,
+            legend=False,
+            ax=axes,
+            **EDGE,
+        )
+        where = [order.index(tissue) + shifts[label] for tissue, label in zip(frame["tissue"], frame["label"])]
+        intervals(axes, frame, where, "x")
+        for place in range(1, len(order)):
+            axes.axhline(place - 0.5, color="#DDDDDD", linewidth=0.5, zorder=0)
         axes.set_yticks(range(len(order)), [visible(t).replace("_", " ") for t in order])
-        axes.set_ylim(-0.6, len(order) - 0.4)
-        some = any(not math.isnan(p["low"]) for p in points)
+        some = frame["low"].notna().any()
         axes.set_xlabel(f"{metric} (95 % interval)" if some else f"{metric} (too few clusters for intervals)")
-        legend(figure, handles([axes]))
+        axes.set(ylim=(len(order) - 0.4, -0.6), ylabel="")
+        legend(figure, keys(styles, linestyle="none"))
     save(figure, Path(folder) / "tissues", points)
     return True
 
 
 def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") -> bool:
     """Differences of a method's variants to its full model with intervals; False without variants."""
+    import seaborn as sns
+
     points = []
     for full in (row for row in group.rows if not overrides(row)):
         for row in variants(group, full):
@@ -73,17 +104,17 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
                 points.append(point(group, row, comparison.difference) | names)
     if not points:
         return False
+    frame = pd.DataFrame(points)
+    several = frame["full"].nunique() > 1
+    names = frame["full"] + ": " + frame["variant"] if several else frame["variant"]
+    frame["colour"] = frame["method"].str.split("@").str[0].map(method_colours(group))
     with drawing(0.7 + 0.17 * len(points)) as figure:
         axes = figure.subplots()
-        y = range(len(points) - 1, -1, -1)
         axes.axvline(0, color="#888888", linewidth=0.8)
-        axes.errorbar(
-            [p["value"] for p in points], list(y), xerr=bars(points), fmt="o", color=COLOURS[0], elinewidth=0.9
-        )
-        several = len({p["full"] for p in points}) > 1
-        names = [f"{p['full']}: {p['variant']}" if several else p["variant"] for p in points]
-        axes.set_yticks(list(y), [shorten(name, 36) for name in names])
-        axes.set_ylim(-0.7, len(points) - 0.3)
+        intervals(axes, frame, frame.index, "x")
+        sns.scatterplot(x=frame["value"], y=frame.index, color=frame["colour"], s=DOT, linewidth=0, ax=axes)
+        axes.set_yticks(range(len(points)), [shorten(name, 36) for name in names])
+        axes.set(ylim=(len(points) - 0.3, -0.7), xlabel="", ylabel="")
         of = "the full model" if several else points[0]["full"]
         figure.supxlabel(shorten(f"Δ {metric} to {of} (95 % interval)", 60), fontsize=8)
     save(figure, Path(folder) / "forest", points)  # components.csv is the table
@@ -92,6 +123,8 @@ def forest(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
 
 def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") -> bool:
     """Accuracy against what is trained and against speed; the front of each is drawn as a line."""
+    import seaborn as sns
+
     points = []
     for row in group.rows:
         if not observed.runs(row):
@@ -101,74 +134,86 @@ def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
             cost[key] = scale * summarise((run.cost.get(key) for run in row.runs), 1).mean
         points.append(point(group, row, interval(observed, row, metric)) | cost)
     points = [p for p in points if not math.isnan(p["value"])]
-    place = {row.label: i for i, row in enumerate(group.drawn)}
     costs = {key: axis for key, axis in COSTS.items() if sum(p[key] > 0 for p in points) > 1}
     if not costs:
         return False
-    with drawing(2.1 + legend_height([p["label"] for p in points if p["label"] in place])) as figure:
+    frame = pd.DataFrame(points)
+    drawn = {label: style for label, style in group_looks(group).items() if label in set(frame["label"])}
+    styles = {label: drawn.get(label, VARIANT) for label in frame["label"]}
+    frame["colour"] = [styles[label]["color"] for label in frame["label"]]
+    frame = frame.sort_values("colour", key=lambda colours: colours != VARIANT["color"], kind="stable")  # others below
+    named = drawn | ({"variants": VARIANT} if len(drawn) < len(styles) else {})
+    with drawing(2.1 + legend_height(list(named))) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
         for panel, (key, (title, sign, _)) in zip(panels, costs.items()):
-            shown = [p for p in points if p[key] > 0]
-            for p in shown:
-                drawn = p["label"] in place
-                style = (look(place[p["label"]]) if drawn else VARIANT) | {"linestyle": "none", "elinewidth": 0.6}
-                panel.errorbar(p[key], p["value"], yerr=bars([p]), label=p["label"] if drawn else "variants", **style)
+            shown = frame[frame[key] > 0]
+            front = pd.DataFrame(_front(shown.to_dict("records"), key, sign))
+            sns.lineplot(front, x=key, y="value", color="#AAAAAA", linewidth=0.8, ax=panel, **FRONT)
+            intervals(panel, shown, shown[key], "y")
+            sns.scatterplot(shown, x=key, y="value", s=DOT, ax=panel, **semantics(styles))
             panel.margins(x=0.1)
-            front = _front(shown, key, sign)
-            panel.plot([p[key] for p in front], [p["value"] for p in front], color="#AAAAAA", linewidth=0.8, zorder=1)
-            log_scale(panel.xaxis, [p[key] for p in shown])
+            log_scale(panel.xaxis, list(shown[key]))
             panel.set_xlabel(title)
         panels[0].set_ylabel(f"{metric} (95 % interval)")
-        legend(figure, handles(panels))
+        legend(figure, keys(named, linestyle="none"))
     save(figure, Path(folder) / "accuracy_cost", points)
     return True
 
 
 def _front(points: list[dict], key: str, sign: int) -> list[dict]:
-    """Points that no other one beats both in `key` and in accuracy, in order of `key`.
+    """The Pareto front in order of `key`: points than which no other is better in one and at least as good in both.
 
     Args:
         sign: -1 where less of `key` is better, 1 where more is.
     """
-    best = []
-    for p in points:
-        beaten = any(sign * q[key] > sign * p[key] and q["value"] > p["value"] for q in points)
-        if not beaten:
-            best.append(p)
-    return sorted(best, key=lambda p: p[key])
+
+    def beaten(p: dict) -> bool:
+        place = sign * p[key], p["value"]
+        others = [(sign * q[key], q["value"]) for q in points]
+        return any(other != place and other[0] >= place[0] and other[1] >= place[1] for other in others)
+
+    return sorted((p for p in points if not beaten(p)), key=lambda p: p[key])
 
 
 def training_curves(group: Group, folder: Path) -> bool:
     """Training loss and validation bPQ per epoch, a line per run; False when no run kept a log."""
-    lines, records = [], []
-    for i, row in enumerate(group.drawn):
+    import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, records = [], []
+    for row in group.drawn:
         for run in row.runs:
             log = _log(run)
-            if log:
-                lines.append((i, row.label, log))
             facts = {"method": row.method, "fold": run.id.split, "seed": run.id.seed}
             records += [facts | epoch for epoch in log]
-    if not lines:
+            epochs += [epoch | {"label": row.label, "run": str(run.folder)} for epoch in log]
+    if not epochs:
         return False
-    with drawing(2.1 + legend_height(list(dict.fromkeys(label for _, label, _ in lines)))) as figure:
+    frame = pd.DataFrame(epochs)
+    frame["epoch"] += 1
+    styles = {label: style for label, style in group_looks(group).items() if label in set(frame["label"])}
+    crowded = frame["run"].nunique() > len(styles)
+    with drawing(2.1 + legend_height(list(styles))) as figure:
         panels = figure.subplots(1, 2)
-        for i, label, log in lines:
-            style = look(i) | {"linewidth": 0.9, "markersize": 2.5, "markevery": (0.05, 0.3)}
-            for panel, key in zip(panels, ("loss", "val_bPQ")):
-                points = [(e["epoch"] + 1, e[key]) for e in log if isinstance(e.get(key), int | float)]
-                panel.plot(*zip(*points) if points else ((), ()), label=label, **style)
-        log_scale(panels[0].yaxis, [e["loss"] for *_, log in lines for e in log if e["loss"] is not None])
+        for panel, key in zip(panels, ("loss", "val_bPQ")):
+            look = semantics(styles, line=True) | {"linewidth": 0.6 if crowded else 0.9, "markersize": 3}
+            known = frame.dropna(subset=key)
+            if len(known):  # seaborn warns where there is nothing
+                sns.lineplot(known, x="epoch", y=key, units="run", markevery=(0.05, 0.3), ax=panel, **look)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+            panel.set_xlabel("epoch")
+        log_scale(panels[0].yaxis, list(frame["loss"].dropna()))
         panels[0].set_ylabel("training loss (own terms)")
         panels[1].set_ylabel("validation bPQ")
-        for panel in panels:
-            panel.set_xlabel("epoch")
-        legend(figure, handles(panels[:1]))
+        legend(figure, keys(styles))
     save(figure, Path(folder) / "training", records)
     return True
 
 
 def confusions(group: Group, folder: Path) -> bool:
     """Per method: how paired nuclei of each true type are typed, as shares of the true type; runs pooled."""
+    import seaborn as sns
+
     tables = [(row, _confusion(row)) for row in group.drawn]
     tables = [(row, counts) for row, counts in tables if counts is not None]
     names: list[str] = []
@@ -176,24 +221,39 @@ def confusions(group: Group, folder: Path) -> bool:
         names += [name for name in counts.index if name not in ("untyped", "other", "none", *names)]
     if not names:  # no runs, or data without types
         return False
-    predicted = [*names, "none"]
     columns = min(3, len(tables))
     lines = math.ceil(len(tables) / columns)
     records = []
-    with drawing(0.9 + 1.25 * lines, 1.3 * columns + 0.9) as figure:
-        panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
+    with drawing(0.9 + 1.3 * lines, 1.3 * columns + 0.9) as figure:
+        panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+        for i, (panel, (row, table)) in enumerate(zip(panels, tables)):
+            counts = table.reindex(index=names, columns=[*names, "none"], fill_value=0).astype(float)
+            for (true, predicted), nuclei in counts.stack().items():
+                records.append({"method": row.method, "true": true, "predicted": predicted, "nuclei": nuclei})
+            percent = 100 * counts.div(counts.sum(axis=1), axis=0)  # NaN, left white: no nucleus of this type
+            sns.heatmap(
+                percent,
+                vmin=0,
+                vmax=100,
+                cmap="cividis",
+                annot=True,
+                fmt=".0f",
+                annot_kws={"size": 5},
+                cbar=False,
+                xticklabels=[*(visible(name)[:14] for name in names), "missed"] if i < columns else False,
+                yticklabels=[visible(name)[:14] for name in names] if i % columns == 0 else False,
+                ax=panel,
+            )
+            for y, x in np.argwhere(percent.isna()):
+                panel.text(x + 0.5, y + 0.5, "–", ha="center", va="center", fontsize=5)
+            panel.xaxis.tick_top()  # the first line of panels has no gap
+            panel.tick_params("x", length=0, rotation=90)
+            panel.tick_params("y", length=0, rotation=0)
+            panel.set(xlabel="", ylabel="")
+            panel.set_title(broken(row.label, 1.2, 6), fontsize=6)
         for panel in panels[len(tables) :]:
             panel.set_visible(False)
-        for panel, (row, table) in zip(panels, tables):
-            counts = table.reindex(index=names, columns=predicted, fill_value=0).to_numpy(float)
-            _draw_confusion(panel, counts)
-            for y, x in np.ndindex(counts.shape):
-                pair = {"true": names[y], "predicted": predicted[x], "nuclei": counts[y, x]}
-                records.append({"method": row.method} | pair)
-            panel.set_title(shorten(row.label, 22), fontsize=6.5)
-            panel.set_xticks(range(len(predicted)), [*(visible(name)[:14] for name in names), "missed"], rotation=90)
-            panel.set_yticks(range(len(names)), [visible(name)[:14] for name in names])
-        figure.supxlabel("predicted type, % of the true type's nuclei", fontsize=7)
+        figure.suptitle("predicted type, % of the true type's nuclei", fontsize=7)
         figure.supylabel("true type", fontsize=7)
     save(figure, Path(folder) / "confusion", records)
     return True
@@ -216,18 +276,6 @@ def _confusion(row: Row):
     return total
 
 
-def _draw_confusion(panel, counts: np.ndarray) -> None:
-    """Draw counts, float64 (true types, predicted types), as shares of the true type in percent."""
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(1, keepdims=True)  # NaN, left white: no nucleus of this type
-    panel.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    panel.grid(False)
-    for y, x in np.ndindex(shares.shape):
-        colour = "white" if shares[y, x] < 0.5 else "black"
-        text = "–" if np.isnan(shares[y, x]) else f"{100 * shares[y, x]:.0f}"
-        panel.text(x, y, text, ha="center", va="center", fontsize=5, color=colour)
-
-
 def point(group: Group, row: Row, estimate: Interval) -> dict:
     """A csv line of a drawn value with its interval."""
     return {
@@ -243,15 +291,6 @@ def point(group: Group, row: Row, estimate: Interval) -> dict:
         "high": estimate.high,
         "clusters": estimate.clusters,
     }
-
-
-def bars(points: list[dict]) -> list[list[float]]:
-    """Lengths of the error bars below and above each point; 0 where there is no interval."""
-    lengths: list[list[float]] = [[], []]
-    for p in points:
-        for side, length in zip(lengths, (p["value"] - p["low"], p["high"] - p["value"])):
-            side.append(0.0 if math.isnan(length) else max(0.0, length))
-    return lengths
 
 
 def _log(run: Run) -> list[dict]:

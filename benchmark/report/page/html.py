@@ -1,230 +1,117 @@
-"""`index.html`: one self-contained page, no server, no network. Tables, figures and the image browser."""
+"""`index.html`: one self-contained page, no server, no network.
 
-import base64
-import html
-import io
-import json
-import math
-from dataclasses import dataclass, field
+jinja2 escapes whatever stands in it (`autoescape`), the data of the scripts too (`tojson`). The scripts are ours: no
+library browses outlines of nuclei, or a leaderboard with its intervals, from one file without a server.
+"""
+
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
+import jinja2
+from markupsafe import Markup, escape
 
-from benchmark.report.figures.examples import NAMES, PAINT, TRUTH
-from benchmark.report.figures.gallery import FALSE, HIT, MISSED, Panel, outline
-from benchmark.report.render.table import Block, Table, write_file
+from benchmark.report.figures.examples import NAMES
+from benchmark.report.page.images import BITS, TRUTH_BIT, browsed, url
+from benchmark.report.page.section import Section
+from benchmark.report.render.table import Block, write_file
+from benchmark.report.tables.leaderboard import FACETS, PUBLISHED, Board
 from benchmark.runtime.control_signs import visible
 
 PAGE = Path(__file__).parent
-BITS = {HIT: 1, FALSE: 2, MISSED: 4}
-TRUTH_BIT = 8
+SCRIPTS = ("tables.js", "leaderboard.js", "browser.js")
 SHORT = 24  # rows of a table that is kept on one page in print
-LINES = 500  # of a block of a table: of the thousands of runs.csv a browser would make a hundred thousand cells
-
-
-@dataclass
-class Section:
-    """What the page shows of one group of runs.
-
-    Attributes:
-        anchor: id within the page.
-        title: heading.
-        sentences: the summary, plain text, generated from the numbers.
-        tables: in order of appearance.
-        figures: (path without suffix, caption, whether it takes the whole width).
-        folder: of the csv files, relative to the page.
-        panels: images for the browser.
-    """
-
-    anchor: str
-    title: str
-    folder: str
-    sentences: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    figures: list[tuple[Path, str, bool]] = field(default_factory=list)
-    panels: list[Panel] = field(default_factory=list)
-
-
-def escape(text: str) -> str:
-    """Text in HTML, without markup and control signs."""
-    return html.escape(visible(text))
+WINDOW = 25  # rows of a table that are in the document at once: the others are in the page's data
+LINES = 5000  # of a block of a table that are in the page at all
 
 
 def write_page(path: Path, sections: list[Section], title: str, subtitle: str, footer: str) -> None:
     """Write the page whole or not at all. Raises InputError when its folder cannot be written."""
-    parts = {
-        "title": escape(title),
-        "subtitle": escape(subtitle),
-        "style": (PAGE / "style.css").read_text(encoding="utf-8"),
-        "script": (PAGE / "script.js").read_text(encoding="utf-8"),
-        "navigation": "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections),
-        "content": "\n".join(_section(s) for s in sections),
-        "footer": escape(footer),
-        "gallery": _json({f"{s.anchor}-images": [_panel(p) for p in s.panels] for s in sections if s.panels}),
-    }
-    template = (PAGE / "template.html").read_text(encoding="utf-8")
-    page, *pieces = template.split("{{")
-    for piece in pieces:
-        name, rest = piece.split("}}", 1)
-        page += parts[name] + rest
+    layers = [{"bit": bit, "name": NAMES[code]} for code, bit in BITS.items()]
+    layers.append({"bit": TRUTH_BIT, "name": "truth"})
+    page = (
+        _environment()
+        .get_template("template.html")
+        .render(
+            title=title,
+            subtitle=subtitle,
+            footer=footer,
+            sections=sections,
+            style=Markup((PAGE / "style.css").read_text(encoding="utf-8")),
+            script=Markup("\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+            data=_shown(_data(sections)),
+            galleries=_shown({f"{s.anchor}-images": browsed(s.panels) for s in sections if s.panels}),
+            layers=layers,
+            lines=LINES,
+            window=WINDOW,
+            short=SHORT,
+            marks={1: "best", 2: "second", None: ""},
+        )
+    )
     write_file(path, page.encode())
 
 
-def _section(section: Section) -> str:
-    out = [f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>']
-    out.append(_contents(section))
-    out.append('<ul class="summary">' + "".join(f"<li>{_code(s)}</li>" for s in section.sentences) + "</ul>")
-    for table in section.tables:
-        out.append(_table(table, section))
-    if section.figures:
-        out.append(f'<h3 id="{section.anchor}-figures">Figures</h3><div class="figures">')
-        out += [_figure(stem, caption, full, section.folder) for stem, caption, full in section.figures]
-        out.append("</div>")
-    if section.panels:
-        out.append(_browser(section))
-    return "\n".join([*out, "</section>"])
-
-
-def _contents(section: Section) -> str:
-    """Links to the section's tables, figures and images."""
-    links = [(t.name, t.name.replace("-", " ")) for t in section.tables]
-    links += [("figures", "figures")] if section.figures else []
-    links += [("images", "images")] if section.panels else []
-    anchors = "".join(f'<a href="#{section.anchor}-{end}">{escape(text)}</a>' for end, text in links)
-    return f'<nav class="contents" aria-label="{escape(section.title)}">{anchors}</nav>'
-
-
-def _table(table: Table, section: Section) -> str:
-    anchor = f"{section.anchor}-{table.name}"
-    links = _links(section.folder, table.name, (".csv",) if table.name == "runs" else (".csv", ".md", ".tex"))
-    out = [
-        f'<div id="{anchor}"><h3>{_code(table.caption)}</h3><div class="tools"><label>filter rows '
-        f'<input class="filter" type="search" data-of="{anchor}"></label><span>{links}</span></div>'
-    ]
-    out += [_block(block, block.title or table.name) for block in table.blocks]
-    if table.conclusion:
-        out.append(f'<p class="says">{_code(table.conclusion)}</p>')
-    if table.notes:
-        items = "".join(f"<li>{_code(n)}</li>" for n in table.notes)
-        out.append(
-            f'<details class="notes"><summary>how to read this, where it comes from</summary><ul>{items}</ul></details>'
-        )
-    out.append("</div>")
-    return "\n".join(out)
-
-
-def _block(block: Block, label: str) -> str:
-    """A block as a sortable HTML table; `label` is its name for screen readers."""
-    head, *every = block.rows
-    body = every[:LINES]
-    caption = f"<caption>{escape(block.title)}</caption>" if block.title else ""
-    titles = ""
-    for j, title in enumerate(head):
-        kind = ' class="left"' if j < block.left else ""
-        titles += f'<th scope="col"{kind}><button type="button">{escape(title)}</button></th>'
-    lines = ""
-    for i, row in enumerate(body, start=1):
-        entries = ""
-        for j, entry in enumerate(row):
-            kinds = ["left"] if j < block.left else []
-            kinds += {1: ["best"], 2: ["second"]}.get(block.ranks.get((i, j)), [])
-            kind = f' class="{" ".join(kinds)}"' if kinds else ""
-            entries += f"<td{kind}>{escape(entry)}</td>"
-        lines += f"<tr>{entries}</tr>"
-    kind = "wide short" if len(body) <= SHORT else "wide"
-    cut = f'<p class="notes">The first {len(body)} of {len(every)} lines; the csv has all.</p>' if every != body else ""
-    return (
-        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">'
-        f'<table class="sortable">{caption}<thead><tr>{titles}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>{cut}"
+def _environment() -> jinja2.Environment:
+    """The templates, with every name escaped and without control signs."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # not what is marked as safe
     )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False}
+    environment.filters |= {"code": _code, "quoted": quote, "png": _png_file}
+    return environment
 
 
-def _links(folder: str, name: str, suffixes: tuple[str, ...]) -> str:
-    where = escape(quote(f"{folder}/{name}"))
-    return " · ".join(f'<a href="{where}{s}">{s[1:]}</a>' for s in suffixes)
-
-
-def _figure(stem: Path, caption: str, full: bool, folder: str) -> str:
-    data = _url("image/png", stem.with_name(f"{stem.name}.png").read_bytes())
-    links = _links(folder, stem.name, (".csv", ".pdf"))
-    kind = ' class="full"' if full else ""
-    return (
-        f'<figure{kind}><img src="{data}" alt="{escape(caption)}" loading="lazy">'
-        f"<figcaption>{escape(caption)} ({links})</figcaption></figure>"
-    )
-
-
-def _browser(section: Section) -> str:
-    """The image browser: which image, how large, whose outlines and which of them."""
-    anchor = f"{section.anchor}-images"
-    methods = ""
-    for i, label in enumerate(dict.fromkeys(label for panel in section.panels for label in panel.outlines)):
-        checked, text = " checked" if i < 3 else "", escape(label)
-        methods += f'<label><input type="checkbox" name="method-{anchor}" value="{text}"{checked}> {text}</label>'
-    legend = [(bit, NAMES[code], PAINT[code], " checked") for code, bit in BITS.items()]
-    legend.append((TRUTH_BIT, "truth", TRUTH, ""))
-    layers = ""
-    for bit, name, colour, checked in legend:
-        layers += (
-            f'<label><input type="checkbox" name="layer-{anchor}" value="{bit}"{checked}>'
-            f'<span class="key" style="background:rgb{colour}"></span>{name}</label>'
-        )
-    return (
-        f'<div class="gallery" id="{anchor}"><h3>Images</h3><p class="notes">Chosen by rule. Arrow keys step, Shift '
-        "and an arrow move what is zoomed, + and − "
-        "zoom, a click on an image zooms there.</p>"
-        '<div class="tools"><button type="button" data-previous>previous</button><button type="button" data-next>next'
-        '</button><label>image <select data-image></select></label><label>zoom <input type="range" data-zoom min="1" '
-        'max="8" step="0.5" value="1"></label></div>'
-        f'<div class="tools" role="group" aria-label="methods">{methods}</div>'
-        f'<div class="tools" role="group" aria-label="layers">{layers}</div>'
-        '<p data-caption aria-live="polite"></p><div class="views" data-views></div></div>'
-    )
-
-
-def _panel(panel: Panel) -> dict:
-    """What the page's script needs of one image; `codes` are images of bits, see BITS and TRUTH_BIT."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(panel.image).save(content, "JPEG", quality=92)
-    truth = TRUTH_BIT * outline(panel.truth).astype(np.uint8)
-    codes = {}
-    for label, marks in panel.outlines.items():
-        bits = np.zeros_like(marks)
-        for code, bit in BITS.items():
-            bits[marks == code] = bit
-        codes[label] = _png(bits | truth)
+def _data(sections: list[Section]) -> dict:
+    """What the scripts for tables read: `tables`, those with more rows than the document has; `boards`; `cards`."""
+    tables = {}
+    for section in sections:
+        for table in (table for topic in section.topics for table in topic.tables):
+            for i, block in enumerate(table.blocks):
+                if len(block.rows) - 1 > WINDOW:
+                    tables[section.key(table, i)] = _block(block)
     return {
-        "title": visible(f"{panel.image_id or panel.place} ({panel.tissue or 'no tissue'}): {panel.rule}"),
-        "image": _url("image/jpeg", content.getvalue()),
-        "codes": codes,
-        "scores": {k: "–" if math.isnan(v) else f"bPQ {v:.3f}" for k, v in panel.scores.items()},
+        "window": WINDOW,
+        "tables": tables,
+        "facets": FACETS,
+        "published": PUBLISHED,
+        "boards": {s.anchor: _board(s.title, s.board) for s in sections if s.board},
+        "cards": {s.anchor: [{"title": card.title, "facts": card.facts} for card in s.cards] for s in sections},
     }
 
 
-def _png(values: np.ndarray) -> str:
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(values).save(content, "PNG", optimize=True)
-    return _url("image/png", content.getvalue())
-
-
-def _url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _block(block: Block) -> dict:
+    """The rows below the header, and the ranks that are set: row -> column -> rank."""
+    marks: dict[int, dict[int, int]] = {}
+    for (i, j), rank in block.ranks.items():
+        marks.setdefault(i - 1, {})[j] = rank
+    return {"rows": block.rows[1 : LINES + 1], "marks": marks}
 
 
-def _json(value) -> str:
-    """JSON that may stand inside a script element."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+def _board(title: str, board: Board) -> dict:
+    return {"title": title, "columns": [vars(column) for column in board.columns], "rows": board.rows}
 
 
-def _code(text: str) -> str:
+def _shown(value):
+    """Nested lists and dicts with all texts in them `visible`."""
+    if isinstance(value, dict):
+        return {visible(str(key)): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return visible(value) if isinstance(value, str) else value
+
+
+def _png_file(stem: Path) -> str:
+    """The figure as a data URL."""
+    return url("image/png", stem.with_name(f"{stem.name}.png").read_bytes())
+
+
+def _code(text: str) -> Markup:
     """Escaped text with `code` as code; an odd number of backticks marks none."""
-    spans = escape(text).split("`")
+    spans = visible(text).split("`")
     if len(spans) % 2 == 0:
-        return "".join(spans)
-    return "".join(f"<code>{s}</code>" if i % 2 else s for i, s in enumerate(spans))
+        return escape("".join(spans))
+    return Markup("").join(Markup("<code>{}</code>").format(s) if i % 2 else s for i, s in enumerate(spans))

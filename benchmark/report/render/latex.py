@@ -1,5 +1,8 @@
 """A table as LaTeX that compiles anywhere: ASCII only, booktabs and graphicx, split where it would not fit a page.
 
+Written here because no library does it: tabulate's and pandas' LaTeX is one tabular however wide and high it is, with
+the letters of names as they are; tables here are split by columns and by pages and are ASCII throughout.
+
 Lengths are estimates from the number of characters, on the careful side for one and for two columns of text.
 """
 
@@ -8,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import replace
 
+INTERVAL = "95 %"  # header of a column that belongs to the one before it
 PREAMBLE = r"% needs \usepackage{booktabs,graphicx}"
 SIGNS = {
     "\\": r"\textbackslash{}",
@@ -201,10 +205,10 @@ def _by_columns(block) -> list:
     as few parts as WIDEST allows, and they are about equally wide.
     """
     widths = _widths(block)
-    repeated = list(range(_identifying(block)))
+    repeated = list(range(identifying(block)))
     together: list[list[int]] = []
     for j in range(block.left, len(widths)):
-        if together and block.rows[0][j] == "95 %":
+        if together and block.rows[0][j] == INTERVAL:
             together[-1].append(j)
         else:
             together.append([j])
@@ -220,7 +224,7 @@ def _by_columns(block) -> list:
     return [_part(block, rows, columns, left) for columns, left in zip(parts, lefts)]
 
 
-def _identifying(block) -> int:
+def identifying(block) -> int:
     """How many of the columns on the left it takes to tell the rows apart."""
     body = block.rows[1:]
     for count in range(1, block.left):

@@ -7,12 +7,15 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.report.render.latex import latex
+from tabulate import tabulate
+
+from benchmark.report.render.latex import INTERVAL, latex
 from benchmark.runtime.control_signs import visible
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 MARKS = {1: "**{}**", 2: "<u>{}</u>"}
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?[^`])\1(?!`)")  # a span of code in Markdown: runs of backticks of one length
 # what begins markup from HTML or a link; single signs that a renderer does not take for markup stay readable
@@ -34,12 +37,20 @@ class Block:
         left: how many columns, counted from the first, are aligned left.
         title: stands above the rows; empty for none.
         ranks: (row, column) -> 1 for the best of its column (printed bold), 2 for the second (underlined).
+        importance: columns in the order in which a terminal too narrow for all takes them, behind those that tell the
+            rows apart; the others follow from the left.
     """
 
     rows: list[list[str]]
     left: int = 1
     title: str = ""
     ranks: dict[tuple[int, int], int] = field(default_factory=dict)
+    importance: list[int] = field(default_factory=list)
+
+    def names(self) -> list[str]:
+        """The header, an interval named with the score that it belongs to: "bPQ 95 %"."""
+        head = self.rows[0]
+        return [f"{before} {name}" if name == INTERVAL else name for before, name in zip(["", *head], head)]
 
 
 @dataclass
@@ -70,27 +81,20 @@ def markdown(table: Table) -> str:
     out = [f"**{_sentence(table.caption)}**", ""]
     for block in table.blocks:
         out += [_sentence(block.title), ""] if block.title else []
-        out += [*_markdown_rows(block), ""]
+        out += [_rows(block), ""]
     out += [_sentence(table.conclusion), ""] if table.conclusion else []
     out += [f"- {_sentence(note)}" for note in table.notes]
     return "\n".join(out) + "\n"
 
 
-def _markdown_rows(block: Block) -> list[str]:
-    """Lines of a block: the header, the rule below it, then the other rows."""
+def _rows(block: Block) -> str:
+    """A block by tabulate: cells are text, none is taken for a number, and no space within a cell is removed."""
     rows = []
     for i, row in enumerate(block.rows):
         texts = [_cell(entry) for entry in row]
         rows.append([_marked(text, block.ranks.get((i, j))) for j, text in enumerate(texts)])
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = []
-        for j, (text, width) in enumerate(zip(row, widths)):
-            padded.append(text.ljust(width) if j < block.left else text.rjust(width))
-        lines.append(f"| {' | '.join(padded)} |")
-    rules = ["-" * (width + 2) if j < block.left else "-" * (width + 1) + ":" for j, width in enumerate(widths)]
-    return [lines[0], f"|{'|'.join(rules)}|", *lines[1:]]
+    align = ["left" if j < block.left else "right" for j in range(len(rows[0]))]
+    return tabulate(rows[1:], rows[0], tablefmt="pipe", colalign=align, disable_numparse=True, preserve_whitespace=True)
 
 
 def _cell(text: str) -> str:
@@ -151,20 +155,25 @@ def _marked(text: str, rank: int | None) -> str:
     return MARKS[rank].format(text) if rank in MARKS else text
 
 
-def ranked(block: Block, column: int, values: list[float]) -> None:
-    """Set the ranks of the highest and the second highest value of a column.
+def ranked(block: Block, column: int) -> None:
+    """Set the ranks of the highest and the second highest value of a column, as printed.
 
-    Equal values share a rank; a column whose values are all the same has no best, and 0 is never ranked.
-
-    Args:
-        values: one per row below the header, NaN where there is none.
+    Equal digits share a rank, whatever follows in digits that are not printed, and the next lower digits have the next
+    rank. A column whose values are all the same has no best, and 0 is never ranked.
     """
+    values = [printed_value(row[column]) for row in block.rows[1:]]
     known = sorted({v for v in values if not math.isnan(v)}, reverse=True)
     if len(known) < 2:
         return
     for i, value in enumerate(values, start=1):
         if value in known[:2] and value > 0:
             block.ranks[i, column] = known.index(value) + 1
+
+
+def printed_value(text: str) -> float:
+    """The number that a cell begins with, such as 0.598 of "0.598 ± 0.032 (2/3)"; NaN without one."""
+    number = NUMBER.match(text)
+    return float(number[0]) if number else math.nan
 
 
 def _number(value):

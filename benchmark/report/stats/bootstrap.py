@@ -119,21 +119,39 @@ def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[s
     return Interval(value, float("nan"), float("nan"), of_mean.clusters)
 
 
+def difference(observed: Observed, a: Row, b: Row, metric: str) -> Interval | None:
+    """Row `a` minus row `b`, with the paired interval; None as in `compare`. Computed once for each pair."""
+
+    def compute() -> Interval | None:
+        _, left, right = _paired(observed, a, b, metric)
+        if not left.scored.any() or not right.scored.any():
+            return None
+        return _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
+
+    return observed.once(("difference", metric, a.label, b.label), compute)
+
+
 def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
     """Paired comparison; None when the rows share no (fold, seed) or have no value of the metric."""
-    of_a, of_b = observed.runs(a), observed.runs(b)
-    both = sorted(of_a.keys() & of_b.keys())
-    left, right = (side(observed, [of_row[key] for key in both], metric) for of_row in (of_a, of_b))
-    if not both or not left.scored.any() or not right.scored.any():
+    estimate = difference(observed, a, b, metric)
+    if estimate is None:
         return None
-    difference = _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
+    both, left, right = _paired(observed, a, b, metric)
     deltas = left.of_clusters - right.of_clusters
     deltas = deltas[~np.isnan(deltas)]
     p, rank = _wilcoxon(deltas)
     spread = deltas.std(ddof=1) if len(deltas) > 1 else np.nan
     dz = float(deltas.mean() / spread) if spread > 0 else float("nan")
     better = float(((deltas > 0) + 0.5 * (deltas == 0)).mean()) if len(deltas) else float("nan")
-    return Comparison(a.label, b.label, metric, difference, p, rank, dz, better, len(both))
+    return Comparison(a.label, b.label, metric, estimate, p, rank, dz, better, len(both))
+
+
+def _paired(observed: Observed, a: Row, b: Row, metric: str) -> tuple[list[tuple[int, int]], Side, Side]:
+    """The (fold, seed) pairs that both rows have, and the scores of either's runs of these."""
+    of_a, of_b = observed.runs(a), observed.runs(b)
+    both = sorted(of_a.keys() & of_b.keys())
+    left, right = (side(observed, [of_row[key] for key in both], metric) for of_row in (of_a, of_b))
+    return both, left, right
 
 
 def holm(p: list[float]) -> list[float]:

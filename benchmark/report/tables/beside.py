@@ -1,7 +1,7 @@
 """Measured values of one run beside the published ones."""
 
 from benchmark.metrics.protocols import PROTOCOLS
-from benchmark.report.render.table import Block, Table, markdown
+from benchmark.report.render.table import Block, Table
 from benchmark.report.tables import published
 from benchmark.results.method_name import described
 from benchmark.results.run import read_object
@@ -12,8 +12,8 @@ PUBLISHED_UNDER = {"pannuke": "cellvit", "conic": "cellvta_conic"}
 SCORES = ("bPQ", "mPQ", "tissue_mean/bPQ", "tissue_mean/mPQ", "bDQ", "bSQ", "F1", "precision", "recall", "Dice")
 
 
-def beside(folder: RunFolder) -> str:
-    """Markdown table of a complete run: metric, measured, published, difference.
+def beside(folder: RunFolder) -> Table:
+    """Table of a complete run: metric, measured, published, difference.
 
     Published figures are those of the same method, row, dataset, split and protocol. Where none exist, the line below
     the table says so, and where the images are not the same ones in number. Raises InputError for a damaged run.
@@ -58,4 +58,4 @@ def beside(folder: RunFolder) -> str:
             "same test set."
         )
     table.notes.append(f"Stored in {folder}; `make table` shows it as a row of its own.")
-    return markdown(table)
+    return table

@@ -2,6 +2,7 @@
 
 import math
 
+from benchmark.report.render.latex import INTERVAL
 from benchmark.report.render.table import Block, Table, ranked
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
@@ -13,6 +14,7 @@ from benchmark.report.tables.comparisons import reading
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
 MEANS = tuple(f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ"))  # csv only
 SHOWN = {"bPQ": "bPQ", "mPQ": "mPQ", "bDQ": "DQ", "bSQ": "SQ", "F1": "detection F1"}
+BACKBONE = "backbone (weights)"
 WITH_INTERVAL = ("bPQ", "mPQ", "F1")  # as printed; the csv has those of all SHOWN
 COSTS = (
     *("params", "trainable", "gflops", "images_per_second", "forward_ms", "decode_ms"),
@@ -20,6 +22,9 @@ COSTS = (
 )
 MEMORY = ("rss", "cuda")
 MIB = 2.0**-20
+# what a narrow terminal shows first: scores with intervals, and of the costs those that decide what one can run
+FIRST = ("bPQ", "mPQ", "bPQ 95 %", "detection F1", "mPQ 95 %", "detection F1 95 %", "DQ", "SQ")
+FIRST_COSTS = ("training (min)", "images/s", "trainable (M)", "params (M)", "peak memory (MiB)", "GFLOPs")
 
 
 def main_table(group: Group, protocol: str, values: dict, observed: Observed) -> Table:
@@ -32,11 +37,13 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
     types = [name for name in group.names("classes") if any(f"F1_{name}" in v for v in values.values())]
     head = []
     for score, name in SHOWN.items():
-        head += [name, "95 %"] if score in WITH_INTERVAL else [name]
-    first = [*named(group), "backbone (weights)"]
-    block = Block([[*first, *head, *(f"F1 {t}" for t in types), "runs"]], left=len(first))
+        head += [name, INTERVAL] if score in WITH_INTERVAL else [name]
+    first = [*named(group), BACKBONE]
+    scores = [*SHOWN.values(), *(f"F1 {t}" for t in types)]
+    block = Block([[*first, *head, *scores[len(SHOWN) :], "runs"]], left=len(first))
+    names = block.names()
+    block.importance = [names.index(name) for name in (*FIRST, *scores[len(SHOWN) :], "runs")]
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
-    of_column: dict[int, list[float]] = {}
     tissues = group.names("tissues")
     for row in group.rows:
         keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
@@ -45,7 +52,6 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
         facts = record(group, row, protocol, values) | _columns(summaries)
         for key in [*SHOWN, *(f"F1_{t}" for t in types)]:
             mean = summaries[key].mean
-            of_column.setdefault(len(line), []).append(mean)
             line.append(summaries[key].text())
             if key in SHOWN:
                 bounds = headline_interval(observed, row, key, tissues, mean)
@@ -54,8 +60,8 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
                 line.append("–" if math.isnan(bounds.low) else f"[{bounds.low:.3f}, {bounds.high:.3f}]")
         block.rows.append([*line, f"{len(row.runs)}/{group.expected}"])
         table.records.append(facts)
-    for column, means in of_column.items():
-        ranked(block, column, means)
+    for name in scores:
+        ranked(block, names.index(name))
     if any(line[len(first) + 1] != "–" for line in block.rows[1:]):
         table.notes.insert(1, reading(observed, 0)[0])
     return table
@@ -66,8 +72,9 @@ def cost_table(group: Group) -> Table | None:
     if not group.runs:
         return None
     head = ["params (M)", "trainable (M)", "GFLOPs", "images/s", "decoding (ms)", "peak memory (MiB)", "training (min)"]
-    first = [*named(group), "backbone (weights)"]
-    block = Block([[*first, *head, "runs"]], left=len(first))
+    first = [*named(group), BACKBONE]
+    head = [*first, *head, "runs"]
+    block = Block([head], left=len(first), importance=[head.index(name) for name in FIRST_COSTS])
     table = Table("cost", f"Cost. {group.title}", notes(group), [block])
     for row in group.rows:
         cost = {c: summarise((r.cost.get(c) for r in row.runs), group.expected) for c in COSTS}

@@ -32,9 +32,11 @@ def rates_table(group: Group) -> Table | None:
         values = {rate: run.metrics.get("val_bPQ") for rate, run in runs.items()}
         known = {rate: value for rate, value in values.items() if value is not None}
         minutes = sum(run.cost.get("train_seconds", 0.0) for run in runs.values()) / 60
-        if known:
-            ranks[len(lines), 1 + rates.index(max(known, key=known.get))] = 1
-        lines.append([arm, *(_text(values.get(rate)) for rate in rates), f"{minutes:.0f}"])
+        texts = [_text(values.get(rate)) for rate in rates]
+        if known:  # equal digits share the mark
+            best = _text(max(known.values()))
+            ranks |= {(len(lines), j): 1 for j, text in enumerate(texts, start=1) if text == best}
+        lines.append([arm, *texts, f"{minutes:.0f}"])
         for rate, run in sorted(runs.items()):
             facts = {"arm": arm, "lr": rate, "fold": run.id.split, "seed": run.id.seed, "val_bPQ": values[rate]}
             table.records.append(facts | {"train_seconds": run.cost.get("train_seconds")})
