@@ -7,6 +7,7 @@ import pytest
 from benchmark.cli import main
 from benchmark.data.sources.pannuke import CLASSES
 from benchmark.metrics.records import Records
+from benchmark.report.render.table import markdown
 from benchmark.report.tables import beside, published
 from benchmark.report.write import write_tables
 from benchmark.results import collect
@@ -219,7 +220,7 @@ def test_published_values_stand_beside(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     lines = {
         line.split("|")[1].strip(): line
-        for line in beside.beside(RunFolder(tmp_path)).splitlines()
+        for line in markdown(beside.beside(RunFolder(tmp_path))).splitlines()
         if line.startswith("| ")
     }
     assert [c.strip() for c in lines["bPQ"].split("|")[2:5]] == [

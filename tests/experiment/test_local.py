@@ -11,6 +11,8 @@ from datetime import datetime
 
 import pytest
 
+from benchmark.cli import main
+from benchmark.experiment import launch
 from benchmark.experiment.estimate import REFERENCE, Estimate, done
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import run_missing
@@ -18,7 +20,7 @@ from benchmark.experiment.launchers import devices, local
 from benchmark.experiment.launchers.base import Job
 from benchmark.experiment.launchers.board import Board
 from benchmark.experiment.launchers.local import Local
-from benchmark.experiment.state import state_of
+from benchmark.experiment.state import State, state_of
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json, write_json
@@ -368,6 +370,29 @@ def test_a_method_without_training_takes_little_beside_those_with(tmp_path, cach
     trained, classical = cells(setup(tmp_path, cache, overrides=()), ["cellvta", "classical"])
     _store(trained, 9.0, epochs=2)
     assert Estimate([trained, classical]).whole(classical) <= 9, "of a few images the start takes most"
+
+
+def test_weights_of_small_vits_are_made_before_the_first_cell(tmp_path, cache, monkeypatch):
+    """Their time would else count as the first cell's, and double what is expected of all others."""
+    calls = []
+    monkeypatch.setattr("benchmark.training.pretrain.ensure_apart", lambda name, *_: calls.append(name))
+    monkeypatch.setattr("benchmark.experiment.launch.run_missing", lambda *_, **__: calls.append("cells") or 0)
+    words = ["ablation", "--methods", "cellvta", "--preset", "debug", "--dataset", TINY, "--device", "cpu", "--detach"]
+    words += ["recipe.pretrain=3", "--results", str(tmp_path), "--cache", str(cache)]
+    monkeypatch.setattr("benchmark.commands.ablation._check_launcher", lambda options: None)  # --detach prints no table
+    assert main(words) == 0
+    assert len(calls) == 2 and calls[1] == "cells"
+
+
+def test_stale_cells_that_run_anew_have_their_weights_made_too(tmp_path, cache, monkeypatch):
+    calls = []
+    monkeypatch.setattr("benchmark.training.pretrain.ensure_apart", lambda name, *_: calls.append(name))
+    monkeypatch.setattr(launch, "state_of", lambda cell: State("stale", ""))
+    grid = cells(setup(tmp_path, cache, overrides=(("pretrain", 3),)), ["cellvta"])
+    launch.pretrain(grid)
+    assert calls == []
+    launch.pretrain(grid, stale=True)
+    assert len(calls) == 1
 
 
 def test_half_the_images_take_half_the_time(tmp_path, cache):

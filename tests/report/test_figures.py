@@ -277,6 +277,10 @@ def test_missed_nuclei_are_stacked_shares(tmp_path, figures):
     assert bars[0, split].get_y() == pytest.approx(0.3), "in the legend's order from below"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["<4 µm", "≥4 µm"]
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["merged", "split"]
+    assert misses_figure({str(k): frame for k in range(4)}, tmp_path)
+    panels = figures[1].axes[:4]
+    shown = [any(tick.get_visible() for tick in axes.get_xticklabels()) for axes in panels]
+    assert shown == [False, True, True, True], "the lowest of each column has the sizes"
 
 
 def test_long_names_differ_where_there_is_room():

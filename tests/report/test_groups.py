@@ -1,6 +1,7 @@
 """What enters a table: grouping, what is unusual about the runs, damaged and foreign files."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -131,7 +132,8 @@ def test_no_value_of_a_damaged_file_is_fatal(tmp_path, stored):
 def test_scores_of_an_older_protocol_are_computed_again(tmp_path, stored, capsys):
     folder = make_run(tmp_path, stored, bpq=0.123, version=-1)
     text = write_tables(tmp_path, tmp_path / "out", protocol="all")
-    assert "0.123" not in text and text.count("\n| cellvta | tiny (random)") == len(PROTOCOLS) + 1  # and the costs
+    rows = re.findall(r"\n\| cellvta +\| tiny \(random\)", text)
+    assert "0.123" not in text and len(rows) == len(PROTOCOLS) + 1  # and the costs
     expected = PROTOCOLS["pannuke"].summary(squares(), CLASSES, TISSUES)["bPQ"]
     assert read_csv(tmp_path / "out" / MAIN / "main-pannuke.csv")[0]["bPQ_mean"] == f"{expected:.10g}"
     (folder / "overlaps.parquet").unlink()

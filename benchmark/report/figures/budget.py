@@ -16,7 +16,8 @@ METRICS = ("bPQ", "mPQ")
 def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     """Test bPQ and mPQ against updates and against seconds of training, a line per method; a dot is a run.
 
-    A line joins the means over the runs of one schedule: same splits and seeds, recipes that differ in `epochs` alone.
+    A line joins the means over the splits and seeds that an arm has at every length, of recipes that differ in `epochs`
+    alone: others would move it though no training became longer.
     False when no method was trained for two lengths.
     """
     import seaborn as sns
@@ -29,7 +30,9 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     names = _names(list(frame["arm"].unique()))
     frame["arm"] = frame["label"] = frame["arm"].map(names)
     styles = looks({names[arm]: json.loads(arm)[0] for arm in names})
-    means = frame.groupby(["label", "updates"], as_index=False)[["seconds", *METRICS]].mean()
+    lengths = frame.groupby("arm")["updates"].transform("nunique")
+    everywhere = frame.groupby(["arm", "fold", "seed"])["updates"].transform("nunique") == lengths
+    means = frame[everywhere].groupby(["label", "updates"], as_index=False)[["seconds", *METRICS]].mean()
     with drawing(3.4 + legend_height(list(styles))) as figure:
         panels = figure.subplots(len(METRICS), 2, sharey="row", sharex="col")
         for row, metric in zip(panels, METRICS):

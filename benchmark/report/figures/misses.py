@@ -52,6 +52,8 @@ def misses_figure(counted: dict[str, pd.DataFrame], folder: Path) -> bool:
             panel.set_title(broken(name, width / columns - 0.4, 7), fontsize=7)
         for panel in panels[len(counted) :]:
             panel.set_visible(False)
+        for panel in panels[max(0, len(counted) - columns) : len(counted)]:
+            panel.tick_params("x", labelbottom=True)  # below it there may be no other
         panels[0].set_ylabel("share of true nuclei missed")
         legend(figure, {fate: Patch(color=colour) for fate, colour in colours.items()})
     records = [{"run": name} | record for name, frame in counted.items() for record in frame.to_dict("records")]
