@@ -29,7 +29,7 @@ class Split:
 
 
 # names that data of one's own cannot have: results under them are of the published set
-TAKEN = ("pannuke", "conic", "synthetic", "folder", "consep", "monuseg", "monusac", "lizard", "nucls")
+TAKEN = ("pannuke", "conic", "synthetic", "folder", "consep", "monuseg", "monusac", "lizard", "nucls", "parquet")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 

@@ -15,7 +15,8 @@ from benchmark.data import facts
 from benchmark.data.files import archive, checks, label_files, names
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.source import Source, Split
-from benchmark.data.sources import patients
+from benchmark.data.sources import parquet_folds, patients
+from benchmark.data.sources.mirror import Mirror
 from benchmark.runtime.errors import InputError
 
 SIDES = {patients.TRAIN: "train", patients.TEST: "test"}
@@ -51,6 +52,8 @@ class Fields(Source):
 
     varies = True
     title = ""  # as sentences have it
+    sides = SIDES  # raw fold -> what its part is called
+    mirrored: tuple[str, ...] | None = None  # classes of the categories of its Parquet files; None: there are none
 
     def __init__(self, root: str | Path | None = None, patch: int = 256):
         super().__init__(root)
@@ -58,6 +61,11 @@ class Fields(Source):
             raise InputError(f"{self.name}@patch={patch}: expected a multiple of 16 from 16 to 8192.")
         self.train_patch = patch
         self.licence = facts.of(type(self).name).licence_name
+
+    @property
+    def tissues(self) -> tuple[str, ...]:
+        """Those that Parquet files name; the published files name none unless a subclass knows better."""
+        return self._mirror.tissues if self.root and self.root.exists() and self._mirror else ()
 
     def listed(self, root: Path) -> dict[int, list[Field]]:
         """Raw fold -> its fields in order, of the folds that lie below `root`. Raises InputError: none lies there, or
@@ -73,7 +81,7 @@ class Fields(Source):
         raise NotImplementedError
 
     def folds(self) -> list[int]:
-        return sorted(self._listed)
+        return self._mirror.folds() if self._mirror else sorted(self._listed)
 
     def splits(self) -> list[int]:
         return [1]
@@ -82,6 +90,8 @@ class Fields(Source):
         return patients.split(self.title, k, sources.get(patients.TRAIN, []))
 
     def identity(self, fold: int) -> dict:
+        if self._mirror:
+            return self._mirror.identity(fold)
         digest = hashlib.sha256()
         for field in self._of(fold):
             label_files.check_image(field.image)  # by its header, before the first one is converted
@@ -91,26 +101,43 @@ class Fields(Source):
         return {"layout": type(self).name, "fold": fold, "n": self.count(fold), "files": digest.hexdigest()}
 
     def count(self, fold: int) -> int:
-        return len(self._of(fold))
+        return self._mirror.count(fold) if self._mirror else len(self._of(fold))
 
     def remarks(self) -> list[str]:
         """Parts with other numbers of images than published, and the patients on whom is validated."""
         lines = []
         published = facts.of(type(self).name).images
         for fold, side in SIDES.items():
-            present, expected = len(self._listed.get(fold, [])), published.get(side)
-            if fold in self._listed and expected is not None and present != expected:
+            present, expected = len(self._sources(fold)), published.get(side)
+            if fold in self.folds() and expected is not None and present != expected:
                 lines.append(f"{self.name}: its {side} part has {present} images, the published one has {expected}.")
-        if chosen := patients.held_out(field.source for field in self._listed.get(patients.TRAIN, [])):
+        if chosen := patients.held_out(self._sources(patients.TRAIN)):
             lines.append(f"{self.name}: validation is on the training images of {', '.join(chosen)}.")
         return lines
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
+        if self._mirror:
+            yield from self._mirror.samples(fold, start, self.mpp, self.name)
+            return
         with checks.Doubts(self.classes) as doubts:
             for field in self._of(fold)[start:]:
                 image = label_files.image(field.image, doubts)
                 nuclei = self.nuclei(field, image.shape[:2], doubts)
                 yield Sample(image, replace(nuclei, tissue=field.tissue, image_id=field.name, source=field.source))
+
+    def _sources(self, fold: int) -> list[str]:
+        """`source` of each image of a fold; empty for one that is missing."""
+        if self._mirror:
+            return self._mirror.sources(fold) if fold in self.folds() else []
+        return [field.source for field in self._listed.get(fold, [])]
+
+    @cached_property
+    def _mirror(self) -> Mirror | None:
+        """The parts as Parquet files, where the data set has such and they lie below the root."""
+        if self.mirrored is None:
+            return None
+        root = archive.check_root(self.root, self.name)
+        return Mirror(root, self.title, self.mirrored, self.classes) if parquet_folds.listed(root) else None
 
     @cached_property
     def _listed(self) -> dict[int, list[Field]]:
@@ -124,8 +151,8 @@ class Fields(Source):
     def _of(self, fold: int) -> list[Field]:
         if fold not in self._listed:
             raise InputError(
-                f"{self.title}: its {SIDES[fold]} part is missing below '{self.root}'; extract it there, or correct "
-                "DATA_ROOT."
+                f"{self.title}: its {self.sides[fold]} part is missing below '{self.root}'; extract it there, or "
+                "correct DATA_ROOT."
             )
         return self._listed[fold]
 

@@ -8,6 +8,8 @@ A folder for each slide (`TCGA-55-1594-01Z-00-DX1`) with `<region>.tif` (beside 
 `data.sources.outlined` for what becomes of them. Slides below a folder with "test" in its name are the test part, all
 others the training part. `source` is the patient, the first 12 characters of the TCGA name.
 
+Parquet files of the set below the root are read in their place, see `data.sources.mirror`.
+
 Ambiguous regions, in which predictions are not counted: outlines of an Annotation called Ambiguous, and pixels above 0
 of a mask, a .tif or .png below a folder with "ambiguous" in its name that is called as the region, or as the region and
 _mask.
@@ -38,6 +40,7 @@ class MoNuSAC(fields.Fields):
     name, title = "monusac", "MoNuSAC"
     classes = CLASSES
     mpp = 0.25  # published as x40
+    mirrored = ("Ambiguous", *CLASSES)
 
     def listed(self, root: Path) -> dict[int, list[fields.Field]]:
         listed: dict[int, list[fields.Field]] = {}

@@ -5,6 +5,7 @@ Kumar et al., "A dataset and a technique for generalized nuclear segmentation fo
 
 `Tissue Images/*.tif` beside `Annotations/*.xml` is the training part, a folder of *.tif and *.xml together the test
 part; both at any place below the root. The XML holds outlines, see `data.sources.outlined` for what becomes of them.
+Parquet files of the set below the root are read in their place, see `data.sources.mirror`.
 `source` is the patient, the first 12 characters of the TCGA name. The files name no organs.
 """
 
@@ -27,6 +28,7 @@ class MoNuSeg(fields.Fields):
 
     name, title = "monuseg", "MoNuSeg"
     mpp = 0.25  # published as x40
+    mirrored = ()
 
     def listed(self, root: Path) -> dict[int, list[fields.Field]]:
         training, test = [], []

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 
 import numpy as np
 
@@ -42,3 +43,9 @@ def split(name: str, k: int, patients: list[str]) -> Split:
     validation = np.array([key(patient) in chosen for patient in patients], bool)
     rows = np.flatnonzero(~validation), np.flatnonzero(validation)
     return Split([Part(TRAIN, rows[0])], [Part(TRAIN, rows[1])], [Part(TEST)])
+
+
+def tcga(name: str) -> str:
+    """The patient of a TCGA name, its first 12 characters (TCGA-A7-A13E of TCGA-A7-A13E-01Z-00-DX1); else the name."""
+    match = re.match(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])", name)
+    return match[0] if match else name
