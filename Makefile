@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET CLASSES DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # LAUNCHER=local DEVICES=cuda:0,cuda:1 | LAUNCHER=slurm SLURM="partition=gpu time=4:00:00" DETACH=1 | LAUNCHER=ray RAY=address
 # EXTRAS (what is installed beside the program: dev by default, dev,slurm,ray)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
@@ -113,8 +113,9 @@ status: $(READY) ## the state of every cell, and why
 datasets: $(READY) ## the data sets that can be read: images, types, splits, licence, and what of each is prepared here
 	@$(RUN) datasets
 
-prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
-	@$(RUN) prepare $(call option,dataset,DATA) $(call option,data-root,DATA_ROOT)
+prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke [DOWNLOAD=1 ACCEPT=licence]
+	@$(RUN) prepare $(call option,dataset,DATA) $(call option,data-root,DATA_ROOT) \
+		$(if $(filter-out 0,$(DOWNLOAD)),--download) $(call option,accept,ACCEPT)
 
 test: $(READY) ## the tests (no network, no GPU) [ARGS="tests/metrics -k golden"]
 	@$(PYTEST) -m "not slow and not parity and not gpu" $(ARGS)

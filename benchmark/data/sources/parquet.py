@@ -57,7 +57,7 @@ class Parquet(Source):
             )
         if type(patch) is not int or not 16 <= patch <= 8192 or patch % 16:
             raise InputError(f"parquet@patch={patch}: expected a multiple of 16 from 16 to 8192.")
-        self.name, self.mpp, self.patch = name, float(mpp), patch
+        self.name, self.mpp, self.train_patch = name, float(mpp), patch
         if not parquet_folds.listed(self.root):
             raise InputError(f"'{self.root}' holds no Parquet files: expected at least one; correct DATA_ROOT.")
         self._files = ParquetFolds(self.root)
