@@ -31,9 +31,9 @@ def fetch(name: str, root: Path, accept: str | None) -> None:
     print(f"licence: {known.licence_name or known.licence} ({known.licence}); {known.home}")
     print(f"from: {HUB}/{known.hub}{_size(known)}; into: {root}")
     if accept != known.licence:
-        found = f"ACCEPT={short(accept)}" if accept else "no ACCEPT"
+        state = f"ACCEPT={short(accept)}" if accept else "no ACCEPT"
         raise InputError(
-            f"{known.title} is downloaded once its licence is accepted, found {found}: read it and, if you agree, "
+            f"{known.title} is downloaded once its licence is accepted, found {state}: read it and, if you agree, "
             f"repeat with ACCEPT={known.licence} (make prepare DATASET={name} DOWNLOAD=1 ACCEPT={known.licence})."
         )
     _download(known, root)

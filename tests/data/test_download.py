@@ -44,12 +44,12 @@ def test_it_is_fetched_prepared_and_named_once_its_licence_is_accepted(tmp_path,
     assert asked[1][2] == str(tmp_path / "mine")
 
 
-@pytest.mark.parametrize(("words", "found"), [((), "no ACCEPT"), (("--accept", "yes"), "ACCEPT=yes")])
-def test_without_the_licence_it_is_shown_and_nothing_is_fetched(tmp_path, asked, capsys, words, found):
+@pytest.mark.parametrize(("words", "state"), [((), "no ACCEPT"), (("--accept", "yes"), "ACCEPT=yes")])
+def test_without_the_licence_it_is_shown_and_nothing_is_fetched(tmp_path, asked, capsys, words, state):
     assert prepare(tmp_path, *words) == 2
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith("PanNuke: Gamper et al.") and "licence: CC BY-NC-SA 4.0" in out
-    assert err.startswith("error: PanNuke is downloaded once its licence is accepted, found " + found)
+    assert err.startswith("error: PanNuke is downloaded once its licence is accepted, found " + state)
     assert "make prepare DATASET=pannuke DOWNLOAD=1 ACCEPT=cc-by-nc-sa-4.0" in err and err.count("\n") == 1
     assert not asked and not (tmp_path / "home").exists()
 

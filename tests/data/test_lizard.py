@@ -9,6 +9,8 @@ import scipy.io
 from PIL import Image
 
 from benchmark.cli import main
+from benchmark.data.registry import dataset
+from benchmark.data.sources.conic import CoNIC
 from benchmark.data.sources.lizard import Lizard
 from benchmark.data.store.prepare import prepare
 from tests.support import tiny_data
@@ -40,6 +42,15 @@ def test_a_part_is_the_test_side_once_and_validation_is_a_fifth_of_the_other_ima
         sides = {side: set(data.subset(k, side).sources) for side in ("train", "val", "test")}
         assert sides["test"] == {name for name, row in LIZARD.items() if row[1] == k}
         assert len(sides["val"]) == 1 and len(sides["train"]) == 3 and not sides["train"] & sides["val"]
+
+
+def test_schemes(tmp_path):
+    root = lizard(tmp_path)
+    same, merged = (dataset(f"lizard@classes={scheme}", root) for scheme in ("conic", "consep"))
+    assert same.classes == Lizard.classes == CoNIC.classes
+    assert next(iter(same.samples(1))).nuclei.types.tolist() == [6, 2, 3]
+    types = next(iter(merged.samples(1))).nuclei.types
+    assert [merged.classes[t - 1] for t in types] == ["spindle-shaped", "epithelial", "inflammatory"]
 
 
 def test_the_sets_that_its_images_come_from_are_said(tmp_path):

@@ -42,9 +42,9 @@ def write(root, sides=("train", "test"), kinds=None, of=KINDS):
 
 def test_monuseg_is_read_from_parquet(tmp_path, capsys):
     data = prepare(dataset("monuseg", write(tmp_path / "d")), tmp_path / "c")
-    said = capsys.readouterr().err
-    assert "monuseg fold 1: 2 masks overlap another: the earlier in the list has the pixels" in said
-    assert "its train part has 2 images, the published one has 37" in said
+    lines = capsys.readouterr().err
+    assert "monuseg fold 1: 2 masks overlap another: the earlier in the list has the pixels" in lines
+    assert "its train part has 2 images, the published one has 37" in lines
     nuclei = data.folds[1][0].nuclei
     assert np.bincount(nuclei.instances.ravel())[1:].tolist() == [100, 80, 36] and not nuclei.types.any()
     assert (nuclei.image_id, nuclei.source, nuclei.tissue) == ("TCGA-A7-A13E-01Z-00-DX1", "TCGA-A7-A13E", "Kidney")

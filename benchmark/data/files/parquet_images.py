@@ -138,8 +138,8 @@ class ImageFile:
         return tuple(words)
 
     def rows(self, wanted: np.ndarray, rule: Rule, tally: Tally) -> Iterator[Row]:
-        """Images at these rows, ascending. Memory: a row group at a time (of 100 images in the hub's mirrors), as the writer
-        packed it; row groups without one of these rows are passed over.
+        """Images at these rows, ascending. Memory: a row group at a time (100 images in the hub's mirrors), as it was
+        packed; row groups without one of these rows are passed over.
 
         Args:
             rule: how masks become nuclei. tally: is told of overlapping masks.
@@ -213,8 +213,8 @@ class ImageFile:
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
         if not fits:
-            found = self._file.schema_arrow.field(name).type
-            raise InputError(f"{self.path}: expected {expected} in the column {name}, found {found}; {_ADVICE}.")
+            kind = self._file.schema_arrow.field(name).type
+            raise InputError(f"{self.path}: expected {expected} in the column {name}, found {kind}; {_ADVICE}.")
 
     @cached_property
     def _file(self) -> pq.ParquetFile:
@@ -273,6 +273,6 @@ def _bytes(value, where: str) -> bytes:
 
 def _plane(content: bytes, shape: tuple[int, int], where: str) -> np.ndarray:
     """int64 (H, W) of the image's shape."""
-    if (found := raster.size_from_bytes(content, where)) != shape:  # before memory is taken for it
-        raise InputError(f"{where}: expected the image's shape {shape}, found {found}; fetch the file again.")
+    if (size := raster.size_from_bytes(content, where)) != shape:  # before memory is taken for it
+        raise InputError(f"{where}: expected the image's shape {shape}, found {size}; fetch the file again.")
     return checks.plane(raster.from_bytes(content, where), where)

@@ -130,13 +130,13 @@ class ParquetFolds:
                     yield row
 
     def _names(self, column: str) -> tuple[str, ...]:
-        found = {file.names(column) for file in self.files}
-        if len(found) > 1:
+        lists = {file.names(column) for file in self.files}
+        if len(lists) > 1:
             raise InputError(
                 f"{self.root}: expected one list of names for the column {column} in the metadata of all files, found "
-                f"{len(found)}; keep the files of one data set below DATA_ROOT."
+                f"{len(lists)}; keep the files of one data set below DATA_ROOT."
             )
-        return found.pop()
+        return lists.pop()
 
     def _of(self, fold: int) -> list[Part]:
         if fold not in self._parts[1]:
