@@ -48,8 +48,10 @@ def write(path: Path, columns: dict, schema: dict, metadata: dict | None = None,
 
 
 def masks_of(channels: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-    """Masks bool (H, W) and their categories, of PanNuke's channels (H, W, 5)."""
-    pairs = [(channels[..., c] == i, c) for c in range(channels.shape[2]) for i in np.unique(channels[..., c]) if i]
+    """Masks bool (H, W) and their categories, of PanNuke's channels (H, W, 5); those of the last channel come first."""
+    pairs = [
+        (channels[..., c] == i, c) for c in reversed(range(channels.shape[2])) for i in np.unique(channels[..., c]) if i
+    ]
     return [mask for mask, _ in pairs], [category for _, category in pairs]
 
 
