@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from benchmark.report.figures import budget
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
@@ -38,3 +39,13 @@ def test_runs_of_one_recipe_but_its_length_are_one_line(tmp_path):
 def test_no_figure_without_two_lengths(tmp_path):
     assert not budget_figure(*group_of([trained("cellvta", 10, seed, 0.5) for seed in (0, 1)]), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_joins_the_seeds_that_every_length_has(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(budget, "save", lambda figure, *_: figures.append(figure))
+    trainings = [trained("cellvta", epochs, 0, 0.5 + epochs / 1000) for epochs in (10, 20)]
+    assert budget_figure(*group_of([*trainings, trained("cellvta", 10, 1, 0.9)]), tmp_path)
+    dots, line = figures[0].axes[0].lines
+    assert sorted(dots.get_ydata()) == pytest.approx([0.51, 0.52, 0.9])
+    assert list(line.get_ydata()) == pytest.approx([0.51, 0.52])

@@ -16,7 +16,8 @@ METRICS = ("bPQ", "mPQ")
 def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     """Test bPQ and mPQ against updates and against seconds of training, a line per method; a dot is a run.
 
-    A line joins the means over the runs of one schedule: same splits and seeds, recipes that differ in `epochs` alone.
+    A line joins the means over the splits and seeds that an arm has at every length, of recipes that differ in `epochs`
+    alone: others would move it though no training became longer.
     False when no method was trained for two lengths.
     """
     points = [_point(observed, run) for run in group.runs if run.folder in observed.images and _updates(run.config)]
@@ -47,8 +48,9 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
 def _draw(panel, points: list[dict], x: str, metric: str, style: dict, label: str) -> None:
     panel.plot([p[x] for p in points], [p[metric] for p in points], **style | {"linestyle": "none", "alpha": 0.4})
     lengths = sorted({p["updates"] for p in points})
-    of_length = [[p for p in points if p["updates"] == length] for length in lengths]
-    means = [[float(np.mean([p[key] for p in own])) for own in of_length] for key in (x, metric)]
+    of_length = [{(p["fold"], p["seed"]): p for p in points if p["updates"] == length} for length in lengths]
+    runs = sorted(set.intersection(*map(set, of_length)))
+    means = [[float(np.mean([own[run][key] for run in runs])) for own in of_length if runs] for key in (x, metric)]
     panel.plot(*means, label=label, **style)
 
 
