@@ -272,11 +272,11 @@ def chosen_cells(options, writes: bool = True):
 
 def written_tables(options, cells) -> str:
     """Write the tables of these cells' runs and return those to print, as `report.write.write_tables`."""
-    from benchmark.experiment.state import state_of
+    from benchmark.experiment.state import stored
     from benchmark.report.write import write_tables
     from benchmark.runtime import terminal
 
-    states = [(cell.run, state_of(cell)) for cell in cells]
+    states = [(cell.run, stored(cell)) for cell in cells]  # a stale result is in the table while its rerun is queued
     setup = cells[0].setup
     return write_tables(
         options.results,
@@ -287,7 +287,7 @@ def written_tables(options, cells) -> str:
         experiment_methods=list(dict.fromkeys(cell.run.method for cell in cells)),
         splits=sorted({cell.split for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
-        remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
+        remarks=[f"Stale: {run} ({state.why})." for run, state in states if state and state.name == "stale"],
         room=terminal.room(),
     )
 

@@ -7,13 +7,25 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 
 from benchmark.report.figures import scores
+from benchmark.report.figures.accuracy import accuracy_figure
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.figures.misses import misses_figure
-from benchmark.report.figures.style import COLOURS, broken, drawing, fitted, keys, legend, looks, save, text_width
+from benchmark.report.figures.style import (
+    COLOURS,
+    broken,
+    drawing,
+    fitted,
+    group_looks,
+    keys,
+    legend,
+    looks,
+    save,
+    text_width,
+)
 from benchmark.report.select.groups import Group, Row, groups
 from benchmark.report.select.observations import Observed, observe
 from benchmark.report.stats.curves import curves, lines
@@ -115,6 +127,18 @@ def test_intervals_of_variants_and_of_cost_are_those_of_the_csv(tmp_path, figure
             (float(record[key]), *ends) for record, ends in zip(records, expected(records))
         }
         assert inside(axes, *zip(*(end for pair in drawn for end in pair)))
+
+
+def test_the_first_figure_has_the_methods_colours_and_intervals(tmp_path, figures):
+    group, observed = scored()
+    assert accuracy_figure(group, observed, tmp_path)
+    records, (axes,) = read_csv(tmp_path / "accuracy.csv"), figures[0].axes
+    assert [float(r["value"]) for r in records] == sorted((float(r["value"]) for r in records), reverse=True)
+    (lines,) = [part for part in axes.collections if hasattr(part, "get_segments")]
+    assert [(a[0], b[0]) for a, b in np.round(lines.get_segments(), 6).tolist()] == expected(records)
+    assert [segment[0][1] for segment in lines.get_segments()] == list(range(len(records)))
+    looks = group_looks(group)
+    assert [to_hex(colour).upper() for colour in lines.get_colors()] == [looks[r["label"]]["color"] for r in records]
 
 
 def test_seaborn_computes_no_interval(tmp_path, monkeypatch):
