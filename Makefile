@@ -1,5 +1,5 @@
-# Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET DATA_ROOT PRESET EXPERIMENT
-# BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET CLASSES DATA_ROOT PRESET EXPERIMENT
+# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # LAUNCHER=local DEVICES=cuda:0,cuda:1 | LAUNCHER=slurm SLURM="partition=gpu time=4:00:00" DETACH=1 | LAUNCHER=ray RAY=address
 # EXTRAS (what is installed beside the program: dev by default, dev,slurm,ray)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
@@ -31,7 +31,11 @@ endif
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(2)),--$(1) $(call quoted,$($(2))))
 
-GRID = $(call option,experiment,EXPERIMENT) $(call option,dataset,DATASET) \
+# CLASSES=4 is short for DATASET=…@classes=4
+comma = ,
+DATA = $(DATASET)$(if $(CLASSES),$(if $(findstring @,$(DATASET)),$(comma),@)classes=$(CLASSES))
+
+GRID = $(call option,experiment,EXPERIMENT) $(call option,dataset,DATA) \
 	$(call option,data-root,DATA_ROOT) $(call option,preset,PRESET) \
 	$(call option,backbone,BACKBONE) $(call option,device,DEVICE)
 # overrides come before options that take several values, which would swallow them
@@ -40,12 +44,12 @@ MAPS = $(if $(filter-out 0,$(KEEP_MAPS)),--keep-maps)
 PART = $(if $(METHODS),--methods $(foreach m,$(METHODS),$(call quoted,$(m)))) $(if $(FOLDS),--folds $(FOLDS)) \
 	$(if $(SEEDS),--seeds $(SEEDS))
 
-SHOWN = $(call option,dataset,DATASET) $(call option,protocol,PROTOCOL) \
+SHOWN = $(call option,dataset,DATA) $(call option,protocol,PROTOCOL) \
 	$(call option,experiment,EXPERIMENT)
 
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
-.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt merge prepare lint clean \
+.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt merge datasets prepare lint clean \
 	test-slow test-parity fuzz kills damage
 
 help: ## this list
@@ -65,7 +69,7 @@ run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke 
 
 evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=cellvta] [DATASET=pannuke] DATA_ROOT=... FOLD=1
 	@$(if $(WEIGHTS),,echo "error: WEIGHTS is missing; for example: make evaluate WEIGHTS=model.pth DATA_ROOT=/data/pannuke" >&2; exit 2)
-	@$(RUN) evaluate $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,dataset,DATASET) \
+	@$(RUN) evaluate $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,dataset,DATA) \
 		$(call option,data-root,DATA_ROOT) $(call option,fold,FOLD) $(call option,device,DEVICE) \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
@@ -92,7 +96,7 @@ reference: $(READY) ## keep the finished runs on the embedded data under docs/re
 
 keep: $(READY) ## finished runs in compact form, to be committed: OUT=docs/reference/… [DATASET= PRESET= METHODS=]
 	@$(if $(OUT),,echo "error: OUT is missing; for example: make keep OUT=kept PRESET=small" >&2; exit 2)
-	@$(RUN) keep $(call option,out,OUT) $(call option,dataset,DATASET) $(call option,preset,PRESET) \
+	@$(RUN) keep $(call option,out,OUT) $(call option,dataset,DATA) $(call option,preset,PRESET) \
 		$(if $(METHODS),--methods $(foreach m,$(METHODS),$(call quoted,$(m))))
 
 adopt: $(READY) ## kept runs into the folder of results, where they are done: FROM=docs/reference/embedded
@@ -106,8 +110,12 @@ merge: $(READY) ## finished runs of other machines into the folder of results: F
 status: $(READY) ## the state of every cell, and why
 	@$(RUN) status $(GRID) $(OVERRIDES) $(PART)
 
-prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke
-	@$(RUN) prepare $(call option,dataset,DATASET) $(call option,data-root,DATA_ROOT)
+datasets: $(READY) ## the data sets that can be read: images, types, splits, licence, and what of each is prepared here
+	@$(RUN) datasets
+
+prepare: $(READY) ## convert a dataset once into the cache: DATASET=pannuke DATA_ROOT=/data/pannuke [DOWNLOAD=1 ACCEPT=licence]
+	@$(RUN) prepare $(call option,dataset,DATA) $(call option,data-root,DATA_ROOT) \
+		$(if $(filter-out 0,$(DOWNLOAD)),--download) $(call option,accept,ACCEPT)
 
 test: $(READY) ## the tests (no network, no GPU) [ARGS="tests/metrics -k golden"]
 	@$(PYTEST) -m "not slow and not parity and not gpu" $(ARGS)

@@ -10,8 +10,8 @@ from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
 from benchmark.runtime.scales import SCALES
 from benchmark.training import recipe
 
-DATASET = "pannuke, conic, folder or synthetic (default)"
-OF_EXPERIMENT = "pannuke, conic, folder or synthetic (default: the experiment's, else synthetic)"
+DATASET = "such as pannuke, consep or folder (default synthetic); `datasets` lists all"
+OF_EXPERIMENT = "such as pannuke, consep or folder (default: the experiment's, else synthetic); `datasets` lists all"
 DATA_ROOT = "folder or archive of the dataset; synthetic needs none"
 
 
@@ -21,6 +21,21 @@ def dataset(
     """--dataset and --data-root. `root` is the help of the latter."""
     parser.add_argument("--dataset", default=default, help=help)
     parser.add_argument("--data-root", help=root)
+
+
+def scheme(parser: ArgumentParser) -> None:
+    """--classes of commands that take the data's own classes or those of a scheme."""
+    parser.add_argument(
+        "--classes",
+        dest="scheme",
+        metavar="SCHEME",
+        help="other classes for the data, such as 4 for consep@classes=4: a known scheme or a TOML file",
+    )
+
+
+def with_scheme(dataset: str, scheme: str | None) -> str:
+    """The data set with the scheme of --classes as one of its arguments: consep and 4 make consep@classes=4."""
+    return f"{dataset}{',' if '@' in dataset else '@'}classes={scheme}" if scheme else dataset
 
 
 def fold(parser: ArgumentParser, help: str = "published split, counted from 1 (default 1)") -> None:
@@ -103,6 +118,7 @@ def grid(parser: ArgumentParser) -> None:
     """Options shared by the grid commands."""
     experiment(parser)
     dataset(parser, None, OF_EXPERIMENT)
+    scheme(parser)
     preset(parser)
     parser.add_argument(
         "--backbone",
@@ -168,7 +184,7 @@ def setting(options, **values) -> dict[str, Any]:
     """
     from benchmark.experiment.config import check_numbers, find, parse_overrides, parse_row
 
-    out = {key: getattr(options, key, None) for key in ("dataset", "preset", "experiment")} | values
+    out = {key: getattr(options, key, None) for key in ("dataset", "scheme", "preset", "experiment")} | values
     find(out["experiment"])
     _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
@@ -211,7 +227,9 @@ def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     chosen = load(values["experiment"])
     dataset = values["dataset"] or chosen.get("dataset") or "synthetic"
     of_data = "small" if dataset.partition("@")[0] == "synthetic" else "paper"
-    return values | {"dataset": dataset, "preset": values["preset"] or chosen.get("preset") or of_data}
+    preset = values["preset"] or chosen.get("preset") or of_data
+    rest = {key: value for key, value in values.items() if key != "scheme"}
+    return rest | {"dataset": with_scheme(dataset, values["scheme"]), "preset": preset}
 
 
 def _check_names(what: str, package: str, texts: list[str | None]) -> None:
@@ -254,11 +272,11 @@ def chosen_cells(options, writes: bool = True):
 
 def written_tables(options, cells) -> str:
     """Write the tables of these cells' runs and return those to print, as `report.write.write_tables`."""
-    from benchmark.experiment.state import state_of
+    from benchmark.experiment.state import stored
     from benchmark.report.write import write_tables
     from benchmark.runtime import terminal
 
-    states = [(cell.run, state_of(cell)) for cell in cells]
+    states = [(cell.run, stored(cell)) for cell in cells]  # a stale result is in the table while its rerun is queued
     setup = cells[0].setup
     return write_tables(
         options.results,
@@ -269,7 +287,7 @@ def written_tables(options, cells) -> str:
         experiment_methods=list(dict.fromkeys(cell.run.method for cell in cells)),
         splits=sorted({cell.split for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
-        remarks=[f"Stale: {run} ({state.why})." for run, state in states if state.name == "stale"],
+        remarks=[f"Stale: {run} ({state.why})." for run, state in states if state and state.name == "stale"],
         room=terminal.room(),
     )
 

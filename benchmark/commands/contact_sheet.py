@@ -10,7 +10,8 @@ EXAMPLE = "--out sheet.png"
 
 
 def arguments(parser) -> None:
-    shared.dataset(parser, help="pannuke, conic, folder or synthetic", root="folder or archive of the dataset")
+    shared.dataset(parser, root="folder or archive of the dataset")
+    shared.scheme(parser)
     shared.cache(parser)
     shared.fold(parser, "published split (default 1)")
     parser.add_argument("--side", choices=("train", "val", "test"), default="test", help="side of the split")
@@ -26,7 +27,11 @@ def run(options) -> int:
     from benchmark.results import predictions
     from benchmark.results.run_folder import RunFolder
 
-    data = convert(dataset(options.dataset, options.data_root), options.cache, split=options.fold)
+    data = convert(
+        dataset(shared.with_scheme(options.dataset, options.scheme), options.data_root),
+        options.cache,
+        split=options.fold,
+    )
     subset = data.subset(options.fold, options.side)
     if options.count < 1:
         raise InputError(f"--count is {options.count}; expected at least 1.")

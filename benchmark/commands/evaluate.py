@@ -11,7 +11,7 @@ EXAMPLE = "--weights CellVTA_UNI_pannuke_split1.pth --dataset pannuke --data-roo
 def arguments(parser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="the file; its layout and method are recognised")
     shared.method(parser)
-    shared.dataset(parser, "pannuke", "pannuke (default), conic, folder or synthetic")
+    shared.dataset(parser, "pannuke", "such as consep, or consep@classes=4 (default pannuke); `datasets` lists all")
     shared.fold(parser)
     parser.add_argument("--any-fold", action="store_true", help="also when the file was trained for another split")
     shared.class_map(parser)

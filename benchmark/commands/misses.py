@@ -12,7 +12,7 @@ EXAMPLE = "--runs results/synthetic/cellvta@small/fold1-seed0 results/synthetic/
 
 def arguments(parser) -> None:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs made with KEEP_MAPS=1")
-    shared.dataset(parser, None, "pannuke, conic, folder or synthetic (default: the runs')")
+    shared.dataset(parser, None, "such as pannuke or folder (default: the runs')")
     shared.cache(parser)
     shared.reports(parser)
 

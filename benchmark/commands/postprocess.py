@@ -13,7 +13,7 @@ EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
 def arguments(parser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of a run made with --keep-maps (KEEP_MAPS=1)")
     parser.add_argument("--grid", default="postprocess", help="an experiment with a grid (default postprocess)")
-    shared.dataset(parser, None, "pannuke, conic, folder or synthetic (default: the run's)")
+    shared.dataset(parser, None, "such as pannuke or folder (default: the run's)")
     shared.cache(parser)
     shared.reports(parser)
     shared.protocol(parser, "whose bPQ, mPQ and F1 are shown (default cellvit)")

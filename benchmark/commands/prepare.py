@@ -1,22 +1,43 @@
-"""`prepare`: a dataset into the cache."""
+"""`prepare`: a dataset into the cache, fetched from the Hugging Face hub where that is asked for."""
+
+from pathlib import Path
 
 from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.plugins import check_name
 
 HELP = "Convert a dataset once into its cache."
 EXAMPLE = "--dataset pannuke --data-root /data/pannuke"
 
 
 def arguments(parser) -> None:
-    shared.dataset(parser, help="pannuke, conic, folder or synthetic", root="folder or archive of the dataset")
+    shared.dataset(parser, root="folder or archive of the dataset")
+    shared.scheme(parser)
     shared.cache(parser)
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch it first, into --data-root (default: the folder data/<dataset> beside the cache)",
+    )
+    parser.add_argument(
+        "--accept", metavar="LICENCE", help="id of the licence that you accept, such as cc-by-nc-sa-4.0"
+    )
 
 
 def run(options) -> int:
-    from benchmark.data.registry import dataset
+    from benchmark.data.registry import dataset, dataset_names
     from benchmark.data.store.prepare import prepare as convert
 
-    data = convert(dataset(options.dataset, options.data_root), options.cache)
+    root = options.data_root
+    if options.download:
+        from benchmark.data import download
+
+        name = options.dataset.partition("@")[0]
+        check_name("dataset", name, dataset_names())
+        root = root or Path(options.cache).parent / "data" / name
+        download.fetch(name, Path(root), options.accept)
+        print(f"DATA_ROOT={root}")
+    data = convert(dataset(shared.with_scheme(options.dataset, options.scheme), root), options.cache)
     folds = ", ".join(f"{number} ({len(fold)} images)" for number, fold in data.folds.items())
     print(f"{data.name}: folds {folds}; {len(data.classes)} types; in {options.cache}")
     print(_runnable(data))

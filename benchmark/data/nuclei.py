@@ -22,6 +22,7 @@ class Nuclei:
         source: slide, patient or source image; images that share it never stand on both sides of a split.
         typed: False where the file holds a placeholder instead of real types.
         type_map: uint8 (H, W) pixel types, kept only where an instance of mixed type exists.
+        ignore: bool (H, W), of a truth: ambiguous regions, predictions in which are not counted; None for none.
     """
 
     instances: np.ndarray
@@ -33,6 +34,7 @@ class Nuclei:
     source: str = ""
     typed: bool = True
     type_map: np.ndarray | None = None
+    ignore: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -92,7 +94,19 @@ class Nuclei:
     def crop(self, top: int, left: int, height: int, width: int) -> "Nuclei":
         """The nuclei inside a window, renumbered; instances without a pixel there are dropped."""
         window = (slice(top, top + height), slice(left, left + width))
-        return self.with_map(self.instances[window], None if self.type_map is None else self.type_map[window])
+        inner = self.with_map(self.instances[window], None if self.type_map is None else self.type_map[window])
+        return inner if self.ignore is None else replace(inner, ignore=self.ignore[window])
+
+    def outside(self, regions: np.ndarray) -> "Nuclei":
+        """The nuclei of which at most half of the pixels lie in regions (H, W) bool, renumbered."""
+        pixels = np.bincount(self.instances.ravel(), minlength=len(self) + 1)
+        inside = np.bincount(self.instances[regions], minlength=len(self) + 1)
+        dropped = 2 * inside > pixels
+        dropped[0] = False
+        type_map = self.type_map
+        if type_map is not None:
+            type_map = np.where(dropped[self.instances], 0, type_map).astype(np.uint8)
+        return self.with_map(np.where(dropped[self.instances], 0, self.instances), type_map)
 
     def with_map(self, instances: np.ndarray, type_map: np.ndarray | None = None) -> "Nuclei":
         """The same nuclei under a moved instance map (flipped, warped, cropped), renumbered to 1..N.
@@ -100,13 +114,18 @@ class Nuclei:
         Args:
             instances: (H', W') with ids of this object; ids that no longer occur are dropped.
             type_map: the moved pixel type map, when this object keeps one.
+
+        Returns:
+            nuclei without `ignore`, which is not moved with them.
         """
         ids = np.unique(instances)
         ids = ids[ids > 0]
         lookup = np.zeros(len(self.types) + 1, np.int32)
         lookup[ids] = np.arange(1, len(ids) + 1)
         scores = None if self.scores is None else self.scores[ids - 1]
-        return replace(self, instances=lookup[instances], types=self.types[ids - 1], scores=scores, type_map=type_map)
+        return replace(
+            self, instances=lookup[instances], types=self.types[ids - 1], scores=scores, type_map=type_map, ignore=None
+        )
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,25 @@ def outlined(sample: Sample) -> np.ndarray:
 def sheet(samples: Iterable[Sample], columns: int = 6, predicted: list[Nuclei] | None = None) -> np.ndarray:
     """uint8 RGB: rows of images, each row followed by the same row outlined, then by the predictions' outlines.
 
+    Images are filled up with white to the size of the largest.
+
     Args:
         predicted: a prediction for each sample, in the same order.
 
     Raises:
-        ValueError: no sample, or images of different sizes.
+        ValueError: no sample.
     """
     samples = list(samples)
-    shapes = {s.image.shape for s in samples}
-    if len(shapes) != 1:
-        raise ValueError(f"a contact sheet needs images of one size, found {sorted(shapes) or 'no image'}")
-    height, width, _ = shapes.pop()
+    if not samples:
+        raise ValueError("a contact sheet needs images, found no image")
+    height, width = (max(s.image.shape[axis] for s in samples) for axis in (0, 1))
+    predicted = None if predicted is None else [_enlarged(nuclei, height, width) for nuclei in predicted]
+    samples = [
+        Sample(
+            np.pad(s.image, _beyond(s.image, height, width), constant_values=255), _enlarged(s.nuclei, height, width)
+        )
+        for s in samples
+    ]
     rows = []
     for start in range(0, len(samples), columns):
         row = samples[start : start + columns]
@@ -53,6 +61,15 @@ def sheet(samples: Iterable[Sample], columns: int = 6, predicted: list[Nuclei] |
             predictions = [Sample(s.image, nuclei) for s, nuclei in zip(row, predicted[start : start + columns])]
             rows += [np.concatenate([*map(outlined, predictions), *blank], 1)]
     return np.concatenate(rows, 0)
+
+
+def _beyond(array: np.ndarray, height: int, width: int) -> list[tuple[int, int]]:
+    """What fills an array (H, W, …) up to this height and width."""
+    return [(0, height - array.shape[0]), (0, width - array.shape[1]), *([(0, 0)] * (array.ndim - 2))]
+
+
+def _enlarged(nuclei: Nuclei, height: int, width: int) -> Nuclei:
+    return nuclei.with_map(np.pad(nuclei.instances, _beyond(nuclei.instances, height, width)))
 
 
 def write_sheet(samples: Iterable[Sample], path: Path, columns: int = 6, predicted: list[Nuclei] | None = None) -> None:

@@ -23,12 +23,18 @@ def results_name(text: str, source) -> str:
         text: as `dataset` takes it.
         source: what `dataset` makes of it.
     """
-    registered = text.partition("@")[0]
+    registered, _, rest = text.partition("@")
+    if (scheme := getattr(source, "scheme", None)) is not None:  # one name for the ways to write one scheme
+        words = ",".join(word for word in rest.split(",") if word and not word.startswith("classes="))
+        plain = results_name(f"{registered}@{words}" if words else registered, source.source)
+        return f"{plain}{',' if '@' in plain else '@'}classes={scheme.name}"
     return source.name if registered == "folder" or source.name != registered else text
 
 
 def dataset(text: str, root=None):
     """Open a dataset by name: `dataset("pannuke", "/data/pannuke")` or `dataset("synthetic@patches=12,seed=1")`.
+
+    Every one that has types takes `classes=` too, see `data.sources.class_map`.
 
     Raises:
         InputError: unknown dataset or argument, each with a near-miss hint; a root that is missing or unfit.
@@ -36,12 +42,18 @@ def dataset(text: str, root=None):
     name, _, rest = text.partition("@")
     check_name("dataset", name, dataset_names())
     cls = DATASETS.get(name)
-    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "root")]
-    arguments = {}
+    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "root")] + ["classes"]
+    arguments: dict = {}
     for word in filter(None, rest.split(",")):
         key, equals, value = word.partition("=")
         if not equals or key not in known:
             hint = near_miss(key, known)
-            raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known) or 'none'}.{hint}")
-        arguments[key] = value_of(value)
-    return cls(root, **arguments)
+            raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known)}.{hint}")
+        arguments[key] = value if key == "classes" else value_of(value)
+    classes = arguments.pop("classes", None)
+    source = cls(root, **arguments)
+    if classes is None:
+        return source
+    from benchmark.data.sources import class_map
+
+    return class_map.Mapped(source, class_map.read(classes, name, source.classes))

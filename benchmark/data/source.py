@@ -29,7 +29,7 @@ class Split:
 
 
 # names that data of one's own cannot have: results under them are of the published set
-TAKEN = ("pannuke", "conic", "synthetic", "folder")
+TAKEN = ("pannuke", "conic", "synthetic", "folder", "consep", "monuseg", "monusac", "lizard", "nucls", "parquet")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -46,6 +46,9 @@ class Source:
         classes: nucleus types in order; type id k+1 is classes[k].
         tissues: the known tissues in order: the tissue head's classes and the tissue mean's members.
         mpp: micrometres per pixel.
+        varies: whether images of one fold may differ in size; they are stored one after another then.
+        train_patch: side in px of the patches in which training and validation see larger images; None: as they are.
+            The test side is of whole images.
         licence: of images and labels, "" where it is not known.
     """
 
@@ -53,6 +56,8 @@ class Source:
     classes: tuple[str, ...] = ()
     tissues: tuple[str, ...] = ()
     mpp: float = 0.25
+    varies: bool = False
+    train_patch: int | None = None
     licence: str = ""
 
     def __init__(self, root: str | Path | None = None):

@@ -51,7 +51,8 @@ def score_image(
 
     Args:
         index: its number in the records.
-        truth: gives the resolution and what the records say of the image too.
+        truth: gives the resolution and what the records say of the image too. Predicted nuclei that lie for more than
+            half in its ambiguous regions (`Nuclei.ignore`) are left out, as if they had not been predicted.
         predicted: of the truth's shape.
         pred_typed: whether the predictor names types; None for a file that does not show it, see `collect`.
         keep: keep a prediction of Nuclei too.
@@ -70,6 +71,10 @@ def score_image(
     }
     if truth.mpp is None:
         raise ValueError("mpp is missing, expected micrometres per pixel")
+    if isinstance(truth, Nuclei) and truth.ignore is not None:
+        if isinstance(predicted, Labelled):
+            predicted = predicted.nuclei(truth.mpp)
+        predicted = predicted.outside(truth.ignore)
     packed = Packed.of(predicted) if keep and isinstance(predicted, Nuclei) else None
     matched = match(*truth.label_image, *predicted.label_image, mpp=truth.mpp, shapes=shapes)
     return ScoredImage(matched, meta, packed, decode_seconds)

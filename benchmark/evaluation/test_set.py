@@ -20,6 +20,7 @@ from benchmark.results.predictions import Packed
 from benchmark.runtime import precision
 from benchmark.runtime.workers import in_order, usable_cores
 
+LARGE = 512**2  # pixels of an image, from which on fewer are predicted at once
 POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
 
 
@@ -81,9 +82,7 @@ def evaluate(
     seconds = 0.0
 
     def started() -> Iterator[tuple[list[int], list, "Forward"]]:
-        for start in range(0, len(indices), size):
-            rows = indices[start : start + size]
-            samples = [subset[i] for i in rows]
+        for rows, samples in batches(subset, indices, size):
             images = np.stack([s.image for s in samples])
             yield rows, samples, Forward(method, images, number_format, tiling, device)
 
@@ -107,6 +106,27 @@ def evaluate(
     ahead = max(2, -(-4 * size // max(1, workers)))
     scored = list(in_order(decode_and_score, jobs(), workers, ahead=ahead))
     return Share(scored, seconds)
+
+
+def batches(subset, indices: list[int], size: int) -> Iterator[tuple[list[int], list]]:
+    """(indices, samples) of the images that are predicted at once, in their order.
+
+    They are of one shape, and `size` of them; of images of more than LARGE pixels, as many as hold the pixels of `size`
+    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each.
+    """
+    rows: list[int] = []
+    samples: list = []
+    for i in indices:
+        sample = subset[i]
+        pixels = sample.image.shape[0] * sample.image.shape[1]
+        most = size if pixels <= LARGE else max(1, size * 256**2 // pixels)
+        if samples and (len(samples) >= most or sample.image.shape != samples[0].image.shape):
+            yield rows, samples
+            rows, samples = [], []
+        rows.append(i)
+        samples.append(sample)
+    if samples:
+        yield rows, samples
 
 
 class Forward:

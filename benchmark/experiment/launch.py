@@ -65,11 +65,13 @@ def run_missing(
         return 0
     print(f"{done} of {len(states)} cells are done, {len(todo)} to run.", file=sys.stderr, flush=True)
     began, outcomes = time.perf_counter(), []
+    launcher = launcher or Local([job.cell.setup.device for job in todo[:1]])
     with own_package():
-        for job, code in (launcher or Local([job.cell.setup.device for job in todo[:1]])).submit(todo):
+        for job, code in launcher.submit(todo):
             outcomes.append(_outcome(job, code))
     seconds = time.perf_counter() - began
-    print(f"\n{outcomes.count('ran')} of {len(todo)} cells ran in {seconds:.0f} s.", file=sys.stderr)
+    if launcher.waits:
+        print(f"\n{outcomes.count('ran')} of {len(todo)} cells ran in {seconds:.0f} s.", file=sys.stderr)
     return outcomes.count("failed")
 
 

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import time
 
+UNKNOWN = "squeue cannot be asked here"
+NO_SQUEUE = f"{UNKNOWN}: ask on the cluster, or delete queued.txt in the run's folder if the job is gone"
 FRESH = 2.0  # seconds for which an answer is good enough
 _answers: dict[str, tuple[float, dict[str, str] | None]] = {}  # array -> (when, job -> its state), None: no answer
 
@@ -20,7 +22,7 @@ def word_on(job: str) -> str | None:
         jobs = _ask(array)
         _answers[array] = time.monotonic(), jobs
     if jobs is None:
-        return "squeue cannot be asked here"
+        return UNKNOWN if shutil.which("squeue") else NO_SQUEUE
     return jobs.get(job)
 
 

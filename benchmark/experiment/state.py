@@ -31,20 +31,19 @@ def state_of(cell: Cell, locked: bool = False) -> State:
         locked: this process holds the cell's lock, so nobody runs it.
     """
     folder = cell.folder
-    ended = _ended(cell) if folder.complete else None
+    ended = stored(cell)
     if ended and ended.name == "done":
         return ended
+    is_stale = f"; the stored result is stale: {ended.why}" if ended and ended.name == "stale" else ""
     supported, reason = cell.supports()
     if not supported:
-        if ended and ended.name == "stale":
-            reason += f"; the stored result is stale: {ended.why}"
-        return State("skipped", reason)
+        return State("skipped", reason + is_stale)
+    if not locked and folder.held():  # before what is stored: a rerun of it may have begun, or be queued
+        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}{is_stale}")
+    if (name := folder.queued_as) and not locked and (word := queue.word_on(name)):
+        return State("queued", f"job {name}, {word}{is_stale}")
     if ended:
         return ended
-    if not locked and folder.held():
-        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
-    if (name := folder.queued_as) and not locked and (word := queue.word_on(name)):
-        return State("queued", f"job {name}, {word}")
     if folder.leaving.exists():
         return State("missing", "an earlier result is being moved aside; not run yet")
     if folder.failed.exists():
@@ -75,10 +74,12 @@ def _partial(cell: Cell) -> State:
     return State("partial", f"{epochs} of {cell.recipe.epochs} epochs; resumes")
 
 
-def _ended(cell: Cell) -> State:
-    """done, stale with the entries of the identity that differ, or failed where a file that the result needs is
-    damaged, of a folder with a stored result."""
+def stored(cell: Cell) -> State | None:
+    """The state of a cell's stored result, whoever runs the cell anew: done, stale with the entries of the identity
+    that differ, or failed where a file that the result needs is damaged; None where no result is stored."""
     folder = cell.folder
+    if not folder.complete:
+        return None
     metrics = folder.stored(folder.metrics)
     try:
         manifest.check_content(folder.metrics, metrics)

@@ -59,7 +59,7 @@ def collection(path: Path, names: TypeNames, vertices: str | None = None) -> Col
 
     Args:
         names: what this side's types are called.
-        vertices: of outlines, see polygons.py; None for what their format usually means.
+        vertices: of outlines, see `data.files.polygons`; None for what their format usually means.
 
     Raises:
         InputError: nothing there, nothing readable in it, or a name that occurs twice.

@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 
+from benchmark.data.files.polygons import filled
 from benchmark.formats.labelled import Labelled, from_table
-from benchmark.formats.polygons import filled
 from benchmark.runtime.errors import InputError
 
 LARGER = 2  # times as many pixels as another outline, from which one may be a region

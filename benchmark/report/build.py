@@ -123,6 +123,7 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
         panels=panels,
         topics=topics([*tabled.main, *tabled.rest, _provenance(records)], drawn),
         cards=cards(group),
+        runs=len(group.runs),
     )
 
 

@@ -54,25 +54,29 @@ def write(path: Path, packed: list[Packed]) -> None:
     """Write a compressed npz: instances (N, H, W), types of all nuclei in order (M,) uint8, offsets (N + 1,) int64.
 
     Image i's types are types[offsets[i] : offsets[i + 1]]. Where a nucleus of some image is of mixed type, type_maps
-    (N, H, W) uint8 hold the types by pixel too. One map stands in memory at a time.
+    (N, H, W) uint8 hold the types by pixel too. Where images differ in size, H and W are the largest, maps are filled
+    up with background below and to the right, and sizes (N, 2) int32 says how large each is. One map stands in memory
+    at a time.
 
     Raises:
-        ValueError: images of different shapes; OSError: the file cannot be written; nothing is left behind.
+        OSError: the file cannot be written; nothing is left behind.
     """
-    shapes = {one.shape for one in packed}
-    if len(shapes) > 1:
-        raise ValueError(f"predictions have the shapes {sorted(shapes)}, expected one shape")
-    shape = (len(packed), *(shapes.pop() if shapes else (0, 0)))
+    shapes = np.array([one.shape for one in packed], np.int32).reshape(-1, 2)
+    shape = (len(packed), *shapes.max(0, initial=0).tolist())
+    differ = len(np.unique(shapes, axis=0)) > 1
     dtype = np.result_type(np.uint16, *(one.dtype for one in packed))
     sizes = [len(one.types) for one in packed]
     with atomic(Path(path)) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
-        _write_maps(archive, "instances", shape, dtype, (one.instances() for one in packed))
+        _write_maps(archive, "instances", shape, dtype, (_filled(one.instances(), shape) for one in packed))
         if any(one.type_data is not None for one in packed):
-            _write_maps(archive, "type_maps", shape, np.dtype(np.uint8), (one.pixel_types() for one in packed))
-        for name, array in (
+            _write_maps(
+                archive, "type_maps", shape, np.dtype(np.uint8), (_filled(one.pixel_types(), shape) for one in packed)
+            )
+        arrays: list[tuple[str, np.ndarray]] = [
             ("types", np.concatenate([np.zeros(0, np.uint8), *(one.types for one in packed)]).astype(np.uint8)),
             ("offsets", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)),
-        ):
+        ]
+        for name, array in [*arrays, ("sizes", shapes)] if differ else arrays:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
@@ -97,7 +101,12 @@ def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
         with np.load(path, allow_pickle=False) as stored:
             instances, types, offsets = stored["instances"], stored["types"], stored["offsets"]
             type_maps = stored["type_maps"] if "type_maps" in stored else None
+            sizes = stored["sizes"] if "sizes" in stored else None
         _check(instances, types, offsets, type_maps)
+        if sizes is None:
+            sizes = np.tile(instances.shape[1:], (len(instances), 1))
+        if sizes.shape != (len(instances), 2) or sizes.min(initial=0) < 0 or (sizes > instances.shape[1:]).any():
+            raise ValueError(f"its sizes {sizes.shape} are not those of its instances {instances.shape}")
     except Exception as error:  # numpy and zipfile stumble over damaged bytes in any way
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
@@ -106,10 +115,12 @@ def load(path: Path, rows: list[int], mpp: float) -> list[Nuclei]:
         ) from error
     if rows and max(rows) >= len(instances):
         raise InputError(f"{path}: holds {len(instances)} images, this test set more; name a run on the same data.")
-    return [
-        _nuclei(instances[i], types[offsets[i] : offsets[i + 1]], None if type_maps is None else type_maps[i], mpp)
-        for i in rows
-    ]
+    out = []
+    for i in rows:
+        whole = tuple(slice(side) for side in sizes[i].tolist())
+        type_map = None if type_maps is None else type_maps[i][whole]
+        out.append(_nuclei(instances[i][whole], types[offsets[i] : offsets[i + 1]], type_map, mpp))
+    return out
 
 
 def _check(instances, types, offsets, type_maps) -> None:
@@ -134,6 +145,11 @@ def _nuclei(instances: np.ndarray, types: np.ndarray, type_map: np.ndarray | Non
 
 def _painted(instances: np.ndarray, types: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.uint8), types.astype(np.uint8)])[instances]
+
+
+def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map (H, W) with background below and to the right, as large as those of a stack of this shape (N, H, W)."""
+    return np.pad(values, [(0, whole - side) for side, whole in zip(values.shape, shape[1:])])
 
 
 def _write_maps(archive: zipfile.ZipFile, name: str, shape: tuple, dtype: np.dtype, maps) -> None:

@@ -231,10 +231,12 @@ def test_published_values_stand_beside(tmp_path):
     assert [c.strip() for c in lines["mPQ"].split("|")[2:5]] == ["–", "0.5040", "–"]
     assert "+0.0000" in lines["PQ_Dead"]
     (tmp_path / "metrics.json").write_text(json.dumps({"n_images": 87, "protocols": {"cellvit": values}}))
-    assert "of 2722 images, these of 87: not the same test set" in " ".join(beside.beside(RunFolder(tmp_path)).split())
+    assert "of 2722 images, these of 87: not the same test set" in " ".join(
+        markdown(beside.beside(RunFolder(tmp_path))).split()
+    )
     told["file"]["split"] = 2
     (tmp_path / "config.json").write_text(json.dumps(told))
-    assert "Published: none" in beside.beside(RunFolder(tmp_path))
+    assert "Published: none" in markdown(beside.beside(RunFolder(tmp_path)))
 
 
 def test_folders_of_every_kind_are_read_back(tmp_path):

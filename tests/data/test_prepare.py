@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmark.data.nuclei import Sample
 from benchmark.data.sources.by_source import deal
 from benchmark.data.sources.pannuke import PanNuke
 from benchmark.data.store import convert
 from benchmark.data.store import fold as cache
+from benchmark.data.store.patches import starts
 from benchmark.data.store.prepare import prepare
 from benchmark.runtime.errors import InputError
 from tests.support import tiny_data
@@ -290,3 +293,45 @@ def test_half_written_files_of_a_killed_conversion_are_removed(tmp_path):
     (partial / ".offsets.npy.1.tmp").write_bytes(b"x")
     prepare(Drawn(20), tmp_path / "broken", progress=False)
     assert tiny_data.file_bytes(tmp_path / "broken") == tiny_data.file_bytes(tmp_path / "whole")
+
+
+class OfAnySize(Drawn):
+    """Images that differ in size, some with types by pixel and some with ambiguous regions."""
+
+    varies, name = True, "sizes"
+
+    def samples(self, fold, start=0):
+        for i, sample in enumerate(super().samples(fold, start), start):
+            sides = 5 + i % 7, 16 - i % 5
+            nuclei = sample.nuclei.crop(0, 0, *sides)
+            if i % 11 == 5:
+                nuclei = replace(nuclei, ignore=np.arange(sides[0] * sides[1]).reshape(sides) % (i + 2) == 1)
+            yield Sample(sample.image[: sides[0], : sides[1]], nuclei)
+
+
+def test_images_that_differ_in_size_are_kept_whole(tmp_path):
+    fold = prepare(OfAnySize(21), tmp_path, progress=False).folds[1]
+    for i, expected in enumerate(OfAnySize(21).samples(1)):
+        nuclei, true = fold[i].nuclei, expected.nuclei
+        assert fold.shape(i) == true.instances.shape and np.array_equal(fold[i].image, expected.image)
+        assert np.array_equal(nuclei.instances, true.instances) and nuclei.instances.dtype == np.int32
+        assert np.array_equal(nuclei.pixel_types(), true.pixel_types())
+        assert (nuclei.type_map is None) == (true.type_map is None) and (nuclei.ignore is None) == (i % 11 != 5)
+        assert true.ignore is None or np.array_equal(nuclei.ignore, true.ignore)
+    assert np.load(fold.folder / "images.npy").shape == (3 * sum(h * w for h, w in map(fold.shape, range(21))),)
+
+
+@pytest.mark.parametrize("stop", [1, 8, 17])
+def test_an_interrupted_conversion_of_any_sizes_goes_on_and_gives_identical_bytes(tmp_path, stop):
+    with pytest.raises(KeyboardInterrupt):
+        prepare(OfAnySize(21, stop=stop), tmp_path / "a", progress=False)
+    prepare(OfAnySize(21), tmp_path / "a", progress=False)
+    prepare(OfAnySize(21), tmp_path / "b", progress=False)
+    assert tiny_data.file_bytes(tmp_path / "a") == tiny_data.file_bytes(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("length", "side", "expected"), [(1000, 256, [0, 248, 496, 744]), (256, 256, [0]), (90, 256, [0])]
+)
+def test_patches_cover_an_axis_evenly(length, side, expected):
+    assert starts(length, side) == expected

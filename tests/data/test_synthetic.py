@@ -219,5 +219,5 @@ def test_contact_sheet(tmp_path):
     assert changed.any() and not (changed & (samples[0].nuclei.instances == 0)).any()
     pictures.write_sheet([draw("Colon", k, 0) for k in range(2)], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="found no image"):
         pictures.sheet([])

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -215,9 +215,23 @@ def test_predictions_are_written_whole_and_small(tmp_path):
     predictions.write(tmp_path / "none.npz", [])
     with np.load(tmp_path / "none.npz", allow_pickle=False) as kept:
         assert len(kept["instances"]) == 0 and kept["offsets"].tolist() == [0]
-    with pytest.raises(ValueError, match="expected one shape"):
-        predictions.write(tmp_path / "q.npz", [packed[0], predictions.Packed.of(truths[0].crop(0, 0, 9, 9))])
     assert {p.name for p in tmp_path.iterdir()} == {"p.npz", "none.npz"}
+
+
+def test_predictions_of_images_that_differ_in_size_are_kept_whole(tmp_path):
+    nuclei = [image(i)[0].crop(0, 0, *sides) for i, sides in enumerate(((40, 96), (96, 30), (64, 64)))]
+    nuclei[1] = replace(nuclei[1], type_map=np.where(nuclei[1].instances > 0, 1 + nuclei[1].instances % 2, 0))
+    predictions.write(tmp_path / "p.npz", [predictions.Packed.of(n) for n in nuclei])
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as kept:
+        assert kept["instances"].shape == (3, 96, 96) and kept["sizes"].tolist() == [[40, 96], [96, 30], [64, 64]]
+        content = dict(kept)
+    for stored, truth in zip(predictions.load(tmp_path / "p.npz", [0, 1, 2], 0.25), nuclei):
+        assert np.array_equal(stored.instances, truth.instances) and np.array_equal(stored.types, truth.types)
+        assert np.array_equal(stored.pixel_types(), truth.pixel_types())
+    for sizes in (content["sizes"][:2], content["sizes"] + 1, -content["sizes"]):
+        np.savez(tmp_path / "q.npz", **content | {"sizes": sizes})
+        with pytest.raises(InputError, match="found a damaged file"):
+            predictions.load(tmp_path / "q.npz", [0], 0.25)
 
 
 def test_the_page_lists_every_setting():

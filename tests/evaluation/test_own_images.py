@@ -11,13 +11,13 @@ from PIL import Image
 
 from benchmark.cli import main
 from benchmark.data.files import label_files
+from benchmark.data.files.polygons import paint
 from benchmark.data.sources.folder import Folder
 from benchmark.data.sources.synthetic import draw
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation.own_images import maps_of, nuclei_of, predict
 from benchmark.formats import outlines, type_names
 from benchmark.formats.collection import collection
-from benchmark.formats.polygons import paint
 from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import write_json

@@ -1,4 +1,4 @@
-"""How long cells take, before they ran."""
+"""How long cells will take: by their method's own times, with these or other settings, else by the reference runs."""
 
 from datetime import datetime
 
@@ -112,9 +112,9 @@ def test_stale_cells_that_run_anew_have_their_weights_made_too(tmp_path, cache, 
     monkeypatch.setattr("benchmark.training.pretrain.ensure_apart", lambda name, *_: calls.append(name))
     monkeypatch.setattr(launch, "state_of", lambda cell: State("stale", ""))
     grid = cells(setup(tmp_path, cache, overrides=(("pretrain", 3),)), ["cellvta"])
-    launch.pretrain(grid)
+    launch.pretrain(grid, None)
     assert calls == []
-    launch.pretrain(grid, stale=True)
+    launch.pretrain(grid, None, stale=True)
     assert len(calls) == 1
 
 

@@ -113,6 +113,8 @@ def test_which_cells_are_run(monkeypatch):
             self.run, self.state = state, lambda: State(state, "")
 
     class Every:
+        waits = True
+
         def submit(self, jobs):
             for job in jobs:
                 ran.append(job.command())
@@ -221,6 +223,8 @@ def test_a_cell_that_another_grid_takes_first_is_no_failure(tmp_path, cache, cap
     other = cell.folder.lock()
 
     class Refused:
+        waits = True
+
         def submit(self, jobs):
             other.acquire()
             if ends == "done":

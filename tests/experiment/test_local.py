@@ -281,6 +281,3 @@ def test_two_cells_at_once_equal_the_serial_run(ablation, benchmark_command, tmp
 
 def _cache(ablation):
     return ablation.results.parents[1] / "cache"
-
-
-# ---- the estimate

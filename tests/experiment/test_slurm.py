@@ -3,116 +3,30 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 
 import pytest
 
-from benchmark.experiment import queue
-from benchmark.experiment.grid import cells
-from benchmark.experiment.state import state_of
-from benchmark.runtime.errors import InputError
+from benchmark.results.run_folder import RunFolder
+from benchmark.runtime.files import read_json, write_json
 from tests.support import slurm as support
-from tests.support.grids import setup
 from tests.support.processes import wait
 from tests.support.tiny_data import TINY, file_bytes
 
 launcher = pytest.importorskip("benchmark.experiment.launchers.slurm")
-REQUIRED = "BENCHMARK_CI" in os.environ  # a Slurm that can be had is no reason to skip there
 
 
 @pytest.fixture(scope="module")
 def submitit():
-    if REQUIRED:
-        import submitit
-    else:
-        submitit = pytest.importorskip("submitit")
-    return submitit
-
-
-# ---- words
-
-
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [("90", 90), ("4:00:00", 240), ("0:30", 1), ("90:01", 91), ("2-12", 3600), ("1-0:30", 1470), ("1-00:00:30", 1441)],
-)
-def test_times_as_slurm_writes_them(submitit, text, minutes):
-    assert launcher.parse(f"time={text}") == {"time": minutes}
-
-
-def test_options_of_sbatch(submitit):
-    text = "partition=gpu gpus_per_node=2 --cpus-per-task=8 mem=32GB"
-    assert launcher.parse(text) == {"partition": "gpu", "gpus_per_node": 2, "cpus_per_task": 8, "mem": "32GB"}
-    assert launcher.parse(None) == {}
-
-
-@pytest.mark.parametrize("text", ["gpu", "partition=", "partitoin=gpu", "time=soon", "time=1:2:3:4", "time=-x"])
-def test_words_that_are_no_option(submitit, text):
-    with pytest.raises(InputError, match="SLURM"):
-        launcher.parse(text)
-
-
-def test_a_cell_on_several_processes_goes_through_torchrun(monkeypatch):
-    command = ["python", "-m", "benchmark", "run", "--request", "{}"]
-    assert launcher.Task(command, "folder", 1, 1).line() == command
-    line = launcher.Task(command, "folder", 1, 4).line()
-    assert line[:3] == ["python", "-m", "torch.distributed.run"] and line[-5:] == command[1:]
-    assert "--nproc-per-node=4" in line and "--standalone" in line
-    monkeypatch.setenv("SLURM_JOB_ID", "40007")
-    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[3-4]")
-    answer = subprocess.CompletedProcess([], 0, "node3\nnode4\n")
-    monkeypatch.setattr(launcher.subprocess, "run", lambda *_, **__: answer)
-    line = launcher.Task(command, "folder", 2, 4).line()
-    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=node3:20007", "--rdzv-id=40007"} < set(line)
-
-
-# ---- what the queue says
-
-
-@pytest.fixture
-def squeue(tmp_path, monkeypatch):
-    """squeue(script): the program of this name is this shell script."""
-
-    def replace(script: str) -> None:
-        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "squeue").chmod(0o755)
-        queue.forget()
-
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    yield replace
-    queue.forget()
-
-
-def test_a_cell_is_queued_as_long_as_slurm_knows_its_job(squeue, tmp_path, cache):
-    (cell,) = cells(setup(tmp_path / "results", cache), ["classical"])
-    cell.folder.path.mkdir(parents=True)
-    cell.folder.queue("17_3")
-    squeue("echo '17_2|RUNNING|None'; echo '17_3|PENDING|Resources'")
-    assert state_of(cell) == ("queued", "job 17_3, PENDING (Resources)")
-    squeue("echo '17_2|RUNNING|None'")
-    assert state_of(cell).name == "missing", "the array goes on without it"
-    squeue("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert state_of(cell).name == "missing", "Slurm has forgotten the array"
-    squeue("echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert state_of(cell) == ("queued", "job 17_3, squeue cannot be asked here"), "not submitted twice"
-    with cell.folder.lock():
-        assert state_of(cell).name == "running"
-
-
-def test_the_queue_is_asked_once_for_an_array(squeue, tmp_path):
-    squeue(f"echo asked >> {tmp_path}/log; echo '17_0|PENDING|None'; echo '17_1|RUNNING|None'")
-    assert [queue.word_on(job) for job in ("17_0", "17_1", "17_2")] == ["PENDING", "RUNNING", None]
-    assert (tmp_path / "log").read_text().split() == ["asked"]
-
-
-# ---- a real one
+    return support.submitit()
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory, submitit):
     """The environment in which Slurm's commands speak to a cluster of this machine."""
     if reason := support.lacking():
-        assert not (REQUIRED and os.geteuid() == 0), reason
+        assert not (support.REQUIRED and os.geteuid() == 0), reason
         pytest.skip(f"no Slurm: {reason}")
     stack = contextlib.ExitStack()
     try:
@@ -192,17 +106,38 @@ def test_an_array_runs_every_cell_once(submitting, ablation, benchmark_command, 
     assert all(serial[name] == here[name] for name in serial if not name.endswith(timed))
 
 
+def wait_for_requeue(ask, job: str, process) -> None:
+    """And have it begin at once: Slurm lets a requeued job wait for two minutes."""
+    wait(lambda: "Restarts=1" in ask("scontrol", "show", "job", job), process=process)
+    wait(lambda: "COMPLETING" not in ask("squeue", "-h", "-r", "-o", "%T", "--jobs", job), process=process)
+    ask("scontrol", "update", f"jobid={job}", "starttime=now")
+
+
+def preempt(ask, job: str) -> None:
+    """A job of a partition that comes first takes the node."""
+    ask("sbatch", "-p", "urgent", "--gpus-per-node=2", "--output=/dev/null", "--wrap", "sleep 2")
+
+
 @pytest.mark.slow
-def test_a_warned_job_is_requeued_and_continues_bit_equal(submitting, benchmark_command, ask, tmp_path):
-    changes = ("recipe.epochs=12", "recipe.eval_every=12")
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda ask, job: ask("scancel", "--signal=USR2", job),
+        lambda ask, job: ask("scancel", "--signal=TERM", job),
+        preempt,
+    ],
+    ids=["USR2", "TERM", "preempted"],
+)
+def test_a_warned_job_is_requeued_and_continues_bit_equal(submitting, benchmark_command, ask, tmp_path, tell):
+    changes = ("recipe.epochs=40", "recipe.eval_every=40")
     words = ("--methods", "decoder_only", *changes)
     process = submitting(*words, results=tmp_path / "slurm", wait=False)
-    name = "decoder_only@debug,recipe.epochs=12,recipe.eval_every=12"
+    name = "decoder_only@debug,recipe.epochs=40,recipe.eval_every=40"
     log = tmp_path / "slurm" / TINY / name / "fold1-seed0" / "log.jsonl"
     wait(lambda: log.exists() and len(log.read_text().splitlines()) >= 2, process=process)
     job = ask("squeue", "-h", "-r", "-o", "%i").strip()
-    ask("scancel", "--signal=USR2", job)
-    wait(lambda: "Restarts=1" in ask("scontrol", "show", "job", job), process=process)
+    tell(ask, job)
+    wait_for_requeue(ask, job, process)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     logs = "".join(path.read_text() for path in (tmp_path / "slurm" / launcher.FOLDER).glob("*_log.err"))
@@ -226,6 +161,59 @@ def test_a_job_that_is_cancelled_by_hand_is_named(submitting, drained, ask, benc
     assert process.returncode == 1 and f"job {job} left the queue before its cell had ended" in err, err
     listed = benchmark_command("status", *words, results=tmp_path / "results", environment=cluster)
     assert "failed " in listed.stdout and "left the queue" in listed.stdout
+
+
+@pytest.mark.slow
+def test_a_running_job_that_is_cancelled_by_hand_is_not_requeued(submitting, ask, tmp_path):
+    process = submitting("--methods", "decoder_only", "recipe.epochs=200", results=tmp_path / "results", wait=False)
+    wait(lambda: list((tmp_path / "results").rglob("log.jsonl")), process=process)
+    job = ask("squeue", "-h", "-r", "-o", "%i").strip()
+    ask("scancel", job)
+    wait(lambda: not ask("squeue", "-h", "-r"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and f"job {job} left the queue before its cell had ended" in err, err
+    logs = "".join(path.read_text() for path in (tmp_path / "results" / launcher.FOLDER).glob("*_log.*"))
+    assert "Requeued" not in logs and logs.count("Loading pickle") == 1, logs
+
+
+@pytest.mark.slow
+def test_a_stale_cell_is_queued_once_and_run_anew(submitting, benchmark_command, cluster, drained, ask, tmp_path):
+    results, words = tmp_path / "results", ("--methods", "classical")
+    assert benchmark_command("run", "--method", "classical", results=results).returncode == 0
+    (path,) = results.rglob("metrics.json")
+    stored = read_json(path)
+    stored["identity"]["method_version"] = 0
+    write_json(path, stored)
+    RunFolder(path.parent).list_files()
+    drained()
+    process = submitting(*words, "--stale", "rerun", results=results, wait=False)
+    wait(lambda: path.with_name("queued.txt").exists(), process=process)
+    listed = benchmark_command("status", *words, results=results, environment=cluster)
+    assert re.search("^queued .*PENDING.*the stored result is stale", listed.stdout, re.MULTILINE), listed.stdout
+    again = submitting(*words, "--stale", "rerun", "--detach", results=results)
+    assert again.returncode == 0 and "Nothing to run" in again.stderr and "queued: " in again.stderr, again.stderr
+    assert len(ask("squeue", "-h", "-r").splitlines()) == 1
+    drained.over()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and "1 of 1 cells ran" in err, err
+    assert read_json(path)["identity"]["method_version"] != 0 and list((results / "_stale").rglob("metrics.json"))
+
+
+@pytest.mark.slow
+def test_a_cell_on_two_nodes_is_requeued_and_continues(submitting, ask, tmp_path):
+    """A process on each; what torchrun makes of SIGTERM is its own code."""
+    words = ("--methods", "decoder_only", "recipe.epochs=40", "recipe.eval_every=40")
+    asked = ("--slurm", "partition=pair nodes=2 time=60")
+    process = submitting(*words, *asked, results=tmp_path / "results", wait=False)
+    (log,) = wait(lambda: list((tmp_path / "results").rglob("log.jsonl")), process=process)
+    job = ask("squeue", "-h", "-r", "-o", "%i").strip()
+    ask("scancel", "--signal=TERM", job)
+    wait_for_requeue(ask, job, process)
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    logs = "".join(path.read_text() for path in (tmp_path / "results" / launcher.FOLDER).glob("*_log.err"))
+    assert "resuming after epoch" in logs
+    assert read_json(log.with_name("cost.json"))["processes"] == 2
 
 
 @pytest.mark.slow

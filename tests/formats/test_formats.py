@@ -10,8 +10,8 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from benchmark.data.files import label_files
+from benchmark.data.files.polygons import paint
 from benchmark.formats.collection import collection
-from benchmark.formats.polygons import paint
 from benchmark.formats.type_names import TypeNames, read
 from benchmark.runtime.errors import InputError
 from tests.support.foreign_files import CLASSES, NAMES, SHAPE, centres, corners, feature, labels, only, same

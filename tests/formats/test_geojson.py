@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from benchmark.data.files.polygons import paint
 from benchmark.formats import outlines as reader
 from benchmark.formats.geojson import nest, outlines, write_geojson
-from benchmark.formats.polygons import paint
 
 
 def painted(instances):

@@ -13,10 +13,10 @@ import tifffile
 from PIL import Image
 
 from benchmark.data.files import label_files, raster
+from benchmark.data.files.polygons import paint
 from benchmark.evaluation import foreign
 from benchmark.formats.collection import collection
 from benchmark.formats.labelled import Labelled
-from benchmark.formats.polygons import paint
 from benchmark.formats.stacks import Stack
 from benchmark.formats.type_names import TypeNames
 from benchmark.runtime import memory

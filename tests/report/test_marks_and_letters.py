@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from benchmark.report.page import html
+from benchmark.report.page.html import write_page
+from benchmark.report.page.section import Section, Topic
 from benchmark.report.render.table import Block, Table, markdown, printed_value, ranked
 from benchmark.report.render.terminal import shown
 from benchmark.report.write import write_tables
@@ -34,10 +35,12 @@ def test_equal_digits_share_first_place_and_the_next_lower_are_second(printed):
     assert "underline{0.207}" not in in_latex and "_0.207_" not in on_terminal
 
 
-def test_marks_on_the_page():
+def test_marks_on_the_page(tmp_path):
     block = Block([["m", "s"], ["a", "0.207"], ["b", "0.207 ± 0.010"], ["c", "0.1"]])
     ranked(block, 1)
-    cells = re.findall(r'<td class="(best|second)">(.*?)</td>', html._block(block, "t"))
+    section = Section("g0", "title", "folder", topics=[Topic("Scores", [Table("t", "c", blocks=[block])])])
+    write_page(tmp_path / "index.html", [section], "title", "subtitle", "footer")
+    cells = re.findall(r'<td class="(best|second)">(.*?)</td>', (tmp_path / "index.html").read_text())
     assert cells == [("best", "0.207"), ("best", "0.207 ± 0.010"), ("second", "0.1")]
 
 

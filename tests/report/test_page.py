@@ -187,5 +187,6 @@ def test_cards_say_where_a_run_comes_from(browser):
     cards = browser.execute_script(script)
     assert len(cards) == 2
     for card, method in zip(sorted(cards), sorted(METHODS), strict=True):
-        for text in (f"{method}@debug", "seed0", "command", "commit", "hardware", "may not be concluded"):
+        for text in (f"{method}@debug", "seed", "commit: ", "hardware: ", "## What may not be concluded", "## Weights"):
             assert text in card, (text, card)
+        assert "---\n" not in card.partition("| protocol")[0], "the front matter is for programs"

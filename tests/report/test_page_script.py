@@ -75,7 +75,7 @@ def test_a_hostile_name_stays_text_everywhere(opened, tmp_path):
     assert driver.execute_script("return document.scripts.length") == 3
     for selector in (
         *(".compared", ".finding code", "table.board tbody th", "[data-a] option", "[data-image] option"),
-        *("[data-caption]", ".views figcaption", ".card dd", "details.topic td"),
+        *("[data-caption]", ".views figcaption", ".card pre", "details.topic td"),
     ):
         assert any(HOSTILE in text for text in texts(driver, selector)), selector
     driver.execute_script(

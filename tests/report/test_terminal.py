@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmark.cli import main
 from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import status
 from benchmark.report.render.table import Block, Table
@@ -156,3 +157,23 @@ def test_lines_are_broken_at_commas_slashes_and_spaces():
     assert terminal.wrapped("two  spaces", 11) == "two  spaces", "one that fits is left as it is"
     assert terminal.wrapped("x" * 45, 20).split("\n") == ["x" * 20, "x" * 20, "x" * 5]
     assert terminal.columns([["a  b", "1e5"]], None) == "a  b  1e5"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["models", "--methods", "cellvta@debug", "classical@debug"],
+        ["recipe", "cellvta@small"],
+        ["doctor", "--device", "cpu"],
+        ["reproduce", "list"],
+    ],
+)
+def test_other_commands_fit_the_terminal_and_are_whole_elsewhere(words, monkeypatch, capsys):
+    assert main(words) == 0
+    whole = capsys.readouterr().out
+    monkeypatch.setattr(terminal, "room", lambda: 70)
+    assert main(words) == 0
+    narrow = capsys.readouterr().out
+    long = [line for line in narrow.splitlines() if len(line) > 70 and max(map(len, line.split())) < 60]
+    assert long == [] and max(map(len, whole.splitlines())) > 70
+    assert len(narrow.splitlines()) > len(whole.splitlines())

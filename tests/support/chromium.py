@@ -111,7 +111,6 @@ def table(name: str, count: int, first: str = "row") -> Table:
 def section(anchor: str = "g0", methods: tuple[str, ...] = ("a", "b", "c"), count: int = 60, **more) -> Section:
     """A section with all parts but figures."""
     main = Table("main-cellvit", "Main", [], [Block([["method", "bPQ"], *([name, "0.5"] for name in methods)])])
-    facts = [("method", methods[0]), ("commit", "0123")]
     whole = {
         "compared": f"{len(methods)} methods.",
         "finding": [f"{methods[0]} is above."],
@@ -119,6 +118,6 @@ def section(anchor: str = "g0", methods: tuple[str, ...] = ("a", "b", "c"), coun
         "board": board(list(methods)),
         "main": main,
         "topics": [Topic("Runs", [table("runs", count, methods[0])])],
-        "cards": [Card(f"run {k}", facts) for k in range(3)],
+        "cards": [Card(f"run {k}", f"- method: {methods[0]}") for k in range(3)],
     }
     return Section(anchor, f"title {anchor}", "folder", **(whole | more))

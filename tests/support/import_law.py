@@ -18,7 +18,15 @@ SHORT = {
     "data.nuclei": set(),
     "data.files": {"runtime"},
     "data.drawing": set(),
-    "data.sources": {"runtime", "data.nuclei", "data.source", "data.registry", "data.files", "data.drawing"},
+    "data.sources": {
+        "runtime",
+        "data.nuclei",
+        "data.source",
+        "data.registry",
+        "data.facts",
+        "data.files",
+        "data.drawing",
+    },
     "data.store": {"runtime", "data.nuclei", "data.source", "data.files"},
     # nuclei from maps and from files, blocks of networks
     "layers": {"runtime", "ops"},

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, for as long as a test session lasts: munged, slurmctld, and a slurmd with fake GPUs."""
+"""A real Slurm on this machine, for as long as a test session lasts: munged, slurmctld, two slurmd, and fake GPUs."""
 
 import contextlib
 import os
@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+REQUIRED = "BENCHMARK_CI" in os.environ  # a Slurm that can be had is no reason to skip there
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 GPUS = 2
 CONF = """
@@ -21,13 +24,12 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
 SlurmctldPort={controller}
-SlurmdPort={daemon}
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -41,9 +43,24 @@ KillWait=20
 MinJobAge=5
 ReturnToService=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000 Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs={cpus} RealMemory=1000 \\
+    Gres=gpu:{gpus} State=UNKNOWN
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs={cpus} RealMemory=1000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP GraceTime=60 PriorityTier=1
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=pair Nodes={host},localhost MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=OFF
 """
+
+
+def submitit():
+    """The package; without it a test is skipped."""
+    if not REQUIRED:
+        return pytest.importorskip("submitit")
+    import submitit
+
+    return submitit
 
 
 def lacking() -> str:
@@ -55,7 +72,10 @@ def lacking() -> str:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a Slurm of one node with GPUS fake GPUs in `folder`; yields the environment in which its commands work.
+    """Start a Slurm in `folder`; yields the environment in which its commands work.
+
+    Its nodes are names of this machine, to which both resolve: one with GPUS fake GPUs, of the partitions main and
+    urgent, whose jobs preempt those of main after a period of grace, and "localhost", of the partition pair of both.
 
     Raises:
         OSError: the kernel refuses to make a device file.
@@ -65,11 +85,11 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         os.mknod(folder / f"gpu{i}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # as /dev/null
     host = socket.gethostname().partition(".")[0]
     cpus = os.cpu_count()
-    ports = dict(zip(("controller", "daemon"), _free_ports(2)))
+    ports = dict(zip(("controller", "first", "second"), _free_ports(3)))
     conf = folder / "slurm.conf"
     conf.write_text(CONF.format(host=host, folder=folder, cpus=cpus, gpus=GPUS, **ports))
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File={folder}/gpu[0-{GPUS - 1}]\n")
-    for name in ("state", "spool"):
+    for name in ("state", f"spool-{host}", "spool-localhost"):
         (folder / name).mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
@@ -81,9 +101,9 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     try:
         daemons.append(subprocess.Popen([_program("munged"), "--foreground", "--force", *map(str, munge)]))
         _wait(lambda: (folder / "munge.socket").exists(), daemons, folder)
-        for name in ("slurmctld", "slurmd"):
-            line = [_program(name), "-D", "-f", str(conf)]
-            output = (folder / f"{name}.out").open("w")
+        for name, *words in (["slurmctld"], ["slurmd", "-N", host], ["slurmd", "-N", "localhost"]):
+            line = [_program(name), "-D", "-f", str(conf), *words]
+            output = (folder / f"{'-'.join([name, *words[1:]])}.out").open("w")
             daemons.append(subprocess.Popen(line, env=environment, stdout=output, stderr=output))
         _wait(lambda: _state(environment) == "idle", daemons, folder)
         yield environment

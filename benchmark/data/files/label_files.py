@@ -71,12 +71,16 @@ def type_map(path: Path, shape: tuple[int, int], classes) -> np.ndarray:
     return checks.types(_map(path, shape), classes, str(path))
 
 
-def labels(path: Path, shape: tuple[int, int], classes) -> Labels:
-    """The nuclei of an image of the given shape; types only from a .mat."""
+def labels(path: Path, shape: tuple[int, int], classes, complete: bool = False) -> Labels:
+    """The nuclei of an image of the given shape; types only from a .mat.
+
+    Args:
+        complete: see `matlab.read`.
+    """
     if path.suffix.lower() != ".mat":
         return Labels(checks.ids(_map(path, shape), str(path)), None)
     _check_shape(matlab.shape(path), path, shape)
-    content = matlab.read(path)
+    content = matlab.read(path, complete)
     types = None if content.types is None else checks.types(content.types, classes, str(path))
     return Labels(content.instances, types)
 

@@ -29,12 +29,15 @@ class MatLabels:
     unlisted: np.ndarray | None = None
 
 
-def read(path: Path) -> MatLabels:
+def read(path: Path, complete: bool = False) -> MatLabels:
     """The labels of a .mat up to version 7: inst_map with type_map, or with inst_type (inst_uid) or class (id).
 
     Where several of these hold types, the first is read and the others have to agree. Nuclei that the list of ids
     leaves out (HoVer-Net drops specks of a few pixels from it) are counted on stderr, and so are arrays that look like
     types and are not read.
+
+    Args:
+        complete: a nucleus that the list leaves out is an error.
 
     Raises:
         InputError: unreadable, version 7.3, no inst_map, types that do not fit it, or two sources of
@@ -47,7 +50,7 @@ def read(path: Path) -> MatLabels:
     }
     known = ("inst_map", "type_map", *TYPES, *TYPES.values())
     checks.say_unread_arrays(path, shapes, known, "type_map, inst_type (of inst_uid) or class (of id)")
-    sources = {key: _types(content, key, instances, path) for key in ("type_map", *TYPES) if key in content}
+    sources = {key: _types(content, key, instances, path, complete) for key in ("type_map", *TYPES) if key in content}
     if not sources:
         return MatLabels(instances)
     first, *others = sources
@@ -56,7 +59,7 @@ def read(path: Path) -> MatLabels:
     return sources[first]
 
 
-def _types(content: dict, key: str, instances: np.ndarray, path: Path) -> MatLabels:
+def _types(content: dict, key: str, instances: np.ndarray, path: Path, complete: bool) -> MatLabels:
     """The labels with the types of one array."""
     if key == "type_map":
         types = checks.without_channel(checks.ids(_numeric(content, key, path), f"{path} type_map"))
@@ -70,7 +73,7 @@ def _types(content: dict, key: str, instances: np.ndarray, path: Path) -> MatLab
     types = checks.ids(np.ravel(_numeric(content, key, path)), f"{path} {key}")
     of = TYPES[key]
     ids = np.ravel(_numeric(content, of, path)) if of in content else None
-    return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of))
+    return MatLabels(instances, *_in_order(types, ids, present, f"{path} {key}", of, complete))
 
 
 def _check_agree(first: MatLabels, other: MatLabels, which: str) -> None:
@@ -102,7 +105,7 @@ def _numeric(content: dict, key: str, path: Path) -> np.ndarray:
     return array
 
 
-def _in_order(types, ids, present, where: str, of: str) -> tuple[np.ndarray, np.ndarray]:
+def _in_order(types, ids, present, where: str, of: str, complete: bool) -> tuple[np.ndarray, np.ndarray]:
     """Types of the ids of the map in ascending order, and which of these have no entry."""
     n = len(present) if ids is None else len(ids)
     if len(types) != n:
@@ -118,6 +121,11 @@ def _in_order(types, ids, present, where: str, of: str) -> tuple[np.ndarray, np.
     unlisted = ~np.isin(present, ids)
     if len(present) and unlisted.all():
         raise InputError(f"{where}: {of} names no id of inst_map; the two are of different images.")
+    if unlisted.any() and complete:
+        raise InputError(
+            f"{where}: expected an entry in {of} for each of {len(present)} nuclei of inst_map, found none for "
+            f"{np.count_nonzero(unlisted)} of them (the first: {present[unlisted][0]}); fetch the file again."
+        )
     if unlisted.any():
         print(
             f"{where}: {np.count_nonzero(unlisted)} of {len(present)} nuclei have no entry in {of} (the first: "

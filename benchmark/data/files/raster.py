@@ -1,7 +1,9 @@
 """PNG, TIFF, JPEG and npy files as arrays: the values that are stored, all of them, or a refusal."""
 
 import contextlib
+import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ def shape(path: Path, colours: bool = True) -> tuple[int, ...]:
                     _check_tiff(file, path)
                     sides = file.series[0].shape
             else:
-                with _opened(path) as picture:
+                with _opened(path, str(path)) as picture:
                     bands = 3 if colours and picture.mode == "P" else len(picture.getbands())
                     sides = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
     if len(sides) < 2 or 0 in sides[:2]:
@@ -68,45 +70,72 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
             with tifffile.TiffFile(path) as file:
                 _check_tiff(file, path)
                 return _tiff(file, path, colours)
-        with _opened(path) as picture:
-            pixels = _colours(picture) if colours else _ids(picture)
-            _check_upright(path, picture.getexif().get(ORIENTATION))  # a PNG may tell it after its pixels
-            return pixels
+    return _pixels(path, str(path), colours)
+
+
+def from_bytes(content: bytes, where: str, colours: bool = False) -> np.ndarray:
+    """As `array`, of the bytes of a PNG or JPEG file.
+
+    Args:
+        where: what the picture is, for sentences.
+    """
+    return _pixels(io.BytesIO(content), where, colours)
+
+
+def size_from_bytes(content: bytes, where: str) -> tuple[int, int]:
+    """Height and width of the bytes of a PNG or JPEG file, from its header. Raises InputError as `from_bytes`."""
+    with archive.reading(where), _opened(io.BytesIO(content), where) as picture:
+        return picture.height, picture.width
+
+
+def _pixels(file: Path | io.BytesIO, where: str, colours: bool) -> np.ndarray:
+    """The values of a PNG or JPEG."""
+    with archive.reading(where), _opened(file, where) as picture:
+        depth = _png_header(picture)[1] if picture.format == "PNG" else 8
+        pixels = _colours(picture) if colours else _ids(picture, depth)
+        _check_upright(where, picture.getexif().get(ORIENTATION))  # a PNG may tell it after its pixels
+        return pixels
 
 
 @contextlib.contextmanager
-def _opened(path: Path):
+def _opened(file: Path | io.BytesIO, where: str):
     """A picture opened with Pillow, refused where Pillow would take a part of it."""
-    with Image.open(path) as picture:
+    with Image.open(file) as picture:
         if picture.format == "PNG":
-            depth, kind = _png_header(path)
+            size, depth, kind = _png_header(picture)
             if depth == 16 and kind != 0:
                 raise InputError(
-                    f"{path}: expected 8 bits per channel, found a PNG of 16 bits; divide its values by the largest "
+                    f"{where}: expected 8 bits per channel, found a PNG of 16 bits; divide its values by the largest "
                     "that they can take, multiply by 255 and save them with 8."
                 )
             if getattr(picture, "n_frames", 1) > 1:
-                raise _several(path, picture.n_frames)
-            if picture.width * picture.height * depth / 8 > _MOST * path.stat().st_size:
+                raise _several(where, picture.n_frames)
+            if picture.width * picture.height * depth / 8 > _MOST * size:
                 raise OSError("it ends before its pixels")  # before memory is taken for them
         elif picture.format in ("JPEG", "MPO"):
-            _check_upright(path, picture.getexif().get(ORIENTATION))
+            _check_upright(where, picture.getexif().get(ORIENTATION))
         yield picture
 
 
-def _png_header(path: Path) -> tuple[int, int]:
-    """Bits per channel, and the kind of colours (0 = grey)."""
-    with open(path, "rb") as stream:
-        head = stream.read(26)
-    return head[24], head[25]
+def _png_header(picture: Image.Image) -> tuple[int, int, int]:
+    """Bytes of the file, bits per channel, and the kind of colours (0 = grey); before its pixels are read."""
+    stream = picture.fp
+    place = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(26)
+    stream.seek(place)
+    return size, head[24], head[25]
 
 
-def _ids(picture: Image.Image) -> np.ndarray:
-    """Values of a label map: a palette is only a way to store colours, its indices are the ids."""
+def _ids(picture: Image.Image, depth: int) -> np.ndarray:
+    """Values of a label map: a palette is only a way to store colours, its indices are the ids.
+
+    Args:
+        depth: bits per channel of a PNG.
+    """
     values = np.asarray(picture)
-    if picture.format == "PNG" and picture.mode == "L":
-        values = values // _GREY_STEPS.get(_png_header(picture.filename)[0], 1)
-    return values
+    return values // _GREY_STEPS.get(depth, 1) if picture.mode == "L" else values
 
 
 def _colours(picture: Image.Image) -> np.ndarray:
@@ -132,11 +161,11 @@ def _check_tiff(file: tifffile.TiffFile, path: Path) -> None:
     _check_upright(path, None if tag is None else tag.value)
 
 
-def _several(path: Path, n: int) -> InputError:
+def _several(path: Path | str, n: int) -> InputError:
     return InputError(f"{path}: expected one image, found {n} in one file; save the one that is meant.")
 
 
-def _check_upright(path: Path, orientation) -> None:
+def _check_upright(path: Path | str, orientation) -> None:
     """Refuse a picture that viewers turn and most other programs do not: labels fit one of the two only."""
     if orientation not in (None, 0, 1):
         raise InputError(

@@ -38,7 +38,11 @@ def read(path: Path) -> dict:
     need("classes", strings and distinct(classes) and len(classes) < 256, "a list of distinct names")
     need("mpp", type(mpp) in (int, float) and 0 < mpp < 100, "micrometres per pixel such as 0.25")
     name = settings["name"]
-    need("name", name == "folder" or is_own_name(name), f"a plain word other than {', '.join(TAKEN[:3])}")
+    need(
+        "name",
+        name == "folder" or is_own_name(name),
+        f"a plain word other than {', '.join(name for name in TAKEN if name != 'folder')}",
+    )
     need("tissue", isinstance(settings["tissue"], str), "a name")
     patch, folds = settings["patch"], settings["folds"]
     need(

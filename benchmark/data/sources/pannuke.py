@@ -5,7 +5,8 @@ classification" (2019) and "PanNuke dataset extension, insights and baselines" (
 4.0.
 
 Read as published (`fold_K.zip`, or extracted: `Fold K/images/foldK/images.npy` and `types.npy`,
-`Fold K/masks/foldK/masks.npy`, at any place below the root) or in CellViT's per-image layout. A
+`Fold K/masks/foldK/masks.npy`, at any place below the root), in CellViT's per-image layout, or, where the root holds
+neither, as Parquet files (see `pannuke_parquet`). A
 `provenance_fold<K>.csv` beside the data (or `provenance.csv` inside the fold) names the source image of each
 patch and, in `types_real`, whether its types are real ('4-class', '5-class') or a placeholder (anything else:
 untyped). The published archive names no slides: its folds are used as they are and `source` is "".
@@ -14,6 +15,7 @@ untyped). The published archive names no slides: its folds are used as they are 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ from benchmark.data.files.archive import Member, Rows
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
 from benchmark.data.source import TAKEN, Part, Source, Split, is_own_name
-from benchmark.data.sources import cellvit_layout
+from benchmark.data.sources import cellvit_layout, parquet_folds
 from benchmark.data.sources.pannuke_files import ARRAYS, PanNukeFiles, PublishedFold, origins
+from benchmark.data.sources.pannuke_parquet import PanNukeParquet
 from benchmark.runtime.errors import InputError
 
 CLASSES = ("Neoplastic", "Inflammatory", "Connective", "Dead", "Epithelial")
@@ -63,7 +66,17 @@ class PanNuke(Source):
         self.licence = "CC BY-NC-SA 4.0" if name == "pannuke" else ""  # of data of one's own it is not known
         self._files = PanNukeFiles(self.root)
 
+    @cached_property
+    def _parquet(self) -> PanNukeParquet | None:
+        """The folds as Parquet files, None where they lie there in another form."""
+        root = self._files.root
+        if not parquet_folds.listed(root) or (root.is_dir() and self._files.folds()):
+            return None
+        return PanNukeParquet(root, self.classes, self.tissues)
+
     def folds(self) -> list[int]:
+        if self._parquet:
+            return self._parquet.folds()
         folds = self._files.folds()
         if not folds:
             self._files.complain(1)
@@ -78,6 +91,8 @@ class PanNuke(Source):
         return Split(*([Part(fold)] for fold in SPLITS[k]))
 
     def identity(self, fold: int) -> dict:
+        if self._parquet:
+            return self._parquet.identity(fold)
         if fold in self._files.per_image:
             listing, provenance = self._per_image(fold)
             origins(provenance, len(listing))
@@ -94,10 +109,14 @@ class PanNuke(Source):
         }
 
     def count(self, fold: int) -> int:
+        if self._parquet:
+            return self._parquet.count(fold)
         images = self._per_image(fold)[0] if fold in self._files.per_image else self._published(fold)[0]
         return len(images)
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
+        if self._parquet:
+            return self._parquet.samples(fold, start, self.mpp, self.name)
         read = self._samples_per_image if fold in self._files.per_image else self._samples_published
         return read(fold, start)
 

@@ -4,6 +4,9 @@
     instances.npy   uint16 or int32 (N, H, W), ids contiguous in each image
     types.npy       uint8 (all nuclei), offsets.npy int64 (N + 1): image i has types[offsets[i]:offsets[i+1]]
     type_maps.npy   uint8 (M, H, W), only for images that hold instances of mixed type
+    shapes.npy      int32 (N, 2), only where images differ in size: the pixels of images.npy, instances.npy (int32) and
+                    type_maps.npy then follow each other, image by image, in one dimension
+    ignore.npy      bool, only where an image has ambiguous regions: of all images, as instances.npy
     meta.json       names, tissues, sources, sizes of the files and a hash of their content
 
 The fold is written under `<name>.partial`, a chunk of images at a time; a chunk counts once its journal is
@@ -13,6 +16,8 @@ The folder takes its final name only when meta.json is whole.
 
 import hashlib
 import json
+import math
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +33,11 @@ def content_hash(meta: dict) -> str:
     """Hex digest of what a fold means: the entries CONTENT of meta.json and the hashes of the arrays."""
     words = [{key: meta[key] for key in CONTENT}, meta["hashes"]]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+
+def starts_of(shapes: np.ndarray) -> np.ndarray:
+    """int64 (N + 1): pixels before each of N images of these shapes (N, 2), and those of all."""
+    return np.concatenate([[0], np.cumsum(np.prod(shapes, 1, dtype=np.int64))]).astype(np.int64)
 
 
 class CachedFold:
@@ -73,19 +83,47 @@ class CachedFold:
 
     def __getitem__(self, i: int) -> Sample:
         """Image i, copied out of the maps."""
-        m = self.meta
+        sample = self.view(i)
+        nuclei = sample.nuclei
+        type_map, ignore = (None if plane is None else np.array(plane) for plane in (nuclei.type_map, nuclei.ignore))
+        instances = np.array(nuclei.instances, np.int32)
+        return Sample(np.array(sample.image), replace(nuclei, instances=instances, type_map=type_map, ignore=ignore))
+
+    def view(self, i: int) -> Sample:
+        """Image i, its arrays read-only views of the maps: a window of it costs no more than the window."""
+        m, shape = self.meta, self.shape(i)
         row = self._type_map_row.get(i)
         nuclei = Nuclei(
-            instances=np.array(self._instances[i], np.int32),
+            instances=self._plane(self._instances, i, self._starts, shape),
             types=np.array(self.types[self.offsets[i] : self.offsets[i + 1]]),
             mpp=m["mpp"],
             tissue=m["tissues"][i],
             image_id=m["image_ids"][i],
             source=m["sources"][i],
             typed=m["typed"][i],
-            type_map=None if row is None else np.array(self._type_maps[row]),
+            type_map=None if row is None else self._plane(self._type_maps, row, self._type_map_starts, shape),
+            ignore=self._ambiguous(i, shape),
         )
-        return Sample(np.array(self._images[i]), nuclei)
+        return Sample(self._plane(self._images, i, self._starts, (*shape, 3)), nuclei)
+
+    def shape(self, i: int) -> tuple[int, int]:
+        """Height and width of image i."""
+        height, width = self._images.shape[1:3] if self._shapes is None else self._shapes[i].tolist()
+        return height, width
+
+    def _ambiguous(self, i: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """Ambiguous regions of image i, None where it has none."""
+        if "ignore.npy" not in self.meta["sizes"]:
+            return None
+        regions = self._plane(self._ignore, i, self._starts, shape)
+        return regions if regions.any() else None
+
+    def _plane(self, pixels: np.ndarray, row: int, starts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """An image's part of an array of all images' pixels; starts: the pixel at which each begins."""
+        if self._shapes is None:
+            return pixels[row]
+        values = math.prod(shape[2:])
+        return pixels[starts[row] * values : starts[row + 1] * values].reshape(shape)
 
     @cached_property
     def types(self) -> np.ndarray:
@@ -98,6 +136,23 @@ class CachedFold:
         return np.load(self.folder / "offsets.npy", allow_pickle=False)
 
     @cached_property
+    def _shapes(self) -> np.ndarray | None:
+        """int32 (N, 2) where images differ in size."""
+        if "shapes.npy" not in self.meta["sizes"]:
+            return None
+        return np.load(self.folder / "shapes.npy", allow_pickle=False)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """int64 (N + 1): pixels before each image."""
+        return starts_of(np.zeros((0, 2)) if self._shapes is None else self._shapes)
+
+    @cached_property
+    def _type_map_starts(self) -> np.ndarray:
+        """As `_starts`, of the type maps."""
+        return starts_of(np.zeros((0, 2)) if self._shapes is None else self._shapes[self.meta["type_map_images"]])
+
+    @cached_property
     def _images(self):
         return np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
 
@@ -108,6 +163,10 @@ class CachedFold:
     @cached_property
     def _type_maps(self):
         return np.load(self.folder / "type_maps.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def _ignore(self):
+        return np.load(self.folder / "ignore.npy", mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def _type_map_row(self) -> dict[int, int]:

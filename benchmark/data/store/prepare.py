@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -13,26 +14,30 @@ from filelock import FileLock, Timeout
 
 from benchmark.data.files import names
 from benchmark.data.source import Part, Source, Split
+from benchmark.data.store import duplicates
 from benchmark.data.store.convert import VERSION, convert, writing
 from benchmark.data.store.fold import CachedFold
+from benchmark.data.store.patches import Patches
 from benchmark.data.store.subset import Subset
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
 SIDES = ("train", "val", "test")
+SHOWN = 5  # pairs of duplicates that are named
 
 
 class Prepared:
     """A dataset whose folds are converted.
 
     Attributes:
-        name, classes, tissues, mpp, licence: as the Source's.
+        name, classes, tissues, mpp, licence, train_patch: as the Source's.
         folds: raw fold -> CachedFold.
     """
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
         self.tissues, self.mpp, self.licence = source.tissues, source.mpp, source.licence
+        self.train_patch = source.train_patch
         self.folds = folds
         self._source = source
 
@@ -83,13 +88,24 @@ class Prepared:
                 rows = None if part.rows is None else np.asarray(part.rows).tolist()
                 sides[side].append((part.fold, rows))
         words = [self.name, list(self.classes), list(self.tissues), float(self.mpp), content, sides]
+        words += [] if self.train_patch is None else [self.train_patch]
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def subset(self, k: int, side: str) -> Subset:
-        """The images of one side ("train", "val" or "test") of split k."""
+    def subset(self, k: int, side: str) -> Subset | Patches:
+        """The images of one side ("train", "val" or "test") of split k; see `Source.train_patch`."""
         if side not in SIDES:
             raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
-        return Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+        images = Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+        return (
+            images
+            if self.train_patch is None or side == "test"
+            else Patches(images, self.train_patch, len(self.classes))
+        )
+
+    def images(self, k: int, side: str) -> list[duplicates.Image]:
+        """The whole images of a side of split k, each as a fold and a row of it."""
+        parts = [self._part(part) for part in _sides(self.split(k))[side]]
+        return [(fold, row) for fold, rows in parts for row in rows.tolist()]
 
     def _part(self, part: Part) -> tuple[CachedFold, np.ndarray]:
         fold = self.folds[part.fold]
@@ -180,12 +196,34 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
             lines.append(
                 f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy."
             )
+    copies = sorted(set(prepared.folds) - set(seen.values()))
+    lines += [] if copies else _duplicates(prepared, prepared.splits() if split is None else [split])
     if split is not None:
         sources = {side: set(map(names.key, prepared.subset(split, side).sources)) - {""} for side in SIDES}
         shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
         if shared:
             lines.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
     return lines
+
+
+def _duplicates(prepared: Prepared, splits: list[int]) -> list[str]:
+    """A sentence on images that stand on two sides of one of the splits under two names."""
+    pairs: dict[tuple[str, str], str] = {}
+    for k in splits:
+        with contextlib.suppress(InputError):  # a split of which a fold is missing is said elsewhere
+            sides = {side: prepared.images(k, side) for side in SIDES}
+            for one, other in itertools.combinations(SIDES, 2):
+                for twins in duplicates.between(sides[one], sides[other]):
+                    how = "turned or mirrored, " if twins.turned else ""
+                    first, second = sorted(twins.names)
+                    pairs.setdefault((first, second), f"'{first}' is '{second}' ({how}split {k}: {one}, {other})")
+    if not pairs:
+        return []
+    listed, more = "; ".join(list(pairs.values())[:SHOWN]), len(pairs) - SHOWN
+    return [
+        f"{prepared.name}: WARNING: images stand on two sides of a split, under two names: {listed}"
+        f"{f'; and {more} more' if more > 0 else ''}."
+    ]
 
 
 def _fold(source: Source, fold: int, identity: dict, cache: Path, progress: bool, verify: bool) -> CachedFold:

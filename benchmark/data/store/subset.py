@@ -28,12 +28,27 @@ class Subset:
 
     def __getitem__(self, i: int) -> Sample:
         """Image i; negative positions count from the end. Raises IndexError beyond either end."""
+        fold, row = self._place(i)
+        return fold[row]
+
+    def _place(self, i: int) -> tuple[CachedFold, int]:
+        """The fold and the row in it of position i."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"position {i} of {len(self)} images")
         i = int(i) % len(self)
         part = int(np.searchsorted(self._starts, i, side="right")) - 1
         fold, rows = self._parts[part]
-        return fold[int(rows[i - self._starts[part]])]
+        return fold, int(rows[i - self._starts[part]])
+
+    def view(self, i: int) -> Sample:
+        """Image i as read-only views, see `CachedFold.view`."""
+        fold, row = self._place(i)
+        return fold.view(row)
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each image."""
+        return [fold.shape(row) for fold, rows in self._parts for row in rows.tolist()]
 
     def _meta(self, key: str) -> list:
         return [fold.meta[key][row] for fold, rows in self._parts for row in rows.tolist()]

@@ -56,7 +56,10 @@ class Launcher(Protocol):
 
     Attributes:
         threads: of each process on its processor; None: torch's choice.
+        waits: `submit` waits for the jobs; else it yields nothing, and says what it submitted.
     """
+
+    waits: bool
 
     @property
     def threads(self) -> int | None: ...

@@ -48,3 +48,9 @@ def share_threads(cells: int) -> None:
         share = str(max(1, torch.get_num_threads() // cells))
         os.environ["OMP_NUM_THREADS"] = share
         os.environ.setdefault("MKL_NUM_THREADS", share)
+
+
+def threads_set() -> int | None:
+    """The threads that OMP_NUM_THREADS gives each process; None where it says nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # further ones are of nested regions
+    return int(first) if first.isdecimal() and int(first) else None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from benchmark.experiment.estimate import Estimate, done, load
 from benchmark.experiment.launchers.base import DIE_WITH_PARENT, Job, keep_reason
 from benchmark.experiment.launchers.board import Board
+from benchmark.experiment.launchers.devices import threads_set
 from benchmark.runtime.errors import OUT_OF_MEMORY
 from benchmark.runtime.progress import MARKED
 from benchmark.runtime.workers import AT_ONCE
@@ -50,6 +51,8 @@ class Local:
         devices: the device of each cell that may run at once, see `devices.slots`.
     """
 
+    waits = True
+
     def __init__(self, devices: list[str]):
         counts = collections.Counter(devices)
         numbers: collections.Counter = collections.Counter()
@@ -63,8 +66,7 @@ class Local:
     @property
     def threads(self) -> int | None:
         """As `Launcher.threads`: what the user set, or the share of each of several cells."""
-        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # further ones are of nested regions
-        return int(first) if first.isdecimal() and int(first) else None
+        return threads_set()
 
     def submit(self, jobs: list[Job]) -> Iterator[tuple[Job, int]]:
         """As `Launcher.submit`. A cell whose memory did not suffice beside others runs once more, alone, at the end."""

@@ -54,6 +54,8 @@ class Ray:
             with the cells.
     """
 
+    waits = True
+
     def __init__(self, address: str | None):
         self.address, self.threads = address, _threads()
 

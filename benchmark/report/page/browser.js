@@ -6,7 +6,9 @@
 const COLOURS = { 1: [0, 245, 212], 2: [255, 221, 0], 4: [255, 40, 0], 8: [255, 255, 255] };
 const DIFFERENCE = { a: [0, 245, 212], b: [255, 221, 0], both: [200, 200, 200], none: [255, 40, 0] };
 // of types, by Okabe and Ito; untyped is white
-const TYPES = [[255, 255, 255], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]];
+const TYPES = [
+  [255, 255, 255], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
+];
 const VIEW = "#view?";
 
 function loaded(url) {
@@ -33,7 +35,8 @@ function paintTruth(shown, truth, colourOf, fill) {
   for (let p = 0; p < width * height; p++) {
     const own = id(p), x = p % width;
     if (!own) continue;
-    const edge = (x > 0 && id(p - 1) !== own) || (x < width - 1 && id(p + 1) !== own) || (p >= width && id(p - width) !== own) || (p < width * (height - 1) && id(p + width) !== own);
+    const sideways = (x > 0 && id(p - 1) !== own) || (x < width - 1 && id(p + 1) !== own);
+    const edge = sideways || (p >= width && id(p - width) !== own) || (p < width * (height - 1) && id(p + width) !== own);
     const colour = edge || fill ? colourOf(own, data[4 * p + 2]) : null;
     if (!colour) continue;
     for (let k = 0; k < 3; k++) shown.data[4 * p + k] = edge ? colour[k] : 0.65 * shown.data[4 * p + k] + 0.35 * colour[k];
@@ -95,9 +98,14 @@ function startGallery(root, { panels, classes }) {
     const entries = selects.colour.value === "type"
       ? classes.map((name, k) => [name, typeColour(k + 1)]).concat([["untyped", TYPES[0]]])
       : [["hit", COLOURS[1]], ["false positive", COLOURS[2]], ["missed", COLOURS[4]], ["truth", COLOURS[8]]];
-    const pair = [["found by the first alone", DIFFERENCE.a], ["by the second alone", DIFFERENCE.b], ["by both", DIFFERENCE.both], ["by neither", DIFFERENCE.none]];
-    const list = (title, items) => element("p", {}, `${title} `, ...items.map(([name, colour]) => element("span", {}, element("span", { class: "key", style: `background:rgb(${colour})` }), name)));
-    pick("keys").replaceChildren(list("outlines:", entries), ...(views(panels[state.index]).some((view) => view.difference) ? [list("difference:", pair)] : []));
+    const texts = { a: "found by the first alone", b: "by the second alone", both: "by both", none: "by neither" };
+    const pair = Object.entries(texts).map(([key, text]) => [text, DIFFERENCE[key]]);
+    const patch = (colour) => element("span", { class: "key", style: `background:rgb(${colour})` });
+    const list = (title, items) => {
+      return element("p", {}, `${title} `, ...items.map(([name, colour]) => element("span", {}, patch(colour), name)));
+    };
+    const compared = views(panels[state.index]).some((view) => view.difference);
+    pick("keys").replaceChildren(list("outlines:", entries), ...(compared ? [list("difference:", pair)] : []));
   }
   async function draw() {
     const turn = ++state.turn, panel = panels[state.index];
@@ -149,8 +157,9 @@ function startGallery(root, { panels, classes }) {
   }
   function address() {
     const { zoom, centre: [x, y] } = state;
-    const parts = { of: root.id, image: panels[state.index].name, a: selects.a.value, b: selects.b.value, colour: selects.colour.value };
-    return String(new URLSearchParams({ ...parts, layers: layers(), zoom, x: x.toFixed(4), y: y.toFixed(4) }));
+    const shown = { of: root.id, image: panels[state.index].name, layers: layers(), zoom, x: x.toFixed(4), y: y.toFixed(4) };
+    for (const key of ["a", "b", "colour"]) shown[key] = selects[key].value;
+    return String(new URLSearchParams(shown));
   }
   function reopen(parts) { // what a link to a view says, as far as this page has it
     const index = panels.findIndex((panel) => panel.name === parts.get("image"));
@@ -168,7 +177,9 @@ function startGallery(root, { panels, classes }) {
   }
   pick("previous").addEventListener("click", () => show(state.index - 1));
   pick("next").addEventListener("click", () => show(state.index + 1));
-  for (const button of root.querySelectorAll("[data-jump]")) button.addEventListener("click", () => jump(button.dataset.jump, button.textContent));
+  for (const button of root.querySelectorAll("[data-jump]")) {
+    button.addEventListener("click", () => jump(button.dataset.jump, button.textContent));
+  }
   selects.image.addEventListener("change", () => show(Number(selects.image.value)));
   pick("zoom").addEventListener("input", () => setZoom(Number(pick("zoom").value)));
   root.addEventListener("change", (event) => {

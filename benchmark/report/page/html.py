@@ -79,7 +79,7 @@ def _data(sections: list[Section]) -> dict:
         "facets": FACETS,
         "published": PUBLISHED,
         "boards": {s.anchor: _board(s.title, s.board) for s in sections if s.board},
-        "cards": {s.anchor: [{"title": card.title, "facts": card.facts} for card in s.cards] for s in sections},
+        "cards": {s.anchor: [vars(card) for card in s.cards] for s in sections},
     }
 
 

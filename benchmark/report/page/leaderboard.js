@@ -8,7 +8,8 @@ const SVG = "http://www.w3.org/2000/svg", BAR = 64;
 function bar(cell, domain) {
   const picture = document.createElementNS(SVG, "svg");
   const at = (value) => (3 + ((value - domain[0]) / (domain[1] - domain[0] || 1)) * (BAR - 6)).toFixed(1);
-  for (const [key, value] of Object.entries({ class: "bar", viewBox: `0 0 ${BAR} 12`, width: BAR, height: 12, role: "img", "aria-label": cell[4] })) {
+  const size = { viewBox: `0 0 ${BAR} 12`, width: BAR, height: 12 };
+  for (const [key, value] of Object.entries({ class: "bar", ...size, role: "img", "aria-label": cell[4] })) {
     picture.setAttribute(key, value);
   }
   const line = document.createElementNS(SVG, "path"), dot = document.createElementNS(SVG, "circle");
@@ -37,7 +38,7 @@ function startBoard(root) {
   const region = element("div", { class: "wide board", tabindex: "0", role: "region", "aria-label": "leaderboard" }, table);
   const tools = element("div", { class: "tools" }), place = element("p", { class: "pager" });
 
-  const matches = (row, but) => Object.entries(chosen).every(([key, value]) => key === but || value === ALL || row.facets[key] === value);
+  const matches = (row) => Object.entries(chosen).every(([key, value]) => value === ALL || row.facets[key] === value);
   const visible = () => [...columns.values()].filter((column) => column.shown);
   const text = (row, key) => (row.cells[key] || ["–"])[0];
 
@@ -70,7 +71,8 @@ function startBoard(root) {
       return { empty: !cell, text: cell ? cell[0] : "", key: column.left || !cell ? null : cell[1] };
     };
     const isPublished = (row) => row.facets.origin === DATA.published; // below what was measured, however many there are
-    return [...sorted(rows.filter((row) => !isPublished(row)), of, descending), ...sorted(rows.filter(isPublished), of, descending)];
+    const measured = rows.filter((row) => !isPublished(row));
+    return [...sorted(measured, of, descending), ...sorted(rows.filter(isPublished), of, descending)];
   }
   function header() {
     const line = element("tr");
@@ -102,7 +104,8 @@ function startBoard(root) {
     const line = element("tr", published ? { class: "published" } : {});
     for (const column of visible()) {
       const cell = row.cells[column.key], first = column.key === "method";
-      const node = element(first ? "th" : "td", { ...(first ? { scope: "row" } : {}), ...(column.left ? { class: "left" } : {}) });
+      const node = element(first ? "th" : "td", first ? { scope: "row" } : {});
+      node.classList.toggle("left", column.left);
       node.append(text(row, column.key));
       if (first && published) node.append(element("span", { class: "tag" }, "published"));
       if (cell && typeof cell[2] === "number") node.append(bar(cell, scale[column.key]));
@@ -113,7 +116,8 @@ function startBoard(root) {
   }
   function draw(to = page, every = false) {
     page = to;
-    const rows = everyRow.filter((row) => matches(row) && (!words || visible().some(({ key }) => text(row, key).toLowerCase().includes(words))));
+    const holds = (row) => visible().some(({ key }) => text(row, key).toLowerCase().includes(words));
+    const rows = everyRow.filter((row) => matches(row) && (!words || holds(row)));
     const groups = new Map();
     for (const row of rows) groups.set(row.anchor, [...(groups.get(row.anchor) || []), row]);
     const listed = [...groups].flatMap(([anchor, members]) => order(members).map((row) => ({ row, anchor })));
@@ -124,13 +128,15 @@ function startBoard(root) {
     let last = null;
     for (const { row, anchor } of part) {
       if (groups.size > 1 && anchor !== last) {
-        const title = element("th", { colspan: visible().length, scope: "rowgroup", class: "left group" }, element("span", {}, DATA.boards[anchor].title));
-        body.append(element("tr", {}, title));
+        const title = element("span", {}, DATA.boards[anchor].title);
+        const attributes = { colspan: visible().length, scope: "rowgroup", class: "left group" };
+        body.append(element("tr", {}, element("th", attributes, title)));
       }
       last = anchor;
       body.append(drawn(row, scale));
     }
-    caption.textContent = groups.size === 1 ? DATA.boards[[...groups.keys()][0]].title : `${listed.length} rows of ${groups.size} groups`;
+    const [anchor] = groups.keys();
+    caption.textContent = groups.size === 1 ? DATA.boards[anchor].title : `${listed.length} rows of ${groups.size} groups`;
     pager(place, every ? 0 : listed.length, page, (next) => draw(next));
   }
   facets();

@@ -34,10 +34,10 @@ class Topic:
 
 @dataclass
 class Card:
-    """What one run is: its title and (name, text) of each fact."""
+    """What one run is: a title, and the text of its `card.md` without front matter."""
 
     title: str
-    facts: list[tuple[str, str]]
+    text: str
 
 
 @dataclass
@@ -56,7 +56,8 @@ class Section:
         main: the table that the leaderboard stands for, shown where scripts do not run.
         panels: images for the browser.
         topics: the details.
-        cards: one per run.
+        cards: one per run, of the first ones.
+        runs: how many runs there are.
     """
 
     anchor: str
@@ -71,6 +72,7 @@ class Section:
     panels: list[Panel] = field(default_factory=list)
     topics: list[Topic] = field(default_factory=list)
     cards: list[Card] = field(default_factory=list)
+    runs: int = 0
 
     @property
     def shown_methods(self) -> list[str]:

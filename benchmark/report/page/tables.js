@@ -137,9 +137,7 @@ function startCards(root, cards) {
   function draw(page = 0) {
     const part = cards.slice(page * DATA.window, (page + 1) * DATA.window);
     list.replaceChildren(...part.map((card) => {
-      const facts = element("dl");
-      for (const [name, value] of card.facts) facts.append(element("dt", {}, name), element("dd", {}, value));
-      return element("details", { class: "card" }, element("summary", {}, card.title), facts);
+      return element("details", { class: "card" }, element("summary", {}, card.title), element("pre", {}, card.text));
     }));
     pager(place, cards.length, page, draw);
   }

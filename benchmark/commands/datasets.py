@@ -1,0 +1,93 @@
+"""`datasets`: the data sets that can be read, what is known of them, and what of each is prepared here."""
+
+from pathlib import Path
+
+from benchmark.commands import _options as shared
+
+HELP = (
+    "Every data set that can be read: images, nuclei, types, splits, licence, where to get it, what is prepared here."
+)
+EXAMPLE = "--format csv"
+
+NOTES = (
+    "Images and nuclei as published; – where the publication's figure is not known here. `prepare` counts what lies on "
+    "disk. mpp in µm per pixel.",
+    "Schemes are other classes for the same nuclei: DATASET=consep@classes=4, or a TOML file of your own in place of "
+    "the 4 (docs/datasets/README.md).",
+)
+
+
+def arguments(parser) -> None:
+    parser.add_argument("--format", choices=("md", "csv"), default="md", help="Markdown (default) or csv")
+    shared.cache(parser)
+
+
+def run(options) -> int:
+    from benchmark.report.render.table import Block, Table, markdown, to_csv
+
+    records = _records(options.cache)
+    if options.format == "csv":
+        print(to_csv(records), end="")
+        return 0
+    header = ["dataset", "images", "nuclei", "types", "schemes", "splits", "mpp", "licence", "prepared here"]
+    lines = [header, *([_text(record[key]) for key in header] for record in records)]
+    notes = [f"{r['dataset']}: {r['title']}, {r['citation']}. {r['home']}" for r in records if r["citation"]]
+    print(
+        markdown(Table("datasets", "Data sets that can be read", [*NOTES, *notes], [Block(lines, left=len(header))])),
+        end="",
+    )
+    return 0
+
+
+def _records(cache: Path) -> list[dict]:
+    """A row for each registered data set, then one for each of the user's own that is prepared."""
+    from benchmark.data import facts
+    from benchmark.data.sources import class_map
+    from benchmark.runtime import plugins
+
+    prepared = _prepared(cache)
+    registered = plugins.declared("benchmark.data.sources") or set()
+    names = [*sorted(registered | {*facts.names()}), *sorted(set(prepared) - registered)]
+    rows = []
+    for name in names:
+        known = facts.of(name) if name in facts.names() else None
+        rows.append(
+            {
+                "dataset": name,
+                "title": known.title if known else "your own data",
+                "images": " + ".join(map(str, known.images.values())) if known else "",
+                "nuclei": known.nuclei if known else None,
+                "types": known.types if known else None,
+                "schemes": ", ".join(class_map.known(name)),
+                "splits": known.splits if known else "",
+                "mpp": known.mpp if known else None,
+                "licence": known.licence_name or known.licence if known else "yours",
+                "prepared here": prepared.get(name, ""),
+                "citation": known.citation if known else "",
+                "home": known.home if known else "",
+            }
+        )
+    return rows
+
+
+def _prepared(cache: Path) -> dict[str, str]:
+    """Data set, without its arguments -> images and nuclei of its folds in the cache, in words."""
+    from benchmark.data.store.fold import CachedFold
+
+    totals: dict[str, list[int]] = {}
+    for path in sorted(cache.glob("*/meta.json")):
+        try:
+            fold = CachedFold(path.parent)
+        except ValueError:  # half-written or damaged: it would be prepared again
+            continue
+        total = totals.setdefault(fold.meta["dataset"].partition("@")[0], [0, 0, 0])
+        for k, n in enumerate((1, len(fold), len(fold.types))):
+            total[k] += n
+    return {
+        name: f"{folds} fold{'s' * (folds > 1)}, {images} images, {nuclei} nuclei"
+        for name, (folds, images, nuclei) in totals.items()
+    }
+
+
+def _text(value) -> str:
+    return "–" if value in (None, "") else f"{value:,}" if isinstance(value, int) else str(value)
