@@ -334,7 +334,7 @@ def test_a_run_is_stale_once_its_data_set_orders_or_names_its_classes_otherwise(
         stale = f"stale  mine classical@debug fold 1 seed 0  class names: {list(CLASSES)} -> {list(names)}"
         assert stale in called("status", "--methods", "classical")[1]
         assert main(["prepare", *map(str, words[:4]), "--cache", str(tmp_path / "cache")]) == 0
-        assert "stale    mine classical@debug fold 1 seed 0 data: " in called("status", "--methods", "classical")[1]
+        assert "stale  mine classical@debug fold 1 seed 0  data: " in called("status", "--methods", "classical")[1]
         options = SimpleNamespace(run=tmp_path, dataset="folder", data_root=str(root), cache=tmp_path / "cache")
         with pytest.raises(InputError, match="was scored on other data than these"):
             postprocess.test_set(options, finished(next((tmp_path / "results").rglob("fold1-seed0"))))
