@@ -106,7 +106,7 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
     write_file(folder / "runs.csv", to_csv(records).encode())
     panels = gallery(group, tabled.observed, cache, BROWSED)
     firm = next((table.conclusion for table in tabled.rest if table.name == "significance"), "")
-    sentences = summary(group, protocols[0], tabled.observed, tabled.scores, bool(panels), firm)
+    sentences = summary(group, protocols[0], tabled.observed, tabled.scores, panels, firm)
     drawn = _figures(group, tabled.observed, panels, folder)
     of_first = {table.name: table for table in tabled.rest}
     main, published = tabled.main[0], of_first.get(f"published-{protocols[0]}")

@@ -241,9 +241,12 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
 
 
 def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, Nuclei]:
-    """Position in the test set -> stored prediction; {} when they cannot be read: a line on stderr."""
+    """Position in the test set -> stored prediction; {} when there are none or, with a line on stderr, when they are
+    damaged."""
+    folder = RunFolder(run.folder)
+    if not folder.predictions.exists():
+        return {}  # an adopted run has none; the page says so of all such runs together
     try:
-        folder = RunFolder(run.folder)
         folder.check(folder.predictions)
         nuclei = predictions.load(folder.predictions, places, mpp)
     except InputError as error:

@@ -32,7 +32,7 @@ class Interval:
         """Such as "0.512 [0.498, 0.525]"; "–" without a value."""
         if np.isnan(self.value):
             return "–"
-        form = f"{{:{'+' if sign else ''}.{digits}f}}"
+        form = f"{{:{'+' if sign else ''}z.{digits}f}}"
         if np.isnan(self.low):
             return form.format(self.value)
         return f"{form.format(self.value)} [{form.format(self.low)}, {form.format(self.high)}]"
