@@ -2,12 +2,14 @@
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from benchmark.data.files.class_names import ClassMap, Matched, matched
-from benchmark.experiment import config
+from benchmark.data.files.class_names import ClassMap, Matched
+from benchmark.data.overlap import Overlap
+from benchmark.evaluation.prediction import Prediction
+from benchmark.experiment import config, elsewhere
 from benchmark.experiment.encoder_weights import EncoderWeights, choice, random, resolve
 from benchmark.methods import registry
 from benchmark.results.run_id import file_tag
@@ -84,6 +86,14 @@ class TrainedHere:
     def matched(self, cell) -> None:
         """None: the method predicts the data's own classes."""
 
+    def prediction(self, cell) -> Prediction:
+        """How images are predicted: as the recipe says."""
+        return cell.recipe.prediction
+
+    def left_out(self) -> tuple[int, ...]:
+        """Positions on the test side of images that are not tested on: none."""
+        return ()
+
     def fill(self, method) -> None:
         """Nothing to fill: the weights come from training."""
 
@@ -105,21 +115,29 @@ class FromFile:
         misfit: in words, what speaks against the cell's split; "" when nothing does.
         any_fold: evaluate although the file was trained for another published split.
         class_map: which of the file's classes is which of the data's, where the user says it.
+        overlap: test images that the training has seen, where the data are others than it was of; None: not known.
     """
 
     facts: Facts
     misfit: str = ""
     any_fold: bool = False
     class_map: ClassMap | None = None
+    overlap: Overlap | None = None
 
     trains = False
 
     @classmethod
     def of(
-        cls, facts: Facts, dataset: str, split: int, any_fold: bool, class_map: ClassMap | None = None
+        cls,
+        facts: Facts,
+        dataset: str,
+        split: int,
+        any_fold: bool,
+        class_map: ClassMap | None = None,
+        overlap: Overlap | None = None,
     ) -> "FromFile":
         """A file to be evaluated on a split of a data set, by its name in results."""
-        return cls(facts, other_split(facts, dataset, split), any_fold, class_map)
+        return cls(facts, other_split(facts, dataset, split), any_fold, class_map, overlap)
 
     def kind(self, cell=None) -> str:
         """ "evaluated" for weights of a run of this benchmark, "official" for all others."""
@@ -160,6 +178,8 @@ class FromFile:
         experiment = config.load("published") if published and not self.facts.own else setup.config
         changes: dict[str, object] = {} if published else {"precision": "fp32"}
         changes |= {k: v for k, v in self.facts.recipe.items() if k in PREDICTS}
+        if elsewhere.other_data(self.facts, setup.label):
+            changes["tiling"] = "none"  # such images are resampled to the resolution of the tiles, see `elsewhere`
         return recipe_for(experiment, cell.spec, changes | overrides, setup.dataset_name)
 
     def encoder(self, cell) -> EncoderWeights:
@@ -195,9 +215,23 @@ class FromFile:
             return None, []
         classes = tuple(setup.source.classes)
         own, why = classes_on(facts, setup.dataset_name, setup.label, classes, self.class_map)
-        of = f"the dataset {setup.label}"
-        matching = matched(own, classes, str(facts.path), of, self.class_map)
-        return matching, [sentence for sentence in (why, matching.remark) if sentence]
+        matching = elsewhere.match_classes(facts, own, classes, setup.label, self.class_map)
+        hint = elsewhere.schemes(own, setup.dataset, classes) if matching.shared is not None else ""
+        return matching, [sentence for sentence in (why, matching.remark, hint) if sentence]
+
+    def prediction(self, cell) -> Prediction:
+        """How images are predicted; those of another data set are resampled to the resolution of the training."""
+        return replace(cell.recipe.prediction, mpp=self._seen(cell))
+
+    def left_out(self) -> tuple[int, ...]:
+        """Positions on the test side of images that the training has seen."""
+        return self.overlap.left_out if self.overlap else ()
+
+    def _seen(self, cell) -> float | None:
+        facts, setup = self.facts, cell.setup
+        trained_on = cell.cls.published_on.get(facts.dataset or "", {}).get(cell.spec.row, {})
+        tiling = (facts.recipe if facts.own else trained_on).get("tiling", "none")
+        return elsewhere.seen_mpp(facts, setup.label, setup.source.mpp, tiling)
 
     def identity(self, cell) -> dict:
         """Entries of the identity: the file, how it predicts, and whether it was trained for another split.
@@ -206,17 +240,25 @@ class FromFile:
         """
         matching = self.matched(cell)
         classes = {"classes": list(matching.names)} if matching and matching.table is not None else {}
-        return classes | {
-            "kind": self.kind(),
-            "sha256": self.facts.sha256,
-            "any_fold": self.any_fold and bool(self.misfit),
-            "recipe": {k: getattr(cell.recipe, k) for k in PREDICTS},
-        }
+        other = elsewhere.identity(matching, self._seen(cell), self.overlap)
+        return (
+            classes
+            | other
+            | {
+                "kind": self.kind(),
+                "sha256": self.facts.sha256,
+                "any_fold": self.any_fold and bool(self.misfit),
+                "recipe": {k: getattr(cell.recipe, k) for k in PREDICTS},
+            }
+        )
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
         """Entries of config.json."""
         facts, data = self.facts, cell.setup.source
-        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues)) + self._classes(cell)[1]
+        (matching, on_classes), seen = self._classes(cell), self._seen(cell)
+        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues), seen is not None) + on_classes
+        notes += [elsewhere.resampled(seen, data.mpp)] if seen is not None else []
+        notes += [self.overlap.sentence] if self.overlap else []
         if self.misfit:
             notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
         network = cell.cls.backbone_of(cell.spec.arguments) or "network"
@@ -232,7 +274,7 @@ class FromFile:
                 "split": facts.split,
                 "remarks": notes,
             },
-        }
+        } | elsewhere.describe(facts, cell.setup.label, matching, seen, self.overlap)
 
     def fill(self, method) -> None:
         """Give the method the weights in the file."""
@@ -249,7 +291,8 @@ class FromFile:
             raise InputError(f"{facts.path}: {self.misfit} (or --any-fold, which the tables will say).")
         self.matched(cell)
         # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
-        count = facts.tissues if setup.dataset in ("pannuke", "conic") else None
+        same = not elsewhere.other_data(facts, setup.label)
+        count = facts.tissues if same and setup.dataset in ("pannuke", "conic") else None
         if count and count != len(data.tissues):
             raise InputError(
                 f"{facts.path}: is {facts.title}, the dataset {setup.label} has {len(data.tissues)} tissues; give "
