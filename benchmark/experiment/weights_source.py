@@ -254,13 +254,7 @@ class FromFile:
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
         """Entries of config.json."""
-        facts, data = self.facts, cell.setup.source
-        (matching, on_classes), seen = self._classes(cell), self._seen(cell)
-        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues), seen is not None) + on_classes
-        notes += [elsewhere.resampled(seen, data.mpp)] if seen is not None else []
-        notes += [self.overlap.sentence] if self.overlap else []
-        if self.misfit:
-            notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
+        facts = self.facts
         network = cell.cls.backbone_of(cell.spec.arguments) or "network"
         return {
             "recipe": {},
@@ -272,9 +266,20 @@ class FromFile:
                 "layout": facts.layout,
                 "arch": facts.arch,
                 "split": facts.split,
-                "remarks": notes,
+                "remarks": self.remarks(cell),
             },
-        } | elsewhere.describe(facts, cell.setup.label, matching, seen, self.overlap)
+        } | elsewhere.describe(facts, cell.setup.label, self.matched(cell), self._seen(cell), self.overlap)
+
+    def remarks(self, cell) -> list[str]:
+        """Sentences that go with the scores."""
+        data, seen = cell.setup.source, self._seen(cell)
+        notes = remarks(self.facts, cell.setup.label, data.mpp, len(data.tissues), seen is not None)
+        notes += self._classes(cell)[1]
+        notes += [elsewhere.resampled(seen, data.mpp)] if seen is not None else []
+        notes += [self.overlap.sentence] if self.overlap else []
+        if self.misfit:
+            notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
+        return notes
 
     def fill(self, method) -> None:
         """Give the method the weights in the file."""
