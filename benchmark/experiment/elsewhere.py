@@ -121,7 +121,7 @@ def describe(facts: Facts, label: str, match: Matched | None, seen: float | None
     """The entry `transfer` of config.json; {} for the data set that the weights were trained on."""
     if not other_data(facts, label) and (match is None or match.shared is None):
         return {}
-    shared = None if match is None else sorted({name for name in match.names if name})
+    shared = None if match is None else [name for _, name in sorted({*zip(match.to, match.names)}) if name]
     entry: dict = {"trained": facts.run or {"dataset": facts.dataset}, "classes": shared, "seen_mpp": seen}
     if seen is not None:
         entry["resampling"] = resampling.RULE
