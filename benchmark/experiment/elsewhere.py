@@ -109,7 +109,7 @@ def identity(match: Matched | None, seen: float | None, overlap: Overlap | None)
     """Entries of a result's identity: nothing where the weights are evaluated as those of the same data set are."""
     out: dict = {}
     if match and match.shared is not None:
-        out["shared classes"] = [name for name in match.names if name]
+        out["shared classes"] = list(match.shared)
     if seen is not None:
         out |= {"seen mpp": seen, "resampling": resampling.RULE}
     if overlap and overlap.left_out:
@@ -117,12 +117,25 @@ def identity(match: Matched | None, seen: float | None, overlap: Overlap | None)
     return out
 
 
-def describe(facts: Facts, label: str, match: Matched | None, seen: float | None, overlap: Overlap | None) -> dict:
-    """The entry `transfer` of config.json; {} for the data set that the weights were trained on."""
+def scored_classes(match: Matched | None, classes) -> tuple[str, ...]:
+    """The classes by which nuclei are scored: the data's, or those of both sides."""
+    return tuple(classes) if match is None or match.shared is None else match.shared
+
+
+def describe(
+    facts: Facts, label: str, classes, match: Matched | None, seen: float | None, overlap: Overlap | None
+) -> dict:
+    """The entry `transfer` of config.json; {} for the data set that the weights were trained on.
+
+    trained: the run, or {"dataset": …} of a published file. seen_mpp, resampling: null without resampling. classes:
+    that mPQ is of, null for weights without types. true_types: of each class of the data the number among these, where
+    they are others. overlap: counts of `data.overlap.Overlap`, absent where it was not looked into.
+    """
     if not other_data(facts, label) and (match is None or match.shared is None):
         return {}
-    shared = None if match is None else [name for _, name in sorted({*zip(match.to, match.names)}) if name]
-    entry: dict = {"trained": facts.run or {"dataset": facts.dataset}, "classes": shared, "seen_mpp": seen}
+    entry: dict = {"trained": facts.run or {"dataset": facts.dataset}, "seen_mpp": seen}
+    entry["classes"] = None if match is None else list(scored_classes(match, classes))
+    entry["true_types"] = list(match.true) if match and match.shared is not None else None
     if seen is not None:
         entry["resampling"] = resampling.RULE
     if overlap is not None:

@@ -298,7 +298,7 @@ class Attempt:
         """This process's share of the test images, see `test_set.evaluate`."""
         subset = self._test_side()
         matching = self.cell.weights.matched(self.cell)
-        typed = method.has_types and bool(self.cell.heads(self.data)[0]) and not (matching and matching.shared == ())
+        typed = method.has_types and bool(self.cell.heads(self.data)[0])
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
@@ -321,7 +321,7 @@ class Attempt:
         metrics = {
             "key": cell.key,
             "identity": cell.identity,
-            "protocols": protocol_scores(evaluation.records, list(data.classes), list(data.tissues)),
+            "protocols": protocol_scores(evaluation.records, list(cell.weights.classes(cell)), list(data.tissues)),
             "n_images": evaluation.images,
             "n_untyped": int((~np.asarray(subset.typed)).sum()),
             "best_epoch": trained.best_epoch,
@@ -369,7 +369,7 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
         "seed": cell.seed,
         "kind": cell.run.kind,
         "experiment": cell.setup.experiment,
-        "classes": list(data.classes),
+        "classes": list(cell.weights.classes(cell)),
         "tissues": list(data.tissues),
         "mpp": data.mpp,
     } | cell.weights.describe(cell, encoder)

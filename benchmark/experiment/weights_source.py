@@ -86,6 +86,10 @@ class TrainedHere:
     def matched(self, cell) -> None:
         """None: the method predicts the data's own classes."""
 
+    def classes(self, cell) -> tuple[str, ...]:
+        """The classes by which nuclei are scored: the data's."""
+        return tuple(cell.setup.source.classes)
+
     def prediction(self, cell) -> Prediction:
         """How images are predicted: as the recipe says."""
         return cell.recipe.prediction
@@ -219,6 +223,10 @@ class FromFile:
         hint = elsewhere.schemes(own, setup.dataset, classes) if matching.shared is not None else ""
         return matching, [sentence for sentence in (why, matching.remark, hint) if sentence]
 
+    def classes(self, cell) -> tuple[str, ...]:
+        """The classes by which nuclei are scored: the data's, or those that both have."""
+        return elsewhere.scored_classes(self.matched(cell), cell.setup.source.classes)
+
     def prediction(self, cell) -> Prediction:
         """How images are predicted; those of another data set are resampled to the resolution of the training."""
         return replace(cell.recipe.prediction, mpp=self._seen(cell))
@@ -268,7 +276,9 @@ class FromFile:
                 "split": facts.split,
                 "remarks": self.remarks(cell),
             },
-        } | elsewhere.describe(facts, cell.setup.label, self.matched(cell), self._seen(cell), self.overlap)
+        } | elsewhere.describe(
+            facts, cell.setup.label, cell.setup.source.classes, self.matched(cell), self._seen(cell), self.overlap
+        )
 
     def remarks(self, cell) -> list[str]:
         """Sentences that go with the scores."""
