@@ -58,6 +58,7 @@ def file_cell(
     any_fold: bool = False,
     class_map: ClassMap | None = None,
     overlap: Overlap | None = None,
+    saw_types: bool = True,
 ) -> Cell:
     """The cell that evaluates a file of weights, after a check that the file fits.
 
@@ -66,6 +67,7 @@ def file_cell(
         any_fold: also when the file was trained for another published split.
         class_map: which of the file's classes is which of the data's, where their names do not say it.
         overlap: test images that the training has seen; None: as far as `elsewhere.known_overlap` knows.
+        saw_types: whether some training image had types.
 
     Raises:
         InputError: an unreadable or unfit file, an unknown method, row or split.
@@ -73,7 +75,7 @@ def file_cell(
     _, facts = recognise(path)
     (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
     overlap = overlap or elsewhere.known_overlap(facts, setup, split)
-    source = weights_source.FromFile.of(facts, setup.label, split, any_fold, class_map, overlap)
+    source = weights_source.FromFile.of(facts, setup.label, split, any_fold, class_map, overlap, saw_types)
     cell = replace(plain, weights=source)
     source.check(cell)
     return cell

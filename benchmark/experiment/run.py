@@ -298,7 +298,7 @@ class Attempt:
         """This process's share of the test images, see `test_set.evaluate`."""
         subset = self._test_side()
         matching = self.cell.weights.matched(self.cell)
-        typed = method.has_types and bool(self.cell.heads(self.data)[0])
+        typed = method.has_types and bool(self.cell.heads(self.data)[0]) and self.cell.weights.saw_types
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:

@@ -32,16 +32,19 @@ class Test:
 
     Attributes:
         setup: of the test. split: of its data set.
+        saw_types: whether some training image has types, where the data have classes.
     """
 
     training: Cell
     setup: Setup
     split: int
     overlap: Overlap
+    saw_types: bool
 
     def cell(self) -> Cell:
         """The cell that evaluates the weights, once they are trained. Raises InputError as `grid.file_cell`."""
-        return file_cell(self.setup, self.training.folder.path, None, self.split, overlap=self.overlap)
+        weights, seen = self.training.folder.path, self.saw_types
+        return file_cell(self.setup, weights, None, self.split, overlap=self.overlap, saw_types=seen)
 
 
 def pairs(trainings: list[Cell], tests: list[Setup], split: int) -> list[Test]:
@@ -65,5 +68,6 @@ def pairs(trainings: list[Cell], tests: list[Setup], split: int) -> list[Test]:
     for cell, test in chosen:
         seen = prepare(cell.setup.source, cell.setup.cache, cell.split)
         tested = prepare(test.source, test.cache, split)
-        out.append(Test(cell, test, split, between(seen, cell.split, tested, split)))
+        typed = not seen.classes or bool(seen.subset(cell.split, "train").typed.any())
+        out.append(Test(cell, test, split, between(seen, cell.split, tested, split), typed))
     return out

@@ -29,6 +29,7 @@ class TrainedHere:
 
     trains = True
     tag = ""
+    saw_types = True
 
     def kind(self, cell) -> str:
         """The kind of the experiment: "main" or "published"."""
@@ -120,6 +121,7 @@ class FromFile:
         any_fold: evaluate although the file was trained for another published split.
         class_map: which of the file's classes is which of the data's, where the user says it.
         overlap: test images that the training has seen, where the data are others than it was of; None: not known.
+        saw_types: False where no training image had types, so that those that the network names mean nothing.
     """
 
     facts: Facts
@@ -127,6 +129,7 @@ class FromFile:
     any_fold: bool = False
     class_map: ClassMap | None = None
     overlap: Overlap | None = None
+    saw_types: bool = True
 
     trains = False
 
@@ -139,9 +142,10 @@ class FromFile:
         any_fold: bool,
         class_map: ClassMap | None = None,
         overlap: Overlap | None = None,
+        saw_types: bool = True,
     ) -> "FromFile":
         """A file to be evaluated on a split of a data set, by its name in results."""
-        return cls(facts, other_split(facts, dataset, split), any_fold, class_map, overlap)
+        return cls(facts, other_split(facts, dataset, split), any_fold, class_map, overlap, saw_types)
 
     def kind(self, cell=None) -> str:
         """ "evaluated" for weights of a run of this benchmark, "official" for all others."""
@@ -213,6 +217,8 @@ class FromFile:
     def _classes(self, cell) -> tuple[Matched | None, list[str]]:
         """As `matched`, and the sentences on it."""
         facts, setup = self.facts, cell.setup
+        if not self.saw_types:
+            return None, ["No training image had types: those that the weights name are not scored, there is no mPQ."]
         if facts.classes == 0:
             if self.class_map:
                 raise InputError(f"{self.class_map.path}: {facts.path} names no types; leave --classes out.")
@@ -249,6 +255,7 @@ class FromFile:
         matching = self.matched(cell)
         classes = {"classes": list(matching.names)} if matching and matching.table is not None else {}
         other = elsewhere.identity(matching, self._seen(cell), self.overlap)
+        other |= {} if self.saw_types else {"types": "none in training"}
         return (
             classes
             | other

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report.figures.style import drawing, fitted, save
-from benchmark.report.tables.transfer import METRICS
+from benchmark.report.select.transfer import METRICS
 
 CELL = 0.52  # inch
 LABEL = 1.1  # inch for the names of training sets

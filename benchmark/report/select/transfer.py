@@ -6,6 +6,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.results.run import Run
 
 KINDS = ("main", "published")
+METRICS = {"bPQ": "bPQ", "mPQ": "mPQ", "F1": "detection F1"}  # what matrices show: key of a score -> title
 
 
 @dataclass

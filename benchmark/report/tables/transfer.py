@@ -4,11 +4,9 @@ import math
 
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.observations import Observed
-from benchmark.report.select.transfer import Matrix, Tested
+from benchmark.report.select.transfer import METRICS, Matrix, Tested
 from benchmark.report.stats.bootstrap import Interval, runs_interval
 from benchmark.report.stats.summary import summarise
-
-METRICS = {"bPQ": "bPQ", "mPQ": "mPQ", "F1": "detection F1"}
 
 
 def transfer_table(matrix: Matrix, protocol: str, values: dict, observed: dict[str, Observed]) -> Table:
@@ -102,7 +100,9 @@ def _notes(matrix: Matrix, observed: dict[str, Observed]) -> list[str]:
             continue
         facts, sentences = cell.facts, [_runs(cell)]
         classes = facts.get("classes")
-        if classes is not None:
+        if classes is None:
+            sentences.append("the training saw no types, hence no mPQ")
+        else:
             sentences.append(
                 f"mPQ over {', '.join(map(str, classes))}" if classes else "no class of both, hence no mPQ"
             )
