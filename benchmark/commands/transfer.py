@@ -51,7 +51,7 @@ def run(options) -> int:
         for sentence in cell.weights.remarks(cell):
             print(f"[{cell.run}] {sentence}", file=sys.stderr)
         runner.main(cell)
-    written = write_matrices(runs(options.results), options.reports, protocol, only=cells[0].name)
+    written = write_matrices(runs(options.results), options.reports, protocol, only=(cells[0].name, cells[0].run.kind))
     for one in written:
         folder = options.reports / one.folder
         print(shown(one.table, terminal.room(), folder / one.table.name))

@@ -28,16 +28,20 @@ class Written:
 
 
 def write_matrices(
-    runs: list[Run], out: Path, protocol: str, store: Store | None = None, only: str | None = None
+    runs: list[Run], out: Path, protocol: str, store: Store | None = None, only: tuple[str, str] | None = None
 ) -> list[Written]:
     """Write the matrix of every method that was tested on other data, under one protocol.
 
     Args:
         runs: complete runs. out: folder of reports.
-        only: canonical name of the only method; None: all.
+        only: canonical name and kind of the trainings of the only method; None: all.
     """
     store, out = store or Store(out), Path(out)
-    written = [_write(matrix, out, protocol, store) for matrix in matrices(runs) if only in (None, matrix.method)]
+    written = [
+        _write(matrix, out, protocol, store)
+        for matrix in matrices(runs)
+        if only in (None, (matrix.method, matrix.kind))
+    ]
     store.save()
     return written
 
@@ -47,9 +51,9 @@ def _write(matrix: Matrix, out: Path, protocol: str, store: Store) -> Written:
     values = {run.folder: protocol_values(run, protocol) for run in runs}
     observed = {tested: observe(matrix.group(tested), protocol, store) for tested in matrix.tested}
     table = transfer_table(matrix, protocol, values, observed)
-    folder = Path(FOLDER) / re.sub(r"[^A-Za-z0-9._=,@+~-]+", "_", matrix.method)
+    folder = Path(FOLDER) / re.sub(r"[^A-Za-z0-9._=,@+~-]+", "_", matrix.name)
     save(table, out / folder)
-    return Written(matrix.method, folder, table, transfer_figure(table.records, out / folder))
+    return Written(matrix.name, folder, table, transfer_figure(table.records, out / folder))
 
 
 def sections(written: list[Written], out: Path) -> list[Section]:

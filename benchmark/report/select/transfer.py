@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from benchmark.report.select.groups import Group, Row
 from benchmark.results.run import Run
 
-KINDS = ("main", "published")
+KINDS = {"main": "", "published": " (published recipe)"}  # kind of a training -> what follows its method's name
 METRICS = {"bPQ": "bPQ", "mPQ": "mPQ", "F1": "detection F1"}  # what matrices show: key of a score -> title
 
 
@@ -39,14 +39,21 @@ class Matrix:
 
     Attributes:
         method: canonical name of the method that was trained, or of the published one with its file.
+        kind: of its trainings, a key of KINDS; "" for a published file.
         trained, tested: names of the data sets, those that are both first, in one order.
         cells: (trained, tested) -> what was tested; pairs without a run are missing.
     """
 
     method: str
+    kind: str
     trained: list[str]
     tested: list[str]
     cells: dict[tuple[str, str], Tested]
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"{self.method}{KINDS.get(self.kind, '')}"
 
     def group(self, tested: str) -> Group:
         """All runs on one test set, a row per training set."""
@@ -64,31 +71,34 @@ def matrices(runs: list[Run]) -> list[Matrix]:
     """
     latest: dict[tuple, Run] = {}
     for run in sorted(runs, key=lambda run: str(run.provenance.get("finished") or "")):
-        if trained := _trained(run):
-            method, dataset, fold, seed = trained
-            latest[method, dataset, run.id.dataset, fold, seed, run.id.split] = run
-    transferred = {(method, dataset) for method, dataset, tested, *_ in latest if tested != dataset}
-    own = [run for run in runs if (run.id.method, run.id.dataset) in transferred and run.id.kind in KINDS]
+        if (trained := _trained(run)) and trained[2] != run.id.dataset:
+            latest[(*trained, run.id.dataset, run.id.split)] = run
+    transferred = {(method, kind, dataset) for method, kind, dataset, *_ in latest}
     out = []
-    for method in sorted({method for method, _ in transferred}):
+    for method, kind in sorted({(method, kind) for method, kind, _ in transferred}):
         cells: dict[tuple[str, str], Tested] = {}
-        of_method = [(key[1], run) for key, run in latest.items() if key[0] == method and key[1] != key[2]]
-        of_method += [(run.id.dataset, run) for run in own if run.id.method == method]
-        for dataset, run in of_method:
+        chosen = [(key[2], run) for key, run in latest.items() if key[:2] == (method, kind)]
+        own = [
+            run for run in runs if (run.id.method, run.id.kind, run.id.dataset) in transferred and run.id.kind == kind
+        ]
+        chosen += [(run.id.dataset, run) for run in own if run.id.method == method]
+        for dataset, run in chosen:
             place = dataset, run.id.dataset
             cells.setdefault(place, Tested(*place)).runs.append(run)
         trained, tested = ({pair[i] for pair in cells} for i in (0, 1))
         both = sorted(trained & tested)
-        out.append(Matrix(method, [*both, *sorted(trained - tested)], [*both, *sorted(tested - trained)], cells))
+        rows, columns = [*both, *sorted(trained - tested)], [*both, *sorted(tested - trained)]
+        ordered = {(row, column): cells[row, column] for row in rows for column in columns if (row, column) in cells}
+        out.append(Matrix(method, kind, rows, columns, ordered))
     return out
 
 
-def _trained(run: Run) -> tuple[str, str, int, int] | None:
-    """(method, data set, fold, seed) of the training whose weights a run evaluated on other data; None for others."""
-    entry = run.config.get("transfer")
-    trained = entry.get("trained") if isinstance(entry, dict) else None
+def _trained(run: Run) -> tuple[str, str, str, int, int] | None:
+    """(method, kind, data set, fold, seed) of the training whose weights a run evaluated; None for others."""
+    trained = (run.config.get("transfer") or {}).get("trained")
     if not isinstance(trained, dict) or not isinstance(trained.get("dataset"), str):
         return None
     if isinstance(trained.get("method"), str):
-        return trained["method"], trained["dataset"], int(trained.get("fold") or 0), int(trained.get("seed") or 0)
-    return f"{run.id.method} ({run.backbone[1]})", trained["dataset"], 0, 0
+        fold, seed = (value if isinstance(value := trained.get(key), int) else 0 for key in ("fold", "seed"))
+        return trained["method"], str(trained.get("kind") or "main"), trained["dataset"], fold, seed
+    return f"{run.id.method} ({run.backbone[1]})", "", trained["dataset"], 0, 0

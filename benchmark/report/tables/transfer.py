@@ -18,7 +18,7 @@ def transfer_table(matrix: Matrix, protocol: str, values: dict, observed: dict[s
     """
     versions = sorted({str(scores["version"]) for scores in values.values() if "version" in scores})
     version = f" version {', '.join(versions)}" if versions else ""
-    caption = f"Trained here, tested there: {matrix.method}, protocol `{protocol}`{version}. {_overlaps(matrix)}"
+    caption = f"Trained here, tested there: {matrix.name}, protocol `{protocol}`{version}. {_overlaps(matrix)}"
     table = Table(f"transfer-{protocol}", caption, _notes(matrix, observed))
     for metric, title in METRICS.items():
         lines = [["trained on", *matrix.tested]]
@@ -29,7 +29,12 @@ def transfer_table(matrix: Matrix, protocol: str, values: dict, observed: dict[s
                 estimate = _estimate(cell, metric, values, observed) if cell else None
                 line.append("–" if estimate is None else estimate.text())
                 if cell and estimate:
-                    facts = {"method": matrix.method, "protocol": protocol, "protocol_version": ", ".join(versions)}
+                    facts = {
+                        "method": matrix.method,
+                        "kind": matrix.kind,
+                        "protocol": protocol,
+                        "protocol_version": ", ".join(versions),
+                    }
                     table.records.append(facts | _record(cell, metric, estimate))
             lines.append(line)
         table.blocks.append(Block(lines, title=title))
