@@ -293,7 +293,10 @@ class FromFile:
         notes = remarks(self.facts, cell.setup.label, data.mpp, len(data.tissues), seen is not None)
         notes += self._classes(cell)[1]
         notes += [elsewhere.resampled(seen, data.mpp)] if seen is not None else []
-        notes += [self.overlap.sentence] if self.overlap else []
+        if self.overlap:
+            notes.append(self.overlap.sentence)
+        elif elsewhere.other_data(self.facts, cell.setup.label):
+            notes.append("Whether the training has seen test images was not looked into; `transfer` does.")
         if self.misfit:
             notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
         return notes

@@ -56,6 +56,7 @@ def test_classes_of_both_are_scored_and_all_nuclei_are_found(tmp_path, evaluated
     assert f"are of {', '.join(both)} alone, and nuclei of other classes count in bPQ and detection." in out
     config, identity, ours = stored(shared)
     _, plain, theirs = stored(known)
+    assert "Whether the training has seen test images was not looked into; `transfer` does." in out
     assert config["classes"] == both == identity["shared classes"] and "shared classes" not in plain
     assert config["transfer"]["classes"] == both and config["transfer"]["true_types"] == [1, 4, 2, 4, 3]
     for protocol in ours:
