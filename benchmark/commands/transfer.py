@@ -42,6 +42,7 @@ def run(options) -> int:
     from benchmark.results.collect import runs
     from benchmark.runtime import terminal
 
+    first = True
     for test in tests:
         print(f"{test.training.setup.label} -> {test.setup.label}: {test.overlap.sentence}", file=sys.stderr)
     for cell in cells:
@@ -50,8 +51,11 @@ def run(options) -> int:
         cell = test.cell()
         for sentence in cell.weights.remarks(cell):
             print(f"[{cell.run}] {sentence}", file=sys.stderr)
-        runner.main(cell)
-    written = write_matrices(runs(options.results), options.reports, protocol, only=(cells[0].name, cells[0].run.kind))
+        first = bool(runner.main(cell))  # of several processes, the first has the values
+    if not first:
+        return 0
+    methods = {(cell.name, cell.run.kind) for cell in cells}
+    written = write_matrices(runs(options.results), options.reports, protocol, only=methods)
     for one in written:
         folder = options.reports / one.folder
         print(shown(one.table, terminal.room(), folder / one.table.name))

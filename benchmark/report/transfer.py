@@ -28,20 +28,17 @@ class Written:
 
 
 def write_matrices(
-    runs: list[Run], out: Path, protocol: str, store: Store | None = None, only: tuple[str, str] | None = None
+    runs: list[Run], out: Path, protocol: str, store: Store | None = None, only: set[tuple[str, str]] | None = None
 ) -> list[Written]:
     """Write the matrix of every method that was tested on other data, under one protocol.
 
     Args:
         runs: complete runs. out: folder of reports.
-        only: canonical name and kind of the trainings of the only method; None: all.
+        only: canonical names and kinds of trainings, those that are written; None: all.
     """
     store, out = store or Store(out), Path(out)
-    written = [
-        _write(matrix, out, protocol, store)
-        for matrix in matrices(runs)
-        if only in (None, (matrix.method, matrix.kind))
-    ]
+    chosen = [matrix for matrix in matrices(runs) if only is None or (matrix.method, matrix.kind) in only]
+    written = [_write(matrix, out, protocol, store) for matrix in chosen]
     store.save()
     return written
 

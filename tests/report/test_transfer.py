@@ -128,8 +128,8 @@ def test_an_overlap_that_was_not_looked_into_is_said(tmp_path, stored):
 
 
 def test_only_one_method_is_written_where_one_is_asked_for(tmp_path, results, stored):
-    assert write_matrices(runs(results), tmp_path / "out", "cellvit", only=("hovernet@small", "main")) == []
-    assert len(write_matrices(runs(results), tmp_path / "out", "cellvit", only=(METHOD, "main"))) == 1
+    assert write_matrices(runs(results), tmp_path / "out", "cellvit", only={("hovernet@small", "main")}) == []
+    assert len(write_matrices(runs(results), tmp_path / "out", "cellvit", only={(METHOD, "main")})) == 1
 
 
 class Ids(HTMLParser):
