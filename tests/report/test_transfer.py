@@ -121,6 +121,14 @@ def test_the_table_its_caption_and_notes(tmp_path, results):
     assert (folder / "transfer.csv").read_bytes() == (folder / "transfer-cellvit.csv").read_bytes()
 
 
+def test_test_images_without_types_are_said_to_have_none(tmp_path, stored):
+    folder = transferred(tmp_path / "r", stored, "a", "b", 0.4)
+    path = folder / "metrics.json"
+    path.write_text(path.read_text().replace('"n_untyped": 0', '"n_untyped": 2'))
+    (written,) = write_matrices(runs(tmp_path / "r"), tmp_path / "out", "cellvit")
+    assert "the test images have no types, hence no mPQ" in written.table.notes[1]
+
+
 def test_an_overlap_that_was_not_looked_into_is_said(tmp_path, stored):
     transferred(tmp_path / "r", stored, "a", "b", 0.4, overlap=None)
     (written,) = write_matrices(runs(tmp_path / "r"), tmp_path / "out", "cellvit")

@@ -105,8 +105,11 @@ def _notes(matrix: Matrix, observed: dict[str, Observed]) -> list[str]:
             continue
         facts, sentences = cell.facts, [_runs(cell)]
         classes = facts.get("classes")
+        metrics = cell.runs[0].metrics
         if classes is None:
             sentences.append("the training saw no types, hence no mPQ")
+        elif metrics.get("n_untyped") and metrics["n_untyped"] == metrics.get("n_images"):
+            sentences.append("the test images have no types, hence no mPQ")
         else:
             sentences.append(
                 f"mPQ over {', '.join(map(str, classes))}" if classes else "no class of both, hence no mPQ"
