@@ -49,6 +49,7 @@ def transfer_figure(records: list[dict], folder: Path) -> bool:
             )
             for y, x in np.argwhere(scores.isna().to_numpy()):
                 panel.text(x + 0.5, y + 0.5, "–", ha="center", va="center", fontsize=6)
+            panel.grid(False)  # it would show where there is no value
             panel.tick_params("x", length=0, rotation=90)
             panel.tick_params("y", length=0, rotation=0)
             panel.set(xlabel="", ylabel="trained on" if i == 0 else "")
