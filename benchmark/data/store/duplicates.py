@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -90,16 +91,30 @@ def _kept(fold: CachedFold, name: str, columns: int, of_image: Callable[[np.ndar
     """bytes (N, columns): `of_image` of each image, as it lies in the fold's folder, or computed and put there."""
     if (kept := fold.__dict__.get(name)) is not None:
         return kept
-    path, table = fold.folder / name, None
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        table = np.load(path, allow_pickle=False)
-    if table is None or table.shape != (len(fold), columns) or table.dtype != f"S{_HEX}":
+    path = fold.folder / name
+    table = _read(path, (len(fold), columns))
+    if table is None:
         rows = [of_image(fold.view(i).image) for i in range(len(fold))]
         table = np.array(rows, f"S{_HEX}").reshape(len(fold), columns)
         with contextlib.suppress(OSError), atomic(path) as stream:
-            np.save(stream, table, allow_pickle=False)
+            np.save(stream, np.concatenate([table, _seal(table)]), allow_pickle=False)
     fold.__dict__[name] = table
     return table
+
+
+def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """The kept table of this shape; None where there is none, or a damaged one."""
+    try:
+        kept = np.load(path, allow_pickle=False)
+    except Exception:  # numpy stumbles over damaged bytes in any way
+        return None
+    whole = kept.shape == (shape[0] + 1, shape[1]) and kept.dtype == f"S{_HEX}"
+    return kept[:-1] if whole and (kept[-1:] == _seal(kept[:-1])).all() else None
+
+
+def _seal(table: np.ndarray) -> np.ndarray:
+    """bytes (1, columns): the last row of a file, the hash of those above it."""
+    return np.array([[_hash(table)] * table.shape[1]], f"S{_HEX}")
 
 
 def _of(image: np.ndarray) -> tuple[bytes, bytes]:
