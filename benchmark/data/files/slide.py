@@ -270,7 +270,7 @@ def resized(image: np.ndarray, height: int, width: int, box: tuple[float, ...] |
         box: left, top, right, bottom of the part that is meant; None: all. A part is resized as within the whole, as
             far as the image reaches around it.
     """
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
 def mirrored(start: int, length: int, side: int) -> np.ndarray:
@@ -303,4 +303,4 @@ def _mean(image: np.ndarray, factor: int) -> np.ndarray:
 
 def _from_ycbcr(region: np.ndarray) -> np.ndarray:
     """RGB of full-range YCbCr (JFIF)."""
-    return np.asarray(Image.fromarray(np.ascontiguousarray(region), "YCbCr").convert("RGB"))
+    return np.array(Image.fromarray(np.ascontiguousarray(region), "YCbCr").convert("RGB"))
