@@ -32,7 +32,8 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "auto", "bf16", "fp16"), default="fp32", help="number format (default fp32)"
     )
-    parser.add_argument("--tile", type=int, default=1536, help="px of a slide that are decoded at once (default 1536)")
+    parser.add_argument("--tile", type=int, default=1152, help="px of a slide that are decoded at once (default 1152)")
+    parser.add_argument("--workers", type=int, default=4, help="processes that decode a slide, at most (default 4)")
     parser.add_argument("--everywhere", action="store_true", help="predict a slide's glass too, not tissue alone")
     shared.device(parser)
 
@@ -49,9 +50,8 @@ def run(options) -> int:
     from benchmark.weights import class_list, fit
     from benchmark.weights.recognise import recognise
 
-    settings = Settings(
-        options.mpp, options.window, options.margin, options.batch, options.precision, options.tile, options.everywhere
-    )
+    chosen = ("mpp", "window", "margin", "batch", "precision", "tile", "everywhere", "workers")
+    settings = Settings(**{name: getattr(options, name) for name in chosen})
     settings.check("--")
     paths = images_in(options.images)
     slides = [path for path in paths if slide.is_slide(path)]

@@ -20,6 +20,7 @@ class Settings:
         precision: "fp32", "auto", "bf16" or "fp16", as in `runtime.precision.precision_on`.
         tile: of slides, side in px, about, of what is decoded at once.
         everywhere: of slides, whether glass is predicted too.
+        workers: of slides, processes that decode at most; they decide no result.
     """
 
     mpp: float | None = None
@@ -27,8 +28,9 @@ class Settings:
     margin: int = 32
     batch: int = 8
     precision: str = "fp32"
-    tile: int = 1536
+    tile: int = 1152
     everywhere: bool = False
+    workers: int = 4
 
     def check(self, dashes: str = "") -> None:
         """Raises InputError for a resolution that no microscope has, or windows or tiles that make no sense.
@@ -47,5 +49,7 @@ class Settings:
             )
         if self.batch < 1:
             raise InputError(f"{dashes}batch is {self.batch}; expected a whole number of at least 1.")
+        if self.workers < 1:
+            raise InputError(f"{dashes}workers is {self.workers}; expected a whole number of at least 1.")
         if not LEAST_TILE <= self.tile <= MOST_TILE:
             raise InputError(f"{dashes}tile is {self.tile}; expected {LEAST_TILE} to {MOST_TILE} pixels.")

@@ -31,7 +31,6 @@ from benchmark.runtime.workers import in_order, usable_cores
 
 VERSION = 1  # of what is kept of a tile; raise it when the same call would keep something else
 COUNTS = "slides.csv"
-WORKERS = 6  # processes at most: each takes about 0.3 GB
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
 
@@ -99,7 +98,7 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
             "method": made_by,
             "classes": classes,
             "device": torch.device(device).type,
-            "settings": asdict(settings) | {"mpp": slide.mpp, "precision": number_format},
+            "settings": asdict(settings) | {"mpp": slide.mpp, "precision": number_format, "workers": None},
         }
         if (done := _summary(out / f"{stem}{ENDINGS[-1]}", identity)) is not None:
             print(f"{path}: done before, by the same settings and weights", file=sys.stderr)
@@ -252,7 +251,7 @@ def _predict_tiles(method, view: View, work: Path, chosen: list[Tile], settings:
                 tiles.Job(work / f"{tile.name}.npz", tile.box, others, view.mpp, name, lost),
             )
 
-    workers = min(usable_cores(), WORKERS) if len(left) >= POOL_FROM else 0
+    workers = min(usable_cores(), settings.workers) if len(left) >= POOL_FROM else 0
     for done, _ in enumerate(in_order(tiles.decode_and_store, jobs(), workers, ahead=1), len(chosen) - len(left) + 1):
         show(done, len(chosen))
 
