@@ -126,7 +126,7 @@ def measured(path: Path, out: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000], help="px of the slides (default 4000 8000)")
+    parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000], help="of the slides (4000 8000)")
     parser.add_argument("--folder", help="where slides and results go meanwhile")
     parser.add_argument("--out", type=Path, help="csv with a line per slide")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -140,7 +140,8 @@ def main() -> None:
             make(path, side)
             row = {"side": side, "slide_mb": round(path.stat().st_size / 1e6)} | measured(path, Path(folder) / "out")
             written = sum(one.stat().st_size for one in (Path(folder) / "out").iterdir())
-            rows.append(row | {"written_mb": round(written / 1e6), "cores": os.cpu_count(), "machine": platform.machine()})
+            row |= {"written_mb": round(written / 1e6), "cores": os.cpu_count(), "machine": platform.machine()}
+            rows.append(row)
             print(json.dumps(rows[-1]), flush=True)
     if options.out:
         with open(options.out, "w", newline="", encoding="utf-8") as file:

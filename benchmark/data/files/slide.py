@@ -115,6 +115,10 @@ class Slide:
                 f"{self.path}: expected the slide as the first image of the file, found {series.shape} before "
                 f"{largest.shape}; save the slide alone."
             )
+        size = self.path.stat().st_size
+        for page in self._pages:
+            if any(start + length > size for start, length in zip(page.dataoffsets, page.databytecounts)):
+                raise archive.unreadable(self.path, OSError("it ends before its pixels"))
         chunk = math.prod(_chunk(series.keyframe))
         if chunk > _CHUNK:
             raise InputError(
@@ -187,6 +191,7 @@ class Slide:
         """
         finest = self.levels[0]
         target = max(FINEST, max(finest.height, finest.width) * self.mpp / SIDE)
+        target *= 1 + resolution.SAME  # a level is seldom a quarter of another to the pixel
         fine = [k for k, level in enumerate(self.levels) if self.mpp * level.downsample <= target]
         level = max(fine, default=0, key=lambda k: self.levels[k].downsample)
         whole = self.levels[level]

@@ -79,7 +79,8 @@ def predict_slides(
     _write_counts(out / COUNTS, summaries, classes)
     if faults:
         more = f" And {len(faults) - 1} more, named above." if len(faults) > 1 else ""
-        raise InputError(f"{len(faults)} of {len(paths)} slides are left out or damaged: {faults[0].rstrip('.')}.{more}")
+        first = faults[0].rstrip(".")
+        raise InputError(f"{len(faults)} of {len(paths)} slides are left out or damaged: {first}.{more}")
     return sum(summary["nuclei"] for summary in summaries)
 
 
