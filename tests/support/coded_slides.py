@@ -9,7 +9,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.postproc import cellvit
 from benchmark.postproc.targets import hv_targets
 
-GREEN = 255  # of all pixels, so that all count as tissue
+GREEN = 200  # of all coded pixels: they count as tissue, and what lies around, white or grey, is no nucleus
 
 
 def by_id(instances: np.ndarray) -> np.ndarray:
@@ -20,8 +20,8 @@ def by_id(instances: np.ndarray) -> np.ndarray:
 
 def decode_ids(outputs: dict[str, np.ndarray], mpp: float, params=None) -> Nuclei:
     """Nuclei of maps "rgb" (3, H, W) in [0, 1]; the type is 1 + id % 3, the score (id % 100) / 100."""
-    red, _, blue = np.rint(outputs["rgb"] * 255).astype(np.int64)
-    instances = red * 256 + blue
+    red, green, blue = np.rint(outputs["rgb"] * 255).astype(np.int64)
+    instances = np.where(green == GREEN, red * 256 + blue, 0)
     ids = np.unique(instances[instances > 0])
     nuclei = Nuclei.from_labels(instances, 1 + ids % 3, mpp)
     return Nuclei(nuclei.instances, nuclei.types, mpp, (ids % 100 / 100).astype(np.float32))
@@ -47,14 +47,14 @@ def ellipse(instances: np.ndarray, y: float, x: float, high: float, wide: float)
     instances[inside] = instances.max() + 1
 
 
-def scattered(height: int, width: int, seed: int = 0, spacing: int = 34) -> np.ndarray:
-    """int64 (H, W): nuclei of all sizes that a jittered grid has room for, apart by a pixel at least."""
+def scattered(height: int, width: int, seed: int = 0, spacing: int = 34, least: float = 4) -> np.ndarray:
+    """int64 (H, W): nuclei of half axes from `least` px to what a jittered grid has room for, a pixel or more apart."""
     rng = np.random.default_rng(seed)
     instances = np.zeros((height, width), np.int64)
     for y in range(spacing // 2, height + spacing // 2, spacing):
         for x in range(spacing // 2, width + spacing // 2, spacing):
             shift = rng.uniform(-3, 3, 2)
-            ellipse(instances, y + shift[0], x + shift[1], *rng.uniform(4, spacing / 2 - 4, 2))
+            ellipse(instances, y + shift[0], x + shift[1], *rng.uniform(least, spacing / 2 - 4, 2))
     return instances
 
 

@@ -171,7 +171,7 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
     with Outputs(out, stem, classes, view.scale, view.mpp, overview.image, overview.per_pixel) as outputs:
         for k, tile in enumerate(chosen):
             show(k, len(chosen))
-            kept = tiles.read(work / f"{tile.name}.npz")
+            kept = _kept(work / f"{tile.name}.npz")
             lost |= kept.unreadable
             seams.add(k, kept.seam)
             for nucleus in kept.whole:
@@ -194,6 +194,15 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
         "by_type": dict(zip(["untyped", *classes], outputs.counts.tolist())),
         "unreadable": lost,
     }
+
+
+def _kept(path: Path) -> tiles.Stored:
+    """A stored tile. Raises InputError for a damaged one, which is removed: the next call makes it anew."""
+    try:
+        return tiles.read(path)
+    except InputError:
+        path.unlink()
+        raise
 
 
 def _overview(slide: Slide, view: View, path: Path, everywhere: bool) -> tuple[Overview, dict[str, str]]:
