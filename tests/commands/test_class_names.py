@@ -327,14 +327,14 @@ def test_a_run_is_stale_once_its_data_set_orders_or_names_its_classes_otherwise(
         return code, *capsys.readouterr()
 
     assert called("run", "--method", "classical")[0] == 0
-    assert "done     mine classical@debug" in called("status", "--methods", "classical")[1]
+    assert "done  mine classical@debug" in called("status", "--methods", "classical")[1]
     toml = root / "dataset.toml"
     for names in (OTHER, (*CLASSES[:4], "Epithelium")):
         toml.write_text(toml.read_text().replace(json.dumps(CLASSES), json.dumps(names)))
-        stale = f"stale    mine classical@debug fold 1 seed 0 class names: {list(CLASSES)} -> {list(names)}"
+        stale = f"stale  mine classical@debug fold 1 seed 0  class names: {list(CLASSES)} -> {list(names)}"
         assert stale in called("status", "--methods", "classical")[1]
         assert main(["prepare", *map(str, words[:4]), "--cache", str(tmp_path / "cache")]) == 0
-        assert "stale    mine classical@debug fold 1 seed 0 data: " in called("status", "--methods", "classical")[1]
+        assert "stale  mine classical@debug fold 1 seed 0  data: " in called("status", "--methods", "classical")[1]
         options = SimpleNamespace(run=tmp_path, dataset="folder", data_root=str(root), cache=tmp_path / "cache")
         with pytest.raises(InputError, match="was scored on other data than these"):
             postprocess.test_set(options, finished(next((tmp_path / "results").rglob("fold1-seed0"))))
