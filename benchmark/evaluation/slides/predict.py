@@ -29,7 +29,7 @@ from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-VERSION = 1  # of what is kept of a tile; raise it when the same call would keep something else
+KEPT_AS = 1  # form of what is kept of a tile; raise it when the same call would keep something else
 COUNTS = "slides.csv"
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
@@ -94,7 +94,7 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
     number_format = precision.precision_on(settings.precision, torch.device(device))
     with Slide(path, settings.mpp) as slide:
         identity = {
-            "version": VERSION,
+            "version": KEPT_AS,
             "slide": archive.Member(path, "", (path.name,)).digest(),
             "method": made_by,
             "classes": classes,
