@@ -1,6 +1,6 @@
 """Peak memory and time of predicting slides of growing size, main process and workers together.
 
-    python perf/slide_memory.py [--sides 4000 8000] [--folder DIR] [--out slide_memory.csv]
+    python perf/slide_memory.py [--sides 4000 8000] [--tissue 1] [--folder DIR] [--out slide_memory.csv]
 
 A slide is drawn nuclei over and over, stored as the raw maps that a perfect network would give for them (in the
 colours of its pixels): reading, tiling, HV decoding, joining and writing are those of any slide, and a network's own
@@ -40,8 +40,12 @@ def decode(outputs: dict[str, np.ndarray], mpp: float, params=None):
     return cellvit.decode(outputs, mpp, params)
 
 
-def make(path: Path, side: int) -> None:
-    """A tiled TIFF of side x side px with two coarser levels, written as a stream."""
+def make(path: Path, side: int, share: float) -> None:
+    """A tiled TIFF of side x side px with two coarser levels, written as a stream.
+
+    Args:
+        share: of its rows that hold tissue, the uppermost; glass follows.
+    """
     import tifffile
 
     from benchmark.data.sources.synthetic import draw
@@ -60,7 +64,8 @@ def make(path: Path, side: int) -> None:
                 for top in range(0, length, TILE):
                     for left in range(0, length, TILE):
                         where = [np.arange(start, start + TILE) % period for start in (top, left)]
-                        yield small[np.ix_(*where)]
+                        tissue = top < share * length
+                        yield small[np.ix_(*where)] if tissue else np.full((TILE, TILE, 3), 244, np.uint8)
 
             file.write(
                 tiles(), shape=(length, length, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="rgb",
@@ -127,6 +132,7 @@ def measured(path: Path, out: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000], help="of the slides (4000 8000)")
+    parser.add_argument("--tissue", type=float, default=1, help="share of the slides that is tissue (default 1)")
     parser.add_argument("--folder", help="where slides and results go meanwhile")
     parser.add_argument("--out", type=Path, help="csv with a line per slide")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -137,8 +143,10 @@ def main() -> None:
     for side in options.sides:
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="slide-memory-") as folder:
             path = Path(folder) / "slide.tif"
-            make(path, side)
-            row = {"side": side, "slide_mb": round(path.stat().st_size / 1e6)} | measured(path, Path(folder) / "out")
+            make(path, side, options.tissue)
+            row = {"side": side, "tissue": options.tissue, "slide_mb": round(path.stat().st_size / 1e6)} | measured(
+                path, Path(folder) / "out"
+            )
             written = sum(one.stat().st_size for one in (Path(folder) / "out").iterdir())
             row |= {"written_mb": round(written / 1e6), "cores": os.cpu_count(), "machine": platform.machine()}
             rows.append(row)

@@ -127,7 +127,7 @@ def _summary(path: Path, identity: dict) -> dict | None:
     """The content of a slide's <stem>.json where it was made by the same, and its other files are there."""
     try:
         content = read_json(path)
-        same = content["identity"] == identity and {"nuclei", "by_type", "unreadable"} <= content.keys()
+        same = content["identity"] == identity and {"nuclei", "by_type", "tissue_mm2", "unreadable"} <= content.keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     stem = path.name.removesuffix(ENDINGS[-1])
@@ -191,7 +191,8 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
         "tiles": len(chosen),
         "tissue_mm2": share * view.height * view.width * pixel,
         "nuclei": int(outputs.counts.sum()),
-        "by_type": dict(zip(["untyped", *classes], outputs.counts.tolist())),
+        "untyped": int(outputs.counts[0]),
+        "by_type": dict(zip(classes, outputs.counts[1:].tolist())),
         "unreadable": lost,
     }
 
