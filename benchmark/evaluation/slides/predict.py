@@ -101,10 +101,11 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
             "device": torch.device(device).type,
             "settings": asdict(settings) | {"mpp": slide.mpp, "precision": number_format, "workers": None},
         }
-        if (done := _summary(out / f"{stem}{ENDINGS[-1]}", identity)) is not None:
+        facts = out / f"{stem}{ENDINGS[-1]}"
+        work = out / f"{stem}.tiles"
+        if (done := _summary(facts, identity)) is not None:
             print(f"{path}: done before, by the same settings and weights", file=sys.stderr)
             return done
-        work = out / f"{stem}.tiles"
         work.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(work / "lock")
         try:
@@ -116,10 +117,10 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
             for ending in ENDINGS:  # results of other settings must not stand beside these
                 (out / f"{stem}{ending}").unlink(missing_ok=True)
             summary = _predicted(method, slide, work, out, stem, classes, settings, device, number_format)
+            write_json(facts, summary | {"identity": identity})
+            shutil.rmtree(work, ignore_errors=True)
         finally:
             lock.release()
-        write_json(out / f"{stem}{ENDINGS[-1]}", summary | {"identity": identity})
-        shutil.rmtree(work, ignore_errors=True)
         return summary
 
 
