@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from benchmark.data.files import checks, label_files, names, resolution
-from benchmark.data.files.resolution import SAME
 from benchmark.data.files.slide import SUFFIXES as SLIDES
-from benchmark.data.files.slide import resized
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
+from benchmark.evaluation import resampling
 from benchmark.evaluation.prediction import check_finite
+from benchmark.evaluation.resampling import LEAST
 from benchmark.evaluation.settings import ASSUMED, Settings
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
@@ -27,7 +27,6 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
-LEAST = 2  # pixels a side that a network can see: edges are mirrored
 COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2", "score")
 DEFAULTS = Settings()
 
@@ -111,28 +110,15 @@ def nuclei_of(
         InputError: the method's output is not finite; the sentence begins with `name`.
     """
     height, width = image.shape[:2]
-    scale = mpp / method.mpp
-    other = abs(scale - 1) > SAME
-    sides = seen_sides(image, mpp, method.mpp)
+    resized = resampling.differs(mpp, method.mpp)
+    sides = resampling.sides(image.shape, mpp, method.mpp)
     if min(sides) < LEAST:
         return Nuclei.from_labels(np.zeros((height, width), np.int32), None, mpp)
-    seen = resized(image, *sides) if other else image
+    seen = resampling.resized(image, *sides) if resized else image
     maps = maps_of(method, seen, device, settings)
     check_finite(maps, name)
-    nuclei = type(method).decode(maps, method.mpp if other else mpp, None)
-    if not other:
-        return nuclei
-    rows = np.minimum(((np.arange(height) + 0.5) * scale).astype(int), seen.shape[0] - 1)
-    columns = np.minimum(((np.arange(width) + 0.5) * scale).astype(int), seen.shape[1] - 1)
-    place = np.ix_(rows, columns)
-    type_map = None if nuclei.type_map is None else nuclei.type_map[place]
-    return replace(nuclei.with_map(nuclei.instances[place], type_map), mpp=mpp)
-
-
-def seen_sides(image: np.ndarray, mpp: float, of_method: float) -> tuple[int, int]:
-    """Height and width at which a method of another resolution sees an image."""
-    scale = mpp / of_method if abs(mpp / of_method - 1) > SAME else 1.0
-    return round(image.shape[0] * scale), round(image.shape[1] * scale)
+    nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
+    return resampling.brought_back(nuclei, (height, width), mpp, method.mpp) if resized else nuclei
 
 
 def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: list[str]) -> list[dict]:
@@ -204,7 +190,7 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
         for done, (path, mpp) in enumerate(resolutions.items(), 1):
             try:
                 image = label_files.image(path, doubts)
-                _say_small(path, seen_sides(image, mpp, method.mpp))
+                _say_small(path, resampling.sides(image.shape, mpp, method.mpp))
                 nuclei = nuclei_of(method, image, mpp, device, settings, str(path))
             except InputError as error:
                 faults.append(str(error))

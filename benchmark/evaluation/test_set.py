@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmark.data.nuclei import Nuclei
-from benchmark.evaluation import scoring, tiled
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.evaluation import resampling, scoring, tiled
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
@@ -60,6 +60,7 @@ def evaluate(
     progress=None,
     put=None,
     types: np.ndarray | None = None,
+    true_types: np.ndarray | None = None,
 ) -> Share:
     """Predict and score this rank's share of `subset`.
 
@@ -70,6 +71,7 @@ def evaluate(
         progress: called with (images done, images in all).
         put: called with (index, raw maps) of each image, as `results.raw_maps.writing` yields it.
         types: uint8, the data's type of each of the method's, see `class_names.Matched`; None: the same numbers.
+        true_types: uint8, the type that each of the truth's counts as; None: itself.
 
     Raises:
         InputError: the method's output for an image is not finite.
@@ -83,8 +85,8 @@ def evaluate(
     seconds = 0.0
 
     def started() -> Iterator[tuple[list[int], list, Forward]]:
-        for rows, samples in batches(subset, indices, size):
-            images = np.stack([s.image for s in samples])
+        for rows, samples in batches(subset, indices, size, prediction.mpp):
+            images = np.stack([seen_at(s, prediction.mpp) for s in samples])
             yield rows, samples, Forward(predict, images, number_format, device)
 
     def jobs() -> Iterator[tuple]:
@@ -98,7 +100,8 @@ def evaluate(
                 check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
-                yield type(method), i, sample.nuclei, own, tiling, typed, keep, types
+                truth = sample.nuclei if true_types is None else sample.nuclei.retyped(true_types)
+                yield type(method), i, truth, own, tiling, typed, keep, types, prediction.mpp
             done += len(rows)
             if progress:
                 progress(done, len(indices))
@@ -109,17 +112,27 @@ def evaluate(
     return Share(scored, seconds)
 
 
-def batches(subset, indices: list[int], size: int) -> Iterator[tuple[list[int], list]]:
+def seen_at(sample: Sample, mpp: float | None) -> np.ndarray:
+    """uint8 (H, W, 3): the image as a network that sees `mpp` µm/px sees it; None: as it is."""
+    if mpp is None or not resampling.differs(sample.nuclei.mpp, mpp):
+        return sample.image
+    height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp)
+    return resampling.resized(sample.image, max(height, resampling.LEAST), max(width, resampling.LEAST))
+
+
+def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> Iterator[tuple[list[int], list]]:
     """(indices, samples) of the images that are predicted at once, in their order.
 
     They are of one shape, and `size` of them; of images of more than LARGE pixels, as many as hold the pixels of `size`
-    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each.
+    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each. Pixels are those that the
+    network sees, see `seen_at`.
     """
     rows: list[int] = []
     samples: list = []
     for i in indices:
         sample = subset[i]
-        pixels = sample.image.shape[0] * sample.image.shape[1]
+        height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp or sample.nuclei.mpp)
+        pixels = height * width
         most = size if pixels <= LARGE else max(1, size * 256**2 // pixels)
         if samples and (len(samples) >= most or sample.image.shape != samples[0].image.shape):
             yield rows, samples
@@ -139,10 +152,16 @@ def decode_and_score(
     typed: bool,
     keep: bool,
     types: np.ndarray | None = None,
+    mpp: float | None = None,
 ) -> ScoredImage:
-    """One image's raw maps against its truth; may run in a worker process."""
+    """One image's raw maps, of `mpp` µm/px where they are not at the truth's, against its truth; may run in a worker
+    process."""
     began = time.perf_counter()
-    predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+    if mpp is None or not resampling.differs(truth.mpp, mpp):
+        predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+    else:
+        decoded = tiled.decode(cls, maps, mpp, tiling)
+        predicted = resampling.brought_back(decoded, truth.instances.shape, truth.mpp, mpp)
     if types is not None:
         predicted = predicted.retyped(types)
     seconds = time.perf_counter() - began

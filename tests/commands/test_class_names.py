@@ -140,7 +140,7 @@ def test_a_file_of_an_unknown_training_set(call, tmp_path, method, truth):
 @pytest.mark.parametrize("names", [CLASSES[:4], (*CLASSES[:4], "Epithelium"), (*CLASSES, "Other")])
 def test_fewer_more_and_other_names_are_refused_with_both_lists(call, tmp_path, names):
     method = class_orders.network(len(names))
-    weights = class_orders.run_folder(tmp_path, method, names)
+    weights = class_orders.run_folder(tmp_path, method, names, dataset="mine")
     root = class_orders.folder(tmp_path / "data", class_orders.found(method), names, names)
     toml = root / "dataset.toml"
     toml.write_text(toml.read_text().replace(json.dumps(list(names)), json.dumps(CLASSES)))
