@@ -12,6 +12,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import decode_grid, test_set
+from benchmark.evaluation.forward import one_ahead
 from benchmark.evaluation.prediction import Prediction
 from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.labelled import Labelled
@@ -194,5 +195,5 @@ def test_the_next_batch_is_under_way_before_the_last_one_is_handed_out(data, mon
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_items_made_one_ahead(count):
     begun: list[int] = []
-    seen = [(item, len(begun)) for item in test_set.one_ahead(begun.append(k) or k for k in range(count))]
+    seen = [(item, len(begun)) for item in one_ahead(begun.append(k) or k for k in range(count))]
     assert seen == [(k, min(k + 2, count)) for k in range(count)]
