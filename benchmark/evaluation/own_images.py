@@ -127,7 +127,7 @@ def nuclei_of(
     seen = _resized(image, *sides) if resized else image
     maps = maps_of(method, seen, device, window=window, margin=margin)
     check_finite(maps, name)
-    nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
+    nuclei = method.representation.decode(maps, method.mpp if resized else mpp)
     if not resized:
         return nuclei
     rows = np.minimum(((np.arange(height) + 0.5) * scale).astype(int), seen.shape[0] - 1)

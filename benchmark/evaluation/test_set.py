@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmark.data.nuclei import Nuclei
-from benchmark.evaluation import scoring, tiled
+from benchmark.evaluation import decoding, scoring, tiled
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
 from benchmark.layers import image_ops
@@ -97,7 +97,7 @@ def evaluate(
                 check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
-                yield type(method), i, sample.nuclei, own, tiling, typed, keep, types
+                yield method.representation, i, sample.nuclei, own, tiling, typed, keep, types
             done += len(rows)
             if progress:
                 progress(done, len(indices))
@@ -184,7 +184,7 @@ def one_ahead(items: Iterable) -> Iterator:
 
 
 def decode_and_score(
-    cls,
+    representation,
     index: int,
     truth: Nuclei,
     maps: dict[str, np.ndarray],
@@ -195,7 +195,7 @@ def decode_and_score(
 ) -> ScoredImage:
     """One image's raw maps against its truth; may run in a worker process."""
     began = time.perf_counter()
-    predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+    predicted = decoding.decode(representation, maps, truth.mpp, tiling)
     if types is not None:
         predicted = predicted.retyped(types)
     seconds = time.perf_counter() - began
@@ -223,7 +223,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
         {"bPQ": image mean (`cellvit` protocol; NaN without nuclei), "sizes": rows of `metrics.sizes.by_size`}.
     """
     workers = usable_cores() if len(subset) >= POOL_FROM else 0
-    jobs = ((type(method), i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
+    way = method.representation
+    jobs = ((way, i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
     records = scoring.collect(in_order(score_ideal, jobs, workers, ahead=8))
     return {
         "bPQ": float(nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
@@ -231,7 +232,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
     }
 
 
-def score_ideal(cls, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
+def score_ideal(representation, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
     """What decoding makes of the truth's own targets, against the truth; may run in a worker process."""
-    decoded = tiled.decode(cls, tiled.ideal(cls, truth, classes, tiling), truth.mpp, tiling)
+    perfect = decoding.ideal(representation, truth, classes, tiling)
+    decoded = decoding.decode(representation, perfect, truth.mpp, tiling)
     return scoring.score_image(index, truth, decoded, False, shapes=False)
