@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.layers.instance_maps import TERMS
 from benchmark.layers.losses import dice, focal_tversky, mc_focal_tversky, mse, msge, onehot, xentropy
 
 
@@ -35,9 +36,9 @@ def cellvit_loss(
         batch: targets of the instances, such as np (B, H, W), hv (B, 2, H, W); tp (B, H, W), typed (B,) bool,
             tissue (B,) int64, -1 = unknown.
         config: quirks of the published code.
-        instances: how nuclei are represented, a key of INSTANCE_TERMS.
+        instances: how nuclei are represented: "hv" or a key of `instance_maps.TERMS`.
     """
-    terms = INSTANCE_TERMS[instances](outputs, batch, config)
+    terms = hv_terms(outputs, batch, config) if instances == "hv" else TERMS[instances](outputs, batch)
     if "tp" in outputs:
         types, typed = onehot(batch["tp"], outputs["tp"].shape[1]), batch["typed"]
         terms["tp_ce"] = 0.5 * xentropy(outputs["tp"], types, weight=typed)
@@ -61,6 +62,3 @@ def hv_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossC
         "hv_mse": 2.5 * mse(outputs["hv"], hv),
         "hv_msge": 8.0 * msge(outputs["hv"], hv, batch["np"], cross=config.cross_msge),
     }
-
-
-INSTANCE_TERMS = {"hv": hv_terms}

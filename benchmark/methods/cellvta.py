@@ -10,6 +10,7 @@ from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers.adapter import AdapterConfig, ViTAdapter
 from benchmark.layers.cellvit_decoder import CellViTDecoder
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
+from benchmark.layers.instance_maps import MAPS
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
@@ -147,7 +148,7 @@ class CellVTA(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.normalise(images)
         pyramid, summary = self.adapter(self.vit, x)
-        out = self.decoder(x, pyramid)
+        out = MAPS[self.representation.name](self.decoder(x, pyramid))
         if self.tissue_head is not None:
             out["tissue"] = self.tissue_head(summary)
         return out

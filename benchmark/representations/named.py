@@ -2,9 +2,10 @@
 
 from benchmark.representations.base import Representation
 from benchmark.representations.hv import HV
+from benchmark.representations.stardist import StarDist
 from benchmark.runtime.errors import InputError, near_miss, short
 
-REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV,)}
+REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV, StarDist)}
 
 
 def representation(name: str) -> Representation:

@@ -95,8 +95,8 @@ def gradient_reaches_what_is_trainable_and_nothing_else(text: str, tune: str) ->
     assert handed == {id(p) for p in method.parameters()}
 
 
-def learns_one_batch(text: str) -> None:
-    method = build(text).train()
+def learns_one_batch(text: str, classes: int = CLASSES, tissues: int = TISSUES) -> None:
+    method = build(text, classes, tissues).train()
     inputs, batch = train_batch(method)
     optimiser = torch.optim.AdamW(method.groups(2e-3, 0.0))
     curve = []
