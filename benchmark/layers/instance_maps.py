@@ -34,5 +34,15 @@ def distance_error(dist: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     return error + 1e-4 * ((1 - weight) * dist.abs()).mean()
 
 
-MAPS = {"hv": dict, "stardist": stardist_maps}  # of the branches' outputs
-TERMS = {"stardist": stardist_terms}
+def flow_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of cellprob and flow, with the terms and weights of the authors' package (`cellpose` 4.2, train.py)."""
+    return {
+        "cellprob_bce": F.binary_cross_entropy_with_logits(
+            outputs["cellprob"][:, 0].float(), batch["cellprob"].float()
+        ),
+        "flow_mse": F.mse_loss(outputs["flow"].float(), 5 * batch["flow"]) / 2,
+    }
+
+
+MAPS = {"hv": dict, "stardist": stardist_maps, "flows": dict}  # of the branches' outputs
+TERMS = {"stardist": stardist_terms, "flows": flow_terms}

@@ -1,11 +1,12 @@
 """Instance representations by the names that a method's argument `instances=` takes."""
 
 from benchmark.representations.base import Representation
+from benchmark.representations.flows import Flows
 from benchmark.representations.hv import HV
 from benchmark.representations.stardist import StarDist
 from benchmark.runtime.errors import InputError, near_miss, short
 
-REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV, StarDist)}
+REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV, StarDist, Flows)}
 
 
 def representation(name: str) -> Representation:
