@@ -14,7 +14,7 @@ from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers import sam
 from benchmark.layers.cellvit_decoder import CellViTDecoder
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
-from benchmark.layers.instance_maps import MAPS
+from benchmark.layers.instance_maps import raw_maps
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import SUMMARY, available, build_encoder, features, normalisation, quarters
 from benchmark.methods.base import Method, Phase, check_scale
@@ -105,7 +105,7 @@ class CellViT(Method):
         self.mean, self.std = normalisation(backbone, self.vit)
         if self.is_sam:
             self.tile = sam.side(self.vit)
-        self.decoder = CellViTDecoder(self.vit.embed_dim, self.representation.heads(classes), width)
+        self.decoder = CellViTDecoder(self.vit.embed_dim, self.representation.branches(classes), width)
         self.tissue_head = nn.Linear(self.vit.num_features, tissues) if tissues else None
         if tune == "lora":
             try:
@@ -148,7 +148,7 @@ class CellViT(Method):
         frozen = not any(p.requires_grad for p in self.vit.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             pyramid, summary = features(self.vit, x, self.taps)
-        out = MAPS[self.representation.name](self.decoder(x, pyramid))
+        out = raw_maps(self.representation.name, self.decoder(x, pyramid), self.training)
         if self.tissue_head is not None:
             out["tissue"] = self.tissue_head(summary)
         return out

@@ -10,7 +10,7 @@ from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers.adapter import AdapterConfig, ViTAdapter
 from benchmark.layers.cellvit_decoder import CellViTDecoder
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
-from benchmark.layers.instance_maps import MAPS
+from benchmark.layers.instance_maps import raw_maps
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
@@ -112,7 +112,7 @@ class CellVTA(Method):
             self.adapter = ViTAdapter(dim, len(self.vit.blocks), adapter, width)
         except ValueError as error:
             raise InputError(f"cellvta on '{backbone}': {error}.") from None
-        self.decoder = CellViTDecoder(dim, self.representation.heads(classes), width, pyramid=True)
+        self.decoder = CellViTDecoder(dim, self.representation.branches(classes), width, pyramid=True)
         self.tissue_head = nn.Linear(dim, tissues) if tissues else None
         if self.tissue_head is not None:
             nn.init.trunc_normal_(self.tissue_head.weight, std=0.02)
@@ -148,7 +148,7 @@ class CellVTA(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.normalise(images)
         pyramid, summary = self.adapter(self.vit, x)
-        out = MAPS[self.representation.name](self.decoder(x, pyramid))
+        out = raw_maps(self.representation.name, self.decoder(x, pyramid), self.training)
         if self.tissue_head is not None:
             out["tissue"] = self.tissue_head(summary)
         return out

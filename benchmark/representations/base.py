@@ -26,6 +26,10 @@ class Representation:
         """Name -> channels of all raw maps: those of `channels`, and tp where there are `classes`."""
         return self.channels() | ({"tp": classes + 1} if classes else {})
 
+    def branches(self, classes: int) -> dict[str, int]:
+        """Name -> channels of what a decoder predicts, from which a method's torch part makes the raw maps."""
+        return self.heads(classes)
+
     def settings(self, mpp: float) -> Settings:
         """The published settings of `decode` at `mpp` micrometres per pixel; `updated(changes)` replaces some."""
         raise NotImplementedError

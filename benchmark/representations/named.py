@@ -1,12 +1,13 @@
 """Instance representations by the names that a method's argument `instances=` takes."""
 
 from benchmark.representations.base import Representation
+from benchmark.representations.cpp import CPP
 from benchmark.representations.flows import Flows
 from benchmark.representations.hv import HV
 from benchmark.representations.stardist import StarDist
 from benchmark.runtime.errors import InputError, near_miss, short
 
-REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV, StarDist, Flows)}
+REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (HV, StarDist, Flows, CPP)}
 
 
 def representation(name: str) -> Representation:
