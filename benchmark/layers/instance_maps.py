@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PIXELS = 10.0  # of distance for an output of 1: the head's first outputs are near 0, distances are not
+# logit of the object probability for an output of 0: a network without training proposes next to nothing. From ragged
+# polygons at every pixel the suppression takes minutes an image, the package's too
+RARE = -3.0
 POINTS = 6  # that CPP-Net samples along a ray beside its beginning
 
 
@@ -22,7 +25,7 @@ def raw_maps(instances: str, branches: dict[str, Tensor], training: bool) -> dic
         training: also return what only the loss needs.
     """
     if instances in ("stardist", "cpp"):
-        branches = branches | {"dist": PIXELS * branches["dist"]}
+        branches = branches | {"prob": branches["prob"] + RARE, "dist": PIXELS * branches["dist"]}
     return cpp_maps(branches, training) if instances == "cpp" else branches
 
 
