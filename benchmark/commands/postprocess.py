@@ -94,4 +94,5 @@ def settings(experiment: str, way, mpp: float) -> dict:
     try:
         return {name: base.updated(dict(changes)) for name, changes in dict(grid).items()}
     except (ValueError, TypeError) as error:
-        raise InputError(f"experiment '{experiment}': {error}.") from error
+        other = f"; --grid names another, such as postprocess_{way.name}" if way.name != "hv" else ""
+        raise InputError(f"experiment '{experiment}': {error}{other}.") from error

@@ -69,7 +69,7 @@ def test_a_package_that_cannot_be_used_is_named_each_time(tmp_path, monkeypatch,
     try:
         for _ in range(2):
             with pytest.raises(
-                InputError, match="The package 'my-package' offers 'offered_method'.*mend or uninst"
+                InputError, match=r"The package 'my-package' offers 'offered_method'.*mend or uninst"
             ) as e:
                 plugins.import_offered("benchmark.tests", registry)
             assert said in str(e.value)
@@ -83,7 +83,7 @@ def test_two_packages_with_one_name_are_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     plugins.offered.cache_clear()
     try:
-        with pytest.raises(InputError, match="packages '.*-package' and '.*-package' both offer 'offered_method'"):
+        with pytest.raises(InputError, match=r"packages '.*-package' and '.*-package' both offer 'offered_method'"):
             plugins.offered("benchmark.tests")
     finally:
         plugins.offered.cache_clear()
