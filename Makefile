@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET CLASSES DATA_ROOT PRESET EXPERIMENT
-# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 TRAIN TEST TEST_FOLD (of transfer) IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # LAUNCHER=local DEVICES=cuda:0,cuda:1 | LAUNCHER=slurm SLURM="partition=gpu time=4:00:00" DETACH=1 | LAUNCHER=ray RAY=address
 # EXTRAS (what is installed beside the program: dev by default, dev,slurm,ray)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
@@ -49,7 +49,7 @@ SHOWN = $(call option,dataset,DATA) $(call option,protocol,PROTOCOL) \
 
 .NOTPARALLEL: # under -j too, `make ablation table` is one after the other
 
-.PHONY: help ablation evaluate reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt merge datasets prepare lint clean \
+.PHONY: help ablation evaluate transfer reproduce table run status test bench bench-ops bench-metrics report predict reference keep adopt merge datasets prepare lint clean \
 	test-slow test-parity fuzz kills damage
 
 help: ## this list
@@ -72,6 +72,14 @@ evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=ce
 	@$(RUN) evaluate $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,dataset,DATA) \
 		$(call option,data-root,DATA_ROOT) $(call option,fold,FOLD) $(call option,device,DEVICE) \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
+
+transfer: $(READY) ## trained here, tested there: METHOD=hovernet TRAIN=pannuke:/data/pannuke TEST="monuseg:/data/monuseg consep:/data/consep"
+	@$(if $(and $(METHOD),$(TRAIN),$(TEST)),,echo "error: METHOD, TRAIN or TEST is missing; for example: make transfer METHOD=hovernet TRAIN=pannuke:/data/pannuke TEST='monuseg:/data/monuseg consep:/data/consep'" >&2; exit 2)
+	@$(RUN) transfer $(call option,experiment,EXPERIMENT) $(call option,method,METHOD) $(call option,data-root,DATA_ROOT) \
+		$(call option,preset,PRESET) $(call option,backbone,BACKBONE) $(call option,device,DEVICE) \
+		$(call option,fold,FOLD) $(call option,test-fold,TEST_FOLD) $(call option,seed,SEED) \
+		$(call option,protocol,PROTOCOL) $(OVERRIDES) \
+		--train $(foreach d,$(TRAIN),$(call quoted,$(d))) --test $(foreach d,$(TEST),$(call quoted,$(d)))
 
 reproduce: $(READY) ## a paper's figures from its official files: PAPER=cellvta-pannuke DATA_ROOT=... WEIGHTS=dir, or TRAIN=1; without PAPER a list
 	@$(RUN) reproduce $(call quoted,$(or $(PAPER),list)) $(call option,data-root,DATA_ROOT) $(call option,weights,WEIGHTS) \

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def unknown(self, word: str) -> str:
         """The sentence on a word that stands for no option of this command."""
-        hint = near_miss(word.partition("=")[0], self._option_string_actions)
+        hint = near_miss(word.partition("=")[0], self._option_string_actions, 0.7)
         name = self.prog.rpartition(" ")[2]
         return f"'{name}' does not know '{short(word)}'.{hint} `{self.prog} --help` lists what there is."
 

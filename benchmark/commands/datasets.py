@@ -18,12 +18,14 @@ NOTES = (
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--format", choices=("md", "csv"), default="md", help="Markdown (default) or csv")
     shared.cache(parser)
+    shared.form(parser, "md", "csv")
 
 
 def run(options) -> int:
-    from benchmark.report.render.table import Block, Table, markdown, to_csv
+    from benchmark.report.render.table import Block, Table, to_csv
+    from benchmark.report.render.terminal import shown
+    from benchmark.runtime import terminal
 
     records = _records(options.cache)
     if options.format == "csv":
@@ -32,10 +34,10 @@ def run(options) -> int:
     header = ["dataset", "images", "nuclei", "types", "schemes", "splits", "mpp", "licence", "prepared here"]
     lines = [header, *([_text(record[key]) for key in header] for record in records)]
     notes = [f"{r['dataset']}: {r['title']}, {r['citation']}. {r['home']}" for r in records if r["citation"]]
-    print(
-        markdown(Table("datasets", "Data sets that can be read", [*NOTES, *notes], [Block(lines, left=len(header))])),
-        end="",
-    )
+    importance = [header.index(key) for key in ("dataset", "images", "types", "licence", "splits", "prepared here")]
+    block = Block(lines, left=len(header), importance=importance)
+    table = Table("datasets", "Data sets that can be read", [*NOTES, *notes], [block])
+    print(shown(table, None if options.format else terminal.room()), end="")
     return 0
 
 

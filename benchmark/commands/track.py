@@ -28,10 +28,13 @@ def run(options) -> int:
     import time
 
     from benchmark.results.track import Tracker
+    from benchmark.runtime.errors import InputError
 
     tool = trackers.tool(options.to)
     kept = options.logdir / f"written-{options.to}.json"
     tracker = Tracker(options.results, functools.partial(tool.Writer, options.logdir), kept)
+    if not options.follow and not options.results.is_dir():
+        raise InputError(f"'{options.results}' is no folder of results; correct --results, or wait with --follow 30.")
     try:
         count = tracker.update()
         print(f"{count} epochs written to {options.logdir}; {tool.HINT.format(logdir=options.logdir)}", flush=True)

@@ -85,6 +85,15 @@ class Source:
         """Number of images in a raw fold."""
         raise NotImplementedError
 
+    @property
+    def naming(self) -> str:
+        """Whose names its sources have: data sets of one naming share an image where they share a source's name."""
+        return self.name.partition("@")[0]
+
+    def origin(self, source: str) -> str:
+        """Registered name of another data set that an image of this source was taken from; "" where there is none."""
+        return ""
+
     def remarks(self) -> list[str]:
         """What is read otherwise than it is written, or is not read, in sentences for the user."""
         return []

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from benchmark.data.files import checks, label_files, names
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
+from benchmark.evaluation import resampling
 from benchmark.evaluation.prediction import check_finite
+from benchmark.evaluation.resampling import LEAST
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import distributed, precision
@@ -24,8 +25,6 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
-LEAST = 2  # pixels a side that a network can see: edges are mirrored
-SAME = 0.05  # relative difference of resolutions that is left as it is
 COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2")
 
 
@@ -119,28 +118,15 @@ def nuclei_of(
         InputError: the method's output is not finite; the sentence begins with `name`.
     """
     height, width = image.shape[:2]
-    scale = mpp / method.mpp
-    resized = abs(scale - 1) > SAME
-    sides = seen_sides(image, mpp, method.mpp)
+    resized = resampling.differs(mpp, method.mpp)
+    sides = resampling.sides(image.shape, mpp, method.mpp)
     if min(sides) < LEAST:
         return Nuclei.from_labels(np.zeros((height, width), np.int32), None, mpp)
-    seen = _resized(image, *sides) if resized else image
+    seen = resampling.resized(image, *sides) if resized else image
     maps = maps_of(method, seen, device, window=window, margin=margin)
     check_finite(maps, name)
     nuclei = method.representation.decode(maps, method.mpp if resized else mpp)
-    if not resized:
-        return nuclei
-    rows = np.minimum(((np.arange(height) + 0.5) * scale).astype(int), seen.shape[0] - 1)
-    columns = np.minimum(((np.arange(width) + 0.5) * scale).astype(int), seen.shape[1] - 1)
-    place = np.ix_(rows, columns)
-    type_map = None if nuclei.type_map is None else nuclei.type_map[place]
-    return replace(nuclei.with_map(nuclei.instances[place], type_map), mpp=mpp)
-
-
-def seen_sides(image: np.ndarray, mpp: float, of_method: float) -> tuple[int, int]:
-    """Height and width at which a method of another resolution sees an image."""
-    scale = mpp / of_method if abs(mpp / of_method - 1) > SAME else 1.0
-    return round(image.shape[0] * scale), round(image.shape[1] * scale)
+    return resampling.brought_back(nuclei, (height, width), mpp, method.mpp) if resized else nuclei
 
 
 def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: list[str]) -> list[dict]:
@@ -210,7 +196,7 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp:
         for done, path in enumerate(paths, 1):
             try:
                 image = label_files.image(path, doubts)
-                _say_small(path, seen_sides(image, mpp, method.mpp))
+                _say_small(path, resampling.sides(image.shape, mpp, method.mpp))
                 nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
             except InputError as error:
                 faults.append(str(error))
@@ -235,9 +221,3 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp:
 def _say_small(path: Path, sides: tuple[int, int]) -> None:
     if min(sides) < LEAST:
         print(f"{path}: {sides[0]} x {sides[1]} pixels are too few to see a nucleus in: it has none", file=sys.stderr)
-
-
-def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    values = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    values = F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
-    return values[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -15,11 +15,13 @@ class Prediction:
         precision: number format, as in `runtime.precision.precision_on`: "auto", "fp32", "bf16" or "fp16".
         tiling: "none", or how images are predicted in x40 tiles: a key of `postproc.stitch.STITCHED`.
         batch: images per forward pass.
+        mpp: micrometres per pixel at which the network sees images, see `evaluation.resampling`; None: as they are.
     """
 
     precision: str
     tiling: str
     batch: int
+    mpp: float | None = None
 
 
 def check_finite(maps: dict[str, np.ndarray], image: str) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark.data.nuclei import Nuclei
-from benchmark.evaluation import decoding, scoring, tiled
+from benchmark.data.nuclei import Nuclei, Sample
+from benchmark.evaluation import decoding, resampling, scoring, tiled
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
 from benchmark.layers import image_ops
@@ -60,6 +60,7 @@ def evaluate(
     progress=None,
     put=None,
     types: np.ndarray | None = None,
+    true_types: np.ndarray | None = None,
 ) -> Share:
     """Predict and score this rank's share of `subset`.
 
@@ -70,6 +71,7 @@ def evaluate(
         progress: called with (images done, images in all).
         put: called with (index, raw maps) of each image, as `results.raw_maps.writing` yields it.
         types: uint8, the data's type of each of the method's, see `class_names.Matched`; None: the same numbers.
+        true_types: uint8, the type that each of the truth's counts as; None: itself.
 
     Raises:
         InputError: the method's output for an image is not finite.
@@ -82,8 +84,8 @@ def evaluate(
     seconds = 0.0
 
     def started() -> Iterator[tuple[list[int], list, "Forward"]]:
-        for rows, samples in batches(subset, indices, size):
-            images = np.stack([s.image for s in samples])
+        for rows, samples in batches(subset, indices, size, prediction.mpp):
+            images = np.stack([seen_at(s, prediction.mpp) for s in samples])
             yield rows, samples, Forward(method, images, number_format, tiling, device)
 
     def jobs() -> Iterator[tuple]:
@@ -97,7 +99,8 @@ def evaluate(
                 check_finite(own, f"image {i}" + (f" ('{sample.nuclei.image_id}')" if sample.nuclei.image_id else ""))
                 if put:
                     put(i, own)
-                yield method.representation, i, sample.nuclei, own, tiling, typed, keep, types
+                truth = sample.nuclei if true_types is None else sample.nuclei.retyped(true_types)
+                yield method.representation, i, truth, own, tiling, typed, keep, types, prediction.mpp
             done += len(rows)
             if progress:
                 progress(done, len(indices))
@@ -108,17 +111,27 @@ def evaluate(
     return Share(scored, seconds)
 
 
-def batches(subset, indices: list[int], size: int) -> Iterator[tuple[list[int], list]]:
+def seen_at(sample: Sample, mpp: float | None) -> np.ndarray:
+    """uint8 (H, W, 3): the image as a network that sees `mpp` µm/px sees it; None: as it is."""
+    if mpp is None or not resampling.differs(sample.nuclei.mpp, mpp):
+        return sample.image
+    height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp)
+    return resampling.resized(sample.image, max(height, resampling.LEAST), max(width, resampling.LEAST))
+
+
+def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> Iterator[tuple[list[int], list]]:
     """(indices, samples) of the images that are predicted at once, in their order.
 
     They are of one shape, and `size` of them; of images of more than LARGE pixels, as many as hold the pixels of `size`
-    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each.
+    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each. Pixels are those that the
+    network sees, see `seen_at`.
     """
     rows: list[int] = []
     samples: list = []
     for i in indices:
         sample = subset[i]
-        pixels = sample.image.shape[0] * sample.image.shape[1]
+        height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp or sample.nuclei.mpp)
+        pixels = height * width
         most = size if pixels <= LARGE else max(1, size * 256**2 // pixels)
         if samples and (len(samples) >= most or sample.image.shape != samples[0].image.shape):
             yield rows, samples
@@ -192,10 +205,16 @@ def decode_and_score(
     typed: bool,
     keep: bool,
     types: np.ndarray | None = None,
+    mpp: float | None = None,
 ) -> ScoredImage:
-    """One image's raw maps against its truth; may run in a worker process."""
+    """One image's raw maps, of `mpp` µm/px where they are not at the truth's, against its truth; may run in a worker
+    process."""
     began = time.perf_counter()
-    predicted = decoding.decode(representation, maps, truth.mpp, tiling)
+    if mpp is None or not resampling.differs(truth.mpp, mpp):
+        predicted = decoding.decode(representation, maps, truth.mpp, tiling)
+    else:
+        decoded = decoding.decode(representation, maps, mpp, tiling)
+        predicted = resampling.brought_back(decoded, truth.instances.shape, truth.mpp, mpp)
     if types is not None:
         predicted = predicted.retyped(types)
     seconds = time.perf_counter() - began

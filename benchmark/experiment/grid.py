@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.data.files.class_names import ClassMap
-from benchmark.experiment import config, encoder_weights, weights_source
+from benchmark.data.overlap import Overlap
+from benchmark.experiment import config, elsewhere, encoder_weights, weights_source
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
@@ -56,6 +57,8 @@ def file_cell(
     split: int,
     any_fold: bool = False,
     class_map: ClassMap | None = None,
+    overlap: Overlap | None = None,
+    saw_types: bool = True,
 ) -> Cell:
     """The cell that evaluates a file of weights, after a check that the file fits.
 
@@ -63,13 +66,16 @@ def file_cell(
         method: a method's name, see `weights_source.method_name`; None: the file's method.
         any_fold: also when the file was trained for another published split.
         class_map: which of the file's classes is which of the data's, where their names do not say it.
+        overlap: test images that the training has seen; None: as far as `elsewhere.known_overlap` knows.
+        saw_types: whether some training image had types.
 
     Raises:
         InputError: an unreadable or unfit file, an unknown method, row or split.
     """
     _, facts = recognise(path)
     (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
-    source = weights_source.FromFile.of(facts, setup.label, split, any_fold, class_map)
+    overlap = overlap or elsewhere.known_overlap(facts, setup, split)
+    source = weights_source.FromFile.of(facts, setup.label, split, any_fold, class_map, overlap, saw_types)
     cell = replace(plain, weights=source)
     source.check(cell)
     return cell

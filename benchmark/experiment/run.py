@@ -108,7 +108,7 @@ class Attempt:
 
     def __init__(self, cell: Cell, data, world, keep_maps: bool):
         self.cell, self.data, self.world, self.keep_maps = cell, data, world, keep_maps
-        self.folder, self.prediction = cell.folder, cell.recipe.prediction
+        self.folder, self.prediction = cell.folder, cell.weights.prediction(cell)
 
     def say(self, line: str) -> None:
         if self.world.first:
@@ -129,11 +129,17 @@ class Attempt:
 
     def _all_maps_are_kept(self) -> bool:
         """Whether the raw maps of every test image are there and can be opened."""
-        images = len(self.data.subset(self.cell.split, "test"))
+        images = len(self._test_side())
         try:
             return raw_maps.StoredMaps(self.folder).images == list(range(images))
         except InputError:
             return False
+
+    def _test_side(self):
+        """The images that are tested on."""
+        images = self.data.subset(self.cell.split, "test")
+        left_out = self.cell.weights.left_out()
+        return images.without(left_out) if left_out else images
 
     def work(self, task: str) -> dict:
         """Do a task; the first process returns the stored metrics, others {}."""
@@ -203,7 +209,7 @@ class Attempt:
             cost = Cost(
                 params=sum(p.numel() for p in method.parameters()),
                 trainable=trainable(method, method.phases(cell.setup.config.kind == "published")),
-                gflops=gflops(cell, data, data.subset(cell.split, "test")[0].image.shape[:2], self.say),
+                gflops=gflops(cell, data, self._seen_shape(), self.say),
                 train_seconds=round(trained.seconds, 2),
                 epochs=trained.epochs,
                 **speed(evaluation, world.size),
@@ -215,6 +221,10 @@ class Attempt:
             )
             self._store(method, config, origin, trained, evaluation, cost)
         world.barrier()
+
+    def _seen_shape(self) -> tuple[int, int]:
+        """Height and width at which the network sees the first test image."""
+        return test_set.seen_at(self._test_side()[0], self.prediction.mpp).shape[:2]
 
     def _encoder(self) -> tuple[EncoderWeights, float]:
         """(weights of the encoder, seconds of its pretext), which is trained here in a process of its own."""
@@ -286,9 +296,9 @@ class Attempt:
 
     def _predict(self, method, what: str, keep: bool, keep_maps: bool):
         """This process's share of the test images, see `test_set.evaluate`."""
-        subset = self.data.subset(self.cell.split, "test")
-        typed = method.has_types and bool(self.cell.heads(self.data)[0])
+        subset = self._test_side()
         matching = self.cell.weights.matched(self.cell)
+        typed = method.has_types and bool(self.cell.heads(self.data)[0]) and self.cell.weights.saw_types
         show = Progress(what, "images", self.world.first, end=False)
         show(0, len(subset))
         with raw_maps.writing(self.folder, self.world.rank) if keep_maps else contextlib.nullcontext() as put:
@@ -302,15 +312,16 @@ class Attempt:
                 progress=show,
                 put=put,
                 types=matching.table if matching else None,
+                true_types=matching.true_table if matching else None,
             )
 
     def _store(self, method, config: dict, origin: dict, trained, evaluation, cost: Cost) -> None:
         cell, data = self.cell, self.data
-        subset = data.subset(cell.split, "test")
+        subset = self._test_side()
         metrics = {
             "key": cell.key,
             "identity": cell.identity,
-            "protocols": protocol_scores(evaluation.records, list(data.classes), list(data.tissues)),
+            "protocols": protocol_scores(evaluation.records, list(cell.weights.classes(cell)), list(data.tissues)),
             "n_images": evaluation.images,
             "n_untyped": int((~np.asarray(subset.typed)).sum()),
             "best_epoch": trained.best_epoch,
@@ -358,7 +369,7 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
         "seed": cell.seed,
         "kind": cell.run.kind,
         "experiment": cell.setup.experiment,
-        "classes": list(data.classes),
+        "classes": list(cell.weights.classes(cell)),
         "tissues": list(data.tissues),
         "mpp": data.mpp,
     } | cell.weights.describe(cell, encoder)

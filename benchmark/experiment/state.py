@@ -95,7 +95,7 @@ def stored(cell: Cell) -> State | None:
     if new["data"] is None:  # not prepared yet: nothing speaks against the stored data but other classes
         old = old | {"data": None}
         if scored := folder.class_names:
-            old["class names"], new["class names"] = list(scored), list(cell.setup.source.classes)
+            old["class names"], new["class names"] = list(scored), list(cell.weights.classes(cell))
     differences = differing(old, new)
     if differences:
         return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))

@@ -2,12 +2,14 @@
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from benchmark.data.files.class_names import ClassMap, Matched, matched
-from benchmark.experiment import config
+from benchmark.data.files.class_names import ClassMap, Matched
+from benchmark.data.overlap import Overlap
+from benchmark.evaluation.prediction import Prediction
+from benchmark.experiment import config, elsewhere
 from benchmark.experiment.encoder_weights import EncoderWeights, choice, random, resolve
 from benchmark.methods import registry
 from benchmark.results.run_id import file_tag
@@ -27,6 +29,7 @@ class TrainedHere:
 
     trains = True
     tag = ""
+    saw_types = True
 
     def kind(self, cell) -> str:
         """The kind of the experiment: "main" or "published"."""
@@ -84,6 +87,18 @@ class TrainedHere:
     def matched(self, cell) -> None:
         """None: the method predicts the data's own classes."""
 
+    def classes(self, cell) -> tuple[str, ...]:
+        """The classes by which nuclei are scored: the data's."""
+        return tuple(cell.setup.source.classes)
+
+    def prediction(self, cell) -> Prediction:
+        """How images are predicted: as the recipe says."""
+        return cell.recipe.prediction
+
+    def left_out(self) -> tuple[int, ...]:
+        """Positions on the test side of images that are not tested on: none."""
+        return ()
+
     def fill(self, method) -> None:
         """Nothing to fill: the weights come from training."""
 
@@ -105,21 +120,32 @@ class FromFile:
         misfit: in words, what speaks against the cell's split; "" when nothing does.
         any_fold: evaluate although the file was trained for another published split.
         class_map: which of the file's classes is which of the data's, where the user says it.
+        overlap: test images that the training has seen, where the data are others than it was of; None: not known.
+        saw_types: False where no training image had types, so that those that the network names mean nothing.
     """
 
     facts: Facts
     misfit: str = ""
     any_fold: bool = False
     class_map: ClassMap | None = None
+    overlap: Overlap | None = None
+    saw_types: bool = True
 
     trains = False
 
     @classmethod
     def of(
-        cls, facts: Facts, dataset: str, split: int, any_fold: bool, class_map: ClassMap | None = None
+        cls,
+        facts: Facts,
+        dataset: str,
+        split: int,
+        any_fold: bool,
+        class_map: ClassMap | None = None,
+        overlap: Overlap | None = None,
+        saw_types: bool = True,
     ) -> "FromFile":
         """A file to be evaluated on a split of a data set, by its name in results."""
-        return cls(facts, other_split(facts, dataset, split), any_fold, class_map)
+        return cls(facts, other_split(facts, dataset, split), any_fold, class_map, overlap, saw_types)
 
     def kind(self, cell=None) -> str:
         """ "evaluated" for weights of a run of this benchmark, "official" for all others."""
@@ -160,6 +186,8 @@ class FromFile:
         experiment = config.load("published") if published and not self.facts.own else setup.config
         changes: dict[str, object] = {} if published else {"precision": "fp32"}
         changes |= {k: v for k, v in self.facts.recipe.items() if k in PREDICTS}
+        if elsewhere.other_data(self.facts, setup.label):
+            changes["tiling"] = "none"  # such images are resampled to the resolution of the tiles, see `elsewhere`
         return recipe_for(experiment, cell.spec, changes | overrides, setup.dataset_name)
 
     def encoder(self, cell) -> EncoderWeights:
@@ -189,15 +217,35 @@ class FromFile:
     def _classes(self, cell) -> tuple[Matched | None, list[str]]:
         """As `matched`, and the sentences on it."""
         facts, setup = self.facts, cell.setup
+        if not self.saw_types:
+            return None, ["No training image had types: those that the weights name are not scored, there is no mPQ."]
         if facts.classes == 0:
             if self.class_map:
                 raise InputError(f"{self.class_map.path}: {facts.path} names no types; leave --classes out.")
             return None, []
         classes = tuple(setup.source.classes)
         own, why = classes_on(facts, setup.dataset_name, setup.label, classes, self.class_map)
-        of = f"the dataset {setup.label}"
-        matching = matched(own, classes, str(facts.path), of, self.class_map)
-        return matching, [sentence for sentence in (why, matching.remark) if sentence]
+        matching = elsewhere.match_classes(facts, own, classes, setup.label, self.class_map)
+        hint = elsewhere.schemes(own, setup.dataset, classes) if matching.shared is not None else ""
+        return matching, [sentence for sentence in (why, matching.remark, hint) if sentence]
+
+    def classes(self, cell) -> tuple[str, ...]:
+        """The classes by which nuclei are scored: the data's, or those that both have."""
+        return elsewhere.scored_classes(self.matched(cell), cell.setup.source.classes)
+
+    def prediction(self, cell) -> Prediction:
+        """How images are predicted; those of another data set are resampled to the resolution of the training."""
+        return replace(cell.recipe.prediction, mpp=self._seen(cell))
+
+    def left_out(self) -> tuple[int, ...]:
+        """Positions on the test side of images that the training has seen."""
+        return self.overlap.left_out if self.overlap else ()
+
+    def _seen(self, cell) -> float | None:
+        facts, setup = self.facts, cell.setup
+        trained_on = cell.cls.published_on.get(facts.dataset or "", {}).get(cell.spec.row, {})
+        tiling = (facts.recipe if facts.own else trained_on).get("tiling", "none")
+        return elsewhere.seen_mpp(facts, setup.label, setup.source.mpp, tiling)
 
     def identity(self, cell) -> dict:
         """Entries of the identity: the file, how it predicts, and whether it was trained for another split.
@@ -206,19 +254,22 @@ class FromFile:
         """
         matching = self.matched(cell)
         classes = {"classes": list(matching.names)} if matching and matching.table is not None else {}
-        return classes | {
-            "kind": self.kind(),
-            "sha256": self.facts.sha256,
-            "any_fold": self.any_fold and bool(self.misfit),
-            "recipe": {k: getattr(cell.recipe, k) for k in PREDICTS},
-        }
+        other = elsewhere.identity(matching, self._seen(cell), self.overlap)
+        other |= {} if self.saw_types else {"types": "none in training"}
+        return (
+            classes
+            | other
+            | {
+                "kind": self.kind(),
+                "sha256": self.facts.sha256,
+                "any_fold": self.any_fold and bool(self.misfit),
+                "recipe": {k: getattr(cell.recipe, k) for k in PREDICTS},
+            }
+        )
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
         """Entries of config.json."""
-        facts, data = self.facts, cell.setup.source
-        notes = remarks(facts, cell.setup.label, data.mpp, len(data.tissues)) + self._classes(cell)[1]
-        if self.misfit:
-            notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
+        facts = self.facts
         network = cell.cls.backbone_of(cell.spec.arguments) or "network"
         return {
             "recipe": {},
@@ -230,9 +281,25 @@ class FromFile:
                 "layout": facts.layout,
                 "arch": facts.arch,
                 "split": facts.split,
-                "remarks": notes,
+                "remarks": self.remarks(cell),
             },
-        }
+        } | elsewhere.describe(
+            facts, cell.setup.label, cell.setup.source.classes, self.matched(cell), self._seen(cell), self.overlap
+        )
+
+    def remarks(self, cell) -> list[str]:
+        """Sentences that go with the scores."""
+        data, seen = cell.setup.source, self._seen(cell)
+        notes = remarks(self.facts, cell.setup.label, data.mpp, len(data.tissues), seen is not None)
+        notes += self._classes(cell)[1]
+        notes += [elsewhere.resampled(seen, data.mpp)] if seen is not None else []
+        if self.overlap:
+            notes.append(self.overlap.sentence)
+        elif elsewhere.other_data(self.facts, cell.setup.label):
+            notes.append("Whether the training has seen test images was not looked into; `transfer` does.")
+        if self.misfit:
+            notes.append(f"Evaluated all the same: {self.misfit.partition(';')[0]}.")
+        return notes
 
     def fill(self, method) -> None:
         """Give the method the weights in the file."""
@@ -249,7 +316,8 @@ class FromFile:
             raise InputError(f"{facts.path}: {self.misfit} (or --any-fold, which the tables will say).")
         self.matched(cell)
         # data sets of one's own list other tissues than PanNuke and are evaluated with its weights all the same
-        count = facts.tissues if setup.dataset in ("pannuke", "conic") else None
+        same = not elsewhere.other_data(facts, setup.label)
+        count = facts.tissues if same and setup.dataset in ("pannuke", "conic") else None
         if count and count != len(data.tissues):
             raise InputError(
                 f"{facts.path}: is {facts.title}, the dataset {setup.label} has {len(data.tissues)} tissues; give "

@@ -2,7 +2,7 @@
 
 from benchmark.report.page.section import Card
 from benchmark.report.select.groups import Group
-from benchmark.results.card import card
+from benchmark.results.card import card, unescaped
 from benchmark.results.run import UNREADABLE, skipped
 
 MOST = 500  # cards of a page, 4 KB each
@@ -19,5 +19,5 @@ def cards(group: Group) -> list[Card]:
             skipped(run.folder, error)
             continue
         _, _, text = text.partition("\n\n")  # below the title, which is the page's
-        out.append(Card(f"{label}, fold {run.id.split}, seed {run.id.seed}", text.strip()))
+        out.append(Card(f"{label}, fold {run.id.split}, seed {run.id.seed}", unescaped(text.strip())))
     return out

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from benchmark.report.figures.gallery import Panel
 from benchmark.report.select.groups import Group, Row, claimed
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import compare, interval
@@ -27,13 +28,15 @@ class Summary:
     limits: list[str]
 
 
-def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictures: bool, firm: str = "") -> Summary:
+def summary(
+    group: Group, protocol: str, observed: Observed, scores: dict, panels: list[Panel], firm: str = ""
+) -> Summary:
     """Sentences on what was compared, the paper's claim, the sizes, the best rows, and what is missing.
 
     Args:
         protocol: its name; `observed` are the scores under it.
         scores: run folder -> SizeScores or None.
-        pictures: whether the prepared images were found.
+        panels: images for the browser; none where the prepared images were not found.
         firm: conclusion of the table of paired comparisons, said where the claim cannot be tested.
     """
     rows = [row for row in group.rows if observed.runs(row)]
@@ -53,10 +56,10 @@ def summary(group: Group, protocol: str, observed: Observed, scores: dict, pictu
     units = f"{len(observed.clusters)} {'source' if observed.sources else 'test'} image"
     units += "s" * (len(observed.clusters) != 1)
     compared = f"{methods} on {group.title}: {extent(group)}, {units}, protocol `{protocol}`."
-    return Summary(compared, finding, _limits(group, pictures))
+    return Summary(compared, finding, _limits(group, panels))
 
 
-def _limits(group: Group, pictures: bool) -> list[str]:
+def _limits(group: Group, panels: list[Panel]) -> list[str]:
     """Sentences on what is missing in a group and what its numbers do not say."""
     out = []
     missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
@@ -73,9 +76,15 @@ def _limits(group: Group, pictures: bool) -> list[str]:
             f"Figures of all methods leave out {len(group.rows) - len(group.drawn)} variants with overridden arguments "
             "or settings; the leaderboard has all, `components` those with arguments."
         )
-    if not pictures:
+    outlined = {label for panel in panels for label in panel.outlines}
+    if not panels:
         out.append(
             "No pictures: the prepared images of this data set are not in the cache (`make prepare` makes them)."
+        )
+    elif without := [row.label for row in group.drawn if row.label not in outlined]:
+        out.append(
+            f"No outlines of {', '.join(without)} in the images: no predictions of fold {group.splits[0]}, seed "
+            f"{group.seeds[0]} can be read here (runs that `adopt` brought have none)."
         )
     return out
 
@@ -93,7 +102,7 @@ def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list
         out.append(
             f"{adapter.label} is {verdict} {decoder.label} in bPQ: {c.difference.text(sign=True)}, "
             f"Wilcoxon p {p_text(c.p)} (one planned comparison, uncorrected) over {c.difference.clusters} "
-            f"{'source images' if observed.sources else 'images'}, better in {c.better:.0%} of them."
+            f"{'source images' if observed.sources else 'images'}, better in {c.better:.0%} of them (ties count half)."
         )
     gains = []
     for i, name in enumerate(bin_names(TABLE_EDGES)):
@@ -101,8 +110,8 @@ def _claim(adapter: Row, decoder: Row, observed: Observed, scores: dict) -> list
         if not math.isnan(gain):
             gains.append((gain, name))
     if len(gains) > 1:
-        most = f"; largest {max(gains)[1]}" if max(gains)[0] > 0 else ""
-        texts = "; ".join(f"{gain:+.3f} for {name}" for gain, name in gains)
+        most = f"; largest for {max(gains)[1]}" if max(gains)[0] > 0 else ""
+        texts = "; ".join(f"{gain:+z.3f} for {name}" for gain, name in gains)
         out.append(f"PQ of {adapter.label} minus {decoder.label} by diameter: {texts}{most}.")
     return out
 

@@ -172,8 +172,11 @@ def _origin(run: Run) -> list[str]:
 
 
 def _use(run: Run) -> list[str]:
-    folder = run.id.folder(Path("results"))
-    lines = [f"- compare the files with their hashes: {_code(_command('verify', folder))}"]
+    folder = Path("RUN")
+    lines = [
+        f"- {_code(folder)} stands for the folder of this card.",
+        f"- compare the files with their hashes: {_code(_command('verify', folder))}",
+    ]
     if "weights.safetensors" in manifest.files_of(run.metrics):
         weights = folder / "weights.safetensors"
         own = ("--images", "IMAGES", "--out", "OUT", "--mpp", "MPP")
@@ -233,6 +236,11 @@ def _code(value) -> str:
 def _plain(text: str) -> str:
     """A sentence with names in it, on one line, without live markup."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&~])", r"\\\1", visible(" ".join(str(text).split())))
+
+
+def unescaped(text: str) -> str:
+    """A card's text for readers who see it as it is, where no markup can be live."""
+    return re.sub(r"\\([\\`*_{}\[\]<>#|!&~])", r"\1", text)
 
 
 def _visible(value):

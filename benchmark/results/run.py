@@ -12,7 +12,7 @@ from benchmark.runtime.scales import SCALES
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 OPTIONAL = {"backbone": dict, "recipe": dict, "file": dict, "arguments": dict, "settings": dict, "spec": str}
-OPTIONAL |= {"imported": dict}
+OPTIONAL |= {"imported": dict, "transfer": dict}
 EXPECTED = {
     "dataset": str,
     "method": str,

@@ -108,27 +108,30 @@ def stop(world: World) -> None:
         dist.destroy_process_group()
 
 
-def resolve(device: str) -> str:
+def resolve(device: str, option: str = "--device") -> str:
     """ "auto" becomes "cuda" where there is one, else "cpu". Raises InputError for a device that is not here.
 
     "mps", Apple's GPU, is taken where it is named: nothing here has been run on one.
+
+    Args:
+        option: what the device was named with, for sentences.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise InputError(f"--device is '{device}'; expected auto, cpu, cuda, cuda:<number> or mps.") from error
+        raise InputError(f"{option} is '{device}'; expected auto, cpu, cuda, cuda:<number> or mps.") from error
     if kind not in ("cpu", "cuda", "mps"):
-        raise InputError(f"--device is '{device}'; expected auto, cpu, cuda, cuda:<number> or mps.")
+        raise InputError(f"{option} is '{device}'; expected auto, cpu, cuda, cuda:<number> or mps.")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError(
-            f"--device is mps, and torch {torch.__version__} sees no GPU of Apple here; expected auto, cpu, cuda or "
+            f"{option} is mps, and torch {torch.__version__} sees no GPU of Apple here; expected auto, cpu, cuda or "
             "cuda:<number>."
         )
     index = torch.device(device).index or 0
     if kind == "cuda" and torch.cuda.is_available() and index >= torch.cuda.device_count():
-        raise InputError(f"--device {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
+        raise InputError(f"{option} {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
+        raise InputError(f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
     return device

@@ -21,9 +21,9 @@ def short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 20]} … {text[-10:]}"
 
 
-def near_miss(word: str, known) -> str:
-    """Return " Did you mean 'x'?" for the closest of `known`, or "" when nothing is close."""
+def near_miss(word: str, known, cutoff: float = 0.6) -> str:
+    """Return " Did you mean 'x'?" for the closest of `known`, or "" when none is as like as `cutoff`, from 0 to 1."""
     import difflib
 
-    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""

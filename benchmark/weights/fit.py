@@ -85,7 +85,7 @@ def other_split(facts: Facts, dataset: str, split: int) -> str:
         split: published split, counted from 1.
     """
     if facts.own:
-        if facts.dataset != dataset or facts.split == split:
+        if facts.dataset is None or without_scheme(facts.dataset) != without_scheme(dataset) or facts.split == split:
             return ""
         return f"{facts.evidence} was on FOLD={facts.split}, FOLD={split} was asked for; use FOLD={facts.split}"
     if dataset != "pannuke" or not facts.trained or facts.split == split:
@@ -98,7 +98,14 @@ def other_split(facts: Facts, dataset: str, split: int) -> str:
     return f"{facts.evidence} says training and validation on folds {folds}, not those of FOLD={split}{seen}"
 
 
-def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
+def without_scheme(dataset: str) -> str:
+    """The name of a data set without the scheme of its classes: consep@patch=512 of consep@patch=512,classes=4."""
+    name, _, rest = dataset.partition("@")
+    words = ",".join(word for word in rest.split(",") if word and not word.startswith("classes="))
+    return f"{name}@{words}" if words else name
+
+
+def remarks(facts: Facts, dataset: str, mpp: float, tissues: int, resampled: bool = False) -> list[str]:
     """Sentences that go with the measured values: no types, unknown training images, another data set or scale.
 
     Args:
@@ -106,6 +113,7 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
         dataset: name of the data set as results have it.
         mpp: of its images, micrometres per pixel.
         tissues: number that the data set lists.
+        resampled: whether the images are resampled to the resolution of the training.
 
     Returns:
         Sentences that do not name the file.
@@ -122,7 +130,7 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int) -> list[str]:
     if facts.dataset and facts.dataset != dataset:
         out.append(f"The weights were trained on {facts.dataset}, these are images of {dataset}.")
     scale = {20: 0.5, 40: 0.25}.get(facts.magnification)
-    if scale and scale != mpp:
+    if scale and scale != mpp and not resampled:
         out.append(f"The weights were trained at {scale} µm/px (x{facts.magnification}), the images have {mpp} µm/px.")
     if facts.tissues and facts.tissues != tissues:
         out.append(f"The tissue head knows {facts.tissues} tissues, the dataset lists {tissues}; it is not scored.")

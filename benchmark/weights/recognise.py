@@ -39,6 +39,8 @@ class Facts:
         mean, std: per channel, with which the file's configuration normalises images; None without them.
         own: a run of this benchmark made it.
         recipe, class_names: of that run; empty where it is not known.
+        run: of that run: dataset, method (canonical name), fold, seed and kind; {} where it is not known.
+        mpp: micrometres per pixel of its data; None where it is not known.
         left_out: names of entries that do not belong to the network, which are not read.
     """
 
@@ -60,6 +62,8 @@ class Facts:
     recipe: dict = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    run: dict = field(default_factory=dict)
+    mpp: float | None = None
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -201,6 +205,8 @@ def _own(path: Path, content: Content) -> Facts:
         own=True,
         recipe=config["recipe"] if isinstance(config.get("recipe"), dict) else {},
         class_names=tuple(map(str, run["classes"])),
+        run={key: config.get(key) for key in ("dataset", "method", "fold", "seed", "kind")},
+        mpp=_positive(config.get("mpp")),
     )
 
 
@@ -265,6 +271,12 @@ def _size(state: dict, key: str) -> int:
 
 def _hv_types(state: dict) -> int:
     return _size(state, f"nuclei_type_maps_decoder.{DENSE}")
+
+
+def _positive(value) -> float | None:
+    """A finite number above 0 as a float; None for anything else."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and np.isfinite(value) and value > 0 else None
 
 
 def _whole(value) -> tuple[int, ...]:

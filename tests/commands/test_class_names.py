@@ -140,7 +140,7 @@ def test_a_file_of_an_unknown_training_set(call, tmp_path, method, truth):
 @pytest.mark.parametrize("names", [CLASSES[:4], (*CLASSES[:4], "Epithelium"), (*CLASSES, "Other")])
 def test_fewer_more_and_other_names_are_refused_with_both_lists(call, tmp_path, names):
     method = class_orders.network(len(names))
-    weights = class_orders.run_folder(tmp_path, method, names)
+    weights = class_orders.run_folder(tmp_path, method, names, dataset="mine")
     root = class_orders.folder(tmp_path / "data", class_orders.found(method), names, names)
     toml = root / "dataset.toml"
     toml.write_text(toml.read_text().replace(json.dumps(list(names)), json.dumps(CLASSES)))
@@ -327,14 +327,14 @@ def test_a_run_is_stale_once_its_data_set_orders_or_names_its_classes_otherwise(
         return code, *capsys.readouterr()
 
     assert called("run", "--method", "classical")[0] == 0
-    assert "done     mine classical@debug" in called("status", "--methods", "classical")[1]
+    assert "done  mine classical@debug" in called("status", "--methods", "classical")[1]
     toml = root / "dataset.toml"
     for names in (OTHER, (*CLASSES[:4], "Epithelium")):
         toml.write_text(toml.read_text().replace(json.dumps(CLASSES), json.dumps(names)))
-        stale = f"stale    mine classical@debug fold 1 seed 0 class names: {list(CLASSES)} -> {list(names)}"
+        stale = f"stale  mine classical@debug fold 1 seed 0  class names: {list(CLASSES)} -> {list(names)}"
         assert stale in called("status", "--methods", "classical")[1]
         assert main(["prepare", *map(str, words[:4]), "--cache", str(tmp_path / "cache")]) == 0
-        assert "stale    mine classical@debug fold 1 seed 0 data: " in called("status", "--methods", "classical")[1]
+        assert "stale  mine classical@debug fold 1 seed 0  data: " in called("status", "--methods", "classical")[1]
         options = SimpleNamespace(run=tmp_path, dataset="folder", data_root=str(root), cache=tmp_path / "cache")
         with pytest.raises(InputError, match="was scored on other data than these"):
             postprocess.test_set(options, finished(next((tmp_path / "results").rglob("fold1-seed0"))))

@@ -87,7 +87,7 @@ def test_overrides_stand_anywhere(words, tmp_path, capsys, monkeypatch):
     from benchmark.experiment import launch
 
     chosen = []
-    monkeypatch.setattr(launch, "status", lambda cells: chosen.extend(cells) or "")
+    monkeypatch.setattr(launch, "status", lambda cells, room: chosen.extend(cells) or "")
     assert main(["status", *words, "--results", str(tmp_path), "--cache", str(tmp_path)]) == 0, capsys.readouterr().err
     assert [(cell.spec.name, cell.setup.overrides) for cell in chosen] == [("classical", (("epochs", 3),))]
 

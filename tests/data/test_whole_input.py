@@ -102,7 +102,7 @@ def test_packed_tiffs_keep_their_values_or_are_refused(tmp_path):
     bits.save(tmp_path / "a.tif", compression="tiff_lzw")
     assert np.array_equal(raster.array(tmp_path / "a.tif"), np.asarray(bits))
     bits.save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={262: 0})  # white is zero
-    with pytest.raises(InputError, match="this kind of TIFF is not read"):
+    with pytest.raises(InputError, match=r"this kind of TIFF is not read|white is zero"):  # with imagecodecs the second
         raster.array(tmp_path / "a.tif")
 
 

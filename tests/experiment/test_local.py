@@ -14,7 +14,7 @@ from benchmark.experiment.grid import cells
 from benchmark.experiment.launch import run_missing
 from benchmark.experiment.launchers import devices, local
 from benchmark.experiment.launchers.base import Job
-from benchmark.experiment.launchers.board import Board
+from benchmark.experiment.launchers.board import Board, _row
 from benchmark.experiment.launchers.local import Local
 from benchmark.experiment.state import state_of
 from benchmark.runtime.errors import InputError
@@ -49,7 +49,7 @@ def test_which_devices_take_cells(one_torch_has):
 @pytest.mark.parametrize("text", ["", "cpu:0", "gpu", "cuda:x", "cuda:7", "cpu:2;cuda:0", "cpu:99999", "auto,cpu"])
 def test_words_that_name_no_device(one_torch_has, text):
     one_torch_has(2)
-    with pytest.raises(InputError, match=r"expected|there are 2"):
+    with pytest.raises(InputError, match=r"^DEVICES .*(expected|there are 2|auto stands for all devices)"):
         devices.slots(text)
 
 
@@ -221,6 +221,13 @@ def test_a_board_shows_the_last_line_of_each_cell(capsys, monkeypatch):
         "cuda:0 | cellvta fold 1: epoch 1/2: 4/9 updates",
         "1 of 2 cells ended, about 5 s left",
     ]
+
+
+def test_on_a_narrow_terminal_names_give_way_to_progress():
+    name, state = "synthetic cellvta@debug,points=8 fold 1 seed 0", "epoch 1/2: 4/9 updates, 3 s left"
+    assert _row("cpu 1", name, state, None) == f"cpu 1 | {name}: {state}"
+    assert _row("cpu 1", name, state, 60) == f"cpu 1 | {name[:17]}…: {state}"
+    assert _row("cpu 1", name, state, 20) == f"cpu 1 | {name[:11]}…: {state}"
 
 
 def test_progress_that_another_process_shows_is_marked(capsys, monkeypatch):

@@ -48,7 +48,8 @@ def test_options_of_sbatch(submitit):
 
 
 @pytest.mark.parametrize(
-    "text", ["gpu", "partition=", "partitoin=gpu", "time=soon", "time=1:2:3:4", "time=-x", "time=²", "exclusive=no"]
+    "text",
+    "gpu|partition=|partitoin=gpu|time=soon|time=1:2:3:4|time=-x|time=²|exclusive=no|time=8:00:00 time=9".split("|"),
 )
 def test_words_that_are_no_option(submitit, text):
     with pytest.raises(InputError, match="SLURM"):
@@ -240,13 +241,18 @@ def test_what_was_asked_for_is_not_said(sbatch, tmp_path, cache, capsys):
     assert b'"device": "auto"' in task.read_bytes()
 
 
-def test_a_second_array_that_slurm_refuses_leaves_word_of_the_first(sbatch, tmp_path, cache, monkeypatch):
+def test_a_second_array_that_slurm_refuses_leaves_word_of_the_first(sbatch, tmp_path, cache, monkeypatch, capfd):
     sbatch(1)
     monkeypatch.setattr(launcher, "LARGEST", 1)
     chosen = cells(setup(tmp_path / "results", cache), ["classical", "decoder_only"])
     with pytest.raises(InputError, match=r"took 1 of 2 cells, which are queued as job 1, and no more \(.*QOSMaxSubmit"):
         list(launcher.Slurm({}, tmp_path / "results").submit(list(map(Job, chosen))))
     assert [state_of(cell).name for cell in chosen] == ["queued", "missing"]
+    assert "QOSMaxSubmit" not in capfd.readouterr().err, "it is said once, by the error"
+    kept = [
+        path.name for path in (tmp_path / "results" / launcher.FOLDER).iterdir() if launcher.WAITS.fullmatch(path.name)
+    ]
+    assert len(kept) == 1 and kept[0].endswith(".sh"), "what was written for the array that Slurm refused is gone"
 
 
 def test_the_summary_has_slurms_reasons(sbatch, tmp_path, cache):

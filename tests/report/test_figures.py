@@ -129,6 +129,14 @@ def test_intervals_of_variants_and_of_cost_are_those_of_the_csv(tmp_path, figure
         assert inside(axes, *zip(*(end for pair in drawn for end in pair)))
 
 
+def test_what_costs_nothing_is_named_where_the_axis_has_no_0(tmp_path, figures, monkeypatch):
+    monkeypatch.setitem(COSTS, "mine", 0)
+    group, observed = scored()
+    assert scores.pareto(group, observed, tmp_path)
+    trainable, speed = figures[0].axes
+    assert trainable.get_title() == "without mine: 0 or not recorded" and speed.get_title() == ""
+
+
 def test_the_first_figure_has_the_methods_colours_and_intervals(tmp_path, figures):
     group, observed = scored()
     assert accuracy_figure(group, observed, tmp_path)
@@ -238,6 +246,16 @@ def test_confusions_name_every_column_and_line(tmp_path, figures, stored):
     share = counts.query("true == 'Neoplastic'")["nuclei"] / counts.query("true == 'Neoplastic'")["nuclei"].sum()
     printed = [text.get_text() for text in panels[0][1].texts]
     assert printed[:4] == [f"{100 * value:.0f}" for value in share] and printed.count("–") == 4, "no nucleus of a type"
+
+
+def test_a_method_without_confusion_is_named(tmp_path, figures, stored, monkeypatch):
+    for method in ("cellvta", "decoder_only"):
+        make_run(tmp_path / "results", stored, f"{method}@small", classes=["Neoplastic", "Inflammatory", "Dead"])
+    (group,) = groups(collect.runs(tmp_path / "results"))
+    original = scores._confusion
+    monkeypatch.setattr(scores, "_confusion", lambda row: None if row.label == "cellvta" else original(row))
+    assert scores.confusions(group, tmp_path)
+    assert figures[0].get_suptitle().endswith("not shown, no nucleus found that has a type: cellvta")
 
 
 def test_epochs_are_whole_and_a_run_is_a_line(tmp_path, figures, stored):

@@ -14,6 +14,7 @@ from benchmark.report.sentences import summary
 from benchmark.report.tables.leaderboard import PUBLISHED, leaderboard, ranks
 from benchmark.report.write import group_tables
 from benchmark.results import collect
+from tests.support.chromium import panel
 from tests.support.report_runs import Stub, make_run, squares
 
 
@@ -107,14 +108,21 @@ def test_the_answer_is_one_sentence_and_three(tmp_path, stored):
         for fold in (1, 2):
             make_run(tmp_path, stored, method, fold)
     _, group, tabled = board_of(tmp_path, "synthetic")
-    sentences = summary(group, "cellvit", tabled.observed, tabled.scores, False, "Nothing holds.")
+    sentences = summary(group, "cellvit", tabled.observed, tabled.scores, [], "Nothing holds.")
     assert sentences.compared.startswith(
         "3 methods on synthetic, matched recipe (`main`), preset `small`: 2 folds (1, 2)"
     )
     assert len(sentences.finding) <= 3 and "Highest mean bPQ" in sentences.finding[-1]
     assert any("No pictures" in sentence for sentence in sentences.limits)
+    truth = np.kron(np.eye(2, dtype=np.int32), np.ones((4, 4), np.int32))
+    seen = [panel("image", truth, {"cellvta": [1], "hovernet": []})]
+    limits = summary(group, "cellvit", tabled.observed, tabled.scores, seen).limits
+    (sentence,) = [sentence for sentence in limits if "outlines" in sentence]
+    assert sentence.startswith(
+        "No outlines of decoder_only in the images: no predictions of fold 1, seed 0 can be read"
+    )
     group.rows = [row for row in group.rows if not row.method.startswith("decoder_only")]
-    finding = summary(group, "cellvit", tabled.observed, tabled.scores, False, "Nothing holds.").finding
+    finding = summary(group, "cellvit", tabled.observed, tabled.scores, [], "Nothing holds.").finding
     assert finding[0] == "Nothing holds.", "without the claim's pair, what the paired comparisons say"
 
 

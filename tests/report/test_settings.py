@@ -126,7 +126,7 @@ def test_the_claim_is_tested_on_rows_that_are_alike(tmp_path, stored):
     make_run(tmp_path, stored, "decoder_only@small")
     (group,) = groups(collect.runs(tmp_path))
     assert claimed(group) is None
-    sentences = summary(group, "cellvit", observe(group, "cellvit"), {}, True).finding
+    sentences = summary(group, "cellvit", observe(group, "cellvit"), {}, []).finding
     assert sentences and not any("decoder_only in bPQ" in sentence for sentence in sentences)
     with_settings(tmp_path, stored, "decoder_only@small", LR, "recipe.optimiser.lr=0.0005")
     (group,) = groups(collect.runs(tmp_path))

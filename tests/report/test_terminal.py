@@ -166,6 +166,7 @@ def test_lines_are_broken_at_commas_slashes_and_spaces():
         ["recipe", "cellvta@small"],
         ["doctor", "--device", "cpu"],
         ["reproduce", "list"],
+        ["datasets"],
     ],
 )
 def test_other_commands_fit_the_terminal_and_are_whole_elsewhere(words, monkeypatch, capsys):

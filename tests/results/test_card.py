@@ -10,7 +10,7 @@ import yaml
 from benchmark.cli import main
 from benchmark.commands import card as command
 from benchmark.results import manifest
-from benchmark.results.card import UNKNOWN, card
+from benchmark.results.card import UNKNOWN, _plain, card, unescaped
 from benchmark.results.collect import finished
 from benchmark.results.kept import adopt, keep
 from benchmark.results.run_folder import RunFolder
@@ -120,6 +120,7 @@ def test_no_name_is_live(make):
         spans = re.sub(r"(?<!`)(`+)(?!`)(.*?[^`])\1(?!`)", "", line)
         assert "<b>" not in spans and "</script>" not in spans
     assert front["datasets"] == ["synthetic"]
+    assert unescaped(_plain("a_b <i> \\ *c*")) == "a_b <i> \\ *c*", "the page shows the text as it is"
 
 
 @pytest.mark.parametrize("run", SHOWN, ids=lambda path: path.parent.name)

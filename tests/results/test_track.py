@@ -42,6 +42,12 @@ def losses(writer):
     return [(value, step) for tag, value, step in writer.points if tag == "loss"]
 
 
+def test_a_folder_that_is_not_there_is_refused_unless_it_is_waited_for(tmp_path, capsys):
+    pytest.importorskip("tensorboard", reason="the extra track is not installed")
+    assert main(["track", "--results", str(tmp_path / "absent"), "--logdir", str(tmp_path / "logs")]) == 2
+    assert "absent' is no folder of results; correct --results" in capsys.readouterr().err
+
+
 def test_each_epoch_once(tmp_path):
     writers = {}
     tracker = Tracker(tmp_path, lambda name, mark: writers.setdefault(name, Writer()), tmp_path / "written.json")

@@ -77,12 +77,12 @@ def folder(
     return root
 
 
-def run_folder(results: Path, method, classes, tissues: int = 19) -> Path:
+def run_folder(results: Path, method, classes, tissues: int = 19, dataset: str = "elsewhere") -> Path:
     """The folder of a run as far as its weights need it: weights.safetensors and the config.json beside it."""
     path = results / "elsewhere" / METHOD / "fold1-seed0"
     path.mkdir(parents=True)
     save_weights(path / "weights.safetensors", method)
-    config = {"name": "cellvta", "method": METHOD, "dataset": "elsewhere", "fold": 1, "seed": 0}
+    config = {"name": "cellvta", "method": METHOD, "dataset": dataset, "fold": 1, "seed": 0}
     config |= {"classes": list(classes), "tissues": [f"t{k}" for k in range(tissues)], "recipe": {}}
     (path / "config.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
     return path

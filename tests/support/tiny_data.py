@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.files.archive import Rows
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.source import Part, Source, Split
 
@@ -136,3 +137,19 @@ class Drawn(Source):
             types = rng.integers(0, 3, (16, 16)) if i % 50 == 3 else (labels // 5 % 2) + 1
             meta = {"tissue": "Colon" if i % 2 else "Brain", "image_id": f"i{i}", "source": f"s{i // 4}"}
             yield Sample(image, Nuclei.from_labels(labels, types, self.mpp, typed=i % 7 > 0, **meta))
+
+
+def pannuke_parts(root: Path, place: Path) -> None:
+    """Divide data in PanNuke's layout by the column `source` of their provenance: a folder below `place` for each."""
+    from benchmark.data.sources.pannuke_files import ARRAYS, PanNukeFiles
+
+    for fold in (1, 2, 3):
+        arrays = {name: Rows(PanNukeFiles(root).published(fold).arrays[name]).whole() for name in ARRAYS}
+        with open(root / f"provenance_fold{fold}.csv", newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        for part in sorted({row["source"] for row in rows}):
+            chosen = [i for i, row in enumerate(rows) if row["source"] == part]
+            extracted(place / part, fold, *(arrays[name][chosen] for name in ("images.npy", "masks.npy", "types.npy")))
+            lines = [(i, part, rows[k]["source_image"], rows[k]["types_real"]) for i, k in enumerate(chosen)]
+            header = ["index", "source", "source_image", "types_real"]
+            table(place / part / f"provenance_fold{fold}.csv", header, lines)

@@ -87,11 +87,17 @@ class Matched:
         to: type id in the data of each type 1..C of the predictions, 0 = untyped.
         names: the data's name of each, "" = untyped.
         remark: in words, what is not as it was predicted; "" where both lists are alike.
+        shared: of `by_shared_names`, where one side has classes that the other lacks: the classes of both, which are
+            scored in place of the data's. `to` counts in them, and all other classes are type len(shared) + 1, which is
+            a nucleus of no scored class; None: the data's own.
+        true: then: the same for each type 1..C of the data.
     """
 
     to: tuple[int, ...]
     names: tuple[str, ...]
     remark: str = ""
+    shared: tuple[str, ...] | None = None
+    true: tuple[int, ...] = ()
 
     @property
     def table(self) -> np.ndarray | None:
@@ -99,6 +105,35 @@ class Matched:
         if self.to == tuple(range(1, len(self.to) + 1)):
             return None
         return np.array([0, *self.to], np.uint8)
+
+    @property
+    def true_table(self) -> np.ndarray | None:
+        """uint8 (data's classes + 1,): type of the data -> type that is scored; None where they are the same."""
+        return None if self.shared is None else np.array([0, *self.true], np.uint8)
+
+
+def by_shared_names(own, classes, whose: str, of: str, class_map: ClassMap | None = None) -> Matched:
+    """As `matched` for data that the predictor was not made for: where names differ, the classes of both are scored.
+
+    Nuclei of other classes, predicted or true, count where types do not: in bPQ and detection.
+
+    Raises:
+        InputError: as `matched`, but for other names than the data's.
+    """
+    own, classes = tuple(own), tuple(classes)
+    known = {key(name) for name in own}
+    if class_map is not None or not distinct(own) or known == set(map(key, classes)):
+        return matched(own, classes, whose, of, class_map)
+    shared = tuple(name for name in classes if key(name) in known)
+    places = {key(name): k for k, name in enumerate(shared, 1)}
+    other = len(shared) + 1
+    to, true = (tuple(places.get(key(name), other) for name in names) for names in (own, classes))
+    how = f"mPQ and scores by type are of {listed(shared)} alone" if shared else "none is the same, hence no mPQ"
+    remark = (
+        f"Classes by name: predicted are {listed(own)}, {of} has {listed(classes)}; {how}, and nuclei of other classes "
+        "count in bPQ and detection."
+    )
+    return Matched(to, tuple(shared[k - 1] if k < other else "" for k in to), remark, shared, true)
 
 
 def matched(own, classes, whose: str, of: str, class_map: ClassMap | None = None) -> Matched:

@@ -139,6 +139,13 @@ class Mapped(Source):
     def count(self, fold: int) -> int:
         return self.source.count(fold)
 
+    @property
+    def naming(self) -> str:
+        return self.source.naming
+
+    def origin(self, source: str) -> str:
+        return self.source.origin(source)
+
     def remarks(self) -> list[str]:
         """Those of the data set, and how its classes are mapped."""
         pairs = [

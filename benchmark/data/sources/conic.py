@@ -11,11 +11,13 @@ patches overlap and neighbour each other, so a split by patch would show the tes
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cached_property
 
 from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
+from benchmark.data.files.names import key
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.registry import DATASETS
 from benchmark.data.source import Part, Source, Split
@@ -26,6 +28,12 @@ CLASSES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "co
 ROW = 4096  # bytes of a row of its tables; real ones have some dozens
 SHARES = (0.7, 0.1, 0.2)
 _FILES = ("images.npy", "labels.npy", "patch_info.csv")
+TAKEN_FROM = ("consep", "pannuke", "tcga")  # of the sets that Lizard's images come from, those that others hold too
+
+
+def taken_from(image: str) -> str:
+    """Which of TAKEN_FROM an image of Lizard is of, by its published name, such as consep_1; "" for the others."""
+    return next((name for name in TAKEN_FROM if re.match(rf"{name}(?![a-z0-9])", key(image))), "")
 
 
 @DATASETS.register_module(name="conic")
@@ -63,6 +71,14 @@ class CoNIC(Source):
             "labels": labels.identity(),
             "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         }
+
+    @property
+    def naming(self) -> str:
+        """Its patches are cut from images of Lizard and named after them."""
+        return "lizard"
+
+    def origin(self, source: str) -> str:
+        return taken_from(source)
 
     def count(self, fold: int) -> int:
         return len(self._open(fold)[0])

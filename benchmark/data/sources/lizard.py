@@ -23,7 +23,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.registry import DATASETS
 from benchmark.data.source import Part, Split
 from benchmark.data.sources import fields, patients
-from benchmark.data.sources.conic import CLASSES
+from benchmark.data.sources.conic import CLASSES, taken_from
 from benchmark.runtime.errors import InputError
 
 COLUMNS = ("filename", "source", "split")
@@ -42,7 +42,7 @@ class Lizard(fields.Fields):
 
     def __init__(self, root: str | Path | None = None, patch: int = 256):
         super().__init__(root, patch)
-        self._origins: list[str] = []  # the column Source, of all images
+        self._origins: dict[str, str] = {}  # `names.key` of each image -> its entry in the column Source
 
     def listed(self, root: Path) -> dict[int, list[fields.Field]]:
         images, labels, tables = [], [], []
@@ -63,7 +63,7 @@ class Lizard(fields.Fields):
         for pair in pairs:
             stem = names.stem(pair[0])
             row = rows[names.key(stem)]
-            self._origins.append(row["source"])
+            self._origins[names.key(stem)] = row["source"]
             field = fields.Field(*pair, name=stem, source=stem, tissue="Colon")
             listed.setdefault(int(row["split"]), []).append(field)
         return listed
@@ -80,13 +80,18 @@ class Lizard(fields.Fields):
         train = [Part(fold, np.flatnonzero(~held[fold])) for fold in others]
         return Split(train, [Part(fold, np.flatnonzero(held[fold])) for fold in others], [Part(k)])
 
+    def origin(self, source: str) -> str:
+        if not self._listed:  # which fills the column
+            return ""
+        return taken_from(self._origins.get(names.key(source), "")) or taken_from(source)
+
     def remarks(self) -> list[str]:
         """Another number of images than published, and the sets that the images were taken from."""
         lines = []
         n, published = sum(map(len, self._listed.values())), sum(facts.of("lizard").images.values())
         if n != published:
             lines.append(f"{self.name}: {n} images, the published set has {published}.")
-        taken = ", ".join(f"{origin} ({count})" for origin, count in sorted(Counter(self._origins).items()))
+        taken = ", ".join(f"{origin} ({count})" for origin, count in sorted(Counter(self._origins.values()).items()))
         lines.append(
             f"{self.name}: its images were taken from {taken}, and CoNIC from them: never train on one and test on the "
             "other without leaving them out."

@@ -47,5 +47,10 @@ def split(name: str, k: int, patients: list[str]) -> Split:
 
 def tcga(name: str) -> str:
     """The patient of a TCGA name, its first 12 characters (TCGA-A7-A13E of TCGA-A7-A13E-01Z-00-DX1); else the name."""
+    return tcga_patient(name) or name
+
+
+def tcga_patient(name: str) -> str:
+    """The patient of a TCGA name; "" of any other."""
     match = re.match(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])", name)
-    return match[0] if match else name
+    return match[0] if match else ""

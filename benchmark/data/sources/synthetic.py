@@ -126,6 +126,11 @@ class Synthetic(Source):
             "fold": fold,
         }
 
+    @property
+    def naming(self) -> str:
+        """Slides of one name are drawn anew by another seed."""
+        return f"synthetic, seed {self.seed}"
+
     def count(self, fold: int) -> int:
         return self.patches
 

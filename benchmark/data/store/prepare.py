@@ -46,6 +46,15 @@ class Prepared:
         """What the source reads otherwise than it is written, see `Source.remarks`."""
         return self._source.remarks()
 
+    @property
+    def naming(self) -> str:
+        """See `Source.naming`."""
+        return self._source.naming
+
+    def origin(self, source: str) -> str:
+        """See `Source.origin`."""
+        return self._source.origin(source)
+
     def splits(self) -> list[int]:
         """Published splits, counted from 1."""
         return self._source.splits()

@@ -23,6 +23,13 @@ class Subset:
         self._starts = np.concatenate([[0], np.cumsum([len(rows) for _, rows in parts])]).astype(np.int64)
         self._classes = classes
 
+    def without(self, positions) -> "Subset":
+        """The other images, in their order."""
+        parts, dropped = [], np.isin(np.arange(len(self)), np.asarray(positions, np.int64))
+        for (fold, rows), start in zip(self._parts, self._starts):
+            parts.append((fold, rows[~dropped[start : start + len(rows)]]))
+        return Subset(parts, self._classes)
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+NAME = 12  # characters of a cell's name that are shown in any case
 EVERY = 30  # seconds between two looks at the cells where the output is no terminal
 
 
@@ -66,9 +67,17 @@ class Board:
         """Show all rows above `summary`: at once on a terminal, else every EVERY seconds."""
         if not self.several:
             return
-        rows = [f"{slot} | {name}: {state}" for slot, (name, state) in sorted(self.rows.items())]
+        rows = [_row(slot, *row, self.console.width if self.live else None) for slot, row in sorted(self.rows.items())]
         if self.live:
             self.live.update(Text("\n".join([*rows, summary]), no_wrap=True, overflow="ellipsis"), refresh=True)
         elif time.monotonic() - self.shown >= EVERY:
             self.shown = time.monotonic()
             print("\n".join([*rows, summary]), file=sys.stderr, flush=True)
+
+
+def _row(slot: str, name: str, state: str, room: int | None) -> str:
+    """A slot's line; on a terminal of `room` characters the name gives way, so that one sees how far the cell is."""
+    if room is not None:
+        left = max(NAME, room - len(f"{slot} | : {state}"))
+        name = name if len(name) <= left else f"{name[: left - 1]}…"
+    return f"{slot} | {name}: {state}"

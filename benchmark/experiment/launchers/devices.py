@@ -32,12 +32,14 @@ def slots(text: str | None, device: str = "auto") -> list[str]:
     chosen: list[str] = []
     for word in words:
         cells = re.fullmatch(r"cpu:([1-9]\d{0,3})", word)
+        if word == "auto":
+            raise InputError(f"DEVICES is '{short(text)}'; auto stands for all devices, so that none stands beside it.")
         if not cells and not re.fullmatch(r"cpu|cuda(:\d+)?|mps", word):
             raise InputError(
                 f"DEVICES is '{short(text)}': '{short(word)}' is no device; expected auto, or devices such as "
-                "'cuda:0,cuda:1', where cpu:2 stands for two cells at once on the processor."
+                "'cuda:0,cuda:1', where cpu:2 stands for two cells at once on the processor (at most 9999)."
             )
-        chosen += ["cpu"] * int(cells[1]) if cells else [resolve(word)]
+        chosen += ["cpu"] * int(cells[1]) if cells else [resolve(word, "DEVICES")]
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import io
 import math
 import os
 import re
@@ -28,6 +29,7 @@ LARGEST = 1000  # tasks of an array: Slurm's default MaxArraySize is 1001
 LOOK, SHOW, GRACE = 5.0, 60.0, 15.0  # seconds: between two looks, between two lines; a file system's delay
 OFTEN = 1_000_000  # a requeue continues the cell, so there is no number of them that is too many,
 STUCK = 3  # but of those between which no epoch ended
+WAITS = re.compile(r"(\.submission_file_)?[0-9a-f]{32}\.(sh|pkl)")  # files of submitit's for jobs without a number yet
 
 
 class Slurm:
@@ -116,8 +118,15 @@ class Slurm:
             srun_args=[f"--cpus-per-task={self.cpus}"],  # srun does not take it from sbatch since Slurm 22.05
             additional_parameters={"requeue": True},  # also where slurm.conf has JobRequeue=0
         )
-        with executor.batch():
-            submitted = [executor.submit(task) for task in tasks]
+        before = set(self.folder.iterdir()) if self.folder.is_dir() else set()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # the reason is said in our sentence
+                submitted = [executor.submit(task) for task in tasks]
+        except BaseException:
+            for path in set(self.folder.iterdir()) - before:
+                if WAITS.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            raise
         return [job.job_id for job in submitted]
 
     def _time(self) -> int:
@@ -260,6 +269,8 @@ def parse(text: str | None) -> dict[str, Any]:
             raise InputError(
                 f"SLURM names '{short(key)}', which is not taken.{hint} It takes {', '.join(sorted(OPTIONS))}."
             )
+        if key in options:
+            raise InputError(f"SLURM says {key} twice; expected each option once.")
         options[key] = OPTIONS[key](key, value)
     return options
 

@@ -14,8 +14,15 @@ class Writer:
         logdir.mkdir(parents=True, exist_ok=True)
         # of this process neither output nor load is sent: it trains nothing
         settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
-        options = {"id": mark, "resume": "allow", "reinit": "create_new", "settings": settings}
-        self._run = wandb.init(project="benchmark", name=name, dir=str(logdir), **options)
+        self._run = wandb.init(
+            project="benchmark",
+            name=name,
+            dir=str(logdir),
+            id=mark,
+            resume="allow",
+            reinit="create_new",
+            settings=settings,
+        )
 
     def write(self, values: dict[str, float], step: int) -> None:
         self._run.log(values, step=step, commit=True)

@@ -89,7 +89,7 @@ def gallery(group: Group, observed: Observed, cache: Path, per_rule: int = 1) ->
         image, sample = images.iloc[place], samples[place]
         truth = sample.nuclei.instances
         panel = Panel(rule, str(image["image_id"]), str(image["tissue"]), run.id.split, place, sample.image, truth)
-        panel.classes, panel.true_types = [str(name) for name in run.config["classes"]], sample.nuclei.types
+        panel.classes, panel.true_types = _scored(run, sample.nuclei.types)
         own = records[first].nuclei
         of_image = own[(own["image"] == int(image["image"])) & (own["side"].astype(str) == "true")]
         panel.diameter = float(of_image["d_um"].median())
@@ -189,6 +189,15 @@ def outline(instances: np.ndarray) -> np.ndarray:
     return out & (instances > 0)
 
 
+def _scored(run: Run, types: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """(names of types 1, 2, …, true types) as they were scored, weights from other data by the classes of both."""
+    classes = [str(name) for name in run.config["classes"]]
+    table = (run.config.get("transfer") or {}).get("true_types")
+    if not isinstance(table, list) or len(table) < types.max(initial=0):
+        return classes, types
+    return [*classes, "another class"], np.array([0, *table], np.uint8)[types]
+
+
 def _first_runs(group: Group, observed: Observed) -> dict[str, Run]:
     """Row label -> its run of the group's first split and seed, of drawn rows that have one with records."""
     out = {}
@@ -241,9 +250,12 @@ def _sample(folds: list[CachedFold], image_id: str, nuclei: pd.DataFrame, image:
 
 
 def _predictions(run: Run, places: list[int], mpp: float) -> dict[int, Nuclei]:
-    """Position in the test set -> stored prediction; {} when they cannot be read: a line on stderr."""
+    """Position in the test set -> stored prediction; {} when there are none or, with a line on stderr, when they are
+    damaged."""
+    folder = RunFolder(run.folder)
+    if not folder.predictions.exists():
+        return {}  # an adopted run has none; the page says so of all such runs together
     try:
-        folder = RunFolder(run.folder)
         folder.check(folder.predictions)
         nuclei = predictions.load(folder.predictions, places, mpp)
     except InputError as error:

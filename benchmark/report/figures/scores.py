@@ -150,10 +150,12 @@ def pareto(group: Group, observed: Observed, folder: Path, metric: str = "bPQ") 
             front = pd.DataFrame(_front(shown.to_dict("records"), key, sign))
             sns.lineplot(front, x=key, y="value", color="#AAAAAA", linewidth=0.8, ax=panel, **FRONT)
             intervals(panel, shown, shown[key], "y")
-            sns.scatterplot(shown, x=key, y="value", s=DOT, ax=panel, **semantics(styles))
+            sns.scatterplot(shown, x=key, y="value", s=DOT, alpha=0.75, ax=panel, **semantics(styles))  # some coincide
             panel.margins(x=0.1)
             log_scale(panel.xaxis, list(shown[key]))
             panel.set_xlabel(title)
+            if absent := frame[~(frame[key] > 0)]["label"].tolist():  # a logarithmic axis has no 0
+                panel.set_title(shorten(f"without {', '.join(absent)}: 0 or not recorded", 44), fontsize=5)
         panels[0].set_ylabel(f"{metric} (95 % interval)")
         legend(figure, keys(named, linestyle="none"))
     save(figure, Path(folder) / "accuracy_cost", points)
@@ -215,6 +217,7 @@ def confusions(group: Group, folder: Path) -> bool:
     import seaborn as sns
 
     tables = [(row, _confusion(row)) for row in group.drawn]
+    without = [row.label for row, counts in tables if counts is None]
     tables = [(row, counts) for row, counts in tables if counts is not None]
     names: list[str] = []
     for _, counts in tables:
@@ -253,7 +256,8 @@ def confusions(group: Group, folder: Path) -> bool:
             panel.set_title(broken(row.label, 1.2, 6), fontsize=6)
         for panel in panels[len(tables) :]:
             panel.set_visible(False)
-        figure.suptitle("predicted type, % of the true type's nuclei", fontsize=7)
+        lacking = f"\nnot shown, no nucleus found that has a type: {shorten(', '.join(without), 60)}" if without else ""
+        figure.suptitle(f"predicted type, % of the true type's nuclei{lacking}", fontsize=7)
         figure.supylabel("true type", fontsize=7)
     save(figure, Path(folder) / "confusion", records)
     return True

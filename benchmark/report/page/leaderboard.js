@@ -3,11 +3,13 @@
 // The leaderboard of a group; its facets reach the rows of all groups. One page of rows is in the document.
 const FACETS = DATA.facets, ALL = "all";
 const GROUP_FACETS = ["dataset", "experiment", "preset"];
-const SVG = "http://www.w3.org/2000/svg", BAR = 64;
+const SVG = "http://www.w3.org/2000/svg", BAR = 64; // px wide
+const SPAN = 0.01; // the least that a bar's width stands for: equal printed digits make no wide bars
 
 function bar(cell, domain) {
   const picture = document.createElementNS(SVG, "svg");
-  const at = (value) => (3 + ((value - domain[0]) / (domain[1] - domain[0] || 1)) * (BAR - 6)).toFixed(1);
+  const span = Math.max(domain[1] - domain[0], SPAN), start = (domain[0] + domain[1] - span) / 2;
+  const at = (value) => (3 + ((value - start) / span) * (BAR - 6)).toFixed(1);
   const size = { viewBox: `0 0 ${BAR} 12`, width: BAR, height: 12 };
   for (const [key, value] of Object.entries({ class: "bar", ...size, role: "img", "aria-label": cell[4] })) {
     picture.setAttribute(key, value);

@@ -32,7 +32,7 @@ class Interval:
         """Such as "0.512 [0.498, 0.525]"; "–" without a value."""
         if np.isnan(self.value):
             return "–"
-        form = f"{{:{'+' if sign else ''}.{digits}f}}"
+        form = f"{{:{'+' if sign else ''}z.{digits}f}}"
         if np.isnan(self.low):
             return form.format(self.value)
         return f"{form.format(self.value)} [{form.format(self.low)}, {form.format(self.high)}]"
@@ -104,14 +104,19 @@ def interval(observed: Observed, row: Row, metric: str) -> Interval:
 
 
 def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[str], value: float) -> Interval:
-    """The interval of a protocol's headline value: of the image mean or of the tissue mean, whichever it is.
+    """The interval of a protocol's headline value of a row, see `runs_interval`."""
+    return runs_interval(observed, list(observed.runs(row).values()), metric, tissues, value)
+
+
+def runs_interval(observed: Observed, runs: list[Run], metric: str, tissues: list[str], value: float) -> Interval:
+    """The interval of a value over some runs: of the image mean or of the tissue mean, whichever it is.
 
     Returns:
         An Interval without bounds when the value is neither (another protocol's own average).
     """
-    of_mean = interval(observed, row, metric)
+    own = side(observed, runs, metric)
+    of_mean = _interval(own.value, own.drawn, _used(own.scored))
     if not abs(of_mean.value - value) < 1e-6 and tissues:
-        runs = list(observed.runs(row).values())
         tops, bottoms = zip(*(observed.stacked(runs, metric, tissue) for tissue in tissues))
         of_mean = _interval_of_mean(np.concatenate(tops), np.concatenate(bottoms))
     if abs(of_mean.value - value) < 1e-6:

@@ -35,7 +35,7 @@ def beside(folder: RunFolder) -> Table:
         value, reference = measured.get(name), known.get(name)
         if value is None and reference is None:
             continue
-        difference = f"{value - reference:+.4f}" if value is not None and reference is not None else "–"
+        difference = f"{value - reference:+z.4f}" if value is not None and reference is not None else "–"
         lines.append([name, *(f"{v:.4f}" if v is not None else "–" for v in (value, reference)), difference])
     table = Table(
         "beside",

@@ -46,7 +46,7 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
         overall: metric -> key of the value of the main table, which stands below the parts.
     """
     table = Table(f"{name}-{protocol}", f"Per {what}. {caption(group, protocol, values)}", notes(group))
-    empty = []  # tissues without a test image
+    empty: dict[str, list[str]] = {}  # metric -> tissues without a value, such as those without a test image
     for metric in next(iter(keys.values())):
         lines, records = [[what, *(row.label for row in group.rows)]], []
         parts = [(part, of_metric[metric]) for part, of_metric in keys.items()]
@@ -57,13 +57,25 @@ def _breakdown(group, protocol, values, name, what, keys, overall) -> Table:
             if any(s.n for s in scores) or what != "tissue":
                 lines.append([part, *(s.text() for s in scores)])
             else:
-                empty.append(part)
+                empty.setdefault(metric, []).append(part)
             for row, score in zip(group.rows, scores):
                 facts = record(group, row, protocol, values) | {what: part, "metric": metric}
                 records.append(facts | columns(score))
         if not table.blocks or any(r["n"] for r in records):  # a metric that the protocol does not have
             table.blocks.append(Block(lines, title=metric))
             table.records += records
-    if empty := [name for name in dict.fromkeys(empty) if not name.startswith("overall")]:
-        table.notes.insert(1, f"No value, hence no line: {', '.join(empty)}.")
+    table.notes[1:1] = _left_out({block.title: empty.get(block.title, []) for block in table.blocks})
     return table
+
+
+def _left_out(empty: dict[str, list[str]]) -> list[str]:
+    """Sentences on the lines that blocks do not have.
+
+    Args:
+        empty: metric of a block -> what has no value there.
+    """
+    metrics_of: dict[tuple[str, ...], list[str]] = {}
+    for metric, names in empty.items():
+        if names := [name for name in names if not name.startswith("overall")]:
+            metrics_of.setdefault(tuple(names), []).append(metric)
+    return [f"No {' or '.join(metrics)}, hence no line: {', '.join(names)}." for names, metrics in metrics_of.items()]

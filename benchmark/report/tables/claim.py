@@ -52,11 +52,11 @@ def _arm(group: Group, observed: Observed, name: str) -> Row | None:
 
 def _line(answer: Answer) -> list[str]:
     question = answer.question
-    interval = "–" if math.isnan(answer.low) else f"[{answer.low:+.3f}, {answer.high:+.3f}]"
+    interval = "–" if math.isnan(answer.low) else f"[{answer.low:+z.3f}, {answer.high:+z.3f}]"
     spread = "–" if math.isnan(answer.sd_of_seeds) else f"{answer.sd_of_seeds:.3f}"
-    splits = ", ".join(f"{value:+.3f}" for value in answer.of_splits.values())
+    splits = ", ".join(f"{value:+z.3f}" for value in answer.of_splits.values())
     text = WORDS[question.asked].format(a=question.a, b=question.b)
-    numbers = [f"{answer.value:+.3f}", interval, f"{LEAST[question.asked]:g}", spread, splits, str(len(answer.pairs))]
+    numbers = [f"{answer.value:+z.3f}", interval, f"{LEAST[question.asked]:g}", spread, splits, str(len(answer.pairs))]
     return [text, *numbers, answer.verdict or "–"]
 
 

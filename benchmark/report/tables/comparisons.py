@@ -174,7 +174,7 @@ def p_text(p: float) -> str:
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f}"
+    return "–" if math.isnan(value) else f"{value:+z.2f}"
 
 
 def _mean_cost(row: Row, key: str) -> float:

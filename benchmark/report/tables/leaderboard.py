@@ -180,7 +180,7 @@ def _number(value: float | None, factor: float, digits: int, sign: bool = False)
     """Cell of a number; [] without one."""
     if value is None or math.isnan(value):
         return []
-    return [f"{value * factor:{'+' if sign else ''}.{digits}f}", value * factor]
+    return [f"{value * factor:{'+' if sign else ''}z.{digits}f}", value * factor]
 
 
 def _published(group: Group, table: Table | None) -> list[dict]:

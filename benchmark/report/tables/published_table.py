@@ -116,4 +116,4 @@ def _measured(row: Row | None, values: dict, average: str, metric: str) -> float
 def _text(value: float, sign: bool = False) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:+.3f}" if sign else f"{value:.3f}"
+    return f"{value:+z.3f}" if sign else f"{value:.3f}"

@@ -74,7 +74,7 @@ def budget_table(group: Group, observed: Observed) -> Table | None:
                 facts = {"arm": name, "epochs": epochs, "fold": run.id.split, "seed": run.id.seed}
                 table.records.append(facts | point)
         delta = _difference(means, epochs)
-        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", f"{delta['bPQ']:+.3f}", f"{delta['mPQ']:+.3f}", ""])
+        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", f"{delta['bPQ']:+z.3f}", f"{delta['mPQ']:+z.3f}", ""])
     table.blocks.append(Block(lines, left=2))
     table.conclusion = _conclusion(means, sorted(shared))
     return table
@@ -90,7 +90,7 @@ def _conclusion(means: dict, lengths: list[int]) -> str:
     }
     for metric in ("bPQ", "mPQ"):
         changes[f"the difference in {metric}"] = _difference(means, double)[metric] - _difference(means, first)[metric]
-    text = ", ".join(f"{what} by {change:+.3f}" for what, change in changes.items())
+    text = ", ".join(f"{what} by {change:+z.3f}" for what, change in changes.items())
     verdict = "converged" if all(abs(change) <= LARGEST for change in changes.values()) else "not converged"
     return f"Twice the schedule ({double} epochs for {first}) changes {text}: {verdict} (at most {LARGEST:g} each)."
 
