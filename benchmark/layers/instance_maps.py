@@ -25,18 +25,19 @@ def raw_maps(instances: str, branches: dict[str, Tensor], training: bool) -> dic
         training: also return what only the loss needs.
     """
     if instances in ("stardist", "cpp"):
-        branches = branches | {"prob": branches["prob"] + RARE, "dist": PIXELS * branches["dist"]}
+        prob, dist = (branches[name].float() for name in ("prob", "dist"))  # half precision would round -3 + 0.01
+        branches = branches | {"prob": prob + RARE, "dist": PIXELS * dist}
     return cpp_maps(branches, training) if instances == "cpp" else branches
 
 
 def cpp_maps(branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
-    """CPP-Net's refinement (Chen et al. 2023, sections III-B and III-C): dist from POINTS + 1 points along each ray.
+    """CPP-Net's refinement (after Chen et al. 2023): dist from POINTS + 1 points along each ray.
 
     The points divide the ray from the pixel to its first distance evenly, both ends included. At each the network's
     distance along the same ray and a confidence are looked up (bilinear); its distance and the part of the ray that
-    lies before it estimate the whole, and the estimates are averaged by the softmax of their confidences. Left open by
-    the paper and decided here: no gradient flows to where the points lie, points beyond the image take the value at
-    its edge, and the softmax is of the confidences themselves.
+    lies before it estimate the whole, and the estimates are averaged by the softmax of their confidences. Decided
+    here, and not compared with the authors' code: the number of points, no gradient to where they lie, points beyond
+    the image take the value at its edge, and the softmax is of the confidences themselves.
 
     Args:
         branches: prob, dist (B, rays, H, W) first distances in pixels, confidence (B, rays, H, W).
@@ -65,7 +66,7 @@ def cpp_maps(branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
 
 
 def stardist_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of prob and dist, with the terms and weights of the authors' package (`stardist` 0.9, models/base.py)."""
+    """Of prob and dist, with the terms and weights of the authors' package (`stardist` 0.9, `stardist.models.base`)."""
     return {
         "prob_bce": F.binary_cross_entropy_with_logits(outputs["prob"][:, 0].float(), batch["prob"]),
         "dist_mae": 0.2 * distance_error(outputs["dist"], batch["dist"], batch["prob"]),
@@ -85,7 +86,7 @@ def distance_error(dist: Tensor, true: Tensor, weight: Tensor) -> Tensor:
 
 
 def flow_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of cellprob and flow, with the terms and weights of the authors' package (`cellpose` 4.2, train.py)."""
+    """Of cellprob and flow, with the terms and weights of the authors' package (`cellpose` 4.2, `cellpose.train`)."""
     return {
         "cellprob_bce": F.binary_cross_entropy_with_logits(
             outputs["cellprob"][:, 0].float(), batch["cellprob"].float()

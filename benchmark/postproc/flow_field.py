@@ -1,8 +1,8 @@
 """Flows to the centre of each nucleus, and nuclei from pixels that follow flows (Cellpose).
 
 Stringer et al. 2021, "Cellpose: a generalist algorithm for cellular segmentation". What exactly the diffusion, the
-integration and the clustering are is defined by the authors' package `cellpose` 4.2 (BSD-3), `dynamics.py` and
-`utils.py`, whose results these equal but for the order of sums.
+integration and the clustering are is defined by the authors' package `cellpose` 4.2 (BSD-3), `cellpose.dynamics` and
+`cellpose.utils`, whose results these equal but for the order of sums.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Star-convex polygons to nuclei: suppression of those that overlap a more probable one, and painting.
 
-As the authors' package `stardist` (BSD-3: `nms.py`, `geometry/geom2d.py`, `lib/stardist2d.cpp`) does it. The order is
+As the authors' package `stardist` (BSD-3: `stardist.nms`, `stardist.geometry` and their C++) does it. The order is
 that of probability, ties by position (raster order of the centres; the package leaves ties to its sorting). The
 package computes the intersection of each pair of polygons; here bounds of their areas decide nearly all pairs, and
 the intersection only the rest.
