@@ -1,8 +1,8 @@
 """CPP-Net's polygons: StarDist's, whose distances are refined by what the network sees along each ray.
 
 Chen et al. 2023, "CPP-Net: Context-aware Polygon Proposal Network for Nucleus Segmentation". Targets and decoding are
-StarDist's; the refinement is torch and stands in `layers.instance_maps.cpp_maps`, which says what the paper leaves
-open. Without the paper's loss of shapes, which needs another trained network.
+StarDist's; the refinement is torch and stands in `layers.instance_maps.cpp_maps`, which says what was decided here.
+Without the paper's loss of shapes, which needs another trained network.
 """
 
 from dataclasses import dataclass
