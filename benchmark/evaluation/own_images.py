@@ -117,7 +117,7 @@ def nuclei_of(
     seen = resampling.resized(image, *sides) if resized else image
     maps = maps_of(method, seen, device, settings)
     check_finite(maps, name)
-    nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
+    nuclei = method.representation.decode(maps, method.mpp if resized else mpp)
     return resampling.brought_back(nuclei, (height, width), mpp, method.mpp) if resized else nuclei
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei, Sample
-from benchmark.evaluation import resampling, scoring, tiled
+from benchmark.evaluation import decoding, resampling, scoring, tiled
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
@@ -101,7 +101,7 @@ def evaluate(
                 if put:
                     put(i, own)
                 truth = sample.nuclei if true_types is None else sample.nuclei.retyped(true_types)
-                yield type(method), i, truth, own, tiling, typed, keep, types, prediction.mpp
+                yield method.representation, i, truth, own, tiling, typed, keep, types, prediction.mpp
             done += len(rows)
             if progress:
                 progress(done, len(indices))
@@ -144,7 +144,7 @@ def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> 
 
 
 def decode_and_score(
-    cls,
+    representation,
     index: int,
     truth: Nuclei,
     maps: dict[str, np.ndarray],
@@ -158,9 +158,9 @@ def decode_and_score(
     process."""
     began = time.perf_counter()
     if mpp is None or not resampling.differs(truth.mpp, mpp):
-        predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+        predicted = decoding.decode(representation, maps, truth.mpp, tiling)
     else:
-        decoded = tiled.decode(cls, maps, mpp, tiling)
+        decoded = decoding.decode(representation, maps, mpp, tiling)
         predicted = resampling.brought_back(decoded, truth.instances.shape, truth.mpp, mpp)
     if types is not None:
         predicted = predicted.retyped(types)
@@ -189,7 +189,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
         {"bPQ": image mean (`cellvit` protocol; NaN without nuclei), "sizes": rows of `metrics.sizes.by_size`}.
     """
     workers = usable_cores() if len(subset) >= POOL_FROM else 0
-    jobs = ((type(method), i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
+    way = method.representation
+    jobs = ((way, i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
     records = scoring.collect(in_order(score_ideal, jobs, workers, ahead=8))
     return {
         "bPQ": float(nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
@@ -197,7 +198,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
     }
 
 
-def score_ideal(cls, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
+def score_ideal(representation, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
     """What decoding makes of the truth's own targets, against the truth; may run in a worker process."""
-    decoded = tiled.decode(cls, tiled.ideal(cls, truth, classes, tiling), truth.mpp, tiling)
+    perfect = decoding.ideal(representation, truth, classes, tiling)
+    decoded = decoding.decode(representation, perfect, truth.mpp, tiling)
     return scoring.score_image(index, truth, decoded, False, shapes=False)

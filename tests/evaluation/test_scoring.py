@@ -18,6 +18,7 @@ from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.labelled import Labelled
 from benchmark.methods import registry
 from benchmark.metrics.records import Records
+from benchmark.representations.hv import HV
 from benchmark.results.collect import runs
 from benchmark.runtime import distributed
 from tests.support.tiny_data import TINY
@@ -40,20 +41,23 @@ def mixed(truth: Nuclei, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, types.astype(np.uint8)
 
 
+class KnownImages(HV):
+    """Its one map holds the number of the image."""
+
+    def decode(self, maps, mpp, settings=None):
+        return Nuclei.from_labels(*Known.predictions[int(maps["image"][0])], mpp)
+
+
 class Known(torch.nn.Module):
     """A method that knows its predictions: (instances, type map) of each image, in order."""
 
-    trainable, has_types = False, True
+    trainable, has_types, representation = False, True, KnownImages()
     predictions: list[tuple[np.ndarray, np.ndarray]] = []
     seen = 0
 
     def predict(self, images):
         self.seen += len(images)
         return {"image": torch.arange(self.seen - len(images), self.seen)[:, None]}
-
-    @staticmethod
-    def decode(maps, mpp, params):
-        return Nuclei.from_labels(*Known.predictions[int(maps["image"][0])], mpp)
 
 
 def test_a_type_map_of_a_prediction_counts_alike_in_every_command(data, cache, tmp_path, monkeypatch):
@@ -90,11 +94,11 @@ def test_a_type_map_of_a_prediction_counts_alike_in_every_command(data, cache, t
             empty = np.zeros((2, *truths[i].instances.shape))
             return {"np": empty, "hv": np.full_like(empty, i), "tp": empty}
 
-    def decode_known(np_map, hv, *_):
-        return Nuclei.from_labels(*predictions[int(hv.flat[0])], data.mpp)
+    class KnownMaps(HV):
+        def decode(self, maps, mpp, settings=None):
+            return Nuclei.from_labels(*predictions[int(maps["hv"].flat[0])], data.mpp)
 
-    monkeypatch.setattr(decode_grid, "decode_hv", decode_known)
-    (records,) = decode_grid.decode(Maps(), truths, [None], workers=0)
+    (records,) = decode_grid.decode(Maps(), truths, [None], KnownMaps(), workers=0)
     scores["postprocess"] = protocol_scores(records, classes, tissues)
 
     for name, protocols in scores.items():

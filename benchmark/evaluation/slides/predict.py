@@ -258,7 +258,7 @@ def _predict_tiles(method, view: View, work: Path, chosen: list[Tile], settings:
             others = tuple(one.box for one in chosen if one != tile and common(one.box, tile.box))
             name = f"{view.slide.path}, tile {tile.name}"
             yield (
-                type(method).decode,
+                method.representation.decode,
                 maps,
                 tiles.Job(work / f"{tile.name}.npz", tile.box, others, view.mpp, name, lost),
             )
