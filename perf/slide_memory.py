@@ -33,13 +33,6 @@ def coded(labels: np.ndarray) -> np.ndarray:
     return np.stack([np.where(labels > 0, 255, 0), *np.rint((hv_targets(labels) + 1) * 127)], -1).astype(np.uint8)
 
 
-def decode(outputs: dict[str, np.ndarray], mpp: float, params=None):
-    """CellViT's decoding."""
-    from benchmark.postproc import cellvit
-
-    return cellvit.decode(outputs, mpp, params)
-
-
 def make(path: Path, side: int, share: float) -> None:
     """A tiled TIFF of side x side px with two coarser levels, written as a stream.
 
@@ -80,16 +73,16 @@ def predict(path: Path, out: Path) -> None:
 
     from benchmark.evaluation.settings import Settings
     from benchmark.evaluation.slides.predict import predict_slides
+    from benchmark.representations.hv import HV
 
     class Coded(torch.nn.Module):
-        mpp = 0.25
+        mpp, representation = 0.25, HV()
 
         def predict(self, images):
             red, hv = images[:, :1] * 255 - 127, images[:, 1:] * 255 / 127 - 1
             kinds = torch.cat([red * 0 + k / 10 for k in range(TYPES + 1)], 1)
             return {"np": torch.cat([-red, red], 1), "hv": hv, "tp": kinds}
 
-    Coded.decode = staticmethod(decode)
     began = time.monotonic()
     names = [f"type {k}" for k in range(1, TYPES + 1)]
     count = predict_slides(Coded(), [path], out, names, Settings(), "cpu", "coded")

@@ -18,6 +18,7 @@ from benchmark.cli import main
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.sources.synthetic import draw
 from benchmark.methods import registry
+from benchmark.representations.hv import HoVerNetHV
 from tests.support.slide_files import damage, mosaic, write_svs
 from tests.support.tiny_data import TINY
 
@@ -45,14 +46,14 @@ def run(tmp_path_factory):
 def dark_is_nucleus(monkeypatch):
     """A network that was trained for an epoch finds nothing; what is asked here needs nuclei."""
 
-    def decode(outputs, mpp, params=None):
+    def decode(self, outputs, mpp, settings=None):
         nuclei = Nuclei.from_labels(ndimage.label(outputs["dark"][0] > 0)[0], None, mpp)
         kinds = np.arange(len(nuclei)) % 3
         return replace(nuclei, types=kinds.astype(np.uint8), scores=(kinds / 2).astype(np.float32))
 
     cls = registry.method_class("hovernet")
     monkeypatch.setattr(cls, "predict", lambda self, images: {"dark": 0.5 - images.mean(1, keepdim=True)})
-    monkeypatch.setattr(cls, "decode", staticmethod(decode))
+    monkeypatch.setattr(HoVerNetHV, "decode", decode)
 
 
 def test_a_slide_by_the_weights_of_a_run(image, run, dark_is_nucleus, tmp_path, capsys):

@@ -33,14 +33,14 @@ class Colours(torch.nn.Module):
     """Its raw maps are the image."""
 
     mpp = 0.25
-    decode = staticmethod(coded_slides.decode_ids)
+    representation = coded_slides.Decoder(coded_slides.decode_ids)
 
     def predict(self, images):
         return {"rgb": images, "tissue": images.mean((2, 3))}
 
 
 class Distances(Colours):
-    decode = staticmethod(coded_slides.decode_distances)
+    representation = coded_slides.Decoder(coded_slides.decode_distances)
 
 
 class Names:
@@ -129,7 +129,7 @@ def test_maps_of_tiles_are_those_of_the_whole(tmp_path, labels):
         seen[len(seen)] = outputs["np"]
         return Nuclei.from_labels(np.zeros(outputs["np"].shape[1:], int), None, mpp)
 
-    Around.decode = staticmethod(keep)
+    Around.representation = coded_slides.Decoder(keep)
     image = by_id(labels)
     predict(write_pyramid(tmp_path / "x.tif", image), tmp_path / "out", method=Around)
     with torch.inference_mode():
@@ -202,15 +202,16 @@ def decoded(content: bytes) -> list:
 def test_killed_and_continued_at_the_tile(tmp_path, labels, monkeypatch, kept):
     path = write_pyramid(tmp_path / "x.tif", by_id(labels))
     predict(path, tmp_path / "unbroken")
-    decoded_, decode = [], coded_slides.decode_ids
+    decoded_ = []
+
+    def counted(outputs, mpp, params=None):
+        if len(decoded_) == stop:
+            raise KeyboardInterrupt
+        decoded_.append(mpp)
+        return coded_slides.decode_ids(outputs, mpp, params)
 
     class Counting(Colours):
-        @staticmethod
-        def decode(outputs, mpp, params=None):
-            if len(decoded_) == stop:
-                raise KeyboardInterrupt
-            decoded_.append(mpp)
-            return decode(outputs, mpp, params)
+        representation = coded_slides.Decoder(counted)
 
     stop = kept
     with pytest.raises(KeyboardInterrupt):
@@ -245,8 +246,8 @@ def test_tiles_of_other_weights_settings_or_slides_are_not_used(tmp_path, labels
     class Stops(Colours):
         calls = 0
 
-        @staticmethod
-        def decode(outputs, mpp, params=None):
+        @coded_slides.Decoder
+        def representation(outputs, mpp, params=None):
             Stops.calls += 1
             if Stops.calls > 2:
                 raise KeyboardInterrupt
@@ -284,8 +285,8 @@ def test_glass_is_not_predicted(tmp_path, labels, capsys):
     everywhere = Settings(mpp=0.25, window=64, margin=16, tile=256, everywhere=True)
 
     class Grey(Colours):
-        @staticmethod
-        def decode(outputs, mpp, params=None):
+        @coded_slides.Decoder
+        def representation(outputs, mpp, params=None):
             return Nuclei.from_labels((outputs["rgb"].std(0) > 0.1).astype(int), None, mpp)
 
     predict(path, tmp_path / "all", everywhere, Grey)

@@ -3,11 +3,14 @@
 numpy only, so that worker processes decode without torch; `coded_methods` makes methods of them.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from benchmark.data.nuclei import Nuclei
-from benchmark.postproc import cellvit
 from benchmark.postproc.targets import hv_targets
+from benchmark.representations.hv import HV
 
 GREEN = 200  # of all coded pixels: they count as tissue, and what lies around, white or grey, is no nucleus
 
@@ -37,7 +40,17 @@ def decode_distances(outputs: dict[str, np.ndarray], mpp: float, params=None) ->
     """Nuclei by CellViT's decoding of the maps that the colours stand for."""
     red, *hv = outputs["rgb"] * 255
     maps = {"np": np.stack([127 - red, red - 127]), "hv": np.stack(hv) / 127 - 1}
-    return cellvit.decode({name: values.astype(np.float32) for name, values in maps.items()}, mpp)
+    return HV().decode({name: values.astype(np.float32) for name, values in maps.items()}, mpp)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The part of a representation that predicting needs: a function that decodes raw maps."""
+
+    function: Callable[..., Nuclei]
+
+    def decode(self, maps: dict[str, np.ndarray], mpp: float, settings=None) -> Nuclei:
+        return self.function(maps, mpp, settings)
 
 
 def ellipse(instances: np.ndarray, y: float, x: float, high: float, wide: float) -> None:
