@@ -205,7 +205,11 @@ def test_a_cell_on_two_nodes_is_requeued_and_continues(submitting, ask, tmp_path
     words = ("--methods", "decoder_only", "recipe.epochs=40", "recipe.eval_every=40")
     asked = ("--slurm", "partition=pair nodes=2 time=60")
     process = submitting(*words, *asked, results=tmp_path / "results", wait=False)
-    (log,) = wait(lambda: list((tmp_path / "results").rglob("log.jsonl")), process=process)
+
+    def log_of_two_epochs():  # the checkpoint of the first is written then
+        return [path for path in (tmp_path / "results").rglob("log.jsonl") if path.read_text().count("\n") >= 2]
+
+    (log,) = wait(log_of_two_epochs, process=process)
     job = ask("squeue", "-h", "-r", "-o", "%i").strip()
     ask("scancel", "--signal=TERM", job)
     wait_for_requeue(ask, job, process)
