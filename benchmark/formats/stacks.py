@@ -20,8 +20,8 @@ class Stack:
     Attributes:
         n: images. shape: (H, W) of their maps. names: list[str], or None. tissues: list[str], or None.
         mpp: micrometres per pixel, or None.
-        shapes: (H, W) of each image. Where the file has `sizes`, (N, 2) as a run writes them, images are smaller than their
-            maps, which are background below and to the right of them.
+        shapes: (H, W) of each image. Where the file has `sizes`, (N, 2) as a run writes them, images are smaller than
+            their maps, which are background below and to the right of them.
 
     Raises:
         InputError: unreadable, pickled, other arrays than these, lengths that differ, or sizes that do not fit.
