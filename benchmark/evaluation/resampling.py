@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmark.data.files.resolution import SAME
 from benchmark.data.nuclei import Nuclei
 
 RULE = "bilinear-nearest"  # its name in a run's identity
 LEAST = 2  # pixels a side that a network can see: edges are mirrored
-SAME = 0.05  # relative difference of resolutions that is left as it is
 
 
 def differs(mpp: float, seen: float) -> bool:
