@@ -67,4 +67,7 @@ def _by_hand(known: facts.Facts, root: Path) -> str:
 
 
 def _size(known: facts.Facts) -> str:
-    return f" ({known.size_mb} MB)" if known.size_mb else ""
+    """How large it is: its megabytes, or where these are not known its images."""
+    if known.size_mb:
+        return f" ({known.size_mb} MB)"
+    return f" ({sum(known.images.values())} images)" if known.images else ""

@@ -37,7 +37,7 @@ def dataset(text: str, root=None):
     Every one that has types takes `classes=` too, see `data.sources.class_map`.
 
     Raises:
-        InputError: unknown dataset or argument, each with a near-miss hint; a root that is missing or unfit.
+        InputError: unknown dataset or argument, each with a near-miss hint; an argument that is named twice; a root that is missing or unfit.
     """
     name, _, rest = text.partition("@")
     check_name("dataset", name, dataset_names())
@@ -49,6 +49,11 @@ def dataset(text: str, root=None):
         if not equals or key not in known:
             hint = near_miss(key, known)
             raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known)}.{hint}")
+        if key in arguments:
+            raise InputError(
+                f"Dataset '{name}': expected {key} once, found {key}={arguments[key]} and {key}={value}; keep one"
+                f"{' (--classes and CLASSES= are short for it)' if key == 'classes' else ''}."
+            )
         arguments[key] = value if key == "classes" else value_of(value)
     classes = arguments.pop("classes", None)
     source = cls(root, **arguments)

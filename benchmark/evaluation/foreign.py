@@ -181,4 +181,7 @@ def _read(image: Image, shape: tuple[int, int] | None) -> Labelled:
 def _check_shape(pred: Image, sides: tuple[int, int] | None, shape: tuple[int, int], truth: str) -> None:
     """Refuse a prediction of another shape; by its header, where that says it, before memory is taken for it."""
     if sides not in (None, shape):
-        raise InputError(f"{pred.where}: expected a label map of the truth's shape {shape} ({truth}), found {sides}.")
+        raise InputError(
+            f"{pred.where}: expected a label map of the truth's shape {shape} ({truth}), found {sides}; write it as "
+            "large as its image (in a stack of images that differ in size, beside an array sizes (N, 2))."
+        )

@@ -93,7 +93,7 @@ def _stack(stack: Stack, names: TypeNames) -> Collection:
     title = stack.names or [str(i) for i in range(stack.n)]
     tissues = stack.tissues or [""] * stack.n
     images = [
-        Image(title[i], f"{stack.path} image {title[i]}", reader(i), tissues[i], shape=lambda: stack.shape)
+        Image(title[i], f"{stack.path} image {title[i]}", reader(i), tissues[i], shape=lambda i=i: stack.shapes[i])
         for i in range(stack.n)
     ]
     if not images:

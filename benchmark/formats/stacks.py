@@ -11,18 +11,20 @@ from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import normal
 from benchmark.runtime.errors import InputError
 
-KEYS = ("instances", "types", "type_maps", "tissues", "names", "offsets", "mpp")
+KEYS = ("instances", "types", "type_maps", "tissues", "names", "offsets", "mpp", "sizes")
 
 
 class Stack:
     """A file of N label maps, read image by image.
 
     Attributes:
-        n: images. shape: (H, W) of each. names: list[str], or None. tissues: list[str], or None.
+        n: images. shape: (H, W) of their maps. names: list[str], or None. tissues: list[str], or None.
         mpp: micrometres per pixel, or None.
+        shapes: (H, W) of each image. Where the file has `sizes`, (N, 2) as a run writes them, images are smaller than
+            their maps, which are background below and to the right of them.
 
     Raises:
-        InputError: unreadable, pickled, other arrays than these, or lengths that differ.
+        InputError: unreadable, pickled, other arrays than these, lengths that differ, or sizes that do not fit.
     """
 
     def __init__(self, path: Path):
@@ -66,23 +68,40 @@ class Stack:
         self.names, self.tissues = (self._words(rows, key) for key in ("names", "tissues"))
         self.mpp = _number(rows["mpp"], self.n) if "mpp" in rows else None
         self.shape = shape[1:3]
+        self.shapes = _sizes(rows["sizes"], shape, path) if "sizes" in rows else [self.shape] * self.n
 
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
-        """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i."""
-        instances = self._instances[i]
+        """(instances (H, W), types or None, whether types are per nucleus in ascending order of id) of image i.
+
+        Raises:
+            InputError: types that disagree, or nuclei or types beyond the image's size.
+        """
+        instances = self._cropped(self._instances[i], i, "nuclei")
         if i == 1 and self.n == 2 and not self.paired and self._types is None and self._maps is None:
             self._check_second(instances)
         if self.paired:
             return instances[..., 0], instances[..., 1], False
         of_nuclei = None if self._offsets is None else self._types[self._offsets[i] : self._offsets[i + 1]]
         if self._maps is not None:
-            types = self._maps[i]
+            types = self._cropped(self._maps[i], i, "types")
             if of_nuclei is not None:
                 self._check_agree(i, instances, types, of_nuclei)
             return instances, types, False
         if of_nuclei is not None:
             return instances, of_nuclei, True
-        return instances, None if self._types is None else self._types[i], False
+        return instances, None if self._types is None else self._cropped(self._types[i], i, "types"), False
+
+    def _cropped(self, values: np.ndarray, i: int, what: str) -> np.ndarray:
+        """A map (H, W) or (H, W, 2) of image i, as large as the image."""
+        height, width = self.shapes[i]
+        if values.shape[:2] == (height, width):
+            return values
+        if values[height:].any() or values[:, width:].any():
+            raise InputError(
+                f"{self.path} image {i}: expected no {what} beyond its {height} x {width} pixels (array sizes), found "
+                "some; correct sizes, or leave them out where all images are of one size."
+            )
+        return values[:height, :width]
 
     def _check_agree(self, i: int, instances: np.ndarray, type_map: np.ndarray, types: np.ndarray) -> None:
         n = len(np.unique(instances[instances > 0]))
@@ -94,8 +113,8 @@ class Stack:
 
     def _check_second(self, second: np.ndarray) -> None:
         """Refuse instances and types that stand one after the other instead of side by side."""
-        first = self._instances[0]
-        if self.names or not np.array_equal(first > 0, second > 0):
+        first = self._cropped(self._instances[0], 0, "nuclei")
+        if self.names or first.shape != second.shape or not np.array_equal(first > 0, second > 0):
             return
         (ids, of_first), (kinds, of_second) = (np.unique(each, return_inverse=True) for each in (first, second))
         pairs = np.unique(of_first.astype(np.int64) * len(kinds) + of_second)
@@ -146,6 +165,23 @@ def _divides(offsets: np.ndarray, n: int, nuclei: int) -> bool:
     """Whether offsets give each of n images its own nuclei, and leave none out."""
     whole = offsets.ndim == 1 and len(offsets) == n + 1 and offsets.dtype.kind in "ui"
     return whole and offsets[0] == 0 and offsets[-1] == nuclei and bool((offsets[1:] >= offsets[:-1]).all())
+
+
+def _sizes(rows: Rows, shape: tuple[int, ...], path: Path) -> list[tuple[int, int]]:
+    """(height, width) of each image of a stack of this shape.
+
+    Raises:
+        InputError: no two whole numbers for each image, none of them above the sides of its map.
+    """
+    fits = rows.shape == (shape[0], 2) and rows.dtype.kind in "ui"
+    sizes = rows.whole().astype(np.int64) if fits else np.zeros((1, 2), np.int64)
+    if not fits or (sizes < 1).any() or (sizes > shape[1:3]).any():
+        raise InputError(
+            f"{path}: expected sizes as height and width of each of {shape[0]} images, 1 to {shape[1]} and 1 to "
+            f"{shape[2]}, found {f'{sizes.min()} to {sizes.max()}' if fits else f'{rows.dtype} {rows.shape}'}; correct "
+            "them, or leave them out where all images are of one size."
+        )
+    return [(height, width) for height, width in sizes.tolist()]
 
 
 def _number(rows: Rows, n: int) -> float:

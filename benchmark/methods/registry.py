@@ -62,7 +62,7 @@ def parse(text: str, preset: str | None = None) -> Spec:
     """Parse `method@row,key=value,…`; `preset` is the row when the text names none.
 
     Raises:
-        InputError: unknown method, row or argument, each with a near-miss hint.
+        InputError: unknown method, row or argument, each with a near-miss hint; an argument that is named twice.
     """
     name, rest = name_of(text), text.partition("@")[2]
     cls = method_class(name)
@@ -75,11 +75,14 @@ def parse(text: str, preset: str | None = None) -> Spec:
         raise InputError(f"Method '{name}' has no preset or variant '{row}'; it has {', '.join(rows)}.{hint}")
     known = cls.arguments()
     base = known | rows[row]
-    overrides = {}
+    overrides, seen = {}, set()
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"'{word}' in '{text}' has no value; write key=value after the first word.")
+        if key in seen:
+            raise InputError(f"'{short(text)}': expected {short(key)} once, found it twice; keep one.")
+        seen.add(key)
         if key not in known:
             hint = near_miss(key, known)
             raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")

@@ -11,6 +11,7 @@ from .inputs import check_agreement
 from .match import match
 from .protocols import PROTOCOLS, choose
 from .records import Records
+from .sizes import extra_labels
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Evaluation:
         }
 
     def rows(self) -> list[dict]:
-        """`images` as a dict per row, each with the columns of its own protocol alone; type 0 is called "untyped"."""
+        """`images` as a dict per row, each with the columns of its own protocol alone; type 0 is called "untyped" (see
+        `sizes.extra_labels`)."""
         out = []
         for name in choose(self.protocol):
-            out += pd.DataFrame(self._columns(name, {0: "untyped"})).to_dict("records")
+            out += pd.DataFrame(self._columns(name, {0: extra_labels(self.classes)[0]})).to_dict("records")
         return out
 
     def _columns(self, protocol: str, also: dict[int, str] | None = None) -> dict:

@@ -76,7 +76,8 @@ def by_type(records: Records, classes: list[str], border: bool = True) -> pd.Dat
 
 def confusion(records: Records, classes: list[str]) -> pd.DataFrame:
     """Counts of paired nuclei (IoU > 0.5) by true type (rows) and predicted type (columns), with "none" for
-    a nucleus without partner and "untyped" for type 0. Images without real types are left out."""
+    a nucleus without partner, "untyped" for type 0 and "other" for types beyond the classes (see `extra_labels`).
+    Images without real types are left out."""
     known = records.images.loc[records.images["typed"] & records.images["pred_typed"], "image"]
     nuclei = records.nuclei[records.nuclei["image"].isin(known)]
     nuclei = nuclei.assign(type=np.minimum(nuclei["type"].astype(int), len(classes) + 1))
@@ -87,14 +88,25 @@ def confusion(records: Records, classes: list[str]) -> pd.DataFrame:
         right_on=["image", "id"],
         suffixes=("", "_pred"),
     )
-    names = ["untyped", *classes, "other", "none"]
+    untyped, other, none = extra_labels(classes)
+    names = [untyped, *classes, other, none]
     table = np.zeros((len(names), len(names)), np.int64)
     np.add.at(table, (pairs["type"].to_numpy(), pairs["type_pred"].to_numpy()), 1)
     np.add.at(table, (true.loc[true["match"] == 0, "type"].to_numpy(), -1), 1)
     np.add.at(table, (-1, pred.loc[pred["match"] == 0, "type"].to_numpy()), 1)
     frame = pd.DataFrame(table, index=names, columns=names)
-    used = [n for n in names if n != "other" or frame.loc[n].any() or frame[n].any()]
+    used = [n for n in names if n != other or frame.loc[n].any() or frame[n].any()]
     return frame.loc[used, used].rename_axis(index="true", columns="pred")
+
+
+def extra_labels(classes: list[str]) -> tuple[str, str, str]:
+    """What stands beside the classes: "untyped", "other" and "none", in brackets where a class is called so."""
+    out = []
+    for label in ("untyped", "other", "none"):
+        while label in classes:
+            label = f"({label})"
+        out.append(label)
+    return tuple(out)
 
 
 def _pooled(records: Records, group, names: list[str], border: bool, usable: np.ndarray | None = None) -> pd.DataFrame:

@@ -121,6 +121,16 @@ def own_synthetic(tmp_path):
     return tmp_path / "one.toml"
 
 
+def test_an_argument_that_is_named_twice_is_refused(tmp_path, capsys):
+    """The later one won without a word: --classes over the scheme in the name of the data set."""
+    line = ["prepare", "--dataset", "consep@classes=4", "--classes", "pannuke", "--data-root", str(tmp_path)]
+    assert main([*line, "--cache", str(tmp_path / "cache")]) == 2
+    said = "Dataset 'consep': expected classes once, found classes=4 and classes=pannuke; keep one (--classes and"
+    assert said in capsys.readouterr().err
+    with pytest.raises(InputError, match="expected patches once, found patches=6 and patches=7; keep one[.]"):
+        dataset("synthetic@patches=6,patches=7")
+
+
 def test_the_option_is_short_for_the_argument(tmp_path, capsys):
     assert _options.with_scheme("consep", "4") == "consep@classes=4"
     assert _options.with_scheme("consep@patch=64", "4") == "consep@patch=64,classes=4"

@@ -79,6 +79,6 @@ def test_without_a_network_one_sentence_says_what_to_do(tmp_path, benchmark_comm
     done = benchmark_command("prepare", *words, results=None, data=False, environment=hub)
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "MoNuSeg cannot be had from the Hugging Face hub (" in line and "RationAI/MoNuSeg" in line
+    assert "MoNuSeg cannot be had from the Hugging Face hub (" in line and "RationAI/MoNuSeg (51 images)" in line
     assert f"by hand into '{tmp_path / 'data' / 'monuseg'}'" in line and "monuseg.grand-challenge.org" in line
     assert "Traceback" not in done.stderr and not (tmp_path / "data").exists()

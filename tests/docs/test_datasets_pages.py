@@ -9,6 +9,11 @@ from benchmark.data.sources.fields import Fields
 from benchmark.data.sources.patients import held_out
 from benchmark.runtime.paths import ROOT
 
+KUMAR = (
+    "18-5592 21-5784 21-5786 38-6178 49-4488 50-5931 A7-A13E A7-A13F AR-A1AK AR-A1AS AY-A8YK B0-5698 B0-5710 B0-5711 "
+    "CH-5767 DK-A2I6 E2-A14V E2-A1B5 G2-A2EK G9-6336 G9-6348 G9-6356 G9-6362 G9-6363 HE-7128 HE-7129 HE-7130 KB-A93J "
+    "NH-A8F7 RD-A8N9"
+)  # the 30 patients of Kumar et al. 2017, all in MoNuSeg's training part
 PAGES = ROOT / "docs/datasets"
 OVERVIEW = (PAGES / "README.md").read_text(encoding="utf-8")
 
@@ -33,3 +38,13 @@ def test_the_validation_images_of_consep():
     *others, last = held_out(f"train_{k}" for k in range(1, 28))
     listed = re.search(r"Validation is on ((?:train_\d+[, and]*)+)", page)
     assert sorted(re.findall(r"train_\d+", listed[1])) == sorted([*others, last])
+
+
+def test_the_validation_patients_of_monuseg():
+    page = " ".join((PAGES / "monuseg.md").read_text(encoding="utf-8").split())
+    patient = r"(?:TCGA-\w{2}-\w{4}(?:, )?)+"
+    added = re.search(rf"the 30 of Kumar 2017 and ({patient})\.", page)[1].split(", ")
+    listed = re.search(rf"Validation is on ({patient});", page)[1].split(", ")
+    patients = [*(f"TCGA-{name}" for name in KUMAR.split()), *added]
+    assert len(set(patients)) == facts.of("monuseg").images["train"]
+    assert listed == held_out(patients)

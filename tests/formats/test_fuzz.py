@@ -12,7 +12,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 from benchmark.runtime.plugins import value_of
 
-COUNT = 2040  # inputs; `make fuzz` reads more
+COUNT = 2480  # inputs; `make fuzz` reads more
 
 
 def test_damaged_inputs_end_in_a_result_or_one_sentence():
@@ -24,7 +24,7 @@ def test_damaged_inputs_end_in_a_result_or_one_sentence():
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-8000:]}\n{done.stderr[-3000:]}"
     formats = {row.split()[0] for row in done.stdout.splitlines() if row[:1].isalpha()}
     assert {"npy", "npz", "mat", "PNG", "TIFF", "JPEG", "JSON", "GeoJSON", "pickle", "pth", "safetensors"} <= formats
-    assert {"TOML", "csv", "zip", "parquet", "run", "command"} <= formats
+    assert {"TOML", "csv", "XML", "zip", "parquet", "run", "command"} <= formats
 
 
 @pytest.mark.parametrize("reader", (weights_file.read, weights_file.read_file))

@@ -120,3 +120,10 @@ def test_the_adapter_is_built_from_its_config():
     assert len(exchanges) == 2 and all(exchange.injector is None for exchange in exchanges)
     assert exchanges[0].extractor.attn.points == 8
     assert {field.name for field in fields(AdapterConfig)} < set(registry.method_class("cellvta").arguments())
+
+
+@pytest.mark.parametrize("words", ("points=8,points=4", "points=4,points=8", "points=8,points=8"))
+def test_an_argument_that_is_named_twice_is_refused(words):
+    """points=8,points=4 was points=8, since 4 is the row's own; the other way round it was 8 too."""
+    with pytest.raises(InputError, match=f"'cellvta@debug,{words}': expected points once, found it twice; keep one"):
+        registry.parse(f"cellvta@debug,{words}")

@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.metrics import evaluate
 from benchmark.metrics.aggregate import Scores, over_folds
+from benchmark.metrics.api import Evaluation
 from benchmark.metrics.channels import flatten, pannuke_channels
 from benchmark.metrics.curves import default_grid, size_curve
 from benchmark.metrics.detection import Points, gated, in_images
@@ -194,6 +195,21 @@ def test_a_value_on_an_edge_belongs_to_the_bin_above():
 def test_types_beyond_the_classes_stand_apart_in_the_confusion():
     table = confusion(collected((row(1, 0, 2), [1, 1], row(1, 0, 2), [1, 7])), ["first", "second"])
     assert table.loc["first", ["first", "second", "other"]].tolist() == [1, 0, 1]
+
+
+def test_a_class_may_be_called_as_the_confusion_calls_what_is_none():
+    """CoNSeP has a class "other": the table could not be made."""
+    classes = ["other", "none", "untyped", "(other)"]
+    records = collected((row(1, 2, 3, 4), [1, 2, 3, 4], row(1, 2, 3, 0), [1, 1, 7]))
+    table = confusion(records, classes)
+    assert list(table.columns) == ["(untyped)", *classes, "((other))", "(none)"]
+    assert table.loc["other", "other"] == 1 and table.loc["none", "other"] == 1
+    assert table.loc["untyped", "((other))"] == 1 and table.loc["(other)", "(none)"] == 1
+    assert table.to_numpy().sum() == 4
+    assert list(confusion(records, ["a", "b", "c", "d"]).columns) == ["untyped", *"abcd", "other", "none"]
+    scored = Evaluation(records, classes, [], "cellvit")
+    scores = scored.rows()[0]
+    assert scores["PQ_untyped"] == 0 and "PQ_(untyped)" in scores  # that of the class, and of type 0
 
 
 def test_weights_and_grid_of_a_curve():

@@ -225,6 +225,20 @@ def test_nothing_is_cut(tmp_path, figures, stored, count, monkeypatch):
         assert min(box.x0, box.y0) > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01, (name, box)
 
 
+def test_confusions_of_classes_that_are_called_other_and_none(tmp_path, figures, stored, capsys):
+    """The run was left out of the figure: CoNSeP has a class "other"."""
+    make_run(tmp_path / "results", stored, "cellvit@small", classes=["other", "none", "Dead"])
+    (group,) = groups(collect.runs(tmp_path / "results"))
+    assert scores.confusions(group, tmp_path) and "skipped" not in capsys.readouterr().err
+    (panel,) = figures[0].axes
+    names = ["other", "none", "Dead"]
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == names
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == [*names, "missed"]
+    drawn = read_csv(tmp_path / "confusion.csv")
+    assert [line["predicted"] for line in drawn[:4]] == [*names, "(none)"]
+    assert sum(float(line["nuclei"]) for line in drawn) > 0
+
+
 def test_confusions_name_every_column_and_line(tmp_path, figures, stored):
     """With four panels the last column had no names below it."""
     for method in ("cellvit", "cellvta", "decoder_only", "full_finetune"):

@@ -123,6 +123,8 @@ class ImageFile:
         self._check(name, pa.types.is_integer(kind) or _is_text(kind), "text or whole numbers")
         with archive.reading(self.path):
             values = self._file.read([name], use_threads=False).column(0).to_pylist()
+            if len(values) != len(self):
+                raise ValueError(f"it has {len(self)} rows, of which its column {name} holds {len(values)}")
         return ["" if value is None else value for value in values]
 
     def names(self, name: str) -> tuple[str, ...]:
@@ -173,6 +175,7 @@ class ImageFile:
                 first += len(batch)
                 if first > max(wanted):
                     return
+            raise ValueError(f"it ends before its row {max(wanted)}")
 
     def _of_masks(self, row: dict, shape: tuple[int, int], rule: Rule, tally: Tally, where: str):
         categories = row.get("categories")
@@ -219,7 +222,11 @@ class ImageFile:
     @cached_property
     def _file(self) -> pq.ParquetFile:
         with archive.reading(self.path):
-            return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True)
+            file = pq.ParquetFile(self.path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True)
+            groups = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+            if min(groups, default=0) < 0 or sum(groups) != file.metadata.num_rows:
+                raise ValueError(f"it has {file.metadata.num_rows} rows, its row groups have {sum(groups)}")
+            return file
 
     @cached_property
     def _features(self) -> dict:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from benchmark.runtime.errors import InputError
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow refuses 179 megapixels, fewer than a slide's region has
 _MOST = 1032  # Deflate makes at most so many bytes of one
+_BLOCK = 1 << 20  # bytes that are read at once
 _MOST_TIFF = 8192  # more than LZW makes of one
 
 TIFF = (".tif", ".tiff")
@@ -91,7 +93,10 @@ def size_from_bytes(content: bytes, where: str) -> tuple[int, int]:
 def _pixels(file: Path | io.BytesIO, where: str, colours: bool) -> np.ndarray:
     """The values of a PNG or JPEG."""
     with archive.reading(where), _opened(file, where) as picture:
-        depth = _png_header(picture)[1] if picture.format == "PNG" else 8
+        depth = 8
+        if picture.format == "PNG":
+            depth = _png_header(picture)[1]
+            _check_png(picture)
         pixels = _colours(picture) if colours else _ids(picture, depth)
         _check_upright(where, picture.getexif().get(ORIENTATION))  # a PNG may tell it after its pixels
         return pixels
@@ -126,6 +131,30 @@ def _png_header(picture: Image.Image) -> tuple[int, int, int]:
     head = stream.read(26)
     stream.seek(place)
     return size, head[24], head[25]
+
+
+def _check_png(picture: Image.Image) -> None:
+    """Compare the checksums of all chunks, before the pixels are read: Pillow passes over those of the pixels, and is
+    content when it has enough of these.
+
+    Raises:
+        OSError: one is wrong, or the file ends before its last chunk.
+    """
+    stream = picture.fp
+    place, kind = stream.tell(), b""
+    stream.seek(8)
+    while kind != b"IEND":
+        head = stream.read(8)
+        left, kind = int.from_bytes(head[:4], "big"), head[4:]
+        checksum = zlib.crc32(kind)
+        while left and (block := stream.read(min(left, _BLOCK))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        stored = stream.read(4)
+        if left or len(stored) < 4:
+            raise OSError("it ends before its last chunk")
+        if stored != checksum.to_bytes(4, "big"):
+            raise OSError(f"the checksum of its chunk {kind.decode('latin1')!r} is wrong")
+    stream.seek(place)
 
 
 def _ids(picture: Image.Image, depth: int) -> np.ndarray:

@@ -44,7 +44,7 @@ class MoNuSeg(fields.Fields):
             if len(places) > 1:
                 raise InputError(
                     f"'{places[0][0]}' and '{places[1][0]}' both look like the {fields.SIDES[fold]} part of MoNuSeg; "
-                    "keep one of them."
+                    "name the folder of MoNuSeg alone as DATA_ROOT, or keep one of them there."
                 )
             if places:
                 listed[fold] = _fields(*places[0])

@@ -35,6 +35,7 @@ FRONT = {"estimator": None, "errorbar": None, "sort": False, "zorder": 0}
 DOT = 18  # area of a marker in square points
 # key of the cost -> (title of its axis, -1 where less is better and 1 where more is, scale)
 COSTS = {"trainable": ("trainable parameters (M)", -1, 1e-6), "images_per_second": ("images / s", 1, 1.0)}
+MISSED = ""  # the column of true nuclei without a partner: no class is called so
 LOGGED = ("epoch", "loss", "val_bPQ", "lr", "seconds")
 
 
@@ -216,21 +217,25 @@ def confusions(group: Group, folder: Path) -> bool:
     """Per method: how paired nuclei of each true type are typed, as shares of the true type; runs pooled."""
     import seaborn as sns
 
+    from benchmark.metrics.sizes import extra_labels
+
     tables = [(row, _confusion(row)) for row in group.drawn]
     without = [row.label for row, counts in tables if counts is None]
     tables = [(row, counts) for row, counts in tables if counts is not None]
     names: list[str] = []
     for _, counts in tables:
-        names += [name for name in counts.index if name not in ("untyped", "other", "none", *names)]
+        names += [name for name in counts.index if name not in names]
     if not names:  # no runs, or data without types
         return False
+    _, _, none = extra_labels(names)
     columns = min(3, len(tables))
     lines = math.ceil(len(tables) / columns)
     records = []
     with drawing(0.9 + 1.3 * lines, 1.3 * columns + 0.9) as figure:
         panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
         for i, (panel, (row, table)) in enumerate(zip(panels, tables)):
-            counts = table.reindex(index=names, columns=[*names, "none"], fill_value=0).astype(float)
+            counts = table.rename(columns={MISSED: none})
+            counts = counts.reindex(index=names, columns=[*names, none], fill_value=0).astype(float)
             for (true, predicted), nuclei in counts.stack().items():
                 records.append({"method": row.method, "true": true, "predicted": predicted, "nuclei": nuclei})
             percent = 100 * counts.div(counts.sum(axis=1), axis=0)  # NaN, left white: no nucleus of this type
@@ -264,20 +269,23 @@ def confusions(group: Group, folder: Path) -> bool:
 
 
 def _confusion(row: Row):
-    """`metrics.sizes.confusion` summed over the row's runs; None without a paired nucleus of known type."""
-    from benchmark.metrics.sizes import confusion
+    """Counts by true class (rows) and predicted class or MISSED (columns), summed over the row's runs; None without a
+    nucleus, paired or invented, of known predicted type."""
+    from benchmark.metrics.sizes import confusion, extra_labels
 
-    total = None
+    total, some = None, 0
     for run in row.runs:
         try:
-            counts = confusion(run.records(), [str(name) for name in run.config["classes"]])
+            classes = [str(name) for name in run.config["classes"]]
+            counts = confusion(run.records(), classes)
         except UNREADABLE as error:
             skipped(run.folder, error)
             continue
+        untyped, _, none = extra_labels(classes)
+        some += counts.drop(columns=[untyped, none]).to_numpy().sum()
+        counts = counts.loc[classes, [*classes, none]].rename(columns={none: MISSED})
         total = counts if total is None else total.add(counts, fill_value=0)
-    if total is None or not total.drop(columns=["untyped", "none"], errors="ignore").to_numpy().sum():
-        return None
-    return total
+    return total if some else None
 
 
 def point(group: Group, row: Row, estimate: Interval) -> dict:

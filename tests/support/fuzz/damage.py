@@ -221,6 +221,71 @@ def parquet_column(content: bytes, rng: random.Random) -> bytes:
     return out.getvalue()
 
 
+def xml_value(content: bytes, rng: random.Random) -> bytes:
+    """A value of an XML replaced, an element missing, twice or called otherwise, or a document type with entities."""
+    text = content.decode()
+    token = rng.choice((*TOKENS, "1e9", "-7.5", "\u0663", "&deep;", "<", "x" * 9000)).replace('"', "&quot;")
+    what = rng.randrange(5)
+    if what < 2:
+        place = rng.choice(list(re.finditer(r'(?<==")[^"]*(?=")', text)))
+        text = text[: place.start()] + token + text[place.end() :]
+    elif what < 4:
+        place = rng.choice(list(re.finditer(r"<[^>]*>", text)))
+        text = (
+            text[: place.start()] + rng.choice(("", place[0] * 2, f"<{token}>", place[0] * 9000)) + text[place.end() :]
+        )
+    else:
+        kinds = ('<!ENTITY deep "1">', '<!ENTITY deep SYSTEM "file:///etc/hostname">')
+        text = f"<!DOCTYPE Annotations [{rng.choice(kinds)}]>" + text.replace('X="', 'X="&deep;', 1)
+    return text.encode()
+
+
+def parquet_cell(content: bytes, rng: random.Random) -> bytes:
+    """A whole parquet file in which a cell is another, or a column of another type, missing, or empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(content))
+    column = rng.randrange(table.num_columns)
+    name, values = table.column_names[column], table.column(column).to_pylist()
+    kind = table.schema.field(column).type
+    what = rng.randrange(8)
+    if what < 4:
+        row = rng.randrange(len(values))
+        values[row] = _other(values[row], rng)
+        table = table.set_column(column, name, pa.array(values, kind))
+    elif what == 4:
+        kind = rng.choice((pa.string(), pa.int64(), pa.float64(), pa.binary(), pa.list_(pa.int8())))
+        table = table.set_column(column, name, pa.nulls(len(values), kind))
+    elif what == 5:
+        table = table.remove_column(column)
+    elif what == 6:
+        table = table.slice(0, rng.choice((0, 1)))
+    else:
+        table = table.replace_schema_metadata({b"huggingface": rng.choice((b"{}", b"[", b'{"info": {"features": 1}}'))})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+def _other(value, rng: random.Random):
+    """Another value of the same type, or none."""
+    if value is None or rng.random() < 0.15:
+        return None
+    if isinstance(value, dict):
+        key = rng.choice(list(value))
+        return value | {key: _other(value[key], rng)}
+    if isinstance(value, list):
+        k = rng.randrange(len(value) or 1)
+        changed = [_other(each, rng) if i == k else each for i, each in enumerate(value)]
+        return rng.choice(([], value[:-1], value + value[:1], changed, changed))
+    if isinstance(value, bytes):
+        return rng.choice((flip, png_chunk, truncate, empty))(value, rng)
+    if isinstance(value, str):
+        return rng.choice(("", "x", "\0", "9" * 5000, "\n"))
+    return rng.choice((-1, 0, 2**31, 2**62, 77))
+
+
 def _places(holder) -> list:
     """(container, key) of every value within."""
     out = []

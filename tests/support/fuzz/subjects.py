@@ -1,12 +1,9 @@
 """One whole input of every format, the ways to damage it, and what reads it."""
 
 import gzip
-import io
 import json
-import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,34 +24,13 @@ from benchmark.runtime.files import write_json
 from benchmark.training import checkpoint
 from benchmark.weights.recognise import recognise
 from tests.support import foreign_files, tiny_data
-from tests.support.fuzz import again, damage
-from tests.support.fuzz.damage import BYTES, Damage
+from tests.support.fuzz import again, damage, published_sets
+from tests.support.fuzz.damage import BYTES
+from tests.support.fuzz.subject import Subject, anew, command, in_bytes
 
 TYPES = 'classes = ["Neoplastic", "Inflammatory", "Dead"]\nmpp = 0.25\n[pred]\n1 = "Neoplastic"\n2 = "Dead"\n3 = ""\n'
 DATASET = 'classes = ["a", "b"]\nmpp = 0.25\nname = "mine"\ntissue = "Colon"\npatch = 64\nfolds = 3\n'
 DATASET += '[files]\ntable = "images.csv"\n'
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An input.
-
-    Attributes:
-        format: under which it is counted.
-        path: the file to damage.
-        ways: how.
-        read: reads the file: returns the exit code of a command, or any value of a reader.
-        again: the file read by another reader and written anew (see `again`); None where a hash of the content lies
-            elsewhere, so that every damage must be refused, left out and named, or change nothing.
-        written: what the command writes, which belongs to its result.
-    """
-
-    format: str
-    path: Path
-    ways: tuple[Damage, ...]
-    read: Callable[[], object]
-    again: Callable[[bytes], bytes] | None
-    written: Path | None = None
 
 
 def of_files(root: Path) -> list[Subject]:
@@ -63,19 +39,16 @@ def of_files(root: Path) -> list[Subject]:
         *_labels(root / "score"),
         *_images(root / "predict"),
         *_datasets(root),
+        *published_sets.subjects(root / "published"),
         *_weights(root / "weights"),
         *_runs(root),
     ]
 
 
-def _command(*words) -> Callable[[], object]:
-    return lambda: main([str(word) for word in words])
-
-
 def _score(truth: Path, path: Path, types: Path) -> Callable[[], object]:
     """Scores a file; returns the exit code, or where that is 0 what was read of every image."""
     words = ("--types", types, "--protocol", "pannuke", "--vertices", "corners")
-    score = _command("score", "--true", truth, "--pred", path, *words)
+    score = command("score", "--true", truth, "--pred", path, *words)
 
     def read():
         if code := score():
@@ -84,13 +57,6 @@ def _score(truth: Path, path: Path, types: Path) -> Callable[[], object]:
         return [(one.instances, one.types) for one in (image.read(foreign_files.SHAPE) for image in images)]
 
     return read
-
-
-def _bytes(write: Callable) -> bytes:
-    """What `write` puts into a file."""
-    out = io.BytesIO()
-    write(out)
-    return out.getvalue()
 
 
 def _labels(folder: Path) -> list[Subject]:
@@ -114,21 +80,21 @@ def _labels(folder: Path) -> list[Subject]:
     mat = {"inst_map": instances, "inst_type": types_by_id, "inst_uid": ids[:, None]}
     offsets = np.array([0, 3, 6])
     contents = {
-        "npy a.npy": _bytes(lambda f: np.save(f, instances)),
-        "npy pair.npy": _bytes(lambda f: np.save(f, np.stack([instances, kinds], -1))),
-        "npz a.npz": _bytes(lambda f: np.savez(f, instances=instances, types=kinds)),
-        "npz packed.npz": _bytes(
+        "npy a.npy": in_bytes(lambda f: np.save(f, instances)),
+        "npy pair.npy": in_bytes(lambda f: np.save(f, np.stack([instances, kinds], -1))),
+        "npz a.npz": in_bytes(lambda f: np.savez(f, instances=instances, types=kinds)),
+        "npz packed.npz": in_bytes(
             lambda f: np.savez_compressed(
                 f, instances=stack, types=np.array(of * 2), offsets=offsets, names=["a", "b"], mpp=0.25
             )
         ),
-        "npz star.npz": _bytes(lambda f: np.savez(f, coord=coord, prob=np.ones(3), class_id=np.array(of))),
-        "mat a.mat": _bytes(lambda f: scipy.io.savemat(f, mat)),
-        "mat z.mat": _bytes(lambda f: scipy.io.savemat(f, mat, do_compression=True)),
-        "PNG a.png": _bytes(lambda f: Image.fromarray(instances.astype(np.uint16)).save(f, "png")),
-        "TIFF a.tif": _bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16))),
-        "TIFF z.tif": _bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16), compression="zlib")),
-        "TIFF p.tif": _bytes(
+        "npz star.npz": in_bytes(lambda f: np.savez(f, coord=coord, prob=np.ones(3), class_id=np.array(of))),
+        "mat a.mat": in_bytes(lambda f: scipy.io.savemat(f, mat)),
+        "mat z.mat": in_bytes(lambda f: scipy.io.savemat(f, mat, do_compression=True)),
+        "PNG a.png": in_bytes(lambda f: Image.fromarray(instances.astype(np.uint16)).save(f, "png")),
+        "TIFF a.tif": in_bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16))),
+        "TIFF z.tif": in_bytes(lambda f: tifffile.imwrite(f, instances.astype(np.uint16), compression="zlib")),
+        "TIFF p.tif": in_bytes(
             lambda f: Image.fromarray(instances.astype(np.uint8)).save(f, "tiff", compression="tiff_lzw")
         ),
         "JSON nuc.json": json.dumps({"mag": 40, "nuc": nuclei}).encode(),
@@ -140,7 +106,7 @@ def _labels(folder: Path) -> list[Subject]:
         "a_seg.npy": {"masks": instances, "outlines": [[1, 2]], "filename": "a.png"},
         "cellvit.npy": {"inst_map": instances, "type_map": kinds},
     }
-    contents |= {f"pickle {name}": _bytes(lambda f, value=value: np.save(f, value)) for name, value in dicts.items()}
+    contents |= {f"pickle {name}": in_bytes(lambda f, value=value: np.save(f, value)) for name, value in dicts.items()}
     json_ways = (damage.json_value,) * 12
     npy, png = (damage.npy_header,) * 6, (damage.png_chunk,) * 8
     zipped = (damage.in_zip(damage.flip), damage.in_zip(damage.npy_header), damage.in_zip(damage.truncate)) * 4
@@ -178,11 +144,11 @@ def _images(folder: Path) -> list[Subject]:
     folder.mkdir()
     pixels = tiny_data.fold_arrays(1)[0][0]
     contents = {
-        "PNG a.png": _bytes(lambda f: Image.fromarray(pixels).save(f, "png")),
-        "TIFF a.tif": _bytes(lambda f: tifffile.imwrite(f, pixels, photometric="rgb")),
-        "TIFF j.tif": _bytes(lambda f: Image.fromarray(pixels).save(f, "tiff", compression="jpeg")),
-        "JPEG a.jpg": _bytes(lambda f: Image.fromarray(pixels).save(f, "jpeg")),
-        "npy a.npy": _bytes(lambda f: np.save(f, pixels)),
+        "PNG a.png": in_bytes(lambda f: Image.fromarray(pixels).save(f, "png")),
+        "TIFF a.tif": in_bytes(lambda f: tifffile.imwrite(f, pixels, photometric="rgb")),
+        "TIFF j.tif": in_bytes(lambda f: Image.fromarray(pixels).save(f, "tiff", compression="jpeg")),
+        "JPEG a.jpg": in_bytes(lambda f: Image.fromarray(pixels).save(f, "jpeg")),
+        "npy a.npy": in_bytes(lambda f: np.save(f, pixels)),
     }
     ways = {"PNG": (damage.png_chunk,) * 8, "npy": (damage.npy_header,) * 6}
     others = {"PNG": again.png, "JPEG": again.jpeg, "npy": again.npy}
@@ -192,17 +158,9 @@ def _images(folder: Path) -> list[Subject]:
         path, results = folder / file, folder / f"out-{file}"
         path.write_bytes(content)
         others |= {"TIFF": again.tiff(content)} if kind == "TIFF" else {}
-        read = _anew(results, _command("predict", "--method", "classical", "--images", path, "--out", results))
+        read = anew(results, command("predict", "--method", "classical", "--images", path, "--out", results))
         out.append(Subject(kind, path, (*BYTES, *ways.get(kind, ())), read, others[kind], results))
     return out
-
-
-def _anew(folder: Path, read: Callable[[], object]) -> Callable[[], object]:
-    def call():
-        shutil.rmtree(folder, ignore_errors=True)
-        return read()
-
-    return call
 
 
 def _datasets(root: Path) -> list[Subject]:
@@ -222,7 +180,7 @@ def _datasets(root: Path) -> list[Subject]:
     tiny_data.table(
         folder / "images.csv", ["file", "fold", "source"], [(f"c{k}.png", k % 3 + 1, f"s{k}") for k in range(6)]
     )
-    read = _anew(cache, _command("prepare", "--dataset", "folder", "--data-root", folder, "--cache", cache))
+    read = anew(cache, command("prepare", "--dataset", "folder", "--data-root", folder, "--cache", cache))
     lines = (damage.text_lines,) * 12
     out = [
         Subject("TOML", folder / "dataset.toml", (*BYTES, *lines), read, again.toml, cache),
@@ -239,7 +197,7 @@ def _datasets(root: Path) -> list[Subject]:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(conic.iterdir()):
             archive.write(file, file.name)
-    read = _anew(cache, _command("prepare", "--dataset", "conic", "--data-root", packed, "--cache", cache))
+    read = anew(cache, command("prepare", "--dataset", "conic", "--data-root", packed, "--cache", cache))
     inner = (damage.in_zip(damage.npy_header), damage.in_zip(damage.flip), damage.in_zip(damage.truncate))
     out.append(Subject("zip", packed, (*BYTES, *inner * 2), read, again.zipped, cache))
     cellvit, first = root / "pannuke", {}
@@ -260,7 +218,7 @@ def _datasets(root: Path) -> list[Subject]:
             first = value if (fold, k) == (1, 0) else first
             rows.append((f"{stem}.png", "Breast"))
         tiny_data.table(cellvit / f"fold{fold}/types.csv", ["img", "type"], rows)
-    read = _anew(cache, _command("prepare", "--dataset", "pannuke", "--data-root", cellvit, "--cache", cache))
+    read = anew(cache, command("prepare", "--dataset", "pannuke", "--data-root", cellvit, "--cache", cache))
     types, labels = cellvit / "fold2" / "types.csv", cellvit / "fold1" / "labels" / "1_0.npy"
     out.append(Subject("csv", types, (*BYTES, *lines), read, again.csv_text, cache))
     other = again.pickled(labels.read_bytes(), first)
@@ -275,11 +233,15 @@ def _weights(folder: Path) -> list[Subject]:
     state["decoder.np.u3.conva.weight"] = torch.ones(2, 2, 3, 3, dtype=torch.float16)
     plain = {"arch": "CellViT", "config": {"data.num_nuclei_classes": 6, "logdir": "/log"}, "model_state_dict": state}
     place = {"place": {"epoch": 1}, "model": state, "rng": torch.zeros(4, dtype=torch.uint8)}
+    former = {"_use_new_zipfile_serialization": False}
     contents = {
-        "published.pth": (_bytes(lambda f: torch.save(plain, f)), recognise),
-        "old.pth": (_bytes(lambda f: torch.save({"desc": state}, f, _use_new_zipfile_serialization=False)), recognise),
-        "encoder.pth": (_bytes(lambda f: torch.save({"teacher": state}, f)), weights_file.read_file),
-        "last.pth": (_bytes(lambda f: torch.save(place, f)), checkpoint.load),
+        "published.pth": (in_bytes(lambda f: torch.save(plain, f)), recognise),
+        "old.pth": (
+            in_bytes(lambda f: torch.save({"desc": state}, f, **former)),
+            recognise,
+        ),
+        "encoder.pth": (in_bytes(lambda f: torch.save({"teacher": state}, f)), weights_file.read_file),
+        "last.pth": (in_bytes(lambda f: torch.save(place, f)), checkpoint.load),
         "own.safetensors": (safetensors.torch.save(state), recognise),
         "encoder.safetensors": (safetensors.torch.save(state), weights_file.read_file),
     }
@@ -293,7 +255,7 @@ def _weights(folder: Path) -> list[Subject]:
         other = again.old_pth if name == "old.pth" else {"pth": again.zipped, "safetensors": again.safetensors}[kind]
         out.append(Subject(kind, path, (*BYTES, *ways), lambda reader=reader, path=path: reader(path), other))
     words = ("predict", "--weights", folder / "published.pth", "--images", folder / "none.png", "--out", folder / "out")
-    return [*out, Subject("pth", folder / "published.pth", (*BYTES, *pickled), _command(*words), again.zipped)]
+    return [*out, Subject("pth", folder / "published.pth", (*BYTES, *pickled), command(*words), again.zipped)]
 
 
 def _runs(root: Path) -> list[Subject]:
@@ -303,9 +265,9 @@ def _runs(root: Path) -> list[Subject]:
     if main([str(word) for word in ("run", "--method", "classical", "--fold", 1, "--device", "cpu", *grid)]):
         raise RuntimeError("the run that is to be damaged failed")
     (run,) = [path.parent for path in results.rglob("metrics.json")]
-    table = _command("table", "--results", results, "--reports", root / "reports", "--dataset", tiny_data.TINY)
-    status = _command("status", "--methods", "classical", "--folds", 1, "--seeds", 0, *grid)
-    sheet = _command(
+    table = command("table", "--results", results, "--reports", root / "reports", "--dataset", tiny_data.TINY)
+    status = command("status", "--methods", "classical", "--folds", 1, "--seeds", 0, *grid)
+    sheet = command(
         *("contact-sheet", "--dataset", tiny_data.TINY, "--cache", cache, "--count", 1),
         *("--run", run, "--out", root / "sheet.png"),
     )

@@ -12,7 +12,7 @@ import torch
 
 from tests.support.ending import Ending, ending
 from tests.support.fuzz.again import Unchecked
-from tests.support.fuzz.subjects import Subject
+from tests.support.fuzz.subject import Subject
 
 LIMIT = 10  # seconds for the whole file that another reader wrote
 

@@ -64,6 +64,40 @@ def words(rng: random.Random, root: Path) -> list[str]:
         ],
         ["import", "--pred", root / "a.npy", "--dataset", "conic", "--name", value],
         ["prepare", "--dataset", rng.choice(("pannuke", "conic", "folder", value)), "--data-root", value],
+        ["prepare", "--dataset", rng.choice(SETS) + value, "--data-root", root],
+        ["prepare", "--dataset", rng.choice(("consep", "lizard", "nucls")), "--data-root", root, "--classes", value],
+        [
+            "prepare",
+            "--dataset",
+            rng.choice(("parquet", "synthetic")),
+            "--data-root",
+            root,
+            "--download",
+            "--accept",
+            value,
+        ],
+        [
+            "transfer",
+            "--method",
+            "classical",
+            "--train",
+            value,
+            "--test",
+            "synthetic@patches=6",
+            "--results",
+            root / "none",
+        ],
+        [
+            "transfer",
+            "--method",
+            "classical",
+            "--train",
+            "synthetic@patches=6",
+            "--test",
+            value,
+            "--results",
+            root / "none",
+        ],
         [value, "--help"],
     )
     return [str(word) for word in rng.choice(lines)]
@@ -83,6 +117,8 @@ KEYS = (
     "",
 )
 KEYS += ("optimiser.lr.x", ".", "a.b.c.d", "pretrain", "sampling.gamma", "batch", "workers", "precision")
+SETS = ("consep@patch=", "consep@classes=", "monusac@", "lizard@patch=128,", "parquet@mpp=0.25,name=", "parquet@mpp=")
+SETS += ("parquet@mpp=0.25,types=",)
 SCORE = ("--mpp", "--shape", "--types", "--protocol", "--missing", "--vertices", "--true", "--pred", "--out")
 PREDICT = ("--mpp", "--window", "--margin", "--device", "--images", "--method", "--weights")
 VALUES = (
