@@ -37,7 +37,8 @@ def dataset(text: str, root=None):
     Every one that has types takes `classes=` too, see `data.sources.class_map`.
 
     Raises:
-        InputError: unknown dataset or argument, each with a near-miss hint; an argument that is named twice; a root that is missing or unfit.
+        InputError: unknown dataset or argument, each with a near-miss hint; an argument that is named twice; a root
+            that is missing or unfit.
     """
     name, _, rest = text.partition("@")
     check_name("dataset", name, dataset_names())

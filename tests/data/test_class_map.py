@@ -127,7 +127,7 @@ def test_an_argument_that_is_named_twice_is_refused(tmp_path, capsys):
     assert main([*line, "--cache", str(tmp_path / "cache")]) == 2
     said = "Dataset 'consep': expected classes once, found classes=4 and classes=pannuke; keep one (--classes and"
     assert said in capsys.readouterr().err
-    with pytest.raises(InputError, match="expected patches once, found patches=6 and patches=7; keep one[.]"):
+    with pytest.raises(InputError, match=r"expected patches once, found patches=6 and patches=7; keep one\."):
         dataset("synthetic@patches=6,patches=7")
 
 
