@@ -178,6 +178,12 @@ class Sampling(Group):
         "frequencies of the training images, or on PanNuke the published constants",
         one_of("counted", "pannuke"),
     )
+    shares: str = identity_field(
+        "images",
+        "of several data sets: each as often as it has images, or all equally often",
+        one_of("images", "equal"),
+        neutral="images",
+    )
 
 
 @dataclass(frozen=True)
