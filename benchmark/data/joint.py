@@ -60,7 +60,10 @@ class Joint(Source):
             if not own and self.classes:
                 lines.append(f"{self.name}: {label} names no types; its images are left out of type losses.")
             elif lacking:
-                lines.append(f"{self.name}: {label} has no {listed(lacking)}; its images say nothing of these classes.")
+                lines.append(
+                    f"{self.name}: {label} has no {listed(lacking)}: its images say nothing of these classes in "
+                    "training, and are left out of mPQ and per-class scores here."
+                )
         return lines
 
     def joined(self, parts: list[Prepared]) -> JointPrepared:

@@ -17,6 +17,7 @@ from benchmark.data import overlap
 from benchmark.data.files.names import key
 from benchmark.data.nuclei import Sample
 from benchmark.data.resolution import differs
+from benchmark.data.source import Part, Split
 from benchmark.data.store import duplicates
 from benchmark.data.store.patches import Patches
 from benchmark.data.store.prepare import SIDES, Prepared
@@ -182,8 +183,17 @@ class JointPrepared(Prepared):
     def splits(self) -> list[int]:
         return self._source.splits()
 
-    def split(self, k: int):
-        raise InputError(f"{self.name} joins data sets, each with a split of its own; name one of them.")
+    def split(self, k: int) -> Split:
+        """Split k of every set in the folds as they are numbered here, with the images that `images` leaves out."""
+        sides: dict[str, list[Part]] = {side: [] for side in SIDES}
+        before = 0
+        for one in self.sets:
+            numbers = {fold: before + place for place, fold in enumerate(sorted(one.folds), 1)}
+            split = one.split(k)
+            for side, parts in sides.items():
+                parts += [Part(numbers[part.fold], part.rows) for part in getattr(split, side)]
+            before += len(numbers)
+        return Split(**sides)
 
     def images(self, k: int, side: str) -> list[duplicates.Image]:
         """The whole images of a side, but for those that are left out."""

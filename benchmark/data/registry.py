@@ -47,6 +47,11 @@ def dataset(text: str, root=None):
     sets = set_names.split(text, dataset_names())
     if len(sets) > 1:
         return _joint(sets, root)
+    if ":" in text.partition("@")[0]:
+        raise InputError(
+            f"'{text}': the folder of one data set is its DATA_ROOT; behind a colon stand the folders of several that "
+            f"are joined by +, each of them one of {', '.join(dataset_names())}."
+        )
     name, _, rest = text.partition("@")
     check_name("dataset", name, dataset_names())
     cls = DATASETS.get(name)

@@ -99,7 +99,9 @@ def known_overlap(facts: Facts, setup, split: int) -> Overlap | None:
     tested, known = setup.label.partition("@")[0], []
     for name in facts.sets or (str(facts.dataset),):
         trained = name.partition("@")[0]
-        if facts.sets and trained == tested:  # its own test side; another split than the training's is refused elsewhere
+        if (
+            facts.sets and trained == tested
+        ):  # its own test side; another split than the training's is refused elsewhere
             continue
         if trained in OF_LIZARD and tested in {*TAKEN_FROM, *OF_LIZARD}:
             raise InputError(

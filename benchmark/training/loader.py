@@ -22,9 +22,7 @@ class Crops(Dataset):
         mpp: to which images of several data sets are resampled; None for those of one, which are seen as they are.
     """
 
-    def __init__(
-        self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int, mpp: float | None = None
-    ):
+    def __init__(self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int, mpp: float | None = None):
         self.subset, self.mpp = subset, mpp
         self.named = subset.named if isinstance(subset, JointSubset) else None
         self.targets = type(method).targets
