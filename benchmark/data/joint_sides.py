@@ -257,8 +257,8 @@ class JointPrepared(Prepared):
             for label, seen in zip(self.labels, self.overlaps(k, side)):
                 if seen.left_out:
                     lines.append(
-                        f"{self.name}: {len(seen.left_out)} of {seen.images} {overlap.WHAT[side]} images of {label} are "
-                        "known to the training on another of the sets and left out."
+                        f"{self.name}: {len(seen.left_out)} of {seen.images} {overlap.WHAT[side]} images of {label} "
+                        "are known to the training on another of the sets and left out."
                     )
                 if seen.unknown and side == "test":
                     lines.append(f"{self.name}: what the sets have in common is unknown beyond that: {seen.unknown}.")

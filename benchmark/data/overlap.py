@@ -89,8 +89,8 @@ def between(
     left_out = tuple(sorted(by_name | by_pixels))
     if len(left_out) == len(test_images) and (left_out or side == "test"):
         raise InputError(
-            f"all {len(left_out)} {WHAT[side]} images of {test.name} are of source images that training on {train.name} "
-            f"has seen: nothing is left to {DONE[side]} on; train or test on another data set."
+            f"all {len(left_out)} {WHAT[side]} images of {test.name} are of source images that training on "
+            f"{train.name} has seen: nothing is left to {DONE[side]} on; train or test on another data set."
         )
     unknown = "" if train.naming == test.naming else _unknown(train.name, seen, test.name, tested)
     return Overlap(len(test_images), left_out, len(by_name), len(by_pixels), unknown)

@@ -48,8 +48,8 @@ def brought_back(nuclei: Nuclei, shape: tuple[int, int], mpp: float, seen: float
 
 
 def seen_whole(sample: Sample, mpp: float) -> Sample:
-    """A sample as it would be at `mpp` µm/px, for training: the image resized, a pixel of its labels the label under its
-    centre. A nucleus under the centre of no pixel is dropped; a sample of this resolution is returned as it is."""
+    """A sample as it would be at `mpp` µm/px, for training: the image resized, a pixel of its labels the label under
+    its centre. A nucleus under the centre of no pixel is dropped; a sample of this resolution is returned as it is."""
     nuclei = sample.nuclei
     if not differs(nuclei.mpp, mpp):
         return sample

@@ -232,8 +232,8 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
 def named_only(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Outputs whose type logits "tp" (B, C + 1, H, W) have no say on classes that an image's data set lacks.
 
-    There they are so low that softmax makes 0 of them, and have no gradient: the loss compares background and the classes
-    of the set alone. Nothing changes without batch["named"] (B, C + 1) bool, which the images of several sets have.
+    There they are so low that softmax makes 0 of them, and have no gradient: the loss compares background and the
+    classes of the set alone. Nothing changes without batch["named"] (B, C + 1) bool, which images of several sets have.
     """
     if "named" not in batch or "tp" not in outputs:
         return outputs

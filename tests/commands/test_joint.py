@@ -1,4 +1,4 @@
-"""Trained on several data sets at once: `transfer` end to end, killed and resumed, and what is refused before training."""
+"""Trained on several data sets at once: `transfer` end to end, killed and resumed, and what is refused before."""
 
 import json
 
@@ -97,7 +97,7 @@ def test_resumed_equals_unbroken(benchmark_command, tmp_path, folders):
 
 
 def bad(folders, tmp_path):
-    one, two = folders
+    one, _ = folders
     train = ("--train", joined(folders), "--test")
     other = joint_sets.folder(tmp_path / "other", "two", slide=120)
     return {

@@ -167,7 +167,7 @@ def test_splits_are_those_of_all_sets_and_stand_in_the_joint_numbers(folders, tm
 
 
 def bad(folders, tmp_path):
-    one, two = folders
+    one, _ = folders
     apart = joint_sets.folder(tmp_path / "apart", "two", slide=160)
     toml = apart / "dataset.toml"
     toml.write_text(toml.read_text().replace('name = "two"', 'name = "apart"').replace('"inflammatory"', '"Immune"'))
