@@ -89,9 +89,8 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
     Args:
         data: the `data.store.prepare.Prepared` that `subset` belongs to.
     """
-    sampled = recipe.sampling
     draws = Draws(
-        draw_weights(subset, sampled, data),
+        draw_weights(subset, recipe, data),
         recipe.samples or len(subset),
         batch,
         seed,
@@ -113,18 +112,19 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
     )
 
 
-def draw_weights(subset, settings: Sampling, data) -> np.ndarray | int:
+def draw_weights(subset, recipe: Recipe, data) -> np.ndarray | int:
     """The `weights` of `Draws` for a training side.
 
-    Of several data sets each has its own weights, as if it were alone, scaled to the set's share: `settings.shares`.
+    Of several data sets each has its own weights, as if it were alone, scaled to the set's share: `recipe.shares`.
     The random strategy shuffles all images where shares go by their number, else draws with replacement.
     """
+    settings = recipe.sampling
     is_random = settings.strategy == "random"
     if not isinstance(subset, JointSubset):
         return len(subset) if is_random else image_weights(subset, settings, data.name)
-    if is_random and settings.shares == "images":
+    if is_random and recipe.shares == "images":
         return len(subset)
-    shares = [1.0 if settings.shares == "equal" else float(len(one)) for one in subset.sets]
+    shares = [1.0 if recipe.shares == "equal" else float(len(one)) for one in subset.sets]
     weights = []
     for one, share, own in zip(subset.sets, shares, data.sets):
         of_set = np.ones(len(one)) if is_random else image_weights(one.images, settings, own.name)

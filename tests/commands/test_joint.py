@@ -6,9 +6,9 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.results.collect import runs
-from tests.experiment.test_resume import kill_after
 from tests.support import joint_sets
 from tests.support.kills import content
+from tests.support.processes import kill_after
 from tests.support.tiny_data import TINY
 
 SHORT = ("recipe.pretrain=0", "recipe.epochs=1", "recipe.samples=4")
@@ -71,16 +71,16 @@ def test_trained_on_two_tested_on_each(transfer, tmp_path, folders):
 
 def test_equal_shares_are_another_run(transfer, tmp_path, folders):
     """The choice stands in the run's name, its recipe and its identity."""
-    words = ("--train", joined(folders), "--test", f"folder:{folders[0]}", "recipe.sampling.shares=equal")
+    words = ("--train", joined(folders), "--test", f"folder:{folders[0]}", "recipe.shares=equal")
     code, _, err = transfer(*words)
     assert code == 0, err
     (run,) = [run for run in runs(tmp_path / "results") if run.id.kind == "main"]
-    assert "recipe.sampling.shares=equal" in run.id.method
-    assert run.metrics["identity"]["recipe"]["sampling"]["shares"] == "equal"
+    assert "recipe.shares=equal" in run.id.method
+    assert run.metrics["identity"]["recipe"]["shares"] == "equal"
 
 
 def test_resumed_equals_unbroken(benchmark_command, tmp_path, folders):
-    words = ["--dataset", joined(folders), "--method", "cellvta@debug,drop_path=0.3", "recipe.sampling.shares=equal"]
+    words = ["--dataset", joined(folders), "--method", "cellvta@debug,drop_path=0.3", "recipe.shares=equal"]
     words += ["recipe.epochs=6", "recipe.samples=24", "recipe.eval_every=2", "recipe.workers=1", "recipe.pretrain=0"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = benchmark_command("run", *words, results=whole)

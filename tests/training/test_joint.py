@@ -53,25 +53,25 @@ def shares(weights, data) -> list[float]:
 @pytest.mark.parametrize("strategy", ["cell", "tissue", "cell+tissue"])
 def test_shares_of_sets_are_those_of_their_images_or_equal(data, strategy):
     training = data.subset(1, "train")
-    settings = Sampling(strategy, 0.85)
-    by_number = draw_weights(training, settings, data)
+    recipe = replace(RECIPE, sampling=Sampling(strategy, 0.85))
+    by_number = draw_weights(training, recipe, data)
     np.testing.assert_allclose(shares(by_number, data), [4 / 6, 2 / 6])
-    equal = draw_weights(training, replace(settings, shares="equal"), data)
+    equal = draw_weights(training, replace(recipe, shares="equal"), data)
     np.testing.assert_allclose(shares(equal, data), [1 / 2, 1 / 2])
-    alone = image_weights(data.sets[0].subset(1, "train"), settings, "one")
+    alone = image_weights(data.sets[0].subset(1, "train"), recipe.sampling, "one")
     np.testing.assert_allclose(by_number[:4] / by_number[:4].sum(), alone / alone.sum())
 
 
 def test_random_draws_each_image_once_or_each_set_alike(data):
     training = data.subset(1, "train")
-    assert draw_weights(training, Sampling("random"), data) == 6
-    weights = draw_weights(training, Sampling("random", shares="equal"), data)
+    assert draw_weights(training, replace(RECIPE, sampling=Sampling("random")), data) == 6
+    weights = draw_weights(training, replace(RECIPE, sampling=Sampling("random"), shares="equal"), data)
     np.testing.assert_allclose(weights, [1 / 4] * 4 + [1 / 2] * 2)
 
 
 def test_what_is_drawn_is_a_function_of_seed_epoch_and_position(data):
     training = data.subset(1, "train")
-    weights = draw_weights(training, replace(RECIPE.sampling, shares="equal"), data)
+    weights = draw_weights(training, replace(RECIPE, shares="equal"), data)
 
     def keys(seed, epoch):
         draws = Draws(weights, 400, 4, seed)
@@ -84,8 +84,8 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_position(data):
 
 
 def test_the_recipe_tells_shares_apart_and_the_default_changes_no_identity():
-    assert "shares" not in Recipe().identity()["sampling"]
-    assert Recipe(sampling=Sampling(shares="equal")).identity()["sampling"]["shares"] == "equal"
+    assert "shares" not in Recipe().identity()
+    assert Recipe(shares="equal").identity() == Recipe().identity() | {"shares": "equal"}
 
 
 def feed(data, recipe=RECIPE, method="hovernet@debug"):
