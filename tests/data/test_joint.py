@@ -9,6 +9,7 @@ from PIL import Image
 from benchmark.data import set_names
 from benchmark.data.registry import dataset, dataset_names, results_name
 from benchmark.data.store.prepare import opened, prepare
+from benchmark.results.run_id import data_set, is_drawn
 from benchmark.runtime.errors import InputError
 from tests.support import joint_sets
 
@@ -210,3 +211,9 @@ def test_a_bridge_joins_sets_that_share_nothing_themselves(folders, tmp_path):
     toml.write_text(text)
     source = dataset(joined((folders[0], third, folders[1])))
     assert source.classes == ("Tumour", "Inflammatory", "Immune", "Stroma", "Dead")
+
+
+def test_what_is_said_of_one_data_set_by_name_is_not_said_of_several():
+    assert data_set("pannuke@classes=x") == "pannuke" and data_set("pannuke@classes=x+monuseg") == ""
+    assert is_drawn("synthetic@patches=6") and is_drawn("synthetic+synthetic@seed=2")
+    assert not is_drawn("synthetic+mine") and not is_drawn("mine")
