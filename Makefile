@@ -1,5 +1,5 @@
 # Targets create .venv themselves. Variables: METHOD FOLD SEED METHODS FOLDS SEEDS DATASET CLASSES DATA_ROOT PRESET EXPERIMENT
-# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 TRAIN TEST TEST_FOLD (of transfer) IMAGES OUT FROM MPP PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
+# DOWNLOAD=1 ACCEPT BACKBONE WEIGHTS ANY_FOLD=1 PAPER TRAIN=1 TRAIN TEST TEST_FOLD (of transfer) IMAGES OUT FROM MPP BATCH PRECISION PROTOCOL FORMAT KEEP_MAPS=1 STALE=rerun SHARD=i/n DEVICE SET ("recipe.epochs=3 …") ARGS (of pytest) COUNT (of fuzz, kills) EACH (of damage)
 # LAUNCHER=local DEVICES=cuda:0,cuda:1 | LAUNCHER=slurm SLURM="partition=gpu time=4:00:00" DETACH=1 | LAUNCHER=ray RAY=address
 # EXTRAS (what is installed beside the program: dev by default, dev,slurm,ray)
 # PYTHON PIP_ARGS RESULTS REPORTS CACHE
@@ -93,10 +93,11 @@ table: $(READY) ## write the tables from finished runs, print the main ones [FOR
 report: $(READY) ## tables, figures and a self-contained page reports/index.html from finished runs
 	@$(RUN) report $(SHOWN)
 
-predict: $(READY) ## nuclei in images of your own: WEIGHTS=model.pth IMAGES=tiles/ OUT=found/ [METHOD=...] [MPP=0.25]
+predict: $(READY) ## nuclei in images or slides of your own: WEIGHTS=model.pth IMAGES=slide.svs OUT=found/ [METHOD= MPP= BATCH= PRECISION=]
 	@$(if $(and $(IMAGES),$(OUT)),,echo "error: IMAGES or OUT is missing; for example: make predict WEIGHTS=model.pth IMAGES=tiles OUT=found" >&2; exit 2)
 	@$(RUN) predict $(call option,weights,WEIGHTS) $(call option,method,METHOD) $(call option,images,IMAGES) \
-		$(call option,out,OUT) $(call option,mpp,MPP) $(call option,device,DEVICE)
+		$(call option,out,OUT) $(call option,mpp,MPP) $(call option,batch,BATCH) $(call option,precision,PRECISION) \
+		$(call option,device,DEVICE)
 
 reference: $(READY) ## keep the finished runs on the embedded data under docs/reference, renew the README's results; the ledger of reproduced figures
 	@$(RUN) reference --only-ledger

@@ -113,9 +113,8 @@ def work() -> int:
     torch.manual_seed(0)
     method = registry.build(registry.parse(METHOD), 5, 3).train()
     nuclei = _nuclei()
-    targets = {
-        name: torch.from_numpy(value).expand(BATCH, *value.shape) for name, value in method.targets(nuclei).items()
-    }
+    maps = method.representation.targets(nuclei)
+    targets = {name: torch.from_numpy(value).expand(BATCH, *value.shape) for name, value in maps.items()}
     batch = targets | {
         "image": torch.rand(BATCH, 3, SIDE, SIDE),
         "typed": torch.ones(BATCH, dtype=torch.bool),

@@ -22,6 +22,7 @@ from benchmark.evaluation import decode_grid
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.postproc.hv import HVSettings, hv_targets
 from benchmark.report.tables.foreign import tables
+from benchmark.representations.hv import HV
 from benchmark.results.raw_maps import StoredMaps, writing
 from benchmark.results.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ def main() -> None:
 
 def report(maps: StoredMaps, truths, processes: int, size: float) -> None:
     began, cpu = time.perf_counter(), processor()
-    (records,) = decode_grid.decode(maps, truths, [HVSettings.cellvit40()], workers=processes)
+    (records,) = decode_grid.decode(maps, truths, [HVSettings.cellvit40()], HV(), workers=processes)
     decoded, decoded_cpu = time.perf_counter() - began, processor() - cpu
     values = {name: protocol.summary(records, CLASSES, TISSUES) for name, protocol in PROTOCOLS.items()}
     tables(values, records, CLASSES, TISSUES)

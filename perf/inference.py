@@ -147,8 +147,8 @@ def evaluated(method, samples: list[Sample], prediction, images: int, world) -> 
 
 def ideal(method, samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
     """Raw maps (images, C, H, W) on the device: what a perfect network would give, with noise."""
-    cls, rng = type(method), torch.Generator().manual_seed(0)
-    each = [cls.ideal(cls.targets(sample.nuclei), len(CLASSES)) for sample in samples]
+    way, rng = method.representation, torch.Generator().manual_seed(0)
+    each = [way.ideal(way.targets(sample.nuclei), len(CLASSES)) for sample in samples]
     out = {}
     for name in each[0]:
         values = torch.stack([torch.from_numpy(np.ascontiguousarray(maps[name])) for maps in each]).float()

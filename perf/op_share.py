@@ -51,7 +51,7 @@ def training_step(preset: str, images: int, device: torch.device):
     extra = {"weights": "random"} if preset == "paper" else {}
     method = registry.build(f"cellvta@{preset}", len(CLASSES), len(TISSUES), **extra).to(device).train()
     samples = [draw(TISSUES[k % len(TISSUES)], k, 0) for k in range(images)]
-    targets = [type(method).targets(s.nuclei) for s in samples]
+    targets = [method.representation.targets(s.nuclei) for s in samples]
     batch = {k: torch.stack([torch.as_tensor(t[k]) for t in targets]).to(device) for k in targets[0]}
     batch |= {"typed": torch.ones(images, dtype=torch.bool, device=device)}
     batch |= {"tissue": torch.arange(images, device=device) % len(TISSUES)}

@@ -21,17 +21,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the rule that fills weights belongs to the tests
 
 from benchmark.data.sources import synthetic  # noqa: E402
-from benchmark.evaluation import tiled  # noqa: E402
+from benchmark.evaluation import decoding  # noqa: E402
 from benchmark.layers import losses  # noqa: E402
 from benchmark.layers.adapter import AdapterConfig, ViTAdapter  # noqa: E402
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss  # noqa: E402
 from benchmark.methods import registry  # noqa: E402
-from benchmark.methods.cellvta import CellVTA, official_key  # noqa: E402
+from benchmark.methods.cellvta import official_key  # noqa: E402
 from benchmark.metrics.match import match  # noqa: E402
 from benchmark.metrics.protocols import PROTOCOLS  # noqa: E402
 from benchmark.metrics.records import Records  # noqa: E402
 from benchmark.postproc.targets import hv_targets  # noqa: E402
 from benchmark.report.render.table import Block, Table, markdown, save  # noqa: E402
+from benchmark.representations.hv import HV  # noqa: E402
 from benchmark.runtime.paths import REPORTS  # noqa: E402
 from benchmark.training import optim, sampling  # noqa: E402
 from benchmark.training.recipe import Schedule  # noqa: E402
@@ -216,7 +217,7 @@ def conic(drawn: list) -> Rows:
     counts = dict.fromkeys(scores, 0)
     for truth in usable:
         kept = {
-            name: tiled.decode(CellVTA, tiled.ideal(CellVTA, truth, 5, name), truth.mpp, name).instances
+            name: decoding.decode(HV(), decoding.ideal(HV(), truth, 5, name), truth.mpp, name).instances
             for name in STITCHINGS
         }
         kept["all"] = truth.instances

@@ -143,7 +143,9 @@ def test_no_import_cycle():
         visit(module)
 
 
-@pytest.mark.parametrize("part", ["benchmark.metrics", "benchmark.postproc", "benchmark.report"])
+@pytest.mark.parametrize(
+    "part", ["benchmark.metrics", "benchmark.postproc", "benchmark.representations", "benchmark.report"]
+)
 def test_never_imports_torch(part):
     for module in sorted(m for m in MODULES if inside(m, part)):
         heavy = {i for i in closure(module) if i.split(".")[0] in HEAVY}

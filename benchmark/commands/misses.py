@@ -21,7 +21,7 @@ def run(options) -> int:
     from benchmark.commands.postprocess import test_set
     from benchmark.evaluation import misses
     from benchmark.evaluation.decode_grid import Truths
-    from benchmark.postproc.hv import HVSettings
+    from benchmark.methods import registry
     from benchmark.report.figures.misses import misses_figure
     from benchmark.report.render.table import save
     from benchmark.report.render.terminal import shown
@@ -42,7 +42,9 @@ def run(options) -> int:
                 "again with KEEP_MAPS=1."
             )
         show = Progress(f"{finished_run.id}:", "images")
-        settings = HVSettings.published(finished_run.config["name"], finished_run.config["mpp"])
+        config = finished_run.config
+        way = registry.method_class(config["name"]).representation_of(config["arguments"])
+        settings = way.settings(config["mpp"])
         counted[str(finished_run.id)] = misses.count(maps, Truths(subset), settings, progress=show)
     table = misses_table(counted)
     folder = options.reports / "misses"

@@ -22,6 +22,7 @@ def arguments(parser) -> None:
 def run(options) -> int:
     from benchmark.data.tiles import DOWN, UP
     from benchmark.evaluation import decode_grid
+    from benchmark.methods import registry
     from benchmark.report.render.table import save
     from benchmark.report.render.terminal import shown
     from benchmark.report.select.protocols import protocols
@@ -44,11 +45,12 @@ def run(options) -> int:
     config, identity = finished_run.config, finished_run.id
     tiling = config.get("recipe", {}).get("tiling", "none")
     mpp = config["mpp"] if tiling == "none" else config["mpp"] * DOWN / UP
-    grid = settings(options.grid, config["name"], mpp)
+    way = registry.method_class(config["name"]).representation_of(config["arguments"])
+    grid = settings(options.grid, way, mpp)
     show = Progress(f"{len(grid)} settings:", "images")
     show(0, len(subset))
     truths = decode_grid.Truths(subset)
-    records = decode_grid.decode(maps, truths, list(grid.values()), progress=show, tiling=tiling)
+    records = decode_grid.decode(maps, truths, list(grid.values()), way, progress=show, tiling=tiling)
     name = f"{identity.dataset}-{identity.method}-fold{identity.split}-seed{identity.seed}"
     folder = options.reports / "postprocess" / name
     for setting, of_setting in zip(grid, records):
@@ -73,23 +75,24 @@ def test_set(options, run):
     return data.subset(run.id.split, "test")
 
 
-def settings(experiment: str, method: str, mpp: float) -> dict:
-    """Name -> HVSettings: those published for the method, with the changes of each entry of the experiment's grid.
+def settings(experiment: str, way, mpp: float) -> dict:
+    """Name -> settings: those published for a representation, with the changes of each entry of the experiment's grid.
 
     Args:
+        way: a `representations.base.Representation`.
         mpp: of the maps, micrometres per pixel.
 
     Raises:
         InputError: the experiment has no grid, or changes a setting that does not exist or to a wrong value.
     """
     from benchmark.experiment.config import load
-    from benchmark.postproc.hv import HVSettings
 
     grid = load(experiment).get("postprocess")
     if not grid:
         raise InputError(f"experiment '{experiment}' has no `postprocess` grid; see experiments/postprocess.py.")
-    base = HVSettings.published(method, mpp)
+    base = way.settings(mpp)
     try:
         return {name: base.updated(dict(changes)) for name, changes in dict(grid).items()}
     except (ValueError, TypeError) as error:
-        raise InputError(f"experiment '{experiment}': {error}.") from error
+        other = f"; --grid names another, such as postprocess_{way.name}" if way.name != "hv" else ""
+        raise InputError(f"experiment '{experiment}': {error}{other}.") from error

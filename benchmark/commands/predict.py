@@ -6,33 +6,57 @@ from pathlib import Path
 from benchmark.commands import _options as shared
 from benchmark.runtime.errors import InputError
 
-HELP = "Label maps, GeoJSON for QuPath and overlays of images of one's own."
-EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0/weights.safetensors --images tiles/ --out found/"
+HELP = "Nuclei in images and whole slides of one's own: label maps or tables, GeoJSON for QuPath, overlays."
+EXAMPLE = "--weights results/synthetic/cellvta@small/fold1-seed0 --images slide.svs --out found/"
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--weights", type=Path, help="a published file or the weights of a run (not for classical)")
+    parser.add_argument(
+        "--weights", type=Path, help="a published file, or a run's folder or weights (not for classical)"
+    )
     shared.method(parser, "method, or method@row,key=value (default: what the file says)")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR|FILE", help="RGB: PNG, TIFF, JPEG or npy")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR|FILE",
+        help="RGB: PNG, TIFF, JPEG or npy; slides: SVS, tiled TIFF, NDPI, SCN (extra [slides])",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--mpp", type=float, default=0.25, help="micrometres per pixel of the images (default 0.25)")
+    parser.add_argument(
+        "--mpp", type=float, help="micrometres per pixel (default: what a TIFF or slide states; other images 0.25)"
+    )
     parser.add_argument("--window", type=int, default=256, help="px that the network sees at once (default 256)")
     parser.add_argument("--margin", type=int, default=32, help="px of a window that only give context (default 32)")
+    parser.add_argument("--batch", type=int, default=8, help="windows per forward pass (default 8)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "auto", "bf16", "fp16"), default="fp32", help="number format (default fp32)"
+    )
+    parser.add_argument("--tile", type=int, default=1152, help="px of a slide that are decoded at once (default 1152)")
+    parser.add_argument("--workers", type=int, default=4, help="processes that decode a slide, at most (default 4)")
+    parser.add_argument("--everywhere", action="store_true", help="predict a slide's glass too, not tissue alone")
     shared.device(parser)
 
 
 def run(options) -> int:
+    from benchmark.data.files import slide
     from benchmark.data.files.names import unread
-    from benchmark.evaluation.own_images import check_settings, images_in, predict_files
+    from benchmark.evaluation.own_images import images_in, predict_files
+    from benchmark.evaluation.settings import Settings
+    from benchmark.evaluation.slides.predict import predict_slides
     from benchmark.methods import registry
     from benchmark.runtime import distributed
     from benchmark.runtime.progress import Progress
     from benchmark.weights import class_list, fit
     from benchmark.weights.recognise import recognise
 
-    check_settings(options.mpp, options.window, options.margin, "--")
+    chosen = ("mpp", "window", "margin", "batch", "precision", "tile", "everywhere", "workers")
+    settings = Settings(**{name: getattr(options, name) for name in chosen})
+    settings.check("--")
     paths = images_in(options.images)
-    if beside := unread(options.images):
+    slides = [path for path in paths if slide.is_slide(path)]
+    images = [path for path in paths if path not in slides]
+    if beside := unread(options.images, slide.SUFFIXES):
         print(f"{options.images}: {beside}", file=sys.stderr)
     if options.out.resolve() in {path.resolve().parent for path in paths}:
         raise InputError(
@@ -60,9 +84,20 @@ def run(options) -> int:
             print(sentence, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
-    show = Progress("predicted", "images")
-    count = predict_files(
-        method, paths, options.out, list(names), options.mpp, device, show, window=options.window, margin=options.margin
-    )
-    print(f"{count} nuclei in {len(paths)} images -> {options.out}")
+    count, faults = 0, []
+    try:
+        if images:
+            show = Progress("predicted", "images")
+            count += predict_files(method, images, options.out, list(names), settings, device, show)
+    except InputError as error:
+        if not slides:
+            raise
+        faults.append(error)  # said again at the end: slides do not wait for images
+    if slides:
+        made_by = {"method": str(spec), "version": cls.version, "weights": facts.sha256 if facts else None}
+        count += predict_slides(method, slides, options.out, list(names), settings, device, made_by)
+    if faults:
+        raise faults[0]
+    words = [f"{len(some)} {what}" for some, what in ((images, "images"), (slides, "slides")) if some]
+    print(f"{count} nuclei in {' and '.join(words)} -> {options.out}")
     return 0

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmark.data import overlap
 from benchmark.data.files.names import key
+from benchmark.data.files.resolution import differs
 from benchmark.data.nuclei import Sample
-from benchmark.data.resolution import differs
 from benchmark.data.source import Part, Split
 from benchmark.data.store import duplicates
 from benchmark.data.store.patches import Patches

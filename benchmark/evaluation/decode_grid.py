@@ -1,17 +1,13 @@
-"""Stored raw maps decoded under several settings of the HV watershed; each image's maps are read once.
+"""Stored raw maps decoded under several settings of their representation; each image's maps are read once.
 
 Runs in worker processes that never import torch; memory is bounded by the images in flight.
 """
 
-import numpy as np
-
-from benchmark.data.nuclei import Nuclei
-from benchmark.data.tiles import Tiling
+from benchmark.evaluation import decoding
 from benchmark.evaluation.prediction import check_finite
 from benchmark.evaluation.scoring import ScoredImage, collect, score_image
 from benchmark.metrics.records import Records
-from benchmark.postproc.hv import HVSettings, decode_hv
-from benchmark.postproc.stitch import STITCHED
+from benchmark.representations.base import Representation
 from benchmark.results.raw_maps import StoredMaps
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.workers import in_order, usable_cores
@@ -23,7 +19,8 @@ POOL_FROM = 64  # decodings (images times settings) from which processes pay
 def decode(
     maps: StoredMaps,
     truths,
-    settings: list[HVSettings],
+    settings: list,
+    representation: Representation,
     workers: int | None = None,
     progress=None,
     tiling: str = "none",
@@ -32,7 +29,8 @@ def decode(
 
     Args:
         truths: `truths[i]` gives image i's true Nuclei for each of `maps.images`; it is pickled into each worker.
-        settings: what to decode with.
+        settings: what to decode with, each as `representation.settings` returns it.
+        representation: of the method whose maps they are.
         workers: processes; None: the cores this process may use, none for little work.
         progress: called with (images done, images in all).
         tiling: the run's `recipe.tiling`: how the nuclei of the tiles are joined.
@@ -41,15 +39,19 @@ def decode(
         Records for each setting, images in ascending order.
 
     Raises:
-        InputError: the maps are not of the HV family, belong to other images, or are not finite.
+        InputError: the maps are not of this representation, belong to other images, or are not finite.
     """
-    if not {"np", "hv"} <= set(maps.names):
-        raise InputError(f"the kept maps are {', '.join(maps.names)}; expected np and hv, as HV methods have them.")
+    own = representation.channels()
+    if not own.keys() <= set(maps.names):
+        raise InputError(
+            f"the kept maps are {', '.join(maps.names)}; expected {' and '.join(own)}, as methods with "
+            f"instances={representation.name} have them."
+        )
     images = maps.images
     if workers is None:
         workers = usable_cores() if len(images) * len(settings) >= POOL_FROM else 0
     jobs = ((images[start : start + CHUNK],) for start in range(0, len(images), CHUNK))
-    state = (maps, truths, settings, tiling)
+    state = (maps, truths, settings, representation, tiling)
     rows: list[list[ScoredImage]] = []  # of each image, one per setting
     for chunk in in_order(_decode_chunk, jobs, workers, ahead=2, start=_start, arguments=state):
         rows += chunk
@@ -68,37 +70,25 @@ def _start(*state) -> None:
 
 def _decode_chunk(images: list[int]) -> list[list[ScoredImage]]:
     """Of each image, its scores under every setting."""
-    maps, truths, settings, tiling = _state
+    maps, truths, settings, representation, tiling = _state
+    first = next(iter(representation.channels()))
     out = []
     for i in images:
         stored, truth = maps.read(i), truths[i]
-        if stored["np"].shape[-2:] != truth.instances.shape:
+        if stored[first].shape[-2:] != truth.instances.shape:
             raise InputError(
                 f"image {i}: the kept maps have shape {stored['np'].shape[-2:]}, the truth {truth.instances.shape}; "
                 "they belong to other data."
             )
-        if stored["np"].ndim != (3 if tiling == "none" else 4):
+        if stored[first].ndim != (3 if tiling == "none" else 4):
             raise InputError(
                 f"image {i}: the kept maps have shape {stored['np'].shape}, which the run's tiling '{tiling}' "
                 "does not give; run the cell again with KEEP_MAPS=1."
             )
         check_finite(stored, f"image {i}")
-        decoded = [_nuclei(stored, one, truth.mpp, tiling) for one in settings]
+        decoded = [decoding.decode(representation, stored, truth.mpp, tiling, one) for one in settings]
         out.append([score_image(i, truth, nuclei, "tp" in stored) for nuclei in decoded])
     return out
-
-
-def _nuclei(stored: dict[str, np.ndarray], settings: HVSettings, mpp: float, tiling: str) -> Nuclei:
-    """Nuclei of one image's maps; with a tiling of each tile's, stitched as the run did."""
-    types = stored["tp"].argmax(-3) if "tp" in stored else None
-    if tiling == "none":
-        return decode_hv(stored["np"], stored["hv"], types, settings, mpp)
-    grid = Tiling.of(*stored["np"].shape[-2:])
-    tiles = [
-        decode_hv(np_map, hv, None if types is None else types[t], settings, grid.enlarged_mpp(mpp))
-        for t, (np_map, hv) in enumerate(zip(stored["np"], stored["hv"]))
-    ]
-    return STITCHED[tiling](tiles, grid.corners, types is not None, mpp)
 
 
 class Truths:

@@ -11,12 +11,14 @@ import tifffile
 import torch
 from PIL import Image
 
-from benchmark.data.files import checks, label_files, names
+from benchmark.data.files import checks, label_files, names, resolution
+from benchmark.data.files.slide import SUFFIXES as SLIDES
 from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.data.pictures import outlined
 from benchmark.evaluation import resampling
 from benchmark.evaluation.prediction import check_finite
 from benchmark.evaluation.resampling import LEAST
+from benchmark.evaluation.settings import ASSUMED, Settings
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import distributed, precision
@@ -25,39 +27,25 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
-COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2")
+COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2", "score")
+DEFAULTS = Settings()
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder, or one file, sorted by name.
+    """Image files and slides of a folder, or one file, sorted by name.
 
     Raises:
         InputError: nothing there, or two files that would have the same outputs.
     """
     if folder.is_file():
         return [folder]
-    paths = names.listing(folder, SUFFIXES) if folder.is_dir() else []
+    paths = names.listing(folder, SUFFIXES + SLIDES) if folder.is_dir() else []
     if not paths:
-        others = f" ({unread})" if (unread := names.unread(folder)) else ""
+        others = f" ({unread})" if (unread := names.unread(folder, SLIDES)) else ""
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none{others}; name their folder.")
     if twice := names.twice(names.stem(path) for path in paths):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
-
-
-def check_settings(mpp: float, window: int, margin: int, dashes: str = "") -> None:
-    """Raises InputError for a resolution that no microscope has, or windows that no network takes.
-
-    Args:
-        dashes: before their names, where these are options of the command line.
-    """
-    if not 0.02 <= mpp <= 5:
-        raise InputError(f"{dashes}mpp is {mpp}; expected micrometres per pixel between 0.02 and 5.")
-    if window < 32 or window % 16 or not 0 <= margin < window // 2:
-        raise InputError(
-            f"{dashes}window is {window} and {dashes}margin {margin}; expected a multiple of 16 of at least 32 and a "
-            "margin below half of it."
-        )
 
 
 def predict(method, image, mpp: float = 0.25, *, device: str = "auto", window: int = 256, margin: int = 32) -> Nuclei:
@@ -78,41 +66,45 @@ def predict(method, image, mpp: float = 0.25, *, device: str = "auto", window: i
         InputError: an image that is not RGB or damaged, a device that is not here, a resolution or windows that make no
             sense, or a method whose output is not finite.
     """
-    check_settings(mpp, window, margin)
+    settings = Settings(mpp, window, margin)
+    settings.check()
     if isinstance(image, str | Path):
+        if Path(image).suffix.lower() in SLIDES:
+            raise InputError(
+                f"{image}: expected an image, found a slide; `python -m benchmark predict` takes it, or give a region."
+            )
         pixels, name = label_files.image(Path(image)), str(image)
     else:
         pixels, name = checks.rgb(np.asarray(image), "the image"), "the image"
     where = distributed.resolve(device)
     method.eval().to(where)
-    return nuclei_of(method, pixels, mpp, where, window=window, margin=margin, name=name)
+    return nuclei_of(method, pixels, mpp, where, settings, name=name)
 
 
-def maps_of(method, image: np.ndarray, device, *, window: int, margin: int, batch: int = 8) -> dict[str, np.ndarray]:
-    """Raw maps (C, H, W) of one image of any size.
-
-    Args:
-        image: uint8 (H, W, 3).
-        window: side in px of what the network sees at once; margin: px of it that are thrown away on each side.
-    """
+def maps_of(method, image: np.ndarray, device, settings: Settings) -> dict[str, np.ndarray]:
+    """Raw maps (C, H, W) of one image of any size. image: uint8 (H, W, 3)."""
+    number_format = precision.precision_on(settings.precision, torch.device(device))
 
     def predict(windows: torch.Tensor) -> dict[str, torch.Tensor]:
-        with torch.inference_mode(), precision.autocast("fp32", device):
+        with torch.inference_mode(), precision.autocast(number_format, torch.device(device)):
             outputs = method.predict(windows.to(device))
         # maps wait in main memory; the tissue, a vector, is of no use here
         return {name: values.float().cpu() for name, values in outputs.items() if values.ndim == 4}
 
     whole = image_ops.to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None])
-    maps = image_ops.in_windows(predict, whole, window, margin, at_once=batch)
+    maps = image_ops.in_windows(predict, whole, settings.window, settings.margin, at_once=settings.batch)
     return {name: values[0].numpy() for name, values in maps.items()}
 
 
 def nuclei_of(
-    method, image: np.ndarray, mpp: float, device, *, window: int, margin: int, name: str = "the image"
+    method, image: np.ndarray, mpp: float, device, settings: Settings = DEFAULTS, name: str = "the image"
 ) -> Nuclei:
     """Nuclei of one image at its own resolution; where that is not the method's the image is resized for it.
 
     An image that has fewer than LEAST pixels a side, as it is or resized, has none.
+
+    Args:
+        mpp: micrometres per pixel of the image, whatever `settings` say.
 
     Raises:
         InputError: the method's output is not finite; the sentence begins with `name`.
@@ -123,9 +115,9 @@ def nuclei_of(
     if min(sides) < LEAST:
         return Nuclei.from_labels(np.zeros((height, width), np.int32), None, mpp)
     seen = resampling.resized(image, *sides) if resized else image
-    maps = maps_of(method, seen, device, window=window, margin=margin)
+    maps = maps_of(method, seen, device, settings)
     check_finite(maps, name)
-    nuclei = type(method).decode(maps, method.mpp if resized else mpp, None)
+    nuclei = method.representation.decode(maps, method.mpp if resized else mpp)
     return resampling.brought_back(nuclei, (height, width), mpp, method.mpp) if resized else nuclei
 
 
@@ -143,15 +135,16 @@ def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: 
     for file, data in ((labels, content), (picture, overlay)):
         with atomic(file) as handle:
             handle.write(data.getvalue())
-    write_geojson(contours, nuclei.instances, nuclei.types, classes, nuclei.mpp)
+    write_geojson(contours, nuclei.instances, nuclei.types, classes, nuclei.mpp, nuclei.scores)
     areas = np.bincount(nuclei.instances.ravel(), minlength=len(nuclei) + 1)[1:]
     y, x = np.nonzero(nuclei.instances)
     ids = nuclei.instances[y, x]
     centre = [np.bincount(ids, v, len(nuclei) + 1)[1:] / np.maximum(areas, 1) for v in (x, y)]
+    scores = [""] * len(nuclei) if nuclei.scores is None else nuclei.scores.round(4).astype(float).round(4).tolist()
     return [
-        dict(zip(COLUMNS, (path.name, k + 1, classes[t - 1] if t else "", *at, area, area * nuclei.mpp**2)))
-        for k, (t, area, *at) in enumerate(
-            zip(nuclei.types.tolist(), areas.tolist(), *(c.round(2).tolist() for c in centre))
+        dict(zip(COLUMNS, (path.name, k + 1, classes[t - 1] if t else "", *at, area, area * nuclei.mpp**2, score)))
+        for k, (t, area, score, *at) in enumerate(
+            zip(nuclei.types.tolist(), areas.tolist(), scores, *(c.round(2).tolist() for c in centre))
         )
     ]
 
@@ -178,7 +171,7 @@ def _begin(out: Path, paths: list[Path]) -> None:
     (out / names.PREDICTED).unlink(missing_ok=True)
 
 
-def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp: float, device, show, **windows) -> int:
+def predict_files(method, paths: list[Path], out: Path, classes: list[str], settings: Settings, device, show) -> int:
     """Predict all images, write their files and nuclei.csv; returns the number of nuclei.
 
     Raises:
@@ -188,16 +181,17 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp:
     """
     for path in paths:
         label_files.check_image(path)
+    resolutions = _resolutions(paths, settings.mpp)
     _begin(out, paths)
     method.eval().to(device)
     lines, faults = [], []
     show(0, len(paths))
     with checks.Doubts() as doubts:
-        for done, path in enumerate(paths, 1):
+        for done, (path, mpp) in enumerate(resolutions.items(), 1):
             try:
                 image = label_files.image(path, doubts)
                 _say_small(path, resampling.sides(image.shape, mpp, method.mpp))
-                nuclei = nuclei_of(method, image, mpp, device, name=str(path), **windows)
+                nuclei = nuclei_of(method, image, mpp, device, settings, str(path))
             except InputError as error:
                 faults.append(str(error))
                 print(f"left out: {error}", file=sys.stderr)
@@ -216,6 +210,25 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], mpp:
             + (f" And {len(faults) - 1} more, named above." if len(faults) > 1 else "")
         )
     return len(lines)
+
+
+def _resolutions(paths: list[Path], chosen: float | None) -> dict[Path, float]:
+    """Micrometres per pixel of each image: the chosen ones, else those that a TIFF states, else ASSUMED, which is said.
+
+    Raises:
+        InputError: a TIFF states pixels that are not square, and nothing else is chosen.
+    """
+    if chosen is not None:
+        return dict.fromkeys(paths, chosen)
+    stated = {path: resolution.of_image(path) for path in paths}
+    silent = [path for path, mpp in stated.items() if mpp is None]
+    if silent:
+        print(
+            f"{len(silent)} of {len(paths)} images (such as {silent[0].name}) state no resolution of a microscope and "
+            f"are taken to have {ASSUMED} micrometres per pixel; --mpp says another",
+            file=sys.stderr,
+        )
+    return {path: ASSUMED if mpp is None else mpp for path, mpp in stated.items()}
 
 
 def _say_small(path: Path, sides: tuple[int, int]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmark.data.files.resolution import differs
 from benchmark.data.nuclei import Nuclei, Sample
-from benchmark.data.resolution import differs
 
 RULE = "bilinear-nearest"  # its name in a run's identity
 LEAST = 2  # pixels a side that a network can see: edges are mirrored

@@ -1,17 +1,17 @@
 """A method over a validation or test side: predict, decode, score; the pixels are not touched again after that."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
 
 from benchmark.data.nuclei import Nuclei, Sample
-from benchmark.evaluation import resampling, scoring, tiled
+from benchmark.evaluation import decoding, resampling, scoring, tiled
+from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
-from benchmark.layers import image_ops
 from benchmark.metrics.aggregate import nanmean
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
@@ -81,12 +81,13 @@ def evaluate(
     indices = list(range(len(subset)))[world.rank :: world.size]
     workers = max(1, usable_cores() // world.local) if len(indices) >= POOL_FROM else 0
     number_format, tiling = precision.precision_on(prediction.precision, device), tiled.of(method, prediction.tiling)
+    predict = partial(tiled.predict, method, tiling=tiling)
     seconds = 0.0
 
-    def started() -> Iterator[tuple[list[int], list, "Forward"]]:
+    def started() -> Iterator[tuple[list[int], list, Forward]]:
         for rows, samples in batches(subset, indices, size, prediction.mpp):
             images = np.stack([seen_at(s, prediction.mpp) for s in samples])
-            yield rows, samples, Forward(method, images, number_format, tiling, device)
+            yield rows, samples, Forward(predict, images, number_format, device)
 
     def jobs() -> Iterator[tuple]:
         nonlocal seconds
@@ -100,7 +101,7 @@ def evaluate(
                 if put:
                     put(i, own)
                 truth = sample.nuclei if true_types is None else sample.nuclei.retyped(true_types)
-                yield type(method), i, truth, own, tiling, typed, keep, types, prediction.mpp
+                yield method.representation, i, truth, own, tiling, typed, keep, types, prediction.mpp
             done += len(rows)
             if progress:
                 progress(done, len(indices))
@@ -142,62 +143,8 @@ def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> 
         yield rows, samples
 
 
-class Forward:
-    """A forward pass over a batch that has begun. On a GPU it goes on, with its copies, while the host does other work.
-
-    Args:
-        images: uint8 (B, H, W, 3).
-
-    Attributes:
-        seconds: that the device took, copies there and back included; known once `maps` has returned.
-    """
-
-    def __init__(self, method, images: np.ndarray, number_format: str, tiling: str, device: torch.device):
-        began = time.perf_counter()
-        self.device, self.seconds = device, 0.0
-        if device.type == "cuda":
-            self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            self._begin.record()
-        batch = self._to_device(torch.from_numpy(images)).permute(0, 3, 1, 2)
-        with torch.inference_mode(), precision.autocast(number_format, device):
-            maps = tiled.predict(method, image_ops.to_float(batch), tiling)
-            self._maps = {name: self._to_host(values.float()) for name, values in maps.items()}
-        if device.type == "cuda":
-            self._end.record()
-        else:
-            self.seconds = time.perf_counter() - began
-
-    def maps(self) -> dict[str, np.ndarray]:
-        """float32 raw maps, shaped as by `tiled.predict`; waits for the device."""
-        if self.device.type == "cuda":
-            self._end.synchronize()
-            self.seconds = self._begin.elapsed_time(self._end) / 1e3
-        return {name: values.numpy() for name, values in self._maps.items()}
-
-    def _to_device(self, values: torch.Tensor) -> torch.Tensor:
-        if self.device.type != "cuda":
-            return values.to(self.device)
-        # only a copy from pinned memory does not keep the host waiting
-        return values.pin_memory().to(self.device, non_blocking=True)
-
-    def _to_host(self, values: torch.Tensor) -> torch.Tensor:
-        if self.device.type != "cuda":
-            return values.cpu()
-        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
-
-
-def one_ahead(items: Iterable) -> Iterator:
-    """The items in their order, each when the next one is made already."""
-    waiting: list = []
-    for item in items:
-        if waiting:
-            yield waiting.pop()
-        waiting.append(item)
-    yield from waiting
-
-
 def decode_and_score(
-    cls,
+    representation,
     index: int,
     truth: Nuclei,
     maps: dict[str, np.ndarray],
@@ -211,9 +158,9 @@ def decode_and_score(
     process."""
     began = time.perf_counter()
     if mpp is None or not resampling.differs(truth.mpp, mpp):
-        predicted = tiled.decode(cls, maps, truth.mpp, tiling)
+        predicted = decoding.decode(representation, maps, truth.mpp, tiling)
     else:
-        decoded = tiled.decode(cls, maps, mpp, tiling)
+        decoded = decoding.decode(representation, maps, mpp, tiling)
         predicted = resampling.brought_back(decoded, truth.instances.shape, truth.mpp, mpp)
     if types is not None:
         predicted = predicted.retyped(types)
@@ -242,7 +189,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
         {"bPQ": image mean (`cellvit` protocol; NaN without nuclei), "sizes": rows of `metrics.sizes.by_size`}.
     """
     workers = usable_cores() if len(subset) >= POOL_FROM else 0
-    jobs = ((type(method), i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
+    way = method.representation
+    jobs = ((way, i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
     records = scoring.collect(in_order(score_ideal, jobs, workers, ahead=8))
     return {
         "bPQ": float(nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
@@ -250,7 +198,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
     }
 
 
-def score_ideal(cls, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
+def score_ideal(representation, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
     """What decoding makes of the truth's own targets, against the truth; may run in a worker process."""
-    decoded = tiled.decode(cls, tiled.ideal(cls, truth, classes, tiling), truth.mpp, tiling)
+    perfect = decoding.ideal(representation, truth, classes, tiling)
+    decoded = decoding.decode(representation, perfect, truth.mpp, tiling)
     return scoring.score_image(index, truth, decoded, False, shapes=False)

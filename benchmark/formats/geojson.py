@@ -5,6 +5,7 @@ Vertices are pixel corners (x, y), so that reading the file back (`formats.outli
 
 import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,17 @@ Ring = list[tuple[int, int]]
 _NAMESPACE = uuid.UUID(
     "6f1f3c0e-3f0b-5c57-8f3b-1d1f6f0c8a11"
 )  # ids follow from image and nucleus: same input, same file
-_COLOURS = ((255, 30, 30), (30, 200, 30), (40, 90, 255), (255, 230, 0), (255, 150, 0), (170, 60, 220), (0, 200, 200))
+COLOURS = ((255, 30, 30), (30, 200, 30), (40, 90, 255), (255, 230, 0), (255, 150, 0), (170, 60, 220), (0, 200, 200))
 
 
-def write_geojson(path: Path, instances: np.ndarray, types: np.ndarray, classes: list[str], mpp: float) -> None:
+def write_geojson(
+    path: Path,
+    instances: np.ndarray,
+    types: np.ndarray,
+    classes: list[str],
+    mpp: float,
+    scores: np.ndarray | None = None,
+) -> None:
     """Write a FeatureCollection of all nuclei, whole or not at all.
 
     Args:
@@ -27,24 +35,59 @@ def write_geojson(path: Path, instances: np.ndarray, types: np.ndarray, classes:
         types: (N,) type of each id, 0 = untyped.
         classes: names of types 1..C.
         mpp: micrometres per pixel, for the area.
+        scores: (N,) confidence of each id, None for none.
     """
-    features = []
-    for k, rings in outlines(instances).items():
-        polygons = nest(rings)
+    with atomic(path, "w") as handle, Features(handle.write, path.stem, classes) as features:
+        for k, rings in outlines(instances).items():
+            polygons = nest(rings)
+            score = None if scores is None else float(scores[k - 1])
+            features.add(k, polygons, int(types[k - 1]), _area(polygons) * mpp**2, score)
+
+
+class Features:
+    """A FeatureCollection that is written nucleus by nucleus.
+
+    Args:
+        write: takes text.
+        image: its name, of which the nuclei's identities follow.
+        classes: names of types 1..C.
+    """
+
+    def __init__(self, write: Callable[[str], object], image: str, classes: list[str]):
+        self._write, self._image, self._classes, self._between = write, image, classes, ""
+
+    def __enter__(self) -> "Features":
+        self._write('{"type": "FeatureCollection", "features": [')
+        return self
+
+    def __exit__(self, kind, *error) -> None:
+        if kind is None:
+            self._write("]}")
+
+    def add(self, number: int, polygons: list[list], kind: int, area: float, score: float | None) -> None:
+        """A nucleus.
+
+        Args:
+            number: distinct in the image.
+            polygons: as `nest` makes them, rings of (x, y) in pixels of the image.
+            kind: its type, 0 = untyped.
+            area: µm².
+            score: confidence, None for none.
+        """
         geometry = (
             {"type": "Polygon", "coordinates": polygons[0]}
             if len(polygons) == 1
             else {"type": "MultiPolygon", "coordinates": polygons}
         )
-        properties = {"objectType": "detection", "measurements": {"Area µm^2": _area(polygons) * mpp**2}}
-        kind = int(types[k - 1])
+        measurements = {"Area µm^2": area} | ({} if score is None else {"Score": round(score, 4)})
+        properties: dict[str, object] = {"objectType": "detection", "measurements": measurements}
         if kind:
-            colour = list(_COLOURS[(kind - 1) % len(_COLOURS)])
-            properties["classification"] = {"name": classes[kind - 1], "color": colour}
-        identity = str(uuid.uuid5(_NAMESPACE, f"{path.stem}/{k}"))
-        features.append({"type": "Feature", "id": identity, "geometry": geometry, "properties": properties})
-    with atomic(path, "w") as handle:
-        json.dump({"type": "FeatureCollection", "features": features}, handle, ensure_ascii=False)
+            colour = list(COLOURS[(kind - 1) % len(COLOURS)])
+            properties["classification"] = {"name": self._classes[kind - 1], "color": colour}
+        identity = str(uuid.uuid5(_NAMESPACE, f"{self._image}/{number}"))
+        feature = {"type": "Feature", "id": identity, "geometry": geometry, "properties": properties}
+        self._write(self._between + json.dumps(feature, ensure_ascii=False))
+        self._between = ", "
 
 
 def outlines(instances: np.ndarray) -> dict[int, list[Ring]]:
@@ -54,13 +97,13 @@ def outlines(instances: np.ndarray) -> dict[int, list[Ring]]:
     """
     boxes = ndimage.find_objects(instances)
     return {
-        k: [[(x + box[1].start, y + box[0].start) for x, y in ring] for ring in _rings(instances[box] == k)]
+        k: [[(x + box[1].start, y + box[0].start) for x, y in ring] for ring in rings_of(instances[box] == k)]
         for k, box in enumerate(boxes, start=1)
         if box is not None
     }
 
 
-def _rings(mask: np.ndarray) -> list[Ring]:
+def rings_of(mask: np.ndarray) -> list[Ring]:
     """Rings around the pixels of a mask, the inside on the right of each step (y downwards)."""
     padded = np.pad(mask, 1)
     steps: dict[tuple[int, int], list[tuple[int, int]]] = {}

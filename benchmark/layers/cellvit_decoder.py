@@ -55,17 +55,17 @@ class Branch(nn.Module):
         return self.head(torch.cat([skips[0], x], 1))
 
 
-class HVDecoder(nn.Module):
-    """Skips and branches from an encoder's four maps to np, hv and tp.
+class CellViTDecoder(nn.Module):
+    """Skips and branches from an encoder's four maps to the raw maps, such as np, hv and tp.
 
     Args:
         dim: channels of the encoder's maps.
-        classes: nucleus types without background; 0 leaves the type branch out.
+        outputs: name -> channels of each branch.
         width: scale of all channels, 1.0 as published.
         pyramid: True: the maps have strides 2, 4, 8, 16 (CellVTA); False: all have stride 16 (CellViT).
     """
 
-    def __init__(self, dim: int, classes: int, width: float = 1.0, pyramid: bool = False):
+    def __init__(self, dim: int, outputs: dict[str, int], width: float = 1.0, pyramid: bool = False):
         super().__init__()
         # published: narrow encoders (ViT-S) have narrower skips; CellVTA knows only the wide ones
         narrow = dim < 512 and not pyramid
@@ -80,7 +80,6 @@ class HVDecoder(nn.Module):
             self.skip1 = nn.Sequential(deconv_block(dim, wide), deconv_block(wide, half), deconv_block(half, w1))
             self.skip2 = nn.Sequential(deconv_block(dim, wide), deconv_block(wide, w2))
             self.skip3 = nn.Sequential(deconv_block(dim, bottom))
-        outputs = {"np": 2, "hv": 2} | ({"tp": classes + 1} if classes else {})
         self.branches = nn.ModuleDict(
             {name: Branch(dim, (w0, w1, w2, bottom), n, pyramid) for name, n in outputs.items()}
         )
@@ -102,7 +101,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def official_key(key: str) -> str:
-    """Key in a published CellViT or CellVTA file of an `HVDecoder` key such as "branches.np.up3.0.0.weight".
+    """Key in a published CellViT or CellVTA file of a `CellViTDecoder` key such as "branches.np.up3.0.0.weight".
 
     Published blocks hold their layers in a member "block"; ours are plain sequences.
     """

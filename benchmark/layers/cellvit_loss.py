@@ -1,10 +1,11 @@
-"""The training loss that CellViT and CellVTA share, with the published terms and weights."""
+"""The training loss that CellViT and CellVTA share: instances as they are represented, types and tissue alike."""
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.layers.instance_maps import TERMS
 from benchmark.layers.losses import dice, focal_tversky, mc_focal_tversky, mse, msge, onehot, xentropy
 
 
@@ -22,23 +23,22 @@ class LossConfig:
 
 
 def cellvit_loss(
-    outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfig = LossConfig()
+    outputs: dict[str, Tensor],
+    batch: dict[str, Tensor],
+    config: LossConfig = LossConfig(),
+    instances: str = "hv",
 ) -> dict[str, Tensor]:
     """Named, weighted terms (Hörst et al. 2024, section 3.3; weights of the published configurations).
 
     Args:
-        outputs: np (B, 2, H, W), hv (B, 2, H, W), and tp (B, C + 1, H, W), tissue (B, T) where they exist.
-        batch: np (B, H, W), hv (B, 2, H, W), tp (B, H, W), typed (B,) bool, tissue (B,) int64,
-            -1 = unknown.
+        outputs: maps of the instances, such as np (B, 2, H, W), hv (B, 2, H, W), and tp (B, C + 1, H, W),
+            tissue (B, T) where they exist.
+        batch: targets of the instances, such as np (B, H, W), hv (B, 2, H, W); tp (B, H, W), typed (B,) bool,
+            tissue (B,) int64, -1 = unknown.
         config: quirks of the published code.
+        instances: how nuclei are represented: "hv" or a key of `instance_maps.TERMS`.
     """
-    nuclei, hv = onehot(batch["np"], 2), batch["hv"]
-    terms = {
-        "np_focal_tversky": focal_tversky(outputs["np"], nuclei, double_softmax=config.double_softmax),
-        "np_dice": dice(outputs["np"], nuclei),
-        "hv_mse": 2.5 * mse(outputs["hv"], hv),
-        "hv_msge": 8.0 * msge(outputs["hv"], hv, batch["np"], cross=config.cross_msge),
-    }
+    terms = hv_terms(outputs, batch, config) if instances == "hv" else TERMS[instances](outputs, batch)
     if "tp" in outputs:
         types, typed = onehot(batch["tp"], outputs["tp"].shape[1]), batch["typed"]
         terms["tp_ce"] = 0.5 * xentropy(outputs["tp"], types, weight=typed)
@@ -51,3 +51,14 @@ def cellvit_loss(
         total = F.cross_entropy(outputs["tissue"].float(), batch["tissue"], ignore_index=-1, reduction="sum")
         terms["tissue_ce"] = 0.1 * total / known
     return terms
+
+
+def hv_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
+    """Of np and hv, as published."""
+    nuclei, hv = onehot(batch["np"], 2), batch["hv"]
+    return {
+        "np_focal_tversky": focal_tversky(outputs["np"], nuclei, double_softmax=config.double_softmax),
+        "np_dice": dice(outputs["np"], nuclei),
+        "hv_mse": 2.5 * mse(outputs["hv"], hv),
+        "hv_msge": 8.0 * msge(outputs["hv"], hv, batch["np"], cross=config.cross_msge),
+    }

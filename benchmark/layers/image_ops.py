@@ -67,12 +67,29 @@ def in_windows(
     rows, columns = -(-height // core), -(-width // core)
     padded, (top, left) = pad_to(images, rows * core + 2 * margin, columns * core + 2 * margin)
     top, left = top - margin, left - margin
+    maps = from_windows(predict, padded, side, margin, at_once)
+    return {
+        name: values if values.ndim == 2 else values[..., top : top + height, left : left + width]
+        for name, values in maps.items()
+    }
+
+
+def from_windows(
+    predict: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+    images: torch.Tensor,
+    side: int,
+    margin: int,
+    at_once: int = 1,
+) -> dict[str, torch.Tensor]:
+    """As `in_windows`, of images (B, C, H + 2 * margin, W + 2 * margin) that bring their context; H, W: whole cores."""
+    core = side - 2 * margin
+    rows, columns = ((length - 2 * margin) // core for length in images.shape[-2:])
     corners = [(row * core, column * core) for row in range(rows) for column in range(columns)]
     maps: dict[str, torch.Tensor] = {}
     vectors: dict[str, list[torch.Tensor]] = {}
     for start in range(0, len(corners), at_once):
         part = corners[start : start + at_once]
-        for name, values in predict(windows(padded, part, side).flatten(0, 1)).items():
+        for name, values in predict(windows(images, part, side).flatten(0, 1)).items():
             values = values.unflatten(0, (len(images), len(part)))
             if values.ndim == 3:
                 vectors.setdefault(name, []).extend(values.unbind(1))
@@ -81,5 +98,4 @@ def in_windows(
                 maps[name] = values.new_zeros(len(images), values.shape[2], rows * core, columns * core)
             for k, (y, x) in enumerate(part):
                 maps[name][..., y : y + core, x : x + core] = centre(values[:, k], core, core)
-    joined = {name: whole[..., top : top + height, left : left + width] for name, whole in maps.items()}
-    return joined | {name: torch.stack(parts).mean(0) for name, parts in vectors.items()}
+    return maps | {name: torch.stack(parts).mean(0) for name, parts in vectors.items()}

@@ -1,4 +1,4 @@
-"""What every method is: one nn.Module with its targets, its loss and its decoding.
+"""What every method is: one nn.Module with its representation of instances and its loss.
 
 The harness alone knows epochs, precision, EMA, DDP, folds and files.
 """
@@ -7,13 +7,12 @@ import inspect
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from benchmark.data.nuclei import Nuclei
 from benchmark.layers.backbones import BACKBONES
 from benchmark.layers.image_ops import centre, in_windows, pad_to
+from benchmark.representations.base import Representation
 from benchmark.runtime.errors import InputError
 
 
@@ -40,6 +39,9 @@ class Method(nn.Module):
     # row name -> recipe values that replace those of the published experiment (see experiments/_base_)
     published: ClassVar[dict[str, dict]] = {}
     published_on: ClassVar[dict[str, dict[str, dict]]] = {}  # dataset -> row -> what differs from `published` there
+    # targets, ideal maps and decoding: what runs without the network, in workers too. An attribute of the class
+    # where no argument changes it, see `representation_of`
+    representation: Representation
     fixed: ClassVar[frozenset[str]] = frozenset()  # arguments that define the method: no name may change them
     # argument that came after results had been stored -> the value that computes what was computed before it; with
     # this value it is no part of a result's identity (`registry.identity_arguments`), so that old results stay done
@@ -54,7 +56,7 @@ class Method(nn.Module):
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     margin: int = 0  # pixels that the output lacks on each side of the input (valid convolutions)
     multiple: int = 16  # input sides are padded to a multiple of this
-    patch_targets: bool = False  # targets depend on the patch that a centred crop was cut from: targets(nuclei, patch)
+    patch_targets: bool = False  # targets depend on the patch that a centred crop is of: `targets(nuclei, patch)`
     tile: int | None = None  # largest input side; larger images are predicted in tiles
 
     @classmethod
@@ -112,18 +114,10 @@ class Method(nn.Module):
         """Licence of the published weights of the encoder, as `layers.backbones` has it; None where it has none."""
         return BACKBONES.get(cls.encoder_of(arguments) or "", {}).get("licence")
 
-    @staticmethod
-    def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
-        """Training targets of one crop, numpy: runs in the loader's worker after augmentation.
-
-        Returns: name -> array, e.g. np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W).
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def ideal(targets: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
-        """The outputs (raw maps of one image) that a perfect network would give for `targets`."""
-        raise NotImplementedError
+    @classmethod
+    def representation_of(cls, arguments: dict) -> Representation:
+        """`representation` of the method with these arguments (not classes, tissues or weights), which is not built."""
+        return cls.representation
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Raw maps of a batch.
@@ -132,8 +126,8 @@ class Method(nn.Module):
             images: float (B, 3, H, W) RGB in [0, 1]; normalised inside.
 
         Returns:
-            np (B, 2, H', W'), hv (B, 2, H', W'), tp (B, classes+1, H', W'), tissue (B, tissues); logits, no
-            argmax; keys absent where the method has no such head.
+            the maps of `representation.channels()`, such as np and hv (B, 2, H', W'), tp (B, classes+1, H', W'),
+            tissue (B, tissues); logits, no argmax; keys absent where the method has no such head.
         """
         raise NotImplementedError
 
@@ -144,11 +138,6 @@ class Method(nn.Module):
         Untyped images take no part in type losses, unknown tissues none in the tissue loss. Maps larger than the
         crop are cut to its centre by the harness.
         """
-        raise NotImplementedError
-
-    @staticmethod
-    def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = None) -> Nuclei:
-        """One image's raw maps (C, H, W), numpy, to nuclei. Runs in a process pool; applies softmax/argmax itself."""
         raise NotImplementedError
 
     def set_tune(self, tune: str) -> None:

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers import sam
-from benchmark.layers.cellvit_decoder import HVDecoder
+from benchmark.layers.cellvit_decoder import CellViTDecoder
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
+from benchmark.layers.instance_maps import raw_maps
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import SUMMARY, available, build_encoder, features, normalisation, quarters
 from benchmark.methods.base import Method, Phase, check_scale
 from benchmark.methods.registry import METHODS
-from benchmark.postproc import cellvit as maps
+from benchmark.representations.base import Representation
+from benchmark.representations.named import representation
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.timm_alone import VisionTransformerSAM
 
@@ -62,6 +64,7 @@ class CellViT(Method):
         drop_path: of the encoder's last block, rising linearly from 0; also while the encoder is frozen.
         losses: quirks of the published losses.
         lora_rank: of the updates with tune=lora, see `layers.lora`.
+        instances: how nuclei become maps, see `representations`; "hv" as published.
         weights: of the backbone: None, "random", "hub" or a local file.
 
     Raises:
@@ -75,6 +78,7 @@ class CellViT(Method):
     )
     # the published models' recipe; `paper` and `uni` take it over
     published = {row: RECIPE for row in ("paper", "uni", *PUBLISHED)}
+    neutral = {"instances": "hv"}
     reference = "Hörst et al. 2024, CellViT"
     licence = "Apache-2.0 (this implementation)"
 
@@ -89,9 +93,11 @@ class CellViT(Method):
         drop_path: float = 0.0,
         losses: LossConfig = LossConfig(),
         lora_rank: int = 8,
+        instances: str = "hv",
         weights: str | None = None,
     ):
         super().__init__()
+        self.representation = representation(instances)
         check_scale("cellvit", width=width, drop_path=drop_path)
         self.losses = losses
         self.vit = build_encoder(backbone, weights, drop_path)
@@ -99,7 +105,7 @@ class CellViT(Method):
         self.mean, self.std = normalisation(backbone, self.vit)
         if self.is_sam:
             self.tile = sam.side(self.vit)
-        self.decoder = HVDecoder(self.vit.embed_dim, classes, width)
+        self.decoder = CellViTDecoder(self.vit.embed_dim, self.representation.branches(classes), width)
         self.tissue_head = nn.Linear(self.vit.num_features, tissues) if tissues else None
         if tune == "lora":
             try:
@@ -112,6 +118,10 @@ class CellViT(Method):
     @property
     def is_sam(self) -> bool:
         return isinstance(self.vit, VisionTransformerSAM)
+
+    @classmethod
+    def representation_of(cls, arguments: dict) -> Representation:
+        return representation(arguments["instances"])
 
     @classmethod
     def supports(cls, arguments: dict) -> tuple[bool, str]:
@@ -138,20 +148,16 @@ class CellViT(Method):
         frozen = not any(p.requires_grad for p in self.vit.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             pyramid, summary = features(self.vit, x, self.taps)
-        out = self.decoder(x, pyramid)
+        out = raw_maps(self.representation.name, self.decoder(x, pyramid), self.training)
         if self.tissue_head is not None:
             out["tissue"] = self.tissue_head(summary)
         return out
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return cellvit_loss(outputs, batch, self.losses)
+        return cellvit_loss(outputs, batch, self.losses, self.representation.name)
 
     def blocks(self) -> list[nn.Module]:
         return [*self.vit.blocks, *self.decoder.blocks()]
-
-    targets = staticmethod(maps.targets)
-    ideal = staticmethod(maps.ideal)
-    decode = staticmethod(maps.decode)
 
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published CellViT keys ("encoder.blocks.0.norm1.weight", "decoder0.0.block.0.weight") to ours."""

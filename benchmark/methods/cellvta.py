@@ -8,13 +8,15 @@ from torch import Tensor, nn
 
 from benchmark.layers import cellvit_decoder as parts
 from benchmark.layers.adapter import AdapterConfig, ViTAdapter
-from benchmark.layers.cellvit_decoder import HVDecoder
+from benchmark.layers.cellvit_decoder import CellViTDecoder
 from benchmark.layers.cellvit_loss import LossConfig, cellvit_loss
+from benchmark.layers.instance_maps import raw_maps
 from benchmark.layers.lora import add_lora, is_lora
 from benchmark.layers.vit import available, build_backbone
 from benchmark.methods.base import Method, check_scale
 from benchmark.methods.registry import METHODS
-from benchmark.postproc import cellvit as maps
+from benchmark.representations.base import Representation
+from benchmark.representations.named import representation
 from benchmark.runtime.errors import InputError
 
 FROZEN = ("cls_token", "pos_embed", "reg_token", "patch_embed.", "norm_pre.", "blocks.")
@@ -66,6 +68,7 @@ class CellVTA(Method):
             0, frozen or not); without `cls_in_vit`, as published, the tissue head is blind.
         width: scale of the decoder's and the spatial prior's channels, 1.0 as published.
         losses: quirks of the published losses.
+        instances: how nuclei become maps, see `representations`; "hv" as published.
         weights: of the backbone: None, "random", "hub" or a local file.
 
     Raises:
@@ -80,6 +83,7 @@ class CellVTA(Method):
     }
     published = {"paper": RECIPE}
     published_on = {"conic": {"paper": CONIC}}
+    neutral = {"instances": "hv"}
     reference = "Yang et al. 2025, CellVTA"
     licence = "Apache-2.0 (this implementation)"
 
@@ -94,9 +98,11 @@ class CellVTA(Method):
         adapter: AdapterConfig = AdapterConfig(),
         width: float = 1.0,
         losses: LossConfig = LossConfig(),
+        instances: str = "hv",
         weights: str | None = None,
     ):
         super().__init__()
+        self.representation = representation(instances)
         narrowest = min(width, adapter.adapter_width)
         check_scale("cellvta", width=narrowest, drop_path=adapter.drop_path, points=adapter.points)
         self.losses = losses
@@ -106,7 +112,7 @@ class CellVTA(Method):
             self.adapter = ViTAdapter(dim, len(self.vit.blocks), adapter, width)
         except ValueError as error:
             raise InputError(f"cellvta on '{backbone}': {error}.") from None
-        self.decoder = HVDecoder(dim, classes, width, pyramid=True)
+        self.decoder = CellViTDecoder(dim, self.representation.branches(classes), width, pyramid=True)
         self.tissue_head = nn.Linear(dim, tissues) if tissues else None
         if self.tissue_head is not None:
             nn.init.trunc_normal_(self.tissue_head.weight, std=0.02)
@@ -114,6 +120,10 @@ class CellVTA(Method):
         if tune == "lora":
             _add_lora(self.vit, lora_rank)
         self.set_tune(tune)
+
+    @classmethod
+    def representation_of(cls, arguments: dict) -> Representation:
+        return representation(arguments["instances"])
 
     @classmethod
     def supports(cls, arguments: dict) -> tuple[bool, str]:
@@ -138,20 +148,16 @@ class CellVTA(Method):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.normalise(images)
         pyramid, summary = self.adapter(self.vit, x)
-        out = self.decoder(x, pyramid)
+        out = raw_maps(self.representation.name, self.decoder(x, pyramid), self.training)
         if self.tissue_head is not None:
             out["tissue"] = self.tissue_head(summary)
         return out
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return cellvit_loss(outputs, batch, self.losses)
+        return cellvit_loss(outputs, batch, self.losses, self.representation.name)
 
     def blocks(self) -> list[nn.Module]:
         return [*self.vit.blocks, *self.adapter.blocks(), *self.decoder.blocks()]
-
-    targets = staticmethod(maps.targets)
-    ideal = staticmethod(maps.ideal)
-    decode = staticmethod(maps.decode)
 
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published CellVTA keys ("encoder.spm.stem.0.weight", "decoder0.0.block.0.weight") to ours."""

@@ -16,6 +16,7 @@ from skimage.segmentation import watershed
 from benchmark.data.nuclei import Nuclei
 from benchmark.methods.base import Method
 from benchmark.methods.registry import METHODS
+from benchmark.representations.base import Representation
 
 # micrometres; haematoxylin in the optical density of rgb2hed
 DEFAULTS = {
@@ -28,48 +29,34 @@ DEFAULTS = {
 }
 
 
-@METHODS.register_module(name="classical")
-class Classical(Method):
-    """Thresholding and watershed with scikit-image; every network must beat it."""
+class Pixels(Representation):
+    """The image itself: nothing is learnt, all is done by `decode`."""
 
-    presets = {"debug": {}, "small": {}, "paper": {}}
-    reference = "Ruifrok & Johnston 2001; Otsu 1979; Meyer 1994"
-    licence = "Apache-2.0"
-    trainable = False
-    has_types = False
-    multiple = 1
+    name = "pixels"
 
-    def __init__(self, classes: int = 0, tissues: int = 0):
-        super().__init__()
-        self.classes, self.tissues = classes, tissues
+    def channels(self) -> dict[str, int]:
+        return {"rgb": 3}
 
-    @staticmethod
-    def targets(nuclei: Nuclei) -> dict[str, np.ndarray]:
+    def settings(self, mpp: float) -> dict[str, float]:
+        return dict(DEFAULTS)
+
+    def targets(self, nuclei: Nuclei) -> dict[str, np.ndarray]:
         """Nothing to learn."""
         return {}
 
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """rgb: the images (B, 3, H, W) in [0, 1], unchanged; the work is done by `decode`."""
-        return {"rgb": images}
-
-    def loss(self, outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
-        """No terms."""
-        return {}
-
-    @staticmethod
-    def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = None) -> Nuclei:
+    def decode(self, maps: dict[str, np.ndarray], mpp: float, settings: dict[str, float] | None = None) -> Nuclei:
         """Nuclei of one image.
 
         Args:
-            outputs: rgb float (3, H, W) in [0, 1]. mpp: micrometres per pixel.
-            params: values that replace DEFAULTS.
+            maps: rgb float (3, H, W) in [0, 1]. mpp: micrometres per pixel.
+            settings: values that replace DEFAULTS.
 
         Returns:
             Nuclei without types.
         """
-        p = DEFAULTS | (params or {})
+        p = DEFAULTS | (settings or {})
         # darker than 0.04 there is no colour left to take apart, only noise
-        rgb = np.moveaxis(np.asarray(outputs["rgb"], np.float32), 0, -1).clip(0.04, 1)
+        rgb = np.moveaxis(np.asarray(maps["rgb"], np.float32), 0, -1).clip(0.04, 1)
         smooth = ndimage.gaussian_filter(rgb2hed(rgb)[..., 0].astype(np.float32), p["smooth"] / mpp)
         mask = _foreground(smooth, p, mpp)
         pixels = max(1, round(p["area"] / mpp**2))
@@ -85,6 +72,31 @@ class Classical(Method):
         instances = watershed(-distance, seeds, mask=mask)
         instances[(np.bincount(instances.ravel()) < pixels)[instances]] = 0
         return Nuclei.from_labels(instances, None, mpp, typed=False)
+
+
+@METHODS.register_module(name="classical")
+class Classical(Method):
+    """Thresholding and watershed with scikit-image; every network must beat it."""
+
+    presets = {"debug": {}, "small": {}, "paper": {}}
+    reference = "Ruifrok & Johnston 2001; Otsu 1979; Meyer 1994"
+    licence = "Apache-2.0"
+    trainable = False
+    has_types = False
+    multiple = 1
+    representation = Pixels()
+
+    def __init__(self, classes: int = 0, tissues: int = 0):
+        super().__init__()
+        self.classes, self.tissues = classes, tissues
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """rgb: the images (B, 3, H, W) in [0, 1], unchanged; the work is done by `Pixels.decode`."""
+        return {"rgb": images}
+
+    def loss(self, outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
+        """No terms."""
+        return {}
 
 
 def _foreground(stain: np.ndarray, p: dict, mpp: float) -> np.ndarray:

@@ -14,12 +14,9 @@ Where it differs from the publication, on purpose:
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from skimage.measure import label
 from torch import nn
 
-from benchmark.data.nuclei import Nuclei
 from benchmark.layers import losses
 from benchmark.layers.hovernet_branch import Branch, crops
 from benchmark.layers.hovernet_encoder import Encoder
@@ -28,7 +25,7 @@ from benchmark.layers.image_ops import centre
 from benchmark.layers.weights_file import read_file
 from benchmark.methods import registry
 from benchmark.methods.base import Method, Phase
-from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets
+from benchmark.representations.hv import HoVerNetHV
 from benchmark.runtime.errors import InputError, near_miss
 
 ENCODERS = {"resnet50": (3, 4, 6, 3), "resnet23": (1, 2, 2, 2), "resnet14": (1, 1, 1, 1)}
@@ -93,6 +90,7 @@ class HoVerNet(Method):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     multiple = 8
+    representation = HoVerNetHV()
 
     def __init__(
         self,
@@ -131,7 +129,7 @@ class HoVerNet(Method):
                 f"above a multiple of {self.multiple}, such as {self.input_side(2 * self.margin)}."
             )
         self.encoder = Encoder(channels, ENCODERS[encoder], padded=mode == "fast")
-        heads = ({"tp": classes + 1} if classes else {}) | {"np": 2, "hv": 2}
+        heads = ({"tp": classes + 1} if classes else {}) | self.representation.channels()
         self.branches = nn.ModuleDict({k: Branch(channels, n, kernel, dense) for k, n in heads.items()})
         self._initialise()
         if weights is not None:
@@ -161,28 +159,6 @@ class HoVerNet(Method):
     def input_side(self, side: int) -> int:
         """Smallest input side whose output covers `side` pixels: sides after the stem are multiples of 8."""
         return -(-(side + 2 * self.margin - self.stem_loss) // self.multiple) * self.multiple + self.stem_loss
-
-    @staticmethod
-    def targets(nuclei: Nuclei, patch: Nuclei | None = None) -> dict[str, np.ndarray]:
-        """np uint8 (H, W), hv float32 (2, H, W), tp uint8 (H, W). patch: of which `nuclei` is the centre, when its
-        rim counts as published."""
-        if patch is None:
-            hv = hv_targets(label(nuclei.instances, background=0, connectivity=1))
-        else:
-            hv = hv_targets(patch.instances, "hovernet", nuclei.instances.shape)
-        return {
-            "np": (nuclei.instances > 0).astype(np.uint8),
-            "hv": hv,
-            "tp": nuclei.pixel_types().astype(np.uint8),
-        }
-
-    @staticmethod
-    def ideal(targets: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
-        """Logits of ±8 for np and tp, the distances as they are."""
-        maps = {"np": _logits(targets["np"], 2), "hv": targets["hv"]}
-        if classes:
-            maps["tp"] = _logits(targets["tp"], classes + 1)
-        return maps
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """float (B, 3, H, W) in [0, 1] to tp, np, hv of (B, …, H - 2 margin, W - 2 margin).
@@ -214,12 +190,6 @@ class HoVerNet(Method):
             terms["tp_bce"] = losses.xentropy(out["tp"], types, batch["typed"])
             terms["tp_dice"] = losses.dice(out["tp"], types, weight=batch["typed"])
         return terms
-
-    @staticmethod
-    def decode(outputs: dict[str, np.ndarray], mpp: float, params: dict | None = None) -> Nuclei:
-        """The published watershed, the same at any resolution; params: fields of `HVSettings` to replace."""
-        settings = HVSettings.hovernet().updated(params)
-        return decode_hv(outputs["np"], outputs["hv"], outputs.get("tp"), settings, mpp)
 
     def set_tune(self, tune: str) -> None:
         """ "decoder" or "full"; see the class."""
@@ -263,11 +233,6 @@ class HoVerNet(Method):
                 f"{path}: not the encoder that hovernet was built with ('{wrong[0]}' is absent or differs)."
             )
         self.load_state_dict({k: v for k, v in state.items() if k in own and v.shape == own[k].shape}, strict=False)
-
-
-def _logits(labels: np.ndarray, classes: int) -> np.ndarray:
-    """float32 (classes, H, W): 8 for the label of a pixel, -8 for all others."""
-    return np.where(np.arange(classes)[:, None, None] == labels, 8, -8).astype(np.float32)
 
 
 def _one_of(name: str, value: str, known) -> None:

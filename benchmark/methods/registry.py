@@ -1,6 +1,7 @@
 """Methods by name: `method@row,key=value,…`, where `row` is a published variant or a preset of that method.
 
-A method is registered by its file in `benchmark/methods`, imported on first use; what follows the row overrides its
+A method is registered by its file in `benchmark/methods`, or by a package that offers it by an entry point, imported on
+first use; what follows the row overrides its
 arguments.
 """
 
@@ -9,24 +10,38 @@ from dataclasses import dataclass, field
 from mmengine.registry import Registry
 
 from benchmark.runtime.errors import InputError, near_miss, short
-from benchmark.runtime.plugins import check_name, import_all, name_of, text_of, value_of, words_of
+from benchmark.runtime.plugins import (
+    OFFERED,
+    check_name,
+    import_all,
+    import_offered,
+    name_of,
+    text_of,
+    value_of,
+    words_of,
+)
 from benchmark.runtime.scales import ARGUMENTS_OF
 
 METHODS = Registry("method")
 
 
 def method_names() -> list[str]:
-    """Names of all registered methods, sorted."""
-    import_all("benchmark.methods")
+    """Names of all registered methods, sorted, those of other packages too."""
+    _import_methods()
     return sorted(METHODS.module_dict)
 
 
 def method_class(name: str):
     """The Method subclass called `name`. Raises InputError with a near-miss hint."""
-    import_all("benchmark.methods")
+    _import_methods()
     if name not in METHODS.module_dict:  # else the sorted names, at each look at a cell, take longer than the look
         check_name("method", name, method_names())
     return METHODS.module_dict[name]
+
+
+def _import_methods() -> None:
+    import_all("benchmark.methods")
+    import_offered(OFFERED["benchmark.methods"], METHODS)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.postproc.contour import fill, outline
+from benchmark.postproc.seams import Seams, parts_of
 
 OVERLAP = 0.01  # two outlines that share more than this of either area are the same nucleus
 PASSES = 20
@@ -126,45 +127,25 @@ def common_area(a: TileNucleus, b: TileNucleus) -> float:
 def corrected(tiles: list[Nuclei], corners: list[tuple[int, int]], typed: bool, mpp: float) -> Nuclei:
     """Label maps joined pixel by pixel; nothing is lost at seams, truncated or dropped.
 
-    Arguments and result as `published`. A pixel belongs to the tile in which it lies deepest. Nuclei of two
-    tiles are one when they share more than half of what the smaller has in the strip that both tiles see; the
-    joined nucleus has the pixels at which the tile that owns them shows it. A nucleus that no other tile
-    confirms stays whole when most of its pixels are its tile's own, and goes otherwise. The type is that of
-    most pixels. The canvas is sampled at the centres of the x20 pixels. Nuclei of type 0 are kept.
+    Arguments and result as `published`; how nuclei are joined says `seams`. The canvas is sampled at the centres of the
+    x20 pixels. Nuclei of type 0 are kept.
     """
     del typed  # protocols decide on nuclei of type 0
     side = tiles[0].instances.shape[0]
     whole = max(left for _, left in corners) + side
-    starts = np.cumsum([0, *(len(t) for t in tiles)])
-    maps = np.zeros((len(tiles), whole, whole), np.int64)
-    depth = np.full(maps.shape, -1)
-    for k, (tile, (top, left)) in enumerate(zip(tiles, corners)):
-        window = (k, slice(top, top + side), slice(left, left + side))
-        maps[window] = np.where(tile.instances > 0, tile.instances + starts[k], 0)
-        inward = np.minimum(np.arange(side), np.arange(side)[::-1])
-        depth[window] = np.minimum.outer(inward, inward)
-    owner = depth.argmax(0)
-    total = int(starts[-1])
-    name, confirmed = _joined(maps, depth >= 0, total)
-    own = np.take_along_axis(maps, owner[None], 0)[0]
-    area = np.bincount(maps.ravel(), minlength=total + 1)
-    owned = np.bincount(own.ravel(), minlength=total + 1)
-    stays = confirmed | (2 * owned > area)
-    canvas = np.where(stays[own], name[own], 0)
-    for k, labels in enumerate(maps):  # what lies beyond a tile's own pixels of a nucleus that only it has
-        more = stays[labels] & ~confirmed[labels] & (owner != k) & (canvas == 0)
-        canvas[more] = labels[more]
-    votes = np.zeros((total + 1, 256))
-    types = np.concatenate([[0], *(t.types for t in tiles)]).astype(np.int64)
-    np.add.at(votes, (name, types), owned)
-    votes[:, 0] = np.where(votes[:, 1:].any(1), 0, votes[:, 0])
-    scores = np.concatenate([[0], *(np.ones(len(t)) if t.scores is None else t.scores for t in tiles)])
-    best = np.zeros(total + 1)
-    np.maximum.at(best, name, scores)
+    seams = Seams([(top, left, top + side, left + side) for top, left in corners])
+    for k, (tile, corner) in enumerate(zip(tiles, corners)):
+        seams.add(k, parts_of(tile, *corner))
+    nuclei = list(seams.whole())
+    canvas = np.zeros((whole, whole), np.int32)
+    for k, nucleus in enumerate(nuclei, 1):
+        top, left, bottom, right = nucleus.box
+        canvas[top:bottom, left:right][nucleus.mask] = k
     place = (2 * np.arange(side) + 1) * whole // (2 * side)
-    small = canvas[np.ix_(place, place)].astype(np.int32)
-    joined = Nuclei(small, votes.argmax(1)[1:].astype(np.uint8), float(mpp), best[1:].astype(np.float32))
-    return joined.with_map(small)
+    small = canvas[np.ix_(place, place)]
+    types = np.array([nucleus.type for nucleus in nuclei], np.uint8)
+    scores = np.array([nucleus.score for nucleus in nuclei], np.float32)
+    return Nuclei(small, types, float(mpp), scores).with_map(small)
 
 
 STITCHED = {"conic40": published, "conic40_corrected": corrected}
@@ -232,21 +213,3 @@ def _weights(mask: np.ndarray) -> np.ndarray:
 def _missing(mask: np.ndarray) -> np.ndarray:
     """int (H-1, W-1): which corner a square lacks, meaningful where it lacks one."""
     return _corners(mask).argmin(0)
-
-
-def _joined(maps: np.ndarray, seen: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """(name (total + 1,): smallest label of each joined group; confirmed bool: another tile shows it too)."""
-    name, confirmed = np.arange(total + 1), np.zeros(total + 1, bool)
-    for a in range(len(maps)):
-        for b in range(a + 1, len(maps)):
-            strip = seen[a] & seen[b]
-            left, right = maps[a][strip], maps[b][strip]
-            sizes = np.bincount(np.concatenate([left, right]), minlength=total + 1)
-            both = (left > 0) & (right > 0)
-            pairs, common = np.unique(np.stack([left[both], right[both]]), axis=1, return_counts=True)
-            same = 2 * common > np.minimum(sizes[pairs[0]], sizes[pairs[1]])
-            for i, j in pairs[:, same].T:
-                low, high = sorted((name[i], name[j]))
-                name[name == high] = low
-                confirmed[[i, j]] = True
-    return name, confirmed

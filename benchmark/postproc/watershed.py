@@ -6,15 +6,17 @@ numbers; OpenCV's operations are restated with scipy and scikit-image and give t
 
 import functools
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed as flood
 
+from benchmark.postproc.settings import Settings
+
 
 @dataclass(frozen=True)
-class HVSettings:
+class HVSettings(Settings):
     """Numbers of the post-processing.
 
     Attributes:
@@ -41,11 +43,8 @@ class HVSettings:
             value = getattr(self, name)
             if type(value) is not int or value < least or value % 2 == 0:
                 raise ValueError(f"{name} is {value}, expected an odd number >= {least}")
-        for name in ("object_size", "component_size"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a number of pixels >= 0")
-        if type(self.edge) not in (int, float) or not 0 <= self.edge <= 1:
-            raise ValueError(f"edge is {self.edge!r}, expected a number in 0..1")
+        self.check_count("object_size", "component_size")
+        self.check_share("edge")
 
     @classmethod
     def cellvit40(cls) -> "HVSettings":
@@ -66,20 +65,6 @@ class HVSettings:
     def for_mpp(cls, mpp: float) -> "HVSettings":
         """CellViT's settings for the nearer of the two published resolutions, 0.25 and 0.5 µm/px."""
         return cls.cellvit40() if mpp < 0.375 else cls.cellvit20()
-
-    @classmethod
-    def published(cls, method: str, mpp: float) -> "HVSettings":
-        """What a registered method decodes with: HoVer-Net's settings for "hovernet", CellViT's for all others."""
-        return cls.hovernet() if method == "hovernet" else cls.for_mpp(mpp)
-
-    def updated(self, params: dict | None) -> "HVSettings":
-        """These settings with `params` (field name -> value) applied. ValueError for an unknown name."""
-        params = params or {}
-        known = [f.name for f in fields(self)]
-        for name in params:
-            if name not in known:
-                raise ValueError(f"unknown post-processing setting '{name}'; known are {', '.join(known)}")
-        return replace(self, **params)
 
 
 def foreground(np_map: np.ndarray, settings: HVSettings) -> np.ndarray:

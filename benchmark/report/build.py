@@ -51,7 +51,7 @@ TOPICS = {
     "Scores": (("main", "published", "averagings"), ()),
     "Size and crowding": (("sizes", "crowding"), ("pq_by_size", "pq_by_crowding")),
     "Tissues and types": (("tissues", "types"), ("tissues", "confusion")),
-    "Comparisons": (("claim", "significance", "components", "tuning"), ("forest",)),
+    "Comparisons": (("claim", "representations", "significance", "components", "tuning"), ("forest",)),
     "Cost and training": (("cost",), ("accuracy_cost", "training", "budget")),
     "Examples": ((), ("examples",)),
     "Runs": (("runs",), ()),

@@ -20,6 +20,7 @@ from benchmark.report.tables.common import caption, notes, run_list
 from benchmark.report.tables.comparisons import component_table, significance_table, tuning_table
 from benchmark.report.tables.headline import cost_table, main_table
 from benchmark.report.tables.published_table import published_table
+from benchmark.report.tables.representations import representation_table
 from benchmark.results.collect import no_runs, runs
 from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.runtime.errors import InputError
@@ -120,7 +121,7 @@ def group_tables(group: Group, protocols: list[str], store: Store | None = None)
     rest += [size_table(group, scores), crowding_table(group, scores)]
     if len(protocols) > 1:
         rest.append(averaging_table(group, protocols))
-    for compared in (claim_table, significance_table, component_table, tuning_table):
+    for compared in (claim_table, representation_table, significance_table, component_table, tuning_table):
         rest.append(compared(group, observed[first], caption(group, first, values), notes(group)))
     return Tabled(main, [table for table in rest if table is not None], observed[first], scores)
 

@@ -1,14 +1,18 @@
 """Import of all modules of a package, which register themselves; words of names such as `cellvta@points=8`."""
 
 import ast
+import functools
 import importlib
 import pkgutil
 import re
 from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from benchmark.runtime.errors import InputError, near_miss, short
 
+# package -> group of entry points by which other packages offer more of what its modules register
+OFFERED = {"benchmark.methods": "nuclei_benchmark.methods"}
 _IMPORTED: dict[str, Exception | None] = {}
 
 
@@ -25,8 +29,61 @@ def import_all(package: str) -> None:
         raise error  # each time: a later call must not miss the names of a file that is broken
 
 
+@functools.cache  # looking through all packages takes longer than all that a look at a cell does
+def offered(group: str) -> dict[str, EntryPoint]:
+    """Name -> entry point of a group, of all packages that are installed; nothing of theirs is imported.
+
+    Raises:
+        InputError: two packages offer the same name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise InputError(
+                f"The packages {_package(other)} and {_package(point)} both offer '{point.name}' as one of {group}; "
+                "uninstall one of them."
+            )
+    return found
+
+
+def import_offered(group: str, registry) -> None:
+    """Import what other packages offer by entry points, once, after which each must have registered its name.
+
+    Args:
+        registry: an mmengine Registry.
+
+    Raises:
+        InputError: an import fails, a name is taken, or is not registered; raised at each call.
+    """
+    for name, point in offered(group).items():
+        key = f"{group}:{point.value}"
+        if key not in _IMPORTED:
+            _IMPORTED[key] = None
+            taken = name in registry.module_dict
+            try:
+                if taken:
+                    raise InputError("the name is taken")
+                point.load()
+                if name not in registry.module_dict:
+                    raise InputError(f"it registers no '{name}'")
+            except Exception as error:
+                _IMPORTED[key] = error
+        if (error := _IMPORTED[key]) is not None:
+            raise InputError(
+                f"The package {_package(point)} offers '{name}' ({point.value}) as one of {group}, which cannot be "
+                f"used ({short(str(error)) or type(error).__name__}); mend or uninstall that package."
+            ) from error
+
+
+def _package(point: EntryPoint) -> str:
+    return f"'{point.dist.name}'" if point.dist else "?"
+
+
 def declared(package: str) -> set[str] | None:
     """Names that the modules of a package register, read from their text: importing them may import torch.
+
+    With those that other packages offer, where these can.
 
     None where a module registers in another form than `register_module(name="…")`: its names are not known then.
     """
@@ -38,7 +95,7 @@ def declared(package: str) -> set[str] | None:
             if len(here) != code.count("register_module"):
                 return None
             names |= {*here}
-    return names
+    return names | offered(OFFERED[package]).keys() if package in OFFERED else names
 
 
 def check_name(what: str, name: str, names: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ class Crops(Dataset):
     def __init__(self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int, mpp: float | None = None):
         self.subset, self.mpp = subset, mpp
         self.named = subset.named if isinstance(subset, JointSubset) else None
-        self.targets = type(method).targets
+        self.targets = method.representation.targets
         self.side, self.centred = recipe.crop, recipe.crop_at == "centre"
         self.from_patch = method.patch_targets and self.centred
         before = (method.input_side(self.side) - self.side) // 2

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmark.data.files.resolution import differs
 from benchmark.data.joint_sides import JointSubset
-from benchmark.data.resolution import differs
 from benchmark.data.store.prepare import Prepared
 from benchmark.data.tiles import Tiles, random_tiles
 from benchmark.evaluation import test_set

@@ -205,7 +205,7 @@ def completed(tmp_path, line: str, **environment) -> tuple[int, list[str]]:
 
 def test_a_shell_is_told_how_a_line_may_go_on(tmp_path):
     pytest.importorskip("argcomplete", reason="argcomplete is not installed: only its absence is tested")
-    assert completed(tmp_path, "benchmark tra") == (0, ["track"])
+    assert completed(tmp_path, "benchmark tra") == (0, ["track", "transfer"])
     assert completed(tmp_path, "benchmark track --log") == (0, ["--logdir"])
     assert set(completed(tmp_path, "benchmark track --to ")[1]) >= {"tensorboard", "wandb", "mlflow"}
 

@@ -22,8 +22,8 @@ PAGES = [
 PLAIN = ["Makefile", ".ci/run", "pyproject.toml", ".pre-commit-config.yaml", ".github/workflows/ci.yml", "CITATION.cff"]
 SOURCES = [p for d in ("benchmark", "perf", "experiments") for p in sorted((ROOT / d).rglob("*.py"))]
 TEXTS = [*PAGES, *(ROOT / name for name in PLAIN), *SOURCES]
-# files that a reader is invited to write, those of CONTRIBUTING.md's examples among them, and one that a run leaves
-GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+# files that a reader is invited to write, those of the examples among them, and one that a run leaves
+GUIDE = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/plugins.md"))
 YOURS = {"my/grid.py", "card.md", *re.findall(r"^# (\S+\.py)$", GUIDE, re.MULTILINE)}
 
 # a file or folder below one of ours; any file with the ending of code or a document; a module, with what it holds

@@ -15,9 +15,10 @@ import pytest
 from benchmark.cli import main, parser
 from benchmark.commands.postprocess import settings
 from benchmark.data.nuclei import Nuclei
-from benchmark.evaluation import decode_grid, tiled
+from benchmark.evaluation import decode_grid, decoding
 from benchmark.methods import registry
 from benchmark.postproc.hv import HVSettings, decode_hv
+from benchmark.representations.hv import HV, HoVerNetHV
 from benchmark.results import predictions
 from benchmark.results.raw_maps import StoredMaps, drop, writing
 from benchmark.results.run_folder import RunFolder
@@ -72,7 +73,7 @@ def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
     truths = stored(tmp_path)
     maps = StoredMaps(RunFolder(tmp_path))
     grid = [HVSettings.cellvit40(), HVSettings(opening=1), HVSettings(opening=1, edge=0.6, object_size=3)]
-    found = decode_grid.decode(maps, truths, grid, workers=workers)
+    found = decode_grid.decode(maps, truths, grid, HV(), workers=workers)
     for one, records in zip(grid, found):
         counts = []
         for i in range(5):
@@ -94,12 +95,12 @@ def test_maps_of_other_images_or_methods_are_refused(tmp_path):
     truths = stored(tmp_path)
     smaller = [t.crop(0, 0, 64, 64) for t in truths]
     with pytest.raises(InputError, match="they belong to other data"):
-        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), smaller, [HVSettings()], workers=0)
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), smaller, [HVSettings()], HV(), workers=0)
     drop(RunFolder(tmp_path))
     with writing(RunFolder(tmp_path)) as put:
         put(0, {"rgb": np.zeros((3, 8, 8))})
     with pytest.raises(InputError, match="the kept maps are rgb"):
-        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), truths, [HVSettings()], workers=0)
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), truths, [HVSettings()], HV(), workers=0)
 
 
 def test_maps_that_are_not_finite_name_the_image(tmp_path):
@@ -108,28 +109,27 @@ def test_maps_that_are_not_finite_name_the_image(tmp_path):
     with writing(RunFolder(tmp_path)) as put:
         put(0, maps)
     with pytest.raises(InputError, match=r"image 0: expected finite outputs .* NaN or infinity in 'hv'"):
-        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), [truth], [HVSettings()], workers=0)
+        decode_grid.decode(StoredMaps(RunFolder(tmp_path)), [truth], [HVSettings()], HV(), workers=0)
 
 
 @pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])
 def test_maps_of_a_tiled_run_decode_as_the_run_did(tmp_path, tiling):
-    cls = registry.method_class("cellvta")
     truths = [image(i)[0] for i in range(2)]
     with writing(RunFolder(tmp_path)) as put:
         for i, truth in enumerate(truths):
-            put(i, tiled.ideal(cls, truth, 2, tiling) | {"tissue": np.zeros((4, 3))})
+            put(i, decoding.ideal(HV(), truth, 2, tiling) | {"tissue": np.zeros((4, 3))})
     maps = StoredMaps(RunFolder(tmp_path))
     settings = [HVSettings.cellvit40(), HVSettings(object_size=10**4)]
-    found, none = decode_grid.decode(maps, truths, settings, workers=0, tiling=tiling)
+    found, none = decode_grid.decode(maps, truths, settings, HV(), workers=0, tiling=tiling)
     for i, truth in enumerate(truths):
-        expected = tiled.decode(cls, maps.read(i), truth.mpp, tiling)
+        expected = decoding.decode(HV(), maps.read(i), truth.mpp, tiling)
         areas = np.bincount(expected.instances.ravel())[1:]
         nuclei = found.nuclei.query(f"side == 'pred' and image == {i}")
         assert len(expected) and nuclei["area"].tolist() == areas[areas > 0].tolist()
         assert nuclei["type"].tolist() == expected.types[areas > 0].tolist()
     assert none.images["n_pred"].tolist() == [0, 0]
     with pytest.raises(InputError, match="which the run's tiling 'none' does not"):
-        decode_grid.decode(maps, truths, settings, workers=0)
+        decode_grid.decode(maps, truths, settings, HV(), workers=0)
 
 
 @pytest.mark.parametrize("name", [n for n in registry.method_names() if n != "classical"])
@@ -138,18 +138,22 @@ def test_reference_settings_are_those_of_the_method(name, mpp):
     _, maps = image(1)
     maps = {k: v for k, v in maps.items() if k != "tissue"}
     maps["np"] = np.round(maps["np"] * image(2)[1]["hv"][:1], 1) * [[[0]], [[1]]]  # logits equal in places
-    own = registry.method_class(name).decode(maps, mpp)
-    grid = decode_hv(maps["np"], maps["hv"], maps["tp"], HVSettings.published(name, mpp), mpp)
+    cls = registry.method_class(name)
+    way = cls.representation_of(cls.arguments())
+    own = way.decode(maps, mpp)
+    published = HVSettings.hovernet() if name == "hovernet" else HVSettings.for_mpp(mpp)
+    assert way.settings(mpp) == published
+    grid = decode_hv(maps["np"], maps["hv"], maps["tp"], published, mpp)
     assert np.array_equal(own.instances, grid.instances) and np.array_equal(own.types, grid.types)
 
 
 def test_the_grid_that_we_declare():
-    grid = settings("postprocess", "cellvta", 0.25)
+    grid = settings("postprocess", HV(), 0.25)
     assert next(iter(grid)) == "published" and grid["published"] == HVSettings.cellvit40()
     assert grid["no opening"] == HVSettings(opening=1)
-    assert settings("postprocess", "hovernet", 0.5)["edge 0.6"] == HVSettings(threshold="half", edge=0.6)
+    assert settings("postprocess", HoVerNetHV(), 0.5)["edge 0.6"] == HVSettings(threshold="half", edge=0.6)
     with pytest.raises(InputError, match="has no `postprocess` grid"):
-        settings("main", "cellvta", 0.25)
+        settings("main", HV(), 0.25)
 
 
 @pytest.mark.parametrize("entry", ["3", "dict(edge='x')", "dict(kszie=5)"])
@@ -157,7 +161,7 @@ def test_a_wrong_setting_is_named(tmp_path, entry):
     path = tmp_path / "grid.py"
     path.write_text(f"_base_ = [{str(ROOT / 'experiments/main.py')!r}]\npostprocess = {{'a': {entry}}}\n")
     with pytest.raises(InputError, match=r"grid\.py"):
-        settings(str(path), "cellvta", 0.25)
+        settings(str(path), HV(), 0.25)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):

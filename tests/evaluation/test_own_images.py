@@ -16,6 +16,7 @@ from benchmark.data.sources.folder import Folder
 from benchmark.data.sources.synthetic import draw
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation.own_images import maps_of, nuclei_of, predict
+from benchmark.evaluation.settings import Settings
 from benchmark.formats import outlines, type_names
 from benchmark.formats.collection import collection
 from benchmark.methods import registry
@@ -110,7 +111,7 @@ def test_windows_join_to_the_maps_of_the_whole():
     image = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (150, 70, 3), dtype=np.uint8)
     expected = np.stack([image.mean(2), image[..., 0]]).astype(np.float32) / 255
     for window, margin in ((64, 8), (256, 32), (96, 0)):
-        found = maps_of(Pointwise(), image, torch.device("cpu"), window=window, margin=margin, batch=3)
+        found = maps_of(Pointwise(), image, torch.device("cpu"), Settings(window=window, margin=margin, batch=3))
         assert set(found) == {"np"} and np.allclose(found["np"], expected, atol=1e-6), (window, margin)
 
 
@@ -136,7 +137,7 @@ def test_a_tile_that_is_too_small_is_empty_and_all_others_are_written(images, tm
 def test_the_smallest_tiles_that_are_seen(sides):
     method = registry.build("classical", 0, 0)
     image = np.full((*sides, 3), 99, np.uint8)
-    nuclei = nuclei_of(method, image, 0.25, torch.device("cpu"), window=256, margin=32)
+    nuclei = nuclei_of(method, image, 0.25, torch.device("cpu"))
     assert nuclei.instances.shape == sides
 
 
@@ -170,9 +171,8 @@ def test_what_is_written_can_be_scored_and_used_as_a_data_set(images, weights, t
 def test_another_resolution_is_resized_there_and_back():
     method = registry.build("classical", 0, 0)
     image = draw("Colon", 3, 0).image
-    options = {"window": 256, "margin": 32}
-    fine = nuclei_of(method, image, 0.25, torch.device("cpu"), **options)
-    coarse = nuclei_of(method, image[::2, ::2], 0.5, torch.device("cpu"), **options)
+    fine = nuclei_of(method, image, 0.25, torch.device("cpu"))
+    coarse = nuclei_of(method, image[::2, ::2], 0.5, torch.device("cpu"))
     assert coarse.instances.shape == (128, 128) and coarse.mpp == 0.5
     ids = np.unique(coarse.instances)
     assert ids.tolist() == list(range(len(coarse) + 1)) and 0.5 * len(fine) < len(coarse) < 2 * len(fine)
@@ -321,15 +321,15 @@ def test_results_of_other_images_are_never_mixed_in(images, tmp_path, capsys):
 def test_images_of_other_kinds_are_said(images, tmp_path, capsys):
     folder = tmp_path / "images"
     shutil.copytree(images, folder)
-    for name in ("x.bmp", "scan.svs"):
+    for name in ("x.bmp", "scan.mrxs"):
         (folder / name).write_bytes(b"x")
     words = ["predict", "--method", "classical", "--images", str(folder), "--out", str(tmp_path / "out")]
     assert main(words) == 0
-    assert f"{folder}: 2 pictures are not read (.bmp: 1, .svs: 1); save" in capsys.readouterr().err
+    assert f"{folder}: 2 pictures are not read (.bmp: 1, .mrxs: 1); save" in capsys.readouterr().err
     for path in folder.glob("tile*"):
         path.unlink()
     assert main(words) == 2
-    assert "found none (2 pictures are not read (.bmp: 1, .svs: 1)" in capsys.readouterr().err
+    assert "found none (2 pictures are not read (.bmp: 1, .mrxs: 1)" in capsys.readouterr().err
 
 
 def test_a_float_image_is_rounded_and_said(images, tmp_path, capsys):

@@ -7,13 +7,23 @@ from benchmark.data.nuclei import Nuclei, Sample
 from benchmark.evaluation import resampling, test_set
 from benchmark.evaluation.prediction import Prediction
 from benchmark.methods.base import Method
+from benchmark.representations.hv import HV
 from benchmark.runtime import distributed
+
+
+class Ids(HV):
+    """Its one map holds the ids."""
+
+    def decode(self, maps, mpp, settings=None):
+        labels = np.rint(maps["np"][0]).astype(np.int32)
+        labels[labels % 20 > 0] = 0  # a mix of two neighbours
+        return Nuclei.from_labels(labels, None, mpp)
 
 
 class Sees(Method):
     """Its maps are the image's first channel; every run of a value above 0 in it is a nucleus of that id."""
 
-    has_types = False
+    has_types, representation = False, Ids()
 
     def __init__(self):
         super().__init__()
@@ -22,12 +32,6 @@ class Sees(Method):
     def predict(self, images):
         self.shapes.append(tuple(images.shape[-2:]))
         return {"np": images[:, :1] * 255}
-
-    @staticmethod
-    def decode(outputs, mpp, params=None):
-        labels = np.rint(outputs["np"][0]).astype(np.int32)
-        labels[labels % 20 > 0] = 0  # a mix of two neighbours
-        return Nuclei.from_labels(labels, None, mpp)
 
 
 def squares(side, scale, mpp):

@@ -12,11 +12,13 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import decode_grid, test_set
+from benchmark.evaluation.forward import one_ahead
 from benchmark.evaluation.prediction import Prediction
 from benchmark.evaluation.scoring import collect, protocol_scores, score_image
 from benchmark.formats.labelled import Labelled
 from benchmark.methods import registry
 from benchmark.metrics.records import Records
+from benchmark.representations.hv import HV
 from benchmark.results.collect import runs
 from benchmark.runtime import distributed
 from tests.support.tiny_data import TINY
@@ -39,20 +41,23 @@ def mixed(truth: Nuclei, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, types.astype(np.uint8)
 
 
+class KnownImages(HV):
+    """Its one map holds the number of the image."""
+
+    def decode(self, maps, mpp, settings=None):
+        return Nuclei.from_labels(*Known.predictions[int(maps["image"][0])], mpp)
+
+
 class Known(torch.nn.Module):
     """A method that knows its predictions: (instances, type map) of each image, in order."""
 
-    trainable, has_types = False, True
+    trainable, has_types, representation = False, True, KnownImages()
     predictions: list[tuple[np.ndarray, np.ndarray]] = []
     seen = 0
 
     def predict(self, images):
         self.seen += len(images)
         return {"image": torch.arange(self.seen - len(images), self.seen)[:, None]}
-
-    @staticmethod
-    def decode(maps, mpp, params):
-        return Nuclei.from_labels(*Known.predictions[int(maps["image"][0])], mpp)
 
 
 def test_a_type_map_of_a_prediction_counts_alike_in_every_command(data, cache, tmp_path, monkeypatch):
@@ -89,11 +94,11 @@ def test_a_type_map_of_a_prediction_counts_alike_in_every_command(data, cache, t
             empty = np.zeros((2, *truths[i].instances.shape))
             return {"np": empty, "hv": np.full_like(empty, i), "tp": empty}
 
-    def decode_known(np_map, hv, *_):
-        return Nuclei.from_labels(*predictions[int(hv.flat[0])], data.mpp)
+    class KnownMaps(HV):
+        def decode(self, maps, mpp, settings=None):
+            return Nuclei.from_labels(*predictions[int(maps["hv"].flat[0])], data.mpp)
 
-    monkeypatch.setattr(decode_grid, "decode_hv", decode_known)
-    (records,) = decode_grid.decode(Maps(), truths, [None], workers=0)
+    (records,) = decode_grid.decode(Maps(), truths, [None], KnownMaps(), workers=0)
     scores["postprocess"] = protocol_scores(records, classes, tissues)
 
     for name, protocols in scores.items():
@@ -194,5 +199,5 @@ def test_the_next_batch_is_under_way_before_the_last_one_is_handed_out(data, mon
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_items_made_one_ahead(count):
     begun: list[int] = []
-    seen = [(item, len(begun)) for item in test_set.one_ahead(begun.append(k) or k for k in range(count))]
+    seen = [(item, len(begun)) for item in one_ahead(begun.append(k) or k for k in range(count))]
     assert seen == [(k, min(k + 2, count)) for k in range(count)]

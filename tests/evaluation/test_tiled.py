@@ -16,6 +16,7 @@ from benchmark.methods import registry
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.representations.hv import HV
 from benchmark.runtime.errors import InputError
 from benchmark.training.recipe import Recipe
 from benchmark.training.scales import recipe_for
@@ -58,9 +59,9 @@ class Perfect:
 
     trainable, has_types = True, True
 
-    def __init__(self, cls, samples):
+    def __init__(self, representation, samples):
         self.images = np.stack([s.image for s in samples]).astype(np.float32)
-        self.maps = [cls.ideal(cls.targets(s.nuclei), CLASSES) for s in samples]
+        self.maps = [representation.ideal(representation.targets(s.nuclei), CLASSES) for s in samples]
 
     def predict(self, images):
         chosen = []
@@ -151,16 +152,16 @@ def test_faithful_validation_leaks_and_the_corrected_one_does_not(data):
 @pytest.mark.parametrize("tiling", ["none", "conic40", "conic40_corrected"])
 def test_prediction_and_ceiling_take_the_same_way(data, tiling):
     """A network that knows every tile's truth scores the ceiling, through batches, tiles and stitching."""
-    cls, subset = registry.method_class("cellvta"), data.subset(1, "train")
+    way, subset = HV(), data.subset(1, "train")
     known = subset if tiling == "none" else Tiles([subset], CLASSES)
-    method = Perfect(cls, [known[i] for i in range(len(known))])
+    method = Perfect(way, [known[i] for i in range(len(known))])
     samples = [subset[i] for i in range(len(subset))]
     images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2) / 255
     maps = {k: v.numpy() for k, v in tiled.predict(method, images, tiling).items()}
     for i, sample in enumerate(samples):
         one = {k: v[i] for k, v in maps.items()}
-        found = test_set.decode_and_score(cls, i, sample.nuclei, one, tiling, True, False).match
-        perfect = test_set.score_ideal(cls, i, sample.nuclei, CLASSES, tiling).match
+        found = test_set.decode_and_score(way, i, sample.nuclei, one, tiling, True, False).match
+        perfect = test_set.score_ideal(way, i, sample.nuclei, CLASSES, tiling).match
         assert np.array_equal(found.pixels, perfect.pixels)
         assert found.shape == (SIDE, SIDE) and np.array_equal(found.pred.type, perfect.pred.type)
 

@@ -39,7 +39,8 @@ def attempt(path, rank: int, error: BaseException) -> Attempt:
     def fail():
         raise error
 
-    cell = SimpleNamespace(run="a cell", folder=RunFolder(path), recipe=SimpleNamespace(prediction=None))
+    weights = SimpleNamespace(prediction=lambda cell: None)
+    cell = SimpleNamespace(run="a cell", folder=RunFolder(path), weights=weights)
     out = Attempt(cell, None, One(rank, 2, torch.device("cpu")), False)
     out._train_and_test = fail
     return out

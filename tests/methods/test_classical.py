@@ -34,7 +34,7 @@ def matched(truth: np.ndarray, found: np.ndarray) -> int:
 def test_separated_discs(mpp, radius):
     centres = [(25, 25), (25, 70), (70, 30), (64, 64), (100, 100), (100, 20)]
     image, truth = discs(centres, radius)
-    nuclei = Classical.decode({"rgb": image}, mpp)
+    nuclei = Classical.representation.decode({"rgb": image}, mpp)
     assert len(nuclei) == matched(truth, nuclei.instances) == 6
     assert nuclei.mpp == mpp and nuclei.instances.dtype == np.int32 and nuclei.types.dtype == np.uint8
     assert not nuclei.types.any() and not nuclei.typed
@@ -42,7 +42,7 @@ def test_separated_discs(mpp, radius):
 
 def test_touching_discs_are_split():
     image, truth = discs([(40, 40), (40, 57), (90, 60), (90, 79)], 10)
-    nuclei = Classical.decode({"rgb": image}, 0.25)
+    nuclei = Classical.representation.decode({"rgb": image}, 0.25)
     assert len(nuclei) == matched(truth, nuclei.instances) == 4
 
 
@@ -51,7 +51,7 @@ def test_touching_discs_are_split():
 def test_blank_image_holds_no_nuclei(colour, noise):
     image = np.float32(colour)[:, None, None] / 255 + np.zeros((3, 64, 80), np.float32)
     image += np.random.default_rng(1).normal(0, noise / 255, image.shape).astype(np.float32)
-    nuclei = Classical.decode({"rgb": image}, 0.25)
+    nuclei = Classical.representation.decode({"rgb": image}, 0.25)
     assert len(nuclei) == 0 and nuclei.instances.shape == (64, 80) and not nuclei.instances.any()
 
 
@@ -59,7 +59,7 @@ def test_beats_chance_on_tissue():
     hits = total = 0
     for k in range(6):
         sample = draw("Lung", 10_000 + k, 0)
-        nuclei = Classical.decode({"rgb": np.moveaxis(sample.image / 255, -1, 0)}, 0.25)
+        nuclei = Classical.representation.decode({"rgb": np.moveaxis(sample.image / 255, -1, 0)}, 0.25)
         hits, total = hits + matched(sample.nuclei.instances, nuclei.instances), total + len(sample.nuclei)
     assert hits > 0.2 * total
 
@@ -70,9 +70,12 @@ def test_is_a_method_without_training():
     assert not Classical.trainable and not list(method.parameters())
     assert set(Classical.presets) == {"debug", "small", "paper"} and Classical.arguments() == {}
     assert torch.equal(method.predict(images)["rgb"], images)
-    assert method.loss(method(images), {}) == {} and method.targets(draw("Lung", 0, 0, size=64).nuclei) == {}
+    assert (
+        method.loss(method(images), {}) == {}
+        and method.representation.targets(draw("Lung", 0, 0, size=64).nuclei) == {}
+    )
 
 
 def test_params_replace_defaults():
     image, _ = discs([(40, 40), (90, 90)], 10)
-    assert len(Classical.decode({"rgb": image}, 0.25, {"area": 100.0})) == 0
+    assert len(Classical.representation.decode({"rgb": image}, 0.25, {"area": 100.0})) == 0

@@ -146,7 +146,9 @@ def test_every_nucleus_has_distances_and_pieces_have_their_own():
     instances = np.zeros((40, 40), np.int32)
     instances[0:3, 0:5] = 1  # small and at the top left: the published rule would leave it 0
     instances[10:16, 10:16] = instances[25:31, 10:16] = 2  # one nucleus in two pieces
-    targets = registry.method_class("hovernet").targets(Nuclei(instances, np.array([1, 2], np.uint8), 0.25))
+    targets = registry.method_class("hovernet").representation.targets(
+        Nuclei(instances, np.array([1, 2], np.uint8), 0.25)
+    )
     assert {k: (v.dtype, v.shape) for k, v in targets.items()} == {
         "np": (np.uint8, (40, 40)),
         "hv": (np.float32, (2, 40, 40)),

@@ -13,7 +13,6 @@ from benchmark.methods import registry
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError
 from tests.support import method_checks as checks
-from tests.support.method_checks import CLASSES
 from tests.support.scenes import crowd, disks, panoptic_quality
 
 NAMES = registry.method_names()
@@ -40,8 +39,8 @@ def test_declares_itself(name):
         assert known or reason
     assert set(cls.published) <= set(cls.presets)
     assert cls.reference and cls.licence
-    for function in (cls.targets, cls.decode):
-        assert pickle.loads(pickle.dumps(function)), "runs in worker processes"
+    way = cls.representation_of(arguments)
+    assert pickle.loads(pickle.dumps(way)).channels() == way.channels(), "runs in worker processes"
 
 
 @every
@@ -67,6 +66,11 @@ def test_prediction_of_an_image_does_not_depend_on_its_batch(name):
     checks.prediction_of_an_image_does_not_depend_on_its_batch(f"{name}@debug")
 
 
+def representation(name: str):
+    cls = registry.method_class(name)
+    return cls.representation_of(cls.arguments())
+
+
 def tunes(name: str) -> list[str]:
     method = checks.build(f"{name}@debug")
     return sorted({p.tune for published in (False, True) for p in method.phases(published)})
@@ -83,7 +87,7 @@ def test_learns_one_batch(name):
 
 
 @trained
-@pytest.mark.parametrize("classes", [CLASSES, 0])
+@pytest.mark.parametrize("classes", [checks.CLASSES, 0])
 def test_without_nuclei(name, classes):
     checks.without_nuclei(f"{name}@debug", classes)
 
@@ -100,7 +104,7 @@ def test_untyped_images_take_no_part_in_type_losses(name):
     with torch.no_grad():
         out = method(inputs)
     other = batch | {"tp": batch["tp"].clone()}
-    other["tp"][1] = (other["tp"][1] + 1) % (CLASSES + 1)
+    other["tp"][1] = (other["tp"][1] + 1) % (checks.CLASSES + 1)
     for typed, same in (([True, False, True], True), ([True, True, True], False)):
         mask = {"typed": torch.tensor(typed)}
         a, b = (sum(method.loss(out, x | mask).values()).item() for x in (batch, other))
@@ -126,8 +130,7 @@ def test_perfect_maps_decode_to_the_truth(name, mpp):
     """Separated nuclei of more than 12 µm."""
     truth = disks(round(64 / mpp), diameter=13 / mpp, gap=4, mpp=mpp)
     assert len(truth) >= 9
-    cls = registry.method_class(name)
-    decoded = cls.decode(cls.ideal(cls.targets(truth), CLASSES), mpp)
+    decoded = checks.perfect(representation(name), truth)
     assert panoptic_quality(truth, decoded) > 0.95
     assert sorted(decoded.types) == sorted(truth.types)
 
@@ -135,10 +138,9 @@ def test_perfect_maps_decode_to_the_truth(name, mpp):
 @trained
 def test_ceiling_on_small_and_crowded_nuclei(name, record_property):
     """What decoding alone loses, measured; the bounds are what holds for every method here."""
-    cls = registry.method_class(name)
 
     def ceiling(truth):
-        return panoptic_quality(truth, cls.decode(cls.ideal(cls.targets(truth), CLASSES), 0.25))
+        return panoptic_quality(truth, checks.perfect(representation(name), truth))
 
     found = {f"separated {d} µm": ceiling(disks(256, diameter=4 * d, gap=4)) for d in (2, 3, 4, 6, 9)}
     found |= {f"touching {d} µm": ceiling(crowd(256, diameter=4 * d)) for d in (4, 6, 9)}

@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 
 from benchmark.postproc import watershed as steps
-from benchmark.postproc.cellvit import ideal
 from benchmark.postproc.hv import HVSettings, decode_hv, hv_targets, measure, vote, watershed
+from benchmark.representations.hv import HV, HoVerNetHV
 from tests.support.shared import GOLDEN, shared
 
 COMMITTED = ["typical30_clean", "single_nucleus", "prob_exactly_half_and_type0"]
@@ -295,7 +295,7 @@ def test_decoding_follows_the_resolution_and_scores_untyped_nuclei_one():
 
 def test_ideal_maps_are_the_labels():
     labels = np.array([[0, 1, 3]])
-    found = ideal({"np": np.minimum(labels, 1), "hv": np.zeros((2, 1, 3)), "tp": labels}, 3)
+    found = HV().ideal({"np": np.minimum(labels, 1), "hv": np.zeros((2, 1, 3)), "tp": labels}, 3)
     assert found["tp"].shape == (4, 1, 3) and np.array_equal(found["tp"].argmax(0), labels)
     assert np.array_equal(found["np"].argmax(0), labels > 0) and (np.sort(found["tp"], 0)[-2] < 0).all()
 
@@ -304,7 +304,7 @@ def test_settings():
     sizes = {"object_size": 10, "component_size": 10, "edge": 0.4, "opening": 5}
     assert HVSettings.for_mpp(0.374) == HVSettings("argmax", 21, **sizes)
     assert HVSettings.for_mpp(0.375) == HVSettings("argmax", 11, **sizes | {"object_size": 3})
-    assert HVSettings.published("hovernet", 0.5) == HVSettings("half", 21, **sizes)
+    assert HoVerNetHV().settings(0.5) == HVSettings("half", 21, **sizes)
     assert HVSettings.cellvit40().updated({"opening": 1}).opening == 1
     with pytest.raises(ValueError, match=r"unknown post-processing setting 'kszie'.*ksize"):
         HVSettings.cellvit40().updated({"kszie": 3})

@@ -44,7 +44,7 @@ def found(method) -> list[Nuclei]:
     images = torch.from_numpy(pictures()).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         maps = {name: values.numpy() for name, values in method.predict(images).items()}
-    return [type(method).decode({name: values[i] for name, values in maps.items()}, 0.25, None) for i in range(N)]
+    return [method.representation.decode({name: values[i] for name, values in maps.items()}, 0.25) for i in range(N)]
 
 
 def folder(

@@ -31,6 +31,7 @@ SHORT = {
     # nuclei from maps and from files, blocks of networks
     "layers": {"runtime", "ops"},
     "postproc": {"data.nuclei"},
+    "representations": {"runtime", "data.nuclei", "postproc"},
     "formats": {"runtime", "data.nuclei", "data.files"},
     # what runs leave, and what is told of it
     "results": {"runtime", "data.nuclei", "metrics"},
@@ -63,8 +64,17 @@ SHORT = {
         "report.readme",
     },
     # methods, and what runs them
-    "methods": {"runtime", "data.nuclei", "layers", "postproc"},
-    "evaluation": {"runtime", "data", "layers.image_ops", "postproc", "formats", "metrics", "results"},
+    "methods": {"runtime", "data.nuclei", "layers", "representations"},
+    "evaluation": {
+        "runtime",
+        "data",
+        "layers.image_ops",
+        "postproc",
+        "representations",
+        "formats",
+        "metrics",
+        "results",
+    },
     "training": {"runtime", "data", "layers", "methods.registry", "metrics", "results", "evaluation"},
     "training.augment": {"runtime", "data.nuclei"},
     "weights": {"runtime", "data", "layers", "methods.registry", "results"},
@@ -79,7 +89,7 @@ SHORT = {
         "training",
         "weights",
     },
-    "commands": set(WINGS) - {"commands", "metrics"},
+    "commands": set(WINGS) - {"commands", "metrics", "postproc", "representations"},
     "cli": {"runtime", "commands"},
     "__main__": {"cli"},
 }

@@ -26,7 +26,13 @@ def images(n: int, height: int, width: int) -> torch.Tensor:
 def train_batch(method: Method, n: int = 2, nuclei: bool = True) -> tuple[torch.Tensor, dict]:
     """Images of input_side(SIDE) and the batch of targets for their central SIDE × SIDE."""
     scenes = [disks(SIDE, diameter=18, gap=6, shift=3 * k, empty=not nuclei) for k in range(n)]
-    return batch_of(type(method), scenes, method.input_side(SIDE), TISSUES)
+    return batch_of(method.representation, scenes, method.input_side(SIDE), TISSUES)
+
+
+def perfect(representation, truth, classes: int = CLASSES):
+    """The nuclei decoded from the truth's own ideal maps."""
+    maps = representation.ideal(representation.targets(truth), classes)
+    return representation.decode(maps, truth.mpp)
 
 
 def total(method: Method, inputs: torch.Tensor, batch: dict) -> torch.Tensor:
@@ -45,8 +51,9 @@ def forward_shapes(text: str, n: int) -> None:
     out = method(images(n, side, side))
     covered = side - 2 * method.margin
     assert covered >= SIDE
-    assert {"np", "hv", "tp"} <= set(out)
-    for key, channels in (("np", 2), ("hv", 2), ("tp", CLASSES + 1)):
+    heads = method.representation.heads(CLASSES)
+    assert "tp" in heads and heads.keys() <= set(out)
+    for key, channels in heads.items():
         assert out[key].shape == (n, channels, covered, covered), key
     assert "tissue" not in out or out["tissue"].shape == (n, TISSUES)
 
@@ -60,7 +67,7 @@ def predict_covers_every_pixel(text: str, height: int, width: int, tiled: bool) 
     maps = {k: v for k, v in out.items() if v.ndim == 4}
     assert maps and all(v.shape[-2:] == (height, width) for v in maps.values())
     assert all(torch.isfinite(v).all() for v in out.values())
-    decoded = type(method).decode({k: v[0].numpy() for k, v in out.items()}, 0.25)
+    decoded = method.representation.decode({k: v[0].numpy() for k, v in out.items()}, 0.25)
     assert decoded.instances.shape == (height, width) and decoded.instances.max(initial=0) == len(decoded)
 
 
@@ -88,8 +95,8 @@ def gradient_reaches_what_is_trainable_and_nothing_else(text: str, tune: str) ->
     assert handed == {id(p) for p in method.parameters()}
 
 
-def learns_one_batch(text: str) -> None:
-    method = build(text).train()
+def learns_one_batch(text: str, classes: int = CLASSES, tissues: int = TISSUES) -> None:
+    method = build(text, classes, tissues).train()
     inputs, batch = train_batch(method)
     optimiser = torch.optim.AdamW(method.groups(2e-3, 0.0))
     curve = []
@@ -111,8 +118,7 @@ def without_nuclei(text: str, classes: int) -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
-    cls = type(method)
-    assert len(cls.decode(cls.ideal(cls.targets(disks(SIDE, 18, 6, empty=True)), classes), 0.25)) == 0
+    assert len(perfect(method.representation, disks(SIDE, 18, 6, empty=True), classes)) == 0
 
 
 def without_types(text: str) -> None:
@@ -122,8 +128,7 @@ def without_types(text: str) -> None:
     assert not {"tp", "tissue"} & set(out)
     terms = method.loss(out, batch)
     assert terms and not [k for k in terms if k.startswith(("tp", "tissue"))]
-    cls = type(method)
-    decoded = cls.decode(cls.ideal(cls.targets(disks(SIDE, 18, 6)), 0), 0.25)
+    decoded = perfect(method.representation, disks(SIDE, 18, 6), 0)
     assert len(decoded) and not decoded.types.any()
 
 

@@ -46,7 +46,7 @@ def patch(seed: int, side: int = 64, n: int = 60) -> Nuclei:
     return Nuclei.from_labels(labels, rng.integers(1, 7, int(labels.max()))[np.unique(labels)[1:] - 1], 0.5)
 
 
-def batch_of(cls, scenes: list[Nuclei], input_side: int, tissues: int) -> tuple[torch.Tensor, dict]:
+def batch_of(representation, scenes: list[Nuclei], input_side: int, tissues: int) -> tuple[torch.Tensor, dict]:
     """Float images (B, 3, input_side, input_side), scenes in their centres, and the batch for the loss."""
     rng = np.random.default_rng(0)
     side = scenes[0].instances.shape[0]
@@ -55,7 +55,7 @@ def batch_of(cls, scenes: list[Nuclei], input_side: int, tissues: int) -> tuple[
     for picture, nuclei in zip(pictures, scenes):
         stain = np.where(nuclei.instances > 0, 0.4 + 0.05 * nuclei.pixel_types(), 0)
         picture[:, start : start + side, start : start + side] -= stain
-    targets = [cls.targets(nuclei) for nuclei in scenes]
+    targets = [representation.targets(nuclei) for nuclei in scenes]
     batch = {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]}
     batch |= {
         "typed": torch.ones(len(scenes), dtype=torch.bool),

@@ -135,10 +135,7 @@ def test_processes_of_a_machine_share_its_cores_for_loading(monkeypatch, process
 def test_an_item_of_training():
     class Method:
         patch_targets = False
-
-        @staticmethod
-        def targets(nuclei):
-            return {"np": nuclei.instances}
+        representation = SimpleNamespace(targets=lambda nuclei: {"np": nuclei.instances})
 
         @staticmethod
         def input_side(side):

@@ -259,7 +259,7 @@ def test_the_ceiling_of_images_without_nuclei_is_no_value(monkeypatch):
     none = np.zeros((8, 8), int)
     records = Records.collect([match(none, [], none, [], mpp=0.25)], [{"image": 0}])
     monkeypatch.setattr(validation.test_set.scoring, "collect", lambda _: records)
-    ceiling = validation.test_set.ceiling(SimpleNamespace(), [], 1, RECIPE.prediction)
+    ceiling = validation.test_set.ceiling(SimpleNamespace(representation=None), [], 1, RECIPE.prediction)
     assert np.isnan(ceiling["bPQ"])
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,6 +163,8 @@ def test_augmentation_lists():
 class Probe(Method):
     """One weight in the place of a network: notes what the loop does to it. `plan` is the method it stands for."""
 
+    representation = SimpleNamespace(targets=lambda nuclei: {})
+
     def __init__(self, plan: Method):
         super().__init__()
         self.weight, self.plans, self.seen = nn.Parameter(torch.zeros(1)), [plan], []
@@ -171,10 +174,6 @@ class Probe(Method):
 
     def set_tune(self, tune):
         self.tune = tune
-
-    @staticmethod
-    def targets(nuclei):
-        return {}
 
     def forward(self, images):
         self.seen.append((self.tune, len(images)))

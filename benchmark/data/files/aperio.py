@@ -29,7 +29,9 @@ class Outline:
     kind: str
 
 
-class _Plain(ET.TreeBuilder):
+class Plain(ET.TreeBuilder):
+    """Elements as they are; a document type, by which XML defines entities, is refused with ValueError."""
+
     def doctype(self, name, public, system):
         raise ValueError("it defines a document type, which is not read")
 
@@ -42,7 +44,7 @@ def read(path: Path) -> list[Outline]:
     """
     content = Member(path, "", (path.name,)).read(MOST)
     with archive.reading(path):
-        parser = ET.XMLParser(target=_Plain())
+        parser = ET.XMLParser(target=Plain())
         parser.feed(content)
         root = parser.close()
     if root.tag != "Annotations":

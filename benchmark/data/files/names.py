@@ -7,6 +7,7 @@ from pathlib import Path
 
 PREDICTED = "nuclei.csv"  # what `predict` writes beside x.tif (label map), x.geojson (outlines) and x.png (a picture)
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
+SUFFIXES += (".svs", ".ndpi", ".scn")
 # pictures that no part of the benchmark reads
 UNREAD = (".bmp", ".gif", ".webp", ".jp2", ".j2k", ".jxl", ".heic", ".dcm", ".pnm", ".ppm", ".eps", ".psd", ".raw")
 UNREAD += (".svs", ".ndpi", ".mrxs", ".scn", ".vsi", ".czi", ".bif", ".vms", ".lif", ".nd2", ".zarr", ".h5")
@@ -84,15 +85,18 @@ def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def unread(folder: Path) -> str:
+def unread(folder: Path, but: tuple[str, ...] = ()) -> str:
     """What lies beside images and is a picture of another kind, in words; "" for none.
 
     Such as "3 pictures are not read (.bmp: 2, .svs: 1); save them as PNG or TIFF".
+
+    Args:
+        but: endings of UNREAD that are read.
     """
     if not folder.is_dir():
         return ""
     endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.name[0] != ".")
-    counts = {ending: n for ending, n in sorted(endings.items()) if ending in UNREAD}
+    counts = {ending: n for ending, n in sorted(endings.items()) if ending in UNREAD and ending not in but}
     listed = ", ".join(f"{ending}: {n}" for ending, n in counts.items())
     total = sum(counts.values())
     what = "picture is" if total == 1 else "pictures are"

@@ -151,6 +151,24 @@ def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | Non
     return Comparison(a.label, b.label, metric, estimate, p, rank, dz, better, len(both))
 
 
+def difference_of_differences(
+    observed: Observed, first: tuple[Row, Row], second: tuple[Row, Row], metric: str
+) -> Interval | None:
+    """(first[0] − first[1]) − (second[0] − second[1]), with the paired interval.
+
+    Over the (fold, seed) pairs that all four rows have; None without one, or without a value of the metric.
+    """
+    rows = (*first, *second)
+    of_rows = [observed.runs(row) for row in rows]
+    common = sorted(set.intersection(*(set(runs) for runs in of_rows)))
+    sides = [side(observed, [runs[key] for key in common], metric) for runs in of_rows]
+    if not common or not all(one.scored.any() for one in sides):
+        return None
+    a, b, c, d = sides
+    used = _used(a.scored & b.scored & c.scored & d.scored)
+    return _interval(a.value - b.value - c.value + d.value, a.drawn - b.drawn - c.drawn + d.drawn, used)
+
+
 def _paired(observed: Observed, a: Row, b: Row, metric: str) -> tuple[list[tuple[int, int]], Side, Side]:
     """The (fold, seed) pairs that both rows have, and the scores of either's runs of these."""
     of_a, of_b = observed.runs(a), observed.runs(b)

@@ -18,7 +18,7 @@ def table(run, records: dict, grid: dict, protocol: str) -> Table:
     Args:
         run: `results.run.Run` whose kept maps were decoded.
         records: setting's name -> Records, the reference first.
-        grid: setting's name -> HVSettings.
+        grid: setting's name -> settings of the run's representation.
         protocol: name of the protocol whose scores are shown.
     """
     classes, tissues = run.config["classes"], run.config["tissues"]
@@ -27,7 +27,7 @@ def table(run, records: dict, grid: dict, protocol: str) -> Table:
     sizes = {k: by_size(r) for k, r in records.items()}
     first = sizes[names[0]]
     bins = [f"{name} µm ({int(n)})" for name, n in zip(first["bin"], first["n_true"])]
-    title = f"Post-processing of {run.id}: settings of the HV watershed, protocol `{protocol}`"
+    title = f"Post-processing of {run.id}: settings of the decoding, protocol `{protocol}`"
     out = Table("postprocessing", title, blocks=[_scores(names, records, scores)])
     for kind in KINDS:
         out.blocks.append(_gains(names, sizes, kind, bins))

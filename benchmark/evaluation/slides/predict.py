@@ -1,0 +1,285 @@
+"""Nuclei of a slide: tiles through network and decoding, kept one by one, joined over their seams at the end."""
+
+import csv
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+
+from benchmark.data.files import archive, names
+from benchmark.data.files.slide import Slide, View
+from benchmark.evaluation.forward import Forward, one_ahead
+from benchmark.evaluation.settings import Settings
+from benchmark.evaluation.slides import tiles
+from benchmark.evaluation.slides.grid import Grid, Tile
+from benchmark.evaluation.slides.outputs import ENDINGS, Outputs
+from benchmark.evaluation.slides.tissue import tissue
+from benchmark.layers import image_ops
+from benchmark.postproc.seams import Seams, common
+from benchmark.runtime import precision
+from benchmark.runtime.csv_cells import csv_cell
+from benchmark.runtime.errors import InputError
+from benchmark.runtime.files import atomic, read_json, sweep, write_json
+from benchmark.runtime.progress import Progress
+from benchmark.runtime.workers import in_order, usable_cores
+
+KEPT_AS = 1  # form of what is kept of a tile; raise it when the same call would keep something else
+COUNTS = "slides.csv"
+POOL_FROM = 4  # tiles, from which on processes are worth their start
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A slide's thumbnail, where it has tissue, and px as the method sees the slide of one of its pixels (y, x)."""
+
+    image: np.ndarray
+    tissue: np.ndarray
+    per_pixel: tuple[float, float]
+
+
+def predict_slides(
+    method, paths: list[Path], out: Path, classes: list[str], settings: Settings, device, made_by
+) -> int:
+    """Predict slides and write their files and slides.csv; returns the number of nuclei.
+
+    A slide that is done, by the same settings and weights, is not predicted again; one that was killed goes on after
+    the last tile that it kept.
+
+    Args:
+        made_by: what identifies the method and its weights, as JSON.
+
+    Raises:
+        InputError: a slide that cannot be used: all others are written. One with tiles that cannot be decoded is
+            written, with white in their place.
+    """
+    method.eval().to(device)
+    summaries, faults = [], []
+    for path in paths:
+        try:
+            summary = predict_slide(method, path, out, classes, settings, device, made_by)
+        except InputError as error:
+            faults.append(str(error))
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        summaries.append(summary)
+        if lost := summary["unreadable"]:
+            (place, why), *_ = lost.items()
+            level, row, column = place.split()
+            faults.append(
+                f"{path}: {len(lost)} tiles of the file cannot be decoded, such as row {row}, column {column} of level "
+                f"{level} ({why}); they count as glass, and all other nuclei are written"
+            )
+            print(f"damaged: {faults[-1]}", file=sys.stderr)
+    _write_counts(out / COUNTS, summaries, classes)
+    if faults:
+        more = f" And {len(faults) - 1} more, named above." if len(faults) > 1 else ""
+        first = faults[0].rstrip(".")
+        raise InputError(f"{len(faults)} of {len(paths)} slides are left out or damaged: {first}.{more}")
+    return sum(summary["nuclei"] for summary in summaries)
+
+
+def predict_slide(method, path: Path, out: Path, classes: list[str], settings: Settings, device, made_by) -> dict:
+    """Predict one slide; returns the content of its <stem>.json.
+
+    Raises:
+        InputError: not a slide that can be read, another process predicts it, or outputs that are not finite.
+    """
+    stem = names.stem(path)
+    number_format = precision.precision_on(settings.precision, torch.device(device))
+    with Slide(path, settings.mpp) as slide:
+        identity = {
+            "version": KEPT_AS,
+            "slide": archive.Member(path, "", (path.name,)).digest(),
+            "method": made_by,
+            "classes": classes,
+            "device": torch.device(device).type,
+            "settings": asdict(settings) | {"mpp": slide.mpp, "precision": number_format, "workers": None},
+        }
+        facts = out / f"{stem}{ENDINGS[-1]}"
+        work = out / f"{stem}.tiles"
+        if (done := _summary(facts, identity)) is not None:
+            print(f"{path}: done before, by the same settings and weights", file=sys.stderr)
+            return done
+        work.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(work / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise InputError(f"{path}: another process predicts it into {out}; wait for it.") from error
+        try:
+            _clear(work, identity, path)
+            for ending in ENDINGS:  # results of other settings must not stand beside these
+                (out / f"{stem}{ending}").unlink(missing_ok=True)
+            summary = _predicted(method, slide, work, out, stem, classes, settings, device, number_format)
+            write_json(facts, summary | {"identity": identity})
+            shutil.rmtree(work, ignore_errors=True)
+        finally:
+            lock.release()
+        return summary
+
+
+def _summary(path: Path, identity: dict) -> dict | None:
+    """The content of a slide's <stem>.json where it was made by the same, and its other files are there."""
+    try:
+        content = read_json(path)
+        same = content["identity"] == identity and {"nuclei", "by_type", "tissue_mm2", "unreadable"} <= content.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    stem = path.name.removesuffix(ENDINGS[-1])
+    return content if same and all((path.parent / f"{stem}{ending}").exists() for ending in ENDINGS) else None
+
+
+def _clear(work: Path, identity: dict, path: Path) -> None:
+    """Empty the folder of tiles where they are of another slide, other settings or other weights."""
+    sweep(work)
+    file = work / "identity.json"
+    try:
+        same = read_json(file) == identity
+    except (OSError, ValueError):
+        same = False
+    if same:
+        return
+    kept = [one for one in work.iterdir() if one.name != "lock"]
+    if kept:
+        print(
+            f"{path}: tiles were kept by other settings or weights, or of another file; it begins anew", file=sys.stderr
+        )
+    for one in kept:
+        one.unlink()
+    write_json(file, identity)
+
+
+def _predicted(method, slide: Slide, work, out, stem, classes, settings: Settings, device, number_format) -> dict:
+    view = View.of(slide, method.mpp)
+    overview, lost = _overview(slide, view, work / "overview.npz", settings.everywhere)
+    grid = Grid.of(view.height, view.width, settings.window, settings.margin, settings.tile)
+    chosen = grid.on(overview.tissue, overview.per_pixel)
+    share = float(overview.tissue.mean())
+    print(
+        f"{slide.path}: {view.width} x {view.height} px at {view.mpp:.4g} µm/px (level {view.level} of "
+        f"{len(slide.levels)}), tissue on {share:.0%} of it: {len(chosen)} of {len(grid.tiles)} tiles",
+        file=sys.stderr,
+    )
+    _predict_tiles(method, view, work, chosen, settings, device, number_format)
+    seams = Seams([tile.box for tile in chosen])
+    show = Progress(f"{slide.path.name}: joined", "tiles", end=False)
+    with Outputs(out, stem, classes, view.scale, view.mpp, overview.image, overview.per_pixel) as outputs:
+        for k, tile in enumerate(chosen):
+            show(k, len(chosen))
+            kept = _kept(work / f"{tile.name}.npz")
+            lost |= kept.unreadable
+            seams.add(k, kept.seam)
+            for nucleus in kept.whole:
+                outputs.add(nucleus)
+            if k + 1 == len(chosen) or chosen[k + 1].row != tile.row:
+                for part in seams.whole():
+                    outputs.add(tiles.nucleus_of(part, kept.scored))
+    outputs.overview(overview.tissue)
+    pixel = (slide.mpp * view.scale * 1e-3) ** 2  # mm² of a pixel as seen
+    return {
+        "slide": slide.path.name,
+        "mpp": slide.mpp,
+        "level": view.level,
+        "seen_mpp": view.mpp,
+        "seen": [view.height, view.width],
+        "overlap": grid.overlap,
+        "tiles": len(chosen),
+        "tissue_mm2": share * view.height * view.width * pixel,
+        "nuclei": int(outputs.counts.sum()),
+        "untyped": int(outputs.counts[0]),
+        "by_type": dict(zip(classes, outputs.counts[1:].tolist())),
+        "unreadable": lost,
+    }
+
+
+def _kept(path: Path) -> tiles.Stored:
+    """A stored tile. Raises InputError for a damaged one, which is removed: the next call makes it anew."""
+    try:
+        return tiles.read(path)
+    except InputError:
+        path.unlink()
+        raise
+
+
+def _overview(slide: Slide, view: View, path: Path, everywhere: bool) -> tuple[Overview, dict[str, str]]:
+    """The slide's thumbnail, kept in a file from the first call on; and tiles of the file that could not be decoded."""
+    if not path.exists():
+        image, level, factor = slide.thumbnail(Progress(f"{slide.path.name}: looked at", "blocks", end=False))
+        lines = [f"{place}\n{why}" for place, why in _places(slide).items()]
+        with atomic(path) as handle:
+            np.savez_compressed(handle, image=image, level=level, factor=factor, lost=np.array(lines, str))
+    with archive.reading(path), np.load(path, allow_pickle=False) as file:
+        image, level, factor = file["image"], int(file["level"]), int(file["factor"])
+        lost = dict(text.split("\n", 1) for text in file["lost"].tolist())
+    whole = slide.levels[level]
+    per_pixel = factor * view.height / whole.height, factor * view.width / whole.width
+    mask = tissue(image, slide.mpp * whole.downsample * factor)
+    return Overview(image, np.ones_like(mask) if everywhere else mask, per_pixel), lost
+
+
+def _places(slide: Slide) -> dict[str, str]:
+    """ "level row column" -> why, of the tiles of the file that could not be decoded since the last call."""
+    lost = {" ".join(map(str, place)): why for place, why in slide.unreadable.items()}
+    slide.unreadable.clear()
+    return lost
+
+
+def _predict_tiles(method, view: View, work: Path, chosen: list[Tile], settings: Settings, device, number_format):
+    """Predict and keep the tiles that were not kept yet: one is read while one is predicted and others are decoded."""
+    left = [tile for tile in chosen if not (work / f"{tile.name}.npz").exists()]
+    show = Progress(f"{view.slide.path.name}: predicted", "tiles")
+    show(len(chosen) - len(left), len(chosen))
+    where, margin = torch.device(device), settings.margin
+
+    def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = image_ops.from_windows(method.predict, images, settings.window, margin, settings.batch)
+        return {name: values for name, values in maps.items() if values.ndim == 4}
+
+    def read(tile: Tile) -> tuple[np.ndarray, dict[str, str]]:
+        high, wide = tile.height + 2 * margin, tile.width + 2 * margin
+        pixels = view.read(tile.top - margin, tile.left - margin, high, wide)
+        return pixels, _places(view.slide)
+
+    def started() -> Iterator[tuple[Tile, dict[str, str], Forward]]:
+        for tile, (pixels, lost) in zip(left, _read_ahead(read, left)):
+            yield tile, lost, Forward(forward, pixels[None], number_format, where)
+
+    def jobs() -> Iterator[tuple]:
+        for tile, lost, passed in one_ahead(started()):
+            top, left_, bottom, right = tile.box
+            inner = (slice(top - tile.top, bottom - tile.top), slice(left_ - tile.left, right - tile.left))
+            maps = {name: values[0][(slice(None), *inner)] for name, values in passed.maps().items()}
+            others = tuple(one.box for one in chosen if one != tile and common(one.box, tile.box))
+            name = f"{view.slide.path}, tile {tile.name}"
+            yield (
+                method.representation.decode,
+                maps,
+                tiles.Job(work / f"{tile.name}.npz", tile.box, others, view.mpp, name, lost),
+            )
+
+    workers = min(usable_cores(), settings.workers) if len(left) >= POOL_FROM else 0
+    for done, _ in enumerate(in_order(tiles.decode_and_store, jobs(), workers, ahead=1), len(chosen) - len(left) + 1):
+        show(done, len(chosen))
+
+
+def _read_ahead(read, items: Iterable) -> Iterator:
+    """`read` of each item in order, the next one in a thread of its own while the last one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        yield from (future.result() for future in one_ahead(thread.submit(read, item) for item in items))
+
+
+def _write_counts(path: Path, summaries: list[dict], classes: list[str]) -> None:
+    """A line per slide: nuclei in all and of each type, and the tissue's area."""
+    columns = ["slide", "nuclei", "tissue_mm2", "unreadable_tiles", *classes]
+    with atomic(path, "w") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow(map(csv_cell, columns))
+        for one in summaries:
+            values = [one["slide"], one["nuclei"], round(one["tissue_mm2"], 4), len(one["unreadable"])]
+            table.writerow(map(csv_cell, [*values, *(one["by_type"][name] for name in classes)]))
