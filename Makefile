@@ -33,7 +33,8 @@ option = $(if $($(2)),--$(1) $(call quoted,$($(2))))
 
 # CLASSES=4 is short for DATASET=…@classes=4
 comma = ,
-DATA = $(DATASET)$(if $(CLASSES),$(if $(findstring @,$(DATASET)),$(comma),@)classes=$(CLASSES))
+several = CLASSES=$(CLASSES): DATASET=$(DATASET) joins several data sets; write @classes=$(CLASSES) behind the one it is for
+DATA = $(if $(and $(CLASSES),$(findstring +,$(DATASET))),$(error $(several)))$(DATASET)$(if $(CLASSES),$(if $(findstring @,$(DATASET)),$(comma),@)classes=$(CLASSES))
 
 GRID = $(call option,experiment,EXPERIMENT) $(call option,dataset,DATA) \
 	$(call option,data-root,DATA_ROOT) $(call option,preset,PRESET) \

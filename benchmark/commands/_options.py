@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from benchmark.data import set_names
 from benchmark.runtime import plugins
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import CACHE, REPORTS, RESULTS
@@ -34,8 +35,24 @@ def scheme(parser: ArgumentParser) -> None:
 
 
 def with_scheme(dataset: str, scheme: str | None) -> str:
-    """The data set with the scheme of --classes as one of its arguments: consep and 4 make consep@classes=4."""
+    """The data set with the scheme of --classes as one of its arguments: consep and 4 make consep@classes=4.
+
+    Raises:
+        InputError: a scheme for several data sets that are joined.
+    """
+    if scheme and len(sets_of(dataset)) > 1:
+        raise InputError(
+            f"--classes {scheme}: {dataset} joins several data sets; write classes={scheme} behind the one it is for, "
+            "such as consep@classes=4+monuseg."
+        )
     return f"{dataset}{',' if '@' in dataset else '@'}classes={scheme}" if scheme else dataset
+
+
+def sets_of(dataset: str | None) -> list[str]:
+    """The data sets that one word of --dataset joins, each without its folder."""
+    known = plugins.declared("benchmark.data.sources") or set()
+    sets = set_names.split(dataset, known) if dataset else []
+    return [set_names.with_folder(text)[0] for text in sets] if len(sets) > 1 else sets
 
 
 def fold(parser: ArgumentParser, help: str = "published split, counted from 1 (default 1)") -> None:
@@ -186,7 +203,7 @@ def setting(options, **values) -> dict[str, Any]:
 
     out = {key: getattr(options, key, None) for key in ("dataset", "scheme", "preset", "experiment")} | values
     find(out["experiment"])
-    _check_names("dataset", "benchmark.data.sources", [out["dataset"]])
+    _check_names("dataset", "benchmark.data.sources", sets_of(out["dataset"]))
     methods = getattr(options, "methods", None) or [getattr(options, "method", None)]
     _check_names("method", "benchmark.methods", methods)
     for text in methods:
@@ -226,7 +243,8 @@ def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
     chosen = load(values["experiment"])
     dataset = values["dataset"] or chosen.get("dataset") or "synthetic"
-    of_data = "small" if dataset.partition("@")[0] == "synthetic" else "paper"
+    drawn = {set_names.registered(text) for text in sets_of(dataset)} == {"synthetic"}
+    of_data = "small" if drawn else "paper"
     preset = values["preset"] or chosen.get("preset") or of_data
     rest = {key: value for key, value in values.items() if key != "scheme"}
     return rest | {"dataset": with_scheme(dataset, values["scheme"]), "preset": preset}

@@ -32,6 +32,10 @@ def run(options) -> int:
     if options.download:
         from benchmark.data import download
 
+        if len(shared.sets_of(options.dataset)) > 1:
+            raise InputError(
+                f"--download fetches one data set at a time; name one of those that {options.dataset} joins."
+            )
         name = options.dataset.partition("@")[0]
         check_name("dataset", name, dataset_names())
         root = root or Path(options.cache).parent / "data" / name

@@ -3,6 +3,7 @@
 import sys
 
 from benchmark.commands import _options as shared
+from benchmark.data import set_names
 from benchmark.runtime.errors import InputError
 
 HELP = "Train a method on one data set, or take the stored run, and test it on others; see docs/transfer.md."
@@ -13,7 +14,8 @@ SET = "a name, or name:folder"
 def arguments(parser) -> None:
     shared.experiment(parser)
     shared.method(parser, "method, or method@row,key=value,recipe.key=value")
-    parser.add_argument("--train", nargs="+", required=True, metavar="SET", help=f"training sets, each {SET}")
+    several = f"training sets, each {SET}, or several joined by +, which are trained on together"
+    parser.add_argument("--train", nargs="+", required=True, metavar="SET", help=several)
     parser.add_argument("--test", nargs="+", required=True, metavar="SET", help=f"test sets, each {SET}")
     parser.add_argument("--data-root", help="folder of the sets that are named without one")
     shared.fold(parser, "split of the training sets, counted from 1 (default 1)")
@@ -76,8 +78,8 @@ def _chosen(options):
 
 
 def _set(word: str, data_root: str | None) -> tuple[str, str | None]:
-    """(data set, folder of its files) of a word of --train or --test."""
-    name, colon, root = word.partition(":")
-    if not name or (colon and not root):
-        raise InputError(f"'{word}' names no data set; expected a name such as consep, or name:folder.")
+    """(data set, folder of its files) of a word of --train or --test; of several that are joined, the word itself."""
+    if len(shared.sets_of(word)) > 1:
+        return word, data_root
+    name, root = set_names.with_folder(word)
     return name, root or data_root

@@ -20,6 +20,9 @@ from benchmark.data.store import duplicates
 from benchmark.data.store.prepare import Prepared
 from benchmark.runtime.errors import InputError
 
+WHAT = {"test": "test", "val": "validation"}  # side -> its name in sentences
+DONE = {"test": "test", "val": "validate"}  # side -> what is done there
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -56,14 +59,20 @@ class _Names:
     doubt: str
 
 
-def between(train: Prepared, k: int, test: Prepared, j: int) -> Overlap:
+def between(
+    train: Prepared, k: int, test: Prepared, j: int, seen_on: tuple[str, ...] = ("train", "val"), side: str = "test"
+) -> Overlap:
     """What training and validation on split k of `train` have seen of the test side of split j of `test`.
+
+    Args:
+        seen_on: the sides of `train` that count as seen.
+        side: the side of `test`, where it is another than the test side ("val").
 
     Raises:
         InputError: an overlap is known that cannot be removed, or nothing would be left of the test side.
     """
-    seen_images = [image for side in ("train", "val") for image in train.images(k, side)]
-    test_images = test.images(j, "test")
+    seen_images = [image for name in seen_on for image in train.images(k, name)]
+    test_images = test.images(j, side)
     seen, tested = [_named(train, image) for image in seen_images], [_named(test, image) for image in test_images]
     of_train, of_test = (data.name.partition("@")[0] for data in (train, test))
     if train.naming != test.naming and (n := sum(names.origin == of_test for names in seen)):
@@ -78,13 +87,31 @@ def between(train: Prepared, k: int, test: Prepared, j: int) -> Overlap:
     twins += [other for _, other in duplicates.halved(seen_images, test_images)]
     by_pixels = {place[str(fold.folder), row] for fold, row in twins}
     left_out = tuple(sorted(by_name | by_pixels))
-    if len(left_out) == len(test_images):
+    if len(left_out) == len(test_images) and (left_out or side == "test"):
         raise InputError(
-            f"all {len(left_out)} test images of {test.name} are of source images that training on {train.name} has "
-            "seen: nothing is left to test on; train or test on another data set."
+            f"all {len(left_out)} {WHAT[side]} images of {test.name} are of source images that training on "
+            f"{train.name} has seen: nothing is left to {DONE[side]} on; train or test on another data set."
         )
     unknown = "" if train.naming == test.naming else _unknown(train.name, seen, test.name, tested)
     return Overlap(len(test_images), left_out, len(by_name), len(by_pixels), unknown)
+
+
+def merged(overlaps: list[Overlap], what: str) -> Overlap:
+    """What a training on several sets has seen of one side, from what it has on each.
+
+    Args:
+        overlaps: of the side with each set, at least one.
+        what: the side's images in words.
+
+    Raises:
+        InputError: nothing would be left of the side.
+    """
+    images, left_out = overlaps[0].images, tuple(sorted({i for one in overlaps for i in one.left_out}))
+    if left_out and len(left_out) == images:
+        raise InputError(f"all {images} {what} are known to the training on other sets; leave one of the sets out.")
+    doubts = list(dict.fromkeys(one.unknown for one in overlaps if one.unknown))
+    by_name, by_pixels = (min(images, sum(getattr(one, by) for one in overlaps)) for by in ("by_name", "by_pixels"))
+    return Overlap(images, left_out, by_name, by_pixels, "; ".join(doubts))
 
 
 def of_origin(trained: str, test: Prepared, j: int) -> Overlap:

@@ -4,6 +4,7 @@ import inspect
 
 from mmengine.registry import Registry
 
+from benchmark.data import set_names
 from benchmark.runtime.errors import InputError, near_miss
 from benchmark.runtime.plugins import check_name, import_all, value_of
 
@@ -23,6 +24,8 @@ def results_name(text: str, source) -> str:
         text: as `dataset` takes it.
         source: what `dataset` makes of it.
     """
+    if source.parts:
+        return source.name
     registered, _, rest = text.partition("@")
     if (scheme := getattr(source, "scheme", None)) is not None:  # one name for the ways to write one scheme
         words = ",".join(word for word in rest.split(",") if word and not word.startswith("classes="))
@@ -34,12 +37,21 @@ def results_name(text: str, source) -> str:
 def dataset(text: str, root=None):
     """Open a dataset by name: `dataset("pannuke", "/data/pannuke")` or `dataset("synthetic@patches=12,seed=1")`.
 
-    Every one that has types takes `classes=` too, see `data.sources.class_map`.
+    Every one that has types takes `classes=` too, see `data.sources.class_map`. Several are joined by a plus, each with
+    its folder behind a colon where that is not `root`: "pannuke:/data/pannuke+monuseg:/data/monuseg", see `data.joint`.
 
     Raises:
         InputError: unknown dataset or argument, each with a near-miss hint; an argument that is named twice; a root
-            that is missing or unfit.
+            that is missing or unfit; several that cannot be joined.
     """
+    sets = set_names.split(text, dataset_names())
+    if len(sets) > 1:
+        return _joint(sets, root)
+    if ":" in text.partition("@")[0]:
+        raise InputError(
+            f"'{text}': the folder of one data set is its DATA_ROOT; behind a colon stand the folders of several that "
+            f"are joined by +, each of them one of {', '.join(dataset_names())}."
+        )
     name, _, rest = text.partition("@")
     check_name("dataset", name, dataset_names())
     cls = DATASETS.get(name)
@@ -63,3 +75,12 @@ def dataset(text: str, root=None):
     from benchmark.data.sources import class_map
 
     return class_map.Mapped(source, class_map.read(classes, name, source.classes))
+
+
+def _joint(sets: list[str], root):
+    """Several data sets as one, see `data.joint.Joint`."""
+    from benchmark.data.joint import Joint
+
+    named = [set_names.with_folder(text) for text in sets]
+    parts = [dataset(name, own or root) for name, own in named]
+    return Joint(parts, [results_name(name, part) for (name, _), part in zip(named, parts)])

@@ -50,6 +50,7 @@ class Source:
         train_patch: side in px of the patches in which training and validation see larger images; None: as they are.
             The test side is of whole images.
         licence: of images and labels, "" where it is not known.
+        parts: the data sets that this one joins (`data.joint`), () for one of its own.
     """
 
     name: ClassVar[str] = ""
@@ -59,6 +60,7 @@ class Source:
     varies: bool = False
     train_patch: int | None = None
     licence: str = ""
+    parts: "tuple[Source, ...]" = ()
 
     def __init__(self, root: str | Path | None = None):
         self.root = None if root is None else Path(root)
@@ -97,6 +99,10 @@ class Source:
     def remarks(self) -> list[str]:
         """What is read otherwise than it is written, or is not read, in sentences for the user."""
         return []
+
+    def joined(self, parts: list):
+        """The prepared `parts`, a `data.store.prepare.Prepared` each, as one."""
+        raise NotImplementedError
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         """The images of a raw fold in order, from `start`; holds a bounded number in memory.

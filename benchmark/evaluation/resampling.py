@@ -2,7 +2,8 @@
 
 The image is resized to the network's micrometres per pixel: bilinear, with antialiasing where it shrinks. Its nuclei
 are decoded there and brought back to the image's own pixels: a pixel takes the label that lies under its centre. Truth
-is never resampled. Resolutions that differ by at most SAME are taken for one, and nothing is resampled.
+is never resampled, but in the training on several sets (`seen_whole`). Resolutions that differ by at most 5 % are taken
+for one, and nothing is resampled.
 """
 
 from dataclasses import replace
@@ -11,16 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmark.data.files.resolution import SAME
-from benchmark.data.nuclei import Nuclei
+from benchmark.data.files.resolution import differs
+from benchmark.data.nuclei import Nuclei, Sample
 
 RULE = "bilinear-nearest"  # its name in a run's identity
 LEAST = 2  # pixels a side that a network can see: edges are mirrored
-
-
-def differs(mpp: float, seen: float) -> bool:
-    """Whether images of `mpp` µm/px are resampled for a network that sees `seen` µm/px."""
-    return abs(mpp / seen - 1) > SAME
 
 
 def sides(shape: tuple[int, ...], mpp: float, seen: float) -> tuple[int, int]:
@@ -49,3 +45,13 @@ def brought_back(nuclei: Nuclei, shape: tuple[int, int], mpp: float, seen: float
     place = np.ix_(rows, columns)
     type_map = None if nuclei.type_map is None else nuclei.type_map[place]
     return replace(nuclei.with_map(nuclei.instances[place], type_map), mpp=mpp)
+
+
+def seen_whole(sample: Sample, mpp: float) -> Sample:
+    """A sample as it would be at `mpp` µm/px, for training: the image resized, a pixel of its labels the label under
+    its centre. A nucleus under the centre of no pixel is dropped; a sample of this resolution is returned as it is."""
+    nuclei = sample.nuclei
+    if not differs(nuclei.mpp, mpp):
+        return sample
+    height, width = (max(side, LEAST) for side in sides(sample.image.shape, nuclei.mpp, mpp))
+    return Sample(resized(sample.image, height, width), brought_back(nuclei, (height, width), mpp, nuclei.mpp))

@@ -3,7 +3,7 @@
 from benchmark.data import facts as data_facts
 from benchmark.data.files.class_names import ClassMap, Matched, by_shared_names, matched
 from benchmark.data.files.names import key
-from benchmark.data.overlap import Overlap, of_origin
+from benchmark.data.overlap import Overlap, merged, of_origin
 from benchmark.data.sources import class_map
 from benchmark.data.sources.conic import TAKEN_FROM
 from benchmark.data.store.prepare import prepare
@@ -20,8 +20,10 @@ OF_LIZARD = ("conic", "lizard")  # CoNIC is cut from Lizard's images
 def other_data(facts: Facts, label: str) -> bool:
     """Whether weights were trained on another data set than this one, by its name in results; False: not known to be.
 
-    A scheme makes no other data set: its images are the same.
+    A scheme makes no other data set: its images are the same. A data set is another than several that hold it.
     """
+    if facts.sets:
+        return facts.dataset != label
     return facts.dataset is not None and without_scheme(facts.dataset) != without_scheme(label)
 
 
@@ -94,15 +96,21 @@ def known_overlap(facts: Facts, setup, split: int) -> Overlap | None:
     """
     if not other_data(facts, setup.label):
         return None
-    trained, tested = str(facts.dataset).partition("@")[0], setup.label.partition("@")[0]
-    if trained in OF_LIZARD and tested in {*TAKEN_FROM, *OF_LIZARD}:
-        raise InputError(
-            f"{facts.path}: it was trained on {facts.dataset}, which holds images of {tested}, and nothing here says "
-            "which: this overlap cannot be removed; `transfer`, which looks at the training images, may tell."
-        )
-    if trained in TAKEN_FROM and tested in OF_LIZARD:
-        return of_origin(trained, prepare(setup.source, setup.cache, split), split)
-    return None
+    tested, known = setup.label.partition("@")[0], []
+    for name in facts.sets or (str(facts.dataset),):
+        trained = name.partition("@")[0]
+        if (
+            facts.sets and trained == tested
+        ):  # its own test side; another split than the training's is refused elsewhere
+            continue
+        if trained in OF_LIZARD and tested in {*TAKEN_FROM, *OF_LIZARD}:
+            raise InputError(
+                f"{facts.path}: it was trained on {facts.dataset}, which holds images of {tested}, and nothing here "
+                "says which: this overlap cannot be removed; `transfer`, which looks at the training images, may tell."
+            )
+        if trained in TAKEN_FROM and tested in OF_LIZARD:
+            known.append(of_origin(trained, prepare(setup.source, setup.cache, split), split))
+    return merged(known, f"test images of {setup.label}") if known else None
 
 
 def identity(match: Matched | None, seen: float | None, overlap: Overlap | None) -> dict:

@@ -72,6 +72,8 @@ def file_cell(
     Raises:
         InputError: an unreadable or unfit file, an unknown method, row or split.
     """
+    if setup.source.parts:
+        raise InputError(f"weights are tested on one data set at a time; name one of those that {setup.label} joins.")
     _, facts = recognise(path)
     (plain,) = cells(setup, [weights_source.method_name(facts, method)], [split], [0])
     overlap = overlap or elsewhere.known_overlap(facts, setup, split)

@@ -372,4 +372,5 @@ def describe(cell: Cell, data, encoder: EncoderWeights) -> dict:
         "classes": list(cell.weights.classes(cell)),
         "tissues": list(data.tissues),
         "mpp": data.mpp,
+        **({"sets": list(cell.setup.source.labels)} if cell.setup.source.parts else {}),
     } | cell.weights.describe(cell, encoder)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data import registry as datasets
+from benchmark.data import set_names
 from benchmark.experiment import config
 
 
@@ -54,8 +55,8 @@ class Setup:
 
     @property
     def dataset_name(self) -> str:
-        """Registered name of the data set, without its arguments."""
-        return self.dataset.partition("@")[0]
+        """Registered name of the data set, without its arguments; of several that are joined, theirs with a plus."""
+        return set_names.JOIN.join(map(set_names.registered, set_names.split(self.dataset, datasets.dataset_names())))
 
     @property
     def label(self) -> str:

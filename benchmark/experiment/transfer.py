@@ -1,13 +1,17 @@
 """Trained on one data set, tested on others: which cells these are, and what the trainings have seen of the tests."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from benchmark.data.overlap import Overlap, between
+from benchmark.data.joint import Joint
+from benchmark.data.overlap import Overlap, between, merged
+from benchmark.data.source import Source
 from benchmark.data.store.prepare import prepare
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.grid import cells, file_cell
 from benchmark.experiment.setup import Setup
 from benchmark.runtime.errors import InputError
+from benchmark.weights.fit import without_scheme
 
 KEPT = ("eval_batch",)  # recipe keys of a training's command that count for its evaluations too
 
@@ -61,6 +65,10 @@ def pairs(trainings: list[Cell], tests: list[Setup], split: int) -> list[Test]:
                 f"two data sets go by the name '{setup.label}': {other.dataset} in {other.data_root} and "
                 f"{setup.dataset} in {setup.data_root}; name one of them otherwise (docs/transfer.md)."
             )
+    _check_folders(source for setup in known.values() for source in _named(setup))
+    for test in tests:
+        if test.source.parts:
+            raise InputError(f"--test {test.dataset}: several data sets are tested on one by one; name each of them.")
     chosen = [(cell, test) for cell in trainings for test in tests if cell.setup.label != test.label]
     if not chosen:
         raise InputError("--train and --test name the same data set alone; name another one to test on.")
@@ -69,5 +77,40 @@ def pairs(trainings: list[Cell], tests: list[Setup], split: int) -> list[Test]:
         seen = prepare(cell.setup.source, cell.setup.cache, cell.split)
         tested = prepare(test.source, test.cache, split)
         typed = not seen.classes or bool(seen.subset(cell.split, "train").typed.any())
-        out.append(Test(cell, test, split, between(seen, cell.split, tested, split), typed))
+        out.append(Test(cell, test, split, _overlap(cell, seen, test, tested, split), typed))
     return out
+
+
+def _named(setup: Setup) -> list[tuple[str, Source]]:
+    """(name in results, source) of each data set that the setup's joins, or of its own."""
+    source = setup.source
+    return list(zip(source.labels, source.parts)) if isinstance(source, Joint) else [(setup.label, source)]
+
+
+def _check_folders(named: Iterable[tuple[str, Source]]) -> None:
+    """Raises InputError where two data sets of one name lie in two places, alone or joined with others."""
+    known: dict[str, Source] = {}
+    for label, source in named:
+        other = known.setdefault(label, source)
+        if other.root != source.root:
+            raise InputError(
+                f"two data sets go by the name '{label}': one in {other.root}, one in {source.root}; name one of them "
+                "otherwise (docs/transfer.md)."
+            )
+
+
+def _overlap(cell: Cell, seen, test: Setup, tested, split: int) -> Overlap:
+    """What a training has seen of a test side. Of several sets, the one that the test side belongs to keeps it from its
+    training by its own split."""
+    if not seen.sets:
+        return between(seen, cell.split, tested, split)
+    label, others = without_scheme(test.label), []
+    for own, one in zip(seen.labels, seen.sets):
+        if without_scheme(own) != label:
+            others.append(between(one, cell.split, tested, split))
+        elif cell.split != split:
+            raise InputError(
+                f"{seen.name} trains on {own} with FOLD={cell.split}: the test images of FOLD={split} are among those "
+                f"that it has seen; use --test-fold {cell.split}."
+            )
+    return merged(others, f"test images of {test.label}")

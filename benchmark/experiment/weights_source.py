@@ -8,6 +8,7 @@ import torch
 
 from benchmark.data.files.class_names import ClassMap, Matched
 from benchmark.data.overlap import Overlap
+from benchmark.evaluation import resampling
 from benchmark.evaluation.prediction import Prediction
 from benchmark.experiment import config, elsewhere
 from benchmark.experiment.encoder_weights import EncoderWeights, choice, random, resolve
@@ -68,7 +69,8 @@ class TrainedHere:
     def identity(self, cell) -> dict:
         """Entries of the identity beside the method and the data."""
         recipe = cell.recipe.identity() if cell.cls.trainable else {}
-        return {"kind": self.kind(cell), "recipe": recipe, "backbone": cell.encoder.label, "seed": cell.seed}
+        entries = {"kind": self.kind(cell), "recipe": recipe, "backbone": cell.encoder.label, "seed": cell.seed}
+        return entries | ({} if self._seen(cell) is None else {"resampling": resampling.RULE})
 
     def describe(self, cell, encoder: EncoderWeights) -> dict:
         """Entries of config.json.
@@ -92,8 +94,14 @@ class TrainedHere:
         return tuple(cell.setup.source.classes)
 
     def prediction(self, cell) -> Prediction:
-        """How images are predicted: as the recipe says."""
-        return cell.recipe.prediction
+        """How images are predicted: as the recipe says; those of several data sets at the resolution of the first."""
+        return replace(cell.recipe.prediction, mpp=self._seen(cell))
+
+    def _seen(self, cell) -> float | None:
+        """Micrometres per pixel at which the images of several data sets of different ones are seen; None: as they
+        are."""
+        source = cell.setup.source
+        return source.mpp if any(resampling.differs(part.mpp, source.mpp) for part in source.parts) else None
 
     def left_out(self) -> tuple[int, ...]:
         """Positions on the test side of images that are not tested on: none."""

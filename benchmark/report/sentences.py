@@ -11,6 +11,7 @@ from benchmark.report.stats.sizes import TABLE_EDGES, bin_names, scores_of
 from benchmark.report.stats.summary import summarise
 from benchmark.report.tables.common import extent
 from benchmark.report.tables.comparisons import p_text
+from benchmark.results.run_id import is_drawn
 
 
 @dataclass
@@ -65,7 +66,7 @@ def _limits(group: Group, panels: list[Panel]) -> list[str]:
     missing = [f"{row.label} {len(row.runs)}/{group.expected}" for row in group.rows if len(row.runs) < group.expected]
     if missing:
         out.append(f"Incomplete: {', '.join(missing)} runs.")
-    if group.dataset.partition("@")[0] == "synthetic":
+    if is_drawn(group.dataset):
         out.append("The images are drawn, not scanned: this shows that the chain works, not how the methods rank.")
     if group.scale != "paper":
         out.append(f"Scale `{group.scale}`: small networks, short training; the published scale is `paper`.")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmark.results import manifest
 from benchmark.results.run import Run, words
+from benchmark.results.run_id import is_drawn
 from benchmark.runtime.control_signs import visible
 
 UNKNOWN = "not recorded"
@@ -193,7 +194,7 @@ def _command(*parts) -> str:
 def _limits(run: Run) -> list[str]:
     """What would be read into the numbers and does not follow from them."""
     lines = ["- One run: nothing follows on how results vary between seeds and splits."]
-    if run.id.dataset.partition("@")[0] == "synthetic":
+    if is_drawn(run.id.dataset):
         lines.append("- The images are drawn, not scanned: how methods rank on tissue does not follow.")
     if run.id.kind in TRAINED and run.scale != "paper" and not _has_nothing_to_train(run):
         lines.append(

@@ -65,6 +65,16 @@ class RunId:
         return f"{self.dataset} {self.method}{kind} fold {self.split}{seed}"
 
 
+def data_set(label: str) -> str:
+    """Name of a data set without its arguments, from its name in results; "" for several that are joined by a plus."""
+    return "" if "+" in label else label.partition("@")[0]
+
+
+def is_drawn(label: str) -> bool:
+    """Whether all images of a data set, by its name in results, are drawn."""
+    return {part.partition("@")[0] for part in label.split("+")} == {"synthetic"}
+
+
 def file_tag(name: str, sha256: str) -> str:
     """Name of a file of weights in a run's folder: its stem and 8 digits of its hash."""
     stem = re.sub(r"[^A-Za-z0-9._=,@+-]+", "_", re.sub(r"\.(pth|pt|tar|bin|ckpt|safetensors)$", "", name))[:100]

@@ -104,6 +104,8 @@ def _values(line: dict) -> dict[str, float]:
     values = {k: line[k] for k in SCALARS if isinstance(line.get(k), int | float)}
     if isinstance(terms := line.get("terms"), dict):
         values |= {f"terms/{k}": v for k, v in terms.items() if isinstance(v, int | float)}
+    if isinstance(of_sets := line.get("val_bPQ_of"), dict):  # of each of several data sets that are trained on
+        values |= {f"val_bPQ/{k}": v for k, v in of_sets.items() if isinstance(v, int | float)}
     return values
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark.data.joint_sides import JointSubset
+from benchmark.evaluation.resampling import seen_whole
 from benchmark.layers.image_ops import to_float
 from benchmark.runtime.workers import usable_cores
 from benchmark.training import sampling
@@ -15,10 +17,14 @@ class Crops(Dataset):
     """Augmented crops of a training subset with a method's targets.
 
     An item's key is (epoch, position, index): which epoch, which draw of that epoch, which image.
+
+    Args:
+        mpp: to which images of several data sets are resampled; None for those of one, which are seen as they are.
     """
 
-    def __init__(self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int):
-        self.subset = subset
+    def __init__(self, subset, method, recipe: Recipe, tissues: tuple[str, ...], seed: int, mpp: float | None = None):
+        self.subset, self.mpp = subset, mpp
+        self.named = subset.named if isinstance(subset, JointSubset) else None
         self.targets = method.representation.targets
         self.side, self.centred = recipe.crop, recipe.crop_at == "centre"
         self.from_patch = method.patch_targets and self.centred
@@ -31,7 +37,8 @@ class Crops(Dataset):
     def __getitem__(self, key: tuple[int, int, int]) -> dict[str, torch.Tensor]:
         epoch, position, index = key
         rng = np.random.default_rng([self.seed, 1, epoch, position])
-        sample = apply.augment(self.subset[index], rng, self.steps)
+        sample = self.subset[index]
+        sample = apply.augment(sample if self.mpp is None else seen_whole(sample, self.mpp), rng, self.steps)
         image, nuclei = apply.crop(sample, None if self.centred else rng, self.side, self.context)
         # where the patch is smaller than the crop there is nothing around it to look at
         whole = self.from_patch and min(sample.nuclei.instances.shape) >= self.side
@@ -40,6 +47,8 @@ class Crops(Dataset):
         item["image"] = to_float(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
         item["typed"] = torch.tensor(nuclei.typed)
         item["tissue"] = torch.tensor(self.tissue_ids.get(nuclei.tissue, -1))
+        if self.named is not None:
+            item["named"] = torch.from_numpy(self.named[self.subset.place(index)[0]])
         return item
 
 
@@ -80,9 +89,8 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
     Args:
         data: the `data.store.prepare.Prepared` that `subset` belongs to.
     """
-    sampled = recipe.sampling
     draws = Draws(
-        len(subset) if sampled.strategy == "random" else image_weights(subset, sampled, data.name),
+        draw_weights(subset, recipe, data),
         recipe.samples or len(subset),
         batch,
         seed,
@@ -93,7 +101,7 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
     if workers is None:
         workers = 0 if world.device.type == "cpu" else min(8, max(1, usable_cores() // world.local - 1))
     return DataLoader(
-        Crops(subset, method, recipe, data.tissues, seed),
+        Crops(subset, method, recipe, data.tissues, seed, data.mpp if isinstance(subset, JointSubset) else None),
         batch_sampler=draws,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -102,6 +110,26 @@ def training_loader(subset, method, recipe: Recipe, data, seed: int, world, batc
         generator=torch.Generator().manual_seed(seed),
         pin_memory=world.device.type == "cuda",
     )
+
+
+def draw_weights(subset, recipe: Recipe, data) -> np.ndarray | int:
+    """The `weights` of `Draws` for a training side.
+
+    Of several data sets each has its own weights, as if it were alone, scaled to the set's share: `recipe.shares`.
+    The random strategy shuffles all images where shares go by their number, else draws with replacement.
+    """
+    settings = recipe.sampling
+    is_random = settings.strategy == "random"
+    if not isinstance(subset, JointSubset):
+        return len(subset) if is_random else image_weights(subset, settings, data.name)
+    if is_random and recipe.shares == "images":
+        return len(subset)
+    shares = [1.0 if recipe.shares == "equal" else float(len(one)) for one in subset.sets]
+    weights = []
+    for one, share, own in zip(subset.sets, shares, data.sets):
+        of_set = np.ones(len(one)) if is_random else image_weights(one.images, settings, own.name)
+        weights.append(of_set / of_set.sum() * share)
+    return np.concatenate(weights)
 
 
 def image_weights(subset, settings: Sampling, dataset: str) -> np.ndarray:

@@ -28,8 +28,9 @@ from benchmark.training import accumulate, checkpoint, compiled, loader, optim, 
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.recipe import Recipe
 from benchmark.training.state import TrainState
-from benchmark.training.validation import sides, validate
+from benchmark.training.validation import mean_of, of_sets, sides, validate
 
+ABSENT = -1e4  # logit of a class that an image's data set lacks: its softmax is 0 in float32
 LOOK_EVERY = {"cpu": 1, "cuda": 50}  # device -> updates between two looks at whether the loss is finite
 
 
@@ -141,7 +142,12 @@ def train(method, job: Job) -> Trained:
 
         # ---- validation
         if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
-            line["val_bPQ"] = validate(state.judged, validation, prediction, world, job.data, recipe.monitor)
+            scores = {
+                name: validate(state.judged, images, prediction, world, job.data, recipe.monitor)
+                for name, images in of_sets(validation).items()
+            }
+            line["val_bPQ"] = mean_of(scores)
+            line |= {"val_bPQ_of": scores} if len(scores) > 1 else {}
             if line["val_bPQ"] is None and state.best_epoch < 0:
                 job.say("no validation image has a bPQ, since none holds nuclei; all epochs count alike")
             is_best = state.update_best(epoch, line["val_bPQ"])
@@ -190,7 +196,7 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         # an input side that the crop is no multiple of gives larger maps than targets
         outputs = {k: centre(v, *[min(s, recipe.crop) for s in v.shape[-2:]]) for k, v in outputs.items()}
         # losses in fp32: their sums over pixels overflow half precision
-        terms = method.loss({k: v.float() for k, v in outputs.items()}, batch)
+        terms = method.loss(named_only({k: v.float() for k, v in outputs.items()}, batch), batch)
         loss = sum(terms.values())
         losses.add(step + 1, terms, loss)
         # the one place inside an epoch that waits for the device (in fp16 the scaler's step is another): seldom on a
@@ -221,6 +227,18 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
     line["terms"] = {name: sum(one[name] for one in sums) / len(sums) / updates for name in sums[0]}
     line["loss"] = sum(line["terms"].values())
     return line
+
+
+def named_only(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Outputs whose type logits "tp" (B, C + 1, H, W) have no say on classes that an image's data set lacks.
+
+    There they are so low that softmax makes 0 of them, and have no gradient: the loss compares background and the
+    classes of the set alone. Nothing changes without batch["named"] (B, C + 1) bool, which images of several sets have.
+    """
+    if "named" not in batch or "tp" not in outputs:
+        return outputs
+    absent = ~batch["named"][:, :, None, None]
+    return outputs | {"tp": outputs["tp"].masked_fill(absent, ABSENT)}
 
 
 def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
@@ -319,5 +337,11 @@ def _progress(state: TrainState, epochs: int) -> str:
     line, done, seconds = state.log[-1], state.epoch, state.seconds
     left = seconds / done * (epochs - done)
     value = line.get("val_bPQ")
-    bpq = f", validation bPQ {'no value' if value is None else f'{value:.4f}'}" if "val_bPQ" in line else ""
+    bpq = f", validation bPQ {_worded(value)}" if "val_bPQ" in line else ""
+    if of_sets := line.get("val_bPQ_of"):
+        bpq += f" (mean of {', '.join(f'{name} {_worded(score)}' for name, score in of_sets.items())})"
     return f"epoch {done}/{epochs}: loss {line['loss']:.4f}{bpq}, {seconds:.0f} s, about {left:.0f} s left"
+
+
+def _worded(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.4f}"

@@ -234,6 +234,12 @@ class Recipe(Group):
     clip: float = identity_field(1.0, "clipping of the gradient", number(0, 1e9, "a norm", more=", 0 for no clipping"))
     augment: str | tuple[dict, ...] = identity_field("matched", "augmentation of the training images", _augmentation())
     sampling: Sampling = Sampling()
+    shares: str = identity_field(
+        "images",
+        "draws of several data sets: each as often as it has images, or all equally often",
+        one_of("images", "equal"),
+        neutral="images",
+    )
     pretrain: int | None = identity_field(
         None,
         "pretext training of the small ViTs",

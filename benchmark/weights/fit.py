@@ -85,7 +85,8 @@ def other_split(facts: Facts, dataset: str, split: int) -> str:
         split: published split, counted from 1.
     """
     if facts.own:
-        if facts.dataset is None or without_scheme(facts.dataset) != without_scheme(dataset) or facts.split == split:
+        trained_on = [without_scheme(name) for name in facts.sets or (facts.dataset,) if name is not None]
+        if without_scheme(dataset) not in trained_on or facts.split == split:
             return ""
         return f"{facts.evidence} was on FOLD={facts.split}, FOLD={split} was asked for; use FOLD={facts.split}"
     if dataset != "pannuke" or not facts.trained or facts.split == split:

@@ -41,6 +41,7 @@ class Facts:
         recipe, class_names: of that run; empty where it is not known.
         run: of that run: dataset, method (canonical name), fold, seed and kind; {} where it is not known.
         mpp: micrometres per pixel of its data; None where it is not known.
+        sets: of a run that trained on several data sets, their names in results; () for one.
         left_out: names of entries that do not belong to the network, which are not read.
     """
 
@@ -64,6 +65,7 @@ class Facts:
     left_out: tuple[str, ...] = ()
     run: dict = field(default_factory=dict)
     mpp: float | None = None
+    sets: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -207,6 +209,7 @@ def _own(path: Path, content: Content) -> Facts:
         class_names=tuple(map(str, run["classes"])),
         run={key: config.get(key) for key in ("dataset", "method", "fold", "seed", "kind")},
         mpp=_positive(config.get("mpp")),
+        sets=tuple(map(str, config["sets"])) if isinstance(config.get("sets"), list) else (),
     )
 
 

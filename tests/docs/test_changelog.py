@@ -18,6 +18,7 @@ MODULES = {
     "prepared data": "benchmark.data.store.convert",
     "drawn images": "benchmark.data.sources.synthetic",
     "pretraining": "benchmark.training.pretrain",
+    "joined sets": "benchmark.data.joint_sides",
     "patches for pretraining": "benchmark.training.pretext",
 }
 

@@ -55,6 +55,24 @@ def test_what_names_tell_without_the_training_images(tmp_path):
             elsewhere.known_overlap(replace(RUN, dataset=trained), of_lizard, 2)
 
 
+def test_of_weights_of_several_sets_each_is_known(tmp_path):
+    of_lizard = setup("lizard", lizard(tmp_path / "lizard"), tmp_path)
+    both = replace(RUN, dataset="mine+pannuke@classes=x", sets=("mine", "pannuke@classes=x"), evidence="its run")
+    overlap = elsewhere.known_overlap(both, of_lizard, 2)
+    assert (overlap.images, overlap.left_out) == (2, (1,)), "pannuke_5"
+    with pytest.raises(InputError, match=r"trained on mine\+conic, which holds images of lizard"):
+        elsewhere.known_overlap(replace(both, dataset="mine+conic", sets=("mine", "conic")), of_lizard, 2)
+    own = replace(both, dataset="mine+lizard@classes=conic", sets=("mine", "lizard@classes=conic"))
+    assert elsewhere.known_overlap(own, of_lizard, 2) is None, "its own test side"
+    assert elsewhere.other_data(own, "lizard") and elsewhere.other_data(both, "mine")
+    for name in ("mine", "mine@classes=4", "pannuke"):
+        assert other_split(both, name, 2).startswith("its run was on FOLD=1, FOLD=2 was asked for")
+        assert other_split(both, name, 1) == ""
+    assert other_split(both, "other", 2) == ""
+    scheme_first = replace(both, dataset="consep@classes=4+mine", sets=("consep@classes=4", "mine"))
+    assert elsewhere.other_data(scheme_first, "consep"), "the name of the joint set is no scheme of its first"
+
+
 def test_a_scheme_of_the_training_set_is_the_same_images():
     misfit = other_split(replace(RUN, evidence="its run"), "mine@classes=4", 2)
     assert misfit.startswith("its run was on FOLD=1, FOLD=2 was asked for")

@@ -1,33 +1,16 @@
 """A run killed at any moment and started again ends with the same bits as an unbroken one."""
 
 import json
-import os
-import signal
-import time
 
 import pytest
 
 from benchmark.ops import default_backend
 from tests.support.kills import content
-from tests.support.processes import family
+from tests.support.processes import kill_after
 
 METHOD = "cellvta@debug,drop_path=0.3"  # stochastic depth: random numbers are drawn inside the network
 RECIPE = ("recipe.epochs=6", "recipe.samples=24", "recipe.eval_every=2", "recipe.ema=0.9", "recipe.workers=1")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "benchmark")
-
-
-def kill_after(process, log, lines):
-    """SIGKILL a process and all its descendants once its log has `lines` lines."""
-    end = time.monotonic() + 240
-    while time.monotonic() < end and process.poll() is None:
-        if log.exists() and len(log.read_text().splitlines()) >= lines:
-            time.sleep(0.15)  # into the next epoch
-            break
-        time.sleep(0.02)
-    assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
-    for pid in family(process.pid):
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
 
 
 ALONE = ("-m", "benchmark")

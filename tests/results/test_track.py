@@ -48,6 +48,18 @@ def test_a_folder_that_is_not_there_is_refused_unless_it_is_waited_for(tmp_path,
     assert "absent' is no folder of results; correct --results" in capsys.readouterr().err
 
 
+def test_the_validation_of_each_of_several_sets_has_a_curve(tmp_path):
+    writers = {}
+    tracker = Tracker(tmp_path, lambda name, mark: writers.setdefault(name, Writer()), tmp_path / "written.json")
+    run = tmp_path / NAME
+    log(run, 1)
+    line = json.loads((run / "log.jsonl").read_text())
+    (run / "log.jsonl").write_text(json.dumps(line | {"val_bPQ_of": {"one": 0.5, "two": None}}) + "\n")
+    tracker.update()
+    (writer,) = writers.values()
+    assert ("val_bPQ/one", 0.5, 1) in writer.points and not [tag for tag, *_ in writer.points if tag.endswith("two")]
+
+
 def test_each_epoch_once(tmp_path):
     writers = {}
     tracker = Tracker(tmp_path, lambda name, mark: writers.setdefault(name, Writer()), tmp_path / "written.json")

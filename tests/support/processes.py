@@ -1,5 +1,6 @@
 """Processes that tests start."""
 
+import os
 import signal
 import subprocess
 import time
@@ -38,3 +39,17 @@ def wait(until, process=None, seconds: float = 240.0):
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.2)
     return value
+
+
+def kill_after(process, log, lines):
+    """SIGKILL a process and all its descendants once its log has `lines` lines."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) >= lines:
+            time.sleep(0.15)  # into the next epoch
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()

@@ -46,6 +46,7 @@ BAD = {
     "clip": [-1, float("nan")],
     "keep": ["first"],
     "monitor": ["bPQ"],
+    "shares": ["all", None],
     "augment": ["none", 3, [{"p": 0.5}], ["rot90"]],
     "optimiser.lr": [0, 11, "1e-3", None],
     "optimiser.betas": [(0.9,), 0.9, (0.9, 1.0), (True, 0.9), "(0.9,0.95)"],
@@ -122,6 +123,7 @@ def test_identity_and_execution_share_all_values_between_them():
         "accumulate": 1,
         "deterministic": True,
         "compile": False,
+        "shares": "images",
     }  # fields that came later, with the values of before
     assert (
         recipe.identity() | recipe.execution() | neutral == recipe.as_dict()
@@ -211,6 +213,7 @@ def test_scales_are_what_they_were():
     shared = {
         "crop_at": "random", "tiling": "none", "patience": 0, "validation": "split", "keep": "best",
         "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False, "accumulate": 1, "recompute": False,
+        "shares": "images",
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "counted"},
     }  # fmt: skip
     laptop = {"precision": "fp32", "clip": 1.0, "augment": "matched", "workers": 0}

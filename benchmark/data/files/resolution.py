@@ -20,6 +20,11 @@ _TAGS = {tifffile.RESUNIT.INCH: 25400.0, tifffile.RESUNIT.CENTIMETER: 1e4}
 _TAGS |= {tifffile.RESUNIT.MILLIMETER: 1e3, tifffile.RESUNIT.MICROMETER: 1.0}
 
 
+def differs(mpp: float, seen: float) -> bool:
+    """Whether images of `mpp` µm/px are resampled for a network that sees `seen` µm/px."""
+    return abs(mpp / seen - 1) > SAME
+
+
 def of_image(path: Path) -> float | None:
     """Micrometres per pixel that an image file states; None where it states none, or one that no microscope has.
 

@@ -32,7 +32,10 @@ class Prepared:
     Attributes:
         name, classes, tissues, mpp, licence, train_patch: as the Source's.
         folds: raw fold -> CachedFold.
+        sets: the prepared data sets that it joins, () for one of its own.
     """
+
+    sets: "tuple[Prepared, ...]" = ()
 
     def __init__(self, source: Source, folds: dict[int, CachedFold]):
         self.name, self.classes = source.name, source.classes
@@ -100,15 +103,21 @@ class Prepared:
         words += [] if self.train_patch is None else [self.train_patch]
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def subset(self, k: int, side: str) -> Subset | Patches:
-        """The images of one side ("train", "val" or "test") of split k; see `Source.train_patch`."""
+    def subset(self, k: int, side: str, without: tuple[int, ...] = (), scale: float = 1.0) -> Subset | Patches:
+        """The images of one side ("train", "val" or "test") of split k; see `Source.train_patch`.
+
+        Args:
+            without: positions on the side of whole images that are left out.
+            scale: of the patches' side, for images that are resampled to another resolution afterwards.
+        """
         if side not in SIDES:
             raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
         images = Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
+        images = images.without(without) if without else images
         return (
             images
             if self.train_patch is None or side == "test"
-            else Patches(images, self.train_patch, len(self.classes))
+            else Patches(images, round(self.train_patch * scale), len(self.classes))
         )
 
     def images(self, k: int, side: str) -> list[duplicates.Image]:
@@ -140,6 +149,11 @@ def prepare(
         InputError: the data are missing or bad, the split is unknown, or the cache cannot be written.
     """
     cache = Path(cache)
+    if source.parts:
+        joined = source.joined([prepare(part, cache, split, progress, verify) for part in source.parts])
+        for remark in joined.remarks(split) if progress else ():
+            print(remark, file=sys.stderr)
+        return joined
     identities = _identities(source, split)
     folds = {fold: _fold(source, fold, identity, cache, progress, verify) for fold, identity in identities.items()}
     prepared = Prepared(source, folds)
@@ -155,6 +169,9 @@ def opened(source: Source, cache: str | Path, split: int) -> Prepared | None:
     Raises:
         InputError: the data are missing or bad, or the split is unknown.
     """
+    if source.parts:
+        parts = [opened(part, cache, split) for part in source.parts]
+        return None if None in parts else source.joined(parts)
     folds = {}
     for fold, identity in _identities(source, split).items():
         folder = _folder(source, fold, identity, Path(cache))

@@ -6,6 +6,7 @@ from benchmark.report.tables import published
 from benchmark.results.method_name import described
 from benchmark.results.run import read_object
 from benchmark.results.run_folder import RunFolder
+from benchmark.results.run_id import data_set
 
 # the protocol under which the figures of a dataset are published
 PUBLISHED_UNDER = {"pannuke": "cellvit", "conic": "cellvta_conic"}
@@ -20,7 +21,7 @@ def beside(folder: RunFolder) -> Table:
     """
     folder.check(folder.config)
     config, metrics = read_object(folder.config), read_object(folder.metrics)
-    dataset, file = config["dataset"].partition("@")[0], config.get("file") or {}
+    dataset, file = data_set(config["dataset"]), config.get("file") or {}
     protocol = PUBLISHED_UNDER.get(dataset, "cellvit")
     protocol = protocol if protocol in metrics["protocols"] else next(iter(metrics["protocols"]))
     measured = metrics["protocols"][protocol]

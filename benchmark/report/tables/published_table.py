@@ -6,6 +6,7 @@ from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.summary import summarise
 from benchmark.report.tables import published
+from benchmark.results.run_id import data_set
 
 AVERAGES = {
     "images": ("mean over test images", {"bPQ": "bPQ", "mPQ": "mPQ"}, "image_mean"),
@@ -23,7 +24,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
     Args:
         values: run folder -> flat scores under `protocol`.
     """
-    dataset = group.dataset.partition("@")[0]
+    dataset = data_set(group.dataset)
     figures = published.published(dataset=dataset, protocol=protocol)
     table = Table(
         f"published-{protocol}",
