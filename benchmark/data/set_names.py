@@ -14,7 +14,7 @@ def split(text: str, known: Collection[str]) -> list[str]:
     """The sets in a word, each `name`, `name@arguments` or either with `:folder`; one where nothing joins several.
 
     Within arguments and folders a plus joins only where the name of a data set follows, so that `folder:/data/a+b` is
-    one set.
+    one set; in the value of `name=` it never does: `pannuke@name=consep+monuseg` is one set.
 
     Args:
         known: names of all registered data sets.
@@ -24,14 +24,19 @@ def split(text: str, known: Collection[str]) -> list[str]:
     """
     sets: list[str] = []
     for piece in text.split(JOIN):
-        begins = not sets or registered(piece) in known or not {"@", ":"} & {*sets[-1]}
-        if begins:
+        joins = bool(sets) and registered(piece) in known and not _in_name(sets[-1])
+        if not sets or joins or not {"@", ":"} & {*sets[-1]}:
             sets.append(piece)
         else:
             sets[-1] += JOIN + piece
     if len(sets) > 1 and not all(map(registered, sets)):
         raise InputError(f"'{text}': expected a data set on both sides of each +, found none; name it, or leave + out.")
     return sets
+
+
+def _in_name(text: str) -> bool:
+    """Whether the text ends in an argument `name=`, whose value may have a plus in it."""
+    return ":" not in text and text.rpartition("@")[2].rpartition(",")[2].startswith("name=")
 
 
 def registered(text: str) -> str:

@@ -39,6 +39,8 @@ def prepared(text: str, tmp_path, k: int = 1):
         ("folder:/d/a+b", ["folder:/d/a+b"]),
         ("folder:/d/a+b+consep@classes=4", ["folder:/d/a+b", "consep@classes=4"]),
         ("consep@classes=/d/a+b.toml+monuseg", ["consep@classes=/d/a+b.toml", "monuseg"]),
+        ("pannuke@name=consep+monuseg", ["pannuke@name=consep+monuseg"]),
+        ("pannuke@name=consep+monuseg:/d/p+lizard:/d/l", ["pannuke@name=consep+monuseg:/d/p", "lizard:/d/l"]),
         ("pannuk+monuseg", ["pannuk", "monuseg"]),
         ("monuseg+pannuk", ["monuseg", "pannuk"]),
     ],

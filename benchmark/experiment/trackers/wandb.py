@@ -1,5 +1,6 @@
 """Training logs as runs of Weights & Biases, in the project `benchmark`; WANDB_MODE=offline keeps them in --logdir."""
 
+import time
 from pathlib import Path
 
 import wandb
@@ -12,6 +13,9 @@ class Writer:
 
     def __init__(self, logdir: Path, name: str, mark: str):
         logdir.mkdir(parents=True, exist_ok=True)
+        # wandb names an offline run's files by its id and the second: of two in one second the later replaces the first
+        while any((logdir / "wandb").glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-{mark}")):
+            time.sleep(0.1)
         # of this process neither output nor load is sent: it trains nothing
         settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
         self._run = wandb.init(
