@@ -55,10 +55,10 @@ def cpp_maps(branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         y = rows[:, None] + before * torch.sin(angles)[:, None, None]
         x = columns + before * torch.cos(angles)[:, None, None]
         place = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).flatten(0, 1)
-        found = F.grid_sample(values, place, padding_mode="border", align_corners=False)
-        found = found.unflatten(0, (batch, rays))
-        estimates.append(found[:, :, 0] + before)
-        weights.append(found[:, :, 1])
+        sampled = F.grid_sample(values, place, padding_mode="border", align_corners=False)
+        sampled = sampled.unflatten(0, (batch, rays))
+        estimates.append(sampled[:, :, 0] + before)
+        weights.append(sampled[:, :, 1])
     share = torch.stack(weights).softmax(0)
     dist = (share * torch.stack(estimates)).sum(0)
     others = {name: values for name, values in branches.items() if name != "confidence"}

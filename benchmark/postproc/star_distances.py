@@ -120,8 +120,8 @@ def _nearest(offset: np.float32, start: int, stop: int):
     whole = int(np.rint(offset))
     if abs(abs(float(offset) - whole) - 0.5) > 1e-3 and stop < 2**13:
         return whole  # float32 sums of positions below 2^13 err by less than that
-    found = np.rint(np.arange(start, stop, dtype=np.float32) + offset).astype(np.int64)
-    return whole if (found == np.arange(start, stop) + whole).all() else found
+    rounded = np.rint(np.arange(start, stop, dtype=np.float32) + offset).astype(np.int64)
+    return whole if (rounded == np.arange(start, stop) + whole).all() else rounded
 
 
 def _narrow(instances: np.ndarray) -> np.ndarray:
