@@ -13,7 +13,7 @@ def script(name, *words) -> str:
     """What a script of tests/support prints; it must end well."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", f"tests.support.{name}", *words]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, timeout=900)
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, timeout=1150)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -24,6 +24,7 @@ def test_an_ablation_killed_and_resumed_ends_with_the_same_bytes():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # 6 minutes of processor time; other tests run beside it
 def test_no_damage_of_any_file_gives_another_number():
     printed = script("damage", "--each", "2", "--seed", "1")
     names = ("weights.safetensors", "nuclei.parquet", "maps-0.npz", "checkpoint.pt", "instances.npy", "pretext")
