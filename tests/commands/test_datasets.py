@@ -21,12 +21,12 @@ def rows(capsys, *words) -> dict[str, dict]:
 
 
 def test_lists_every_registered_data_set_with_its_facts(tmp_path, capsys):
-    found = rows(capsys, "--cache", tmp_path)
-    assert set(found) == {*dataset_names()} and set(facts.names()) <= set(found)
+    seen = rows(capsys, "--cache", tmp_path)
+    assert set(seen) == {*dataset_names()} and set(facts.names()) <= set(seen)
     for name in facts.names():
-        assert found[name]["licence"] and found[name]["home"] and found[name]["citation"]
-    assert found["consep"]["images"] == "27 + 14" and found["consep"]["schemes"] == "4, pannuke"
-    assert found["folder"]["licence"] == "yours"
+        assert seen[name]["licence"] and seen[name]["home"] and seen[name]["citation"]
+    assert seen["consep"]["images"] == "27 + 14" and seen["consep"]["schemes"] == "4, pannuke"
+    assert seen["folder"]["licence"] == "yours"
 
 
 assert dataset_names()  # which registers them

@@ -132,12 +132,13 @@ def test_evaluate_knows_what_joint_weights_were_trained_on(transfer, tmp_path, f
         code = main([str(word) for word in (*line, *words)])
         return code, capsys.readouterr()
 
-    code, said = evaluate("--dataset", joined(folders))
+    code, printed = evaluate("--dataset", joined(folders))
     assert (
-        code == 2 and "weights are tested on one data set at a time; name one of those that one+two joins" in said.err
+        code == 2
+        and "weights are tested on one data set at a time; name one of those that one+two joins" in printed.err
     )
-    code, said = evaluate("--dataset", "folder", "--data-root", folders[1])
-    assert code == 0, said.err
+    code, printed = evaluate("--dataset", "folder", "--data-root", folders[1])
+    assert code == 0, printed.err
     (run,) = runs(tmp_path / "out")
     assert run.config["classes"] == list(joint_sets.CLASSES["two"])
 
@@ -147,11 +148,11 @@ def test_other_commands_take_several_sets_or_say_why_not(folders, tmp_path, cach
         code = main([str(word) for word in words])
         return code, capsys.readouterr()
 
-    code, said = call("prepare", "--dataset", joined(folders), "--cache", cache)
-    assert code == 0 and "one+two: folds 1 (4 images)" in said.out and "FOLD=1 can be run" in said.out
-    code, said = call("prepare", "--dataset", joined(folders), "--cache", cache, "--classes", "4")
-    assert code == 2 and "joins several data sets; write classes=4 behind the one it is for" in said.err
-    code, said = call("prepare", "--dataset", "monuseg+consep", "--cache", cache, "--download")
-    assert code == 2 and "--download fetches one data set at a time" in said.err
-    code, said = call("contact-sheet", "--dataset", joined(folders), "--cache", cache, "--out", tmp_path / "x.png")
-    assert code == 0 and (tmp_path / "x.png").exists(), said.err
+    code, printed = call("prepare", "--dataset", joined(folders), "--cache", cache)
+    assert code == 0 and "one+two: folds 1 (4 images)" in printed.out and "FOLD=1 can be run" in printed.out
+    code, printed = call("prepare", "--dataset", joined(folders), "--cache", cache, "--classes", "4")
+    assert code == 2 and "joins several data sets; write classes=4 behind the one it is for" in printed.err
+    code, printed = call("prepare", "--dataset", "monuseg+consep", "--cache", cache, "--download")
+    assert code == 2 and "--download fetches one data set at a time" in printed.err
+    code, printed = call("contact-sheet", "--dataset", joined(folders), "--cache", cache, "--out", tmp_path / "x.png")
+    assert code == 0 and (tmp_path / "x.png").exists(), printed.err

@@ -135,8 +135,8 @@ def test_the_resolution_that_a_tiff_states_is_used(tmp_path, capsys):
                      resolutionunit="CENTIMETER")  # fmt: skip
     tifffile.imwrite(folder / "screen.tif", fine, photometric="rgb", resolution=(72, 72), resolutionunit="INCH")
     assert main([*CLASSICAL, "--images", str(folder), "--out", str(tmp_path / "out")]) == 0
-    said = "1 of 2 images (such as screen.tif) state no resolution of a microscope and are taken to have 0.25"
-    assert said in capsys.readouterr().err
+    printed = "1 of 2 images (such as screen.tif) state no resolution of a microscope and are taken to have 0.25"
+    assert printed in capsys.readouterr().err
     assert main([*CLASSICAL, "--images", str(folder), "--out", str(tmp_path / "same"), "--mpp", "0.5"]) == 0
     assert "state no resolution" not in capsys.readouterr().err
     for name, same in (("stated.geojson", True), ("screen.geojson", False)):

@@ -27,24 +27,24 @@ def scheme(tmp_path, text, own=OWN, name="mine.toml"):
 def test_every_known_map_is_of_a_registered_data_set_and_complete(path):
     name = max((n for n in dataset_names() if path.stem.startswith(f"{n}-")), key=len)
     own = DATASETS.get(name).classes
-    found = class_map.read(path.stem, name, own)
-    assert found == class_map.read(path.stem.removeprefix(f"{name}-"), name, own)
-    assert len(found.table) == len(own) + 1 and found.table[0] == 0 and max(found.table) <= len(found.classes)
+    seen = class_map.read(path.stem, name, own)
+    assert seen == class_map.read(path.stem.removeprefix(f"{name}-"), name, own)
+    assert len(seen.table) == len(own) + 1 and seen.table[0] == 0 and max(seen.table) <= len(seen.classes)
 
 
 def test_the_published_four_classes_of_consep():
-    found = class_map.read("4", "consep", DATASETS.get("consep").classes)
-    assert found.classes == ("other", "inflammatory", "epithelial", "spindle-shaped")
-    assert found.table == (0, 1, 2, 3, 3, 4, 4, 4)
+    seen = class_map.read("4", "consep", DATASETS.get("consep").classes)
+    assert seen.classes == ("other", "inflammatory", "epithelial", "spindle-shaped")
+    assert seen.table == (0, 1, 2, 3, 3, 4, 4, 4)
 
 
 def test_a_map_of_ones_own_goes_by_its_content(tmp_path):
-    found = scheme(tmp_path, TEXT)
-    assert (found.classes, found.table) == (("cell", "other"), (0, 1, 1, 0))
-    assert re.fullmatch(r"mine-[0-9a-f]{8}", found.name)
-    assert scheme(tmp_path, "# a remark\n" + TEXT).name == found.name
-    assert scheme(tmp_path, TEXT.replace('"stroma" = ""', '"stroma" = "other"')).name != found.name
-    assert scheme(tmp_path, TEXT, name="a b.toml").name == found.name.replace("mine", "map")
+    seen = scheme(tmp_path, TEXT)
+    assert (seen.classes, seen.table) == (("cell", "other"), (0, 1, 1, 0))
+    assert re.fullmatch(r"mine-[0-9a-f]{8}", seen.name)
+    assert scheme(tmp_path, "# a remark\n" + TEXT).name == seen.name
+    assert scheme(tmp_path, TEXT.replace('"stroma" = ""', '"stroma" = "other"')).name != seen.name
+    assert scheme(tmp_path, TEXT, name="a b.toml").name == seen.name.replace("mine", "map")
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_an_argument_that_is_named_twice_is_refused(tmp_path, capsys):
     """The later one won without a word: --classes over the scheme in the name of the data set."""
     line = ["prepare", "--dataset", "consep@classes=4", "--classes", "pannuke", "--data-root", str(tmp_path)]
     assert main([*line, "--cache", str(tmp_path / "cache")]) == 2
-    said = "Dataset 'consep': expected classes once, found classes=4 and classes=pannuke; keep one (--classes and"
-    assert said in capsys.readouterr().err
+    printed = "Dataset 'consep': expected classes once, found classes=4 and classes=pannuke; keep one (--classes and"
+    assert printed in capsys.readouterr().err
     with pytest.raises(InputError, match=r"expected patches once, found patches=6 and patches=7; keep one\."):
         dataset("synthetic@patches=6,patches=7")
 

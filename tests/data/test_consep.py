@@ -59,9 +59,9 @@ def test_training_sees_patches_and_the_test_whole_fields(tmp_path):
 
 def test_a_part_of_another_size_is_named(tmp_path, capsys):
     prepare(CoNSeP(field_files.consep(tmp_path / "d")), tmp_path / "c")
-    told = capsys.readouterr().err
-    assert "its train part has 5 images, the published one has 27" in told
-    assert "validation is on the training images of train_" in told
+    messages = capsys.readouterr().err
+    assert "its train part has 5 images, the published one has 27" in messages
+    assert "validation is on the training images of train_" in messages
 
 
 def test_prepare_train_and_evaluate_end_to_end(tmp_path, capsys):

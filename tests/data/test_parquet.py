@@ -51,11 +51,11 @@ def as_masks(root, **more):
 def as_maps(root):
     """One file in which the folds take turns."""
     folds = [drawn(fold) for fold in (1, 2, 3)]
-    spelt = dict(zip(TISSUES, parquet_files.TISSUES))
+    written = dict(zip(TISSUES, parquet_files.TISSUES))
     rows = [(fold, i) for i in range(5) for fold in (1, 2, 3)]
     images, masks, tissues = (np.stack([folds[fold - 1][k][i] for fold, i in rows]) for k in range(3))
     numbers = [fold for fold, _ in rows]
-    parquet_files.as_maps(root / "all.parquet", images, masks[..., :5], [spelt[t] for t in tissues], numbers)
+    parquet_files.as_maps(root / "all.parquet", images, masks[..., :5], [written[t] for t in tissues], numbers)
     return root
 
 

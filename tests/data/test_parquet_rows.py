@@ -15,7 +15,7 @@ def test_every_flipped_bit_of_a_footer_is_refused_or_all_rows_are_read(tmp_path)
     path = parquet_files.as_maps(tmp_path / "a.parquet", images, masks[..., :5], ["Breast"] * 3, [1, 2, 3])
     content, rows = path.read_bytes(), np.arange(3)
     size = int.from_bytes(content[-8:-4], "little")
-    said = set()
+    printed = set()
     for bit in range(0, 8 * size, 5):
         at = len(content) - 8 - size + bit // 8
         path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit % 8]) + content[at + 1 :])
@@ -26,10 +26,10 @@ def test_every_flipped_bit_of_a_footer_is_refused_or_all_rows_are_read(tmp_path)
             if len(file) == 3:
                 assert sum(1 for _ in file.rows(rows, Rule(), Tally("a"))) == 3, bit
         except InputError as error:
-            said.add(str(error))
-    assert any("rows, of which its column id holds" in sentence for sentence in said)
-    assert any("rows, its row groups have" in sentence for sentence in said)
-    assert all(str(path) in sentence and sentence.endswith(".") for sentence in said)
+            printed.add(str(error))
+    assert any("rows, of which its column id holds" in sentence for sentence in printed)
+    assert any("rows, its row groups have" in sentence for sentence in printed)
+    assert all(str(path) in sentence and sentence.endswith(".") for sentence in printed)
 
 
 def test_a_group_that_ends_early_is_refused(tmp_path, monkeypatch):

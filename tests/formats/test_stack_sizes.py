@@ -63,8 +63,8 @@ def test_type_maps_and_pairs_are_cropped_too(tmp_path):
 )
 def test_sizes_that_do_not_fit_are_refused(tmp_path, sizes, reason):
     np.savez(tmp_path / "a.npz", instances=np.zeros((2, 20, 24), int), sizes=np.array(sizes))
-    said = rf"a\.npz: expected sizes as height and width of each of 2 images, 1 to 20 and 1 to 24, found {reason}; "
-    with pytest.raises(InputError, match=said):
+    printed = rf"a\.npz: expected sizes as height and width of each of 2 images, 1 to 20 and 1 to 24, found {reason}; "
+    with pytest.raises(InputError, match=printed):
         collection(tmp_path / "a.npz", TypeNames())
 
 

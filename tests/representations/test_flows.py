@@ -45,9 +45,9 @@ def in_raster_order(labels: np.ndarray) -> np.ndarray:
 def test_flows_and_masks_equal_the_package_s_stored_figures(name):
     with np.load(GOLDEN / "cellpose.npz", allow_pickle=False) as stored:
         pixels = stored[f"{name}/pixels"]
-        found = flows(MAPS[name]).reshape(2, -1)
-        np.testing.assert_allclose(found[:, pixels].T, stored[f"{name}/flow"], atol=1e-6)
-        assert not found[:, MAPS[name].ravel() == 0].any()
+        seen = flows(MAPS[name]).reshape(2, -1)
+        np.testing.assert_allclose(seen[:, pixels].T, stored[f"{name}/flow"], atol=1e-6)
+        assert not seen[:, MAPS[name].ravel() == 0].any()
         decoded = Flows().decode(noisy(MAPS[name], 1, 1.0), 0.25)
         assert np.array_equal(in_raster_order(decoded.instances), in_raster_order(stored[f"{name}/masks"]))
 
@@ -69,11 +69,11 @@ def test_everything_equals_the_installed_package(seed):
 def test_flows_of_a_disk_point_to_its_centre():
     rows, columns = np.indices((41, 41)) - 20
     labels = (rows**2 + columns**2 < 15**2).astype(np.int32)
-    found = flows(labels)
+    seen = flows(labels)
     ring = (rows**2 + columns**2 > 3**2) & (labels > 0)
     towards = -np.stack([rows, columns])[:, ring] / np.hypot(rows, columns)[ring]
-    assert (found[:, ring] * towards).sum(0).min() > 0.97
-    assert np.allclose((found[:, ring] ** 2).sum(0), 1, atol=1e-5)
+    assert (seen[:, ring] * towards).sum(0).min() > 0.97
+    assert np.allclose((seen[:, ring] ** 2).sum(0), 1, atol=1e-5)
 
 
 def test_the_centre_lies_inside_of_a_nucleus_that_is_bent():
@@ -98,8 +98,8 @@ def test_clusters_need_more_than_ten_paths_and_grow_over_more_than_two():
     rows = np.arange(40) // 10
     columns = np.arange(40) % 10
     ends = np.array([[20.0] * 11 + [21] * 3 + [22] * 2 + [40] * 10 + [60] * 14, [20.0] * 40])
-    found = gather(ends, rows, columns, (80, 50))
-    ids = found[rows, columns]
+    seen = gather(ends, rows, columns, (80, 50))
+    ids = seen[rows, columns]
     assert ids[:14].tolist() == [1] * 14 and not ids[14:26].any() and ids[26:].tolist() == [2] * 14
 
 
@@ -115,8 +115,8 @@ def test_a_nucleus_whose_flows_disagree_goes():
 def test_holes_are_filled_and_small_ones_go():
     labels = np.zeros((20, 20), np.int32)
     labels[2:8, 2:8], labels[4, 4], labels[12:14, 3:9] = 3, 0, 5
-    found = filled(labels, 15)
-    assert found.max() == 1 and (found == 1).sum() == 36 and found[4, 4] == 1
+    seen = filled(labels, 15)
+    assert seen.max() == 1 and (seen == 1).sum() == 36 and seen[4, 4] == 1
 
 
 def test_a_nucleus_of_more_than_two_fifths_of_the_image_is_background_as_published():

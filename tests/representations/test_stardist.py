@@ -76,9 +76,9 @@ def test_everything_equals_the_installed_package(seed):
 def test_distances_of_a_square_by_hand():
     labels = np.zeros((7, 9), int)
     labels[1:6, 2:7] = 4
-    found = star_distances(labels, 8)[:, 3, 4]  # the middle of 5 x 5 pixels
-    assert found[[0, 2, 4, 6]].tolist() == [2.5] * 4, "to the pixels' edges"
-    assert found[1] == pytest.approx(2.5 * 2**0.5, abs=0.36), "along the diagonal by whole steps of 1"
+    seen = star_distances(labels, 8)[:, 3, 4]  # the middle of 5 x 5 pixels
+    assert seen[[0, 2, 4, 6]].tolist() == [2.5] * 4, "to the pixels' edges"
+    assert seen[1] == pytest.approx(2.5 * 2**0.5, abs=0.36), "along the diagonal by whole steps of 1"
     assert not star_distances(labels, 8)[:, labels == 0].any()
 
 

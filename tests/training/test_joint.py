@@ -156,10 +156,10 @@ def test_epochs_are_compared_by_the_mean_over_the_sets(data, monkeypatch, tmp_pa
         return SCORES[images.label]
 
     monkeypatch.setattr(loop, "validate", validate)
-    lines, said = train(data, tmp_path)
+    lines, printed = train(data, tmp_path)
     assert [name for name, _ in asked] == ["one", "two"] and asked[0][1] == [f"one/val{i}" for i in range(4)]
     assert lines[0]["val_bPQ"] == pytest.approx(0.4) and lines[0]["val_bPQ_of"] == SCORES
-    assert "validation bPQ 0.4000 (mean of one 0.2000, two 0.6000)" in "\n".join(said)
+    assert "validation bPQ 0.4000 (mean of one 0.2000, two 0.6000)" in "\n".join(printed)
 
 
 def test_a_set_without_a_score_leaves_the_mean_to_the_others():
@@ -171,15 +171,15 @@ def test_a_set_without_a_score_leaves_the_mean_to_the_others():
 
 def train(data, folder, recipe=EPOCH):
     """(log, lines of progress) of a training of HoVer-Net's smallest row."""
-    said: list[str] = []
+    printed: list[str] = []
     place = RunFolder(folder / "data" / "hovernet@debug" / "fold1-seed0")
     place.path.mkdir(parents=True)
     torch.manual_seed(0)
     method = registry.build("hovernet@debug", len(data.classes), len(data.tissues))
     world = distributed.World(0, 1, torch.device("cpu"))
-    job = loop.Job(data, 1, 0, recipe, place, world, "key", "", False, said.append)
+    job = loop.Job(data, 1, 0, recipe, place, world, "key", "", False, printed.append)
     loop.train(method, job)
-    return training_log.read(place.log), said
+    return training_log.read(place.log), printed
 
 
 def test_other_resolutions_are_resampled_to_the_first_sets(tmp_path):
