@@ -10,6 +10,9 @@ import torch
 WARP = 32
 MAX_LEVELS = 32
 LARGEST_RANGE = 256
+# of values.cu, by the bytes of a value: threads of a block, sums that a lane keeps in registers, blocks that a
+# multiprocessor's registers must hold
+VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 
@@ -42,7 +45,8 @@ class Layout:
 
     @property
     def definitions(self) -> dict[str, int]:
-        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector}
+        block = zip(("THREADS", "SUMS", "RESIDENT"), VALUES_BLOCK[self.value_bytes])
+        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector, **dict(block)}
 
     @property
     def value_bytes(self) -> int:
@@ -79,13 +83,14 @@ class Layout:
     @property
     def values_threads(self) -> int:
         """Threads of a block of values.cu, and samples that it sorts at a time."""
-        return 512 if self.dtype == torch.float64 else 1024
+        return VALUES_BLOCK[self.value_bytes][0]
 
     @property
     def range(self) -> int:
         """Pixels whose gradients a block of values.cu owns."""
         groups = self.values_threads // self.lanes
-        owned = max(1, min(16 // (self.items * self.vector), LARGEST_RANGE // groups))
+        sums = VALUES_BLOCK[self.value_bytes][1]
+        owned = max(1, min(sums // (self.items * self.vector), LARGEST_RANGE // groups))
         return min(owned * groups, LARGEST_RANGE)
 
     def step(self, samples: int, threads: int) -> int:

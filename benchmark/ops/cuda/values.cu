@@ -14,18 +14,15 @@
 // value in registers beside the sums; the product of a row of grad_output with it takes the place of the entry's
 // factor, and the thread that placed the sample finds its four there. Shared memory is read once for both halves.
 
-#if VALUE == 64
-#define THREADS 512
-#else
-#define THREADS 1024
-#endif
+// The build says how large a block is (layout.py): THREADS, the SUMS that a lane keeps in registers, and how many blocks
+// of a multiprocessor its registers must allow, RESIDENT.
 #define CAPACITY THREADS  // samples of a tile, one per thread
 #define WARPS (THREADS / WARP)
 
 constexpr int BLOCK_GROUPS = THREADS / LANES;
 constexpr int LARGEST_RANGE = 256;  // a pixel costs two bytes of shared memory per warp
 __device__ constexpr int choose_owned() {
-    const int owned = 16 / (ITEMS * VECTOR);  // sums that a lane keeps in registers; 64 registers for all else
+    const int owned = SUMS / (ITEMS * VECTOR);
     const int most = LARGEST_RANGE / BLOCK_GROUPS;
     return owned < 1 || most < 1 ? 1 : owned < most ? owned : most;
 }
@@ -296,7 +293,7 @@ __device__ __forceinline__ void value_gradient(const Value* __restrict__ grad_ou
 }
 
 #define VALUES_KERNEL(name, staged, points_too)                                                                        \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)                                                    \
         name(const Value* __restrict__ grad_output, const Value* __restrict__ value,                                  \
              const Sum* __restrict__ locations, const Sum* __restrict__ weights, Value* __restrict__ grad_value,      \
              Sum* __restrict__ partial, Sum* __restrict__ grad_locations, Sum* __restrict__ grad_weights,             \
