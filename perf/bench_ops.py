@@ -175,7 +175,7 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
         for _ in range(rounds):
             for label, call in calls.items():
                 # the first of each turn warms up
-                times = [seconds(work, call, device) for _ in range(20 if device.type == "cuda" else 3)]
+                times = seconds(work, call, device)
                 best[label] = min(best[label], *times[1:])
         floor = gpu_time.floor(read, written, device) if device.type == "cuda" else ()
         least = floor and (floor[0] if name == "forward" else sum(floor))
@@ -187,13 +187,16 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
     return rows
 
 
-def seconds(work, argument, device: torch.device) -> float:
-    """Time of work(argument)."""
+def seconds(work, argument, device: torch.device) -> list[float]:
+    """Times of work(argument)."""
     if device.type == "cuda":
-        return gpu_time.seconds(lambda: work(argument), device)
-    began = time.process_time()
-    work(argument)
-    return time.process_time() - began
+        return gpu_time.times(lambda: work(argument), device, 20)
+    out = []
+    for _ in range(3):
+        began = time.process_time()
+        work(argument)
+        out.append(time.process_time() - began)
+    return out
 
 
 def means(rows: list[dict]) -> None:

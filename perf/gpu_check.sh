@@ -62,13 +62,14 @@ part() {
     [ "$code" = 0 ] || tail -n 15 "$OUT/$name.txt"
 }
 
-# needs NAME PACKAGE…: whether all packages are here; says for which part they are missing
+# needs NAME PACKAGE…: whether all packages can be imported; says for which part they cannot, and why
 needs() {
     name=$1
     shift
-    missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if not u.find_spec(n)])' "$@")
-    [ -z "$missing" ] && return
-    echo "$name: NOT RUN, it needs $missing" | tee -a "$OUT/summary.txt"
+    missing=
+    why=$(for package in "$@"; do echo "import $package"; done | "$PYTHON" - 2>&1) && return
+    missing=yes
+    echo "$name: NOT RUN, $(echo "$why" | tail -n 1)" | tee -a "$OUT/summary.txt"
     failed=1
     return 1
 }

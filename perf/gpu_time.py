@@ -31,27 +31,43 @@ def floor(read: int, written: int, device: torch.device) -> tuple[float, float]:
 
 
 def seconds(work: Callable[[], object], device: torch.device, wait: float = 0.01) -> float:
-    """Seconds between the start of work()'s first kernel and the end of its last, with a cold L2 cache.
+    """As `times`, once."""
+    return times(work, device, 1, wait)[0]
+
+
+def times(work: Callable[[], object], device: torch.device, count: int, wait: float = 0.01) -> list[float]:
+    """Seconds between the start of work()'s first kernel and the end of its last, with a cold L2 cache; `count` times.
 
     The GPU is made to wait first, so that all kernels are in its queue before the first one starts: a call of a tenth
     of a millisecond would otherwise be timed by how fast Python launches it. Where that was too short, a longer wait
-    is tried; work that itself waits for the device, and so gains nothing by that, is timed with its launches and a
-    warning.
+    is tried, and kept; work that itself waits for the device, and so gains nothing by that, is timed with its launches
+    and a warning.
     """
+    out: list[float] = []
+    longest = 64 * wait
+    while len(out) < count:
+        took, ahead = _timed(work, device, wait)
+        if not ahead and wait < longest:
+            began = time.perf_counter()
+            work()
+            if time.perf_counter() - began >= wait / 2:  # the launches themselves took too long
+                wait *= 4
+                continue
+        if not ahead and longest:
+            warnings.warn("the call waits for the device: its time holds the launches", RuntimeWarning, stacklevel=2)
+            longest = 0  # known by now
+        out.append(took)
+    return out
+
+
+def _timed(work: Callable[[], object], device: torch.device, wait: float) -> tuple[float, bool]:
+    """(seconds of a call behind a wait, whether the call was launched before that wait was over)."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    for attempt in range(4):
-        _scratch.setdefault(device, torch.zeros(CACHE // 4, device=device)).sum()  # read: leaves nothing to write back
-        torch.cuda._sleep(int(wait * 4**attempt * CYCLES))
-        begin.record()
-        work()
-        ahead = not begin.query()
-        end.record()
-        end.synchronize()
-        if ahead:
-            return begin.elapsed_time(end) / 1e3
-        began = time.perf_counter()
-        work()
-        if time.perf_counter() - began < wait * 4**attempt / 2:  # launched in time: it was the device it waited for
-            break
-    warnings.warn("the call waits for the device: its time holds the launches", RuntimeWarning, stacklevel=2)
-    return begin.elapsed_time(end) / 1e3
+    _scratch.setdefault(device, torch.zeros(CACHE // 4, device=device)).sum()  # read: leaves nothing to write back
+    torch.cuda._sleep(int(wait * CYCLES))
+    begin.record()
+    work()
+    ahead = not begin.query()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3, ahead

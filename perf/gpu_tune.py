@@ -111,7 +111,7 @@ def milliseconds(work) -> float:
     device = torch.device("cuda", torch.cuda.current_device())
     for _ in range(2):
         work()
-    return 1e3 * sorted(gpu_time.seconds(work, device, 0.002) for _ in range(REPEATS))[REPEATS // 2]
+    return 1e3 * sorted(gpu_time.times(work, device, REPEATS, 0.002))[REPEATS // 2]
 
 
 def measured(rows: list, call: str, batch: int, dtype: str, part: str, choice: str, work) -> None:

@@ -75,8 +75,7 @@ class Plain:
 def milliseconds(function, repeats: int = 15) -> float:
     """Median of the GPU's own time for a call, after warming up."""
     device = torch.device("cuda", torch.cuda.current_device())
-    times = [gpu_time.seconds(function, device) for _ in range(2 + repeats)][2:]
-    return 1e3 * sorted(times)[repeats // 2]
+    return 1e3 * sorted(gpu_time.times(function, device, 2 + repeats)[2:])[repeats // 2]
 
 
 def distance(results, expected) -> float:

@@ -51,7 +51,7 @@ def timing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "_sleep", clock.sleep)
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
-    return clock, lambda work: module.seconds(work, torch.device("cpu"))
+    return clock, lambda work, count=1: module.times(work, torch.device("cpu"), count)[-1]
 
 
 def call(clock: Clock, launching: float, running: float = 0.002, waits: bool = False):
@@ -80,3 +80,12 @@ def test_no_longer_wait_for_what_waits_for_the_device(timing):
     with pytest.warns(RuntimeWarning, match="waits for the device"):
         assert seconds(call(clock, 0.001, waits=True)) == pytest.approx(0.003)
     assert clock.waits == [0.01]
+
+
+def test_what_was_learnt_of_a_call_holds_for_its_repetitions(timing):
+    clock, seconds = timing
+    assert seconds(call(clock, 0.03), 3) == pytest.approx(0.002) and clock.waits == [0.01, 0.04, 0.04, 0.04]
+    clock.waits.clear()
+    with pytest.warns(RuntimeWarning) as warned:
+        assert seconds(call(clock, 0.034, waits=True), 3) == pytest.approx(0.036)
+    assert len(warned) == 1 and clock.waits == [0.01, 0.04, 0.16, 0.16, 0.16]
