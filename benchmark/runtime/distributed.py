@@ -97,7 +97,8 @@ def start(device: str) -> World:
         backend = "nccl" if chosen.startswith("cuda") else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=4))
     where = torch.device(chosen)
-    if where.type == "cuda":
+    if where.type == "cuda":  # by its number: torch chooses no GPU by the word alone
+        where = torch.device("cuda", torch.cuda.current_device() if where.index is None else where.index)
         torch.cuda.set_device(where)
     return World(rank, size, where)
 

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
 from benchmark.runtime import distributed
 from benchmark.runtime.errors import InputError
@@ -71,3 +72,15 @@ def test_one_process_a_machine_may_name_its_gpu(monkeypatch):
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: begun.append(backend))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert distributed.start("cuda:1").device == torch.device("cuda:1") == chosen[0] and begun == ["nccl"]
+
+
+@pytest.mark.parametrize("device, expected", [("auto", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_a_gpu_is_chosen_by_its_number(monkeypatch, device, expected):
+    """torch takes no device of kind cuda without one."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda one: chosen.append(_get_device_index(one)))
+    assert distributed.start(device).device == torch.device("cuda", expected)
+    assert chosen == [expected]
