@@ -94,6 +94,12 @@ def _skips(decoder) -> list:
     return [decoder.skip0, decoder.skip1, decoder.skip2, decoder.skip3]
 
 
+def channels_first(method):
+    """Images as PyTorch lays them out by default, and the maps that are made of them."""
+    plain = method.normalise
+    return attribute(method, "normalise", lambda images: plain(images).contiguous())
+
+
 def unfused(method):
     """torch.optim's default AdamW instead of the fused one."""
     plain = torch.optim.AdamW
@@ -128,7 +134,7 @@ def pageable(method):
     return mock.patch.object(loop.loader, "DataLoader", lambda *words, **more: plain(*words, **more | unpinned))
 
 
-PUBLISHED = (default_kernels, skips_of_each_branch, unfused)
+PUBLISHED = (default_kernels, skips_of_each_branch, unfused, channels_first)
 HARNESS = Variant("as the harness trains")
 GOAL = (
     Variant("deterministic=false compile=true", FASTEST, gpu=True),
@@ -150,7 +156,8 @@ LEVERS = (
     Variant("deterministic=false", {"deterministic": False}),
     Variant("compile=true", {"compile": True}, gpu=True),
     Variant("one batch on the device, no loader", feed="kept"),
-    Variant("channels last", around=(channels_last,)),
+    Variant("channels first", around=(channels_first,), gpu=True),
+    Variant("weights of convolutions channels last", around=(channels_last,)),
     Variant("AdamW not fused", around=(unfused,)),
     Variant("no flash attention", around=(without_flash,)),
     Variant("waits at every update", around=(look_each_update,), gpu=True),

@@ -288,7 +288,7 @@ class ViTAdapter(nn.Module):
         maps.insert(0, finest.add_(pyramid[0]) if len(pyramid) == 4 else finest)
         if self.vit_features:
             for k, out in enumerate(outs):
-                if k == 0 and out.shape[1] >= WIDE:
+                if k == 0 and out.shape[1] >= WIDE and not out.is_cuda:
                     out = out.contiguous()
                 if k < 3:
                     out = F.interpolate(out, scale_factor=2 ** (3 - k), mode="bilinear", align_corners=False)
