@@ -28,7 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
 from step_tools import Kept, Repeated, matrix_rate, operations
-from step_variants import FASTEST, GOAL, HARNESS, LEVERS, Variant
+from step_variants import COMPILED, FASTEST, GOAL, HARNESS, LEVERS, Variant
 
 from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import Prepared, prepare
@@ -171,7 +171,7 @@ def plain(bench: Bench, name: str):
 
 def split(bench: Bench) -> None:
     """One PanNuke split: epochs of the fastest step and a validation of its true size each; one-time costs left out."""
-    fastest = bench.chosen(GOAL)[0]
+    fastest = COMPILED if bench.gpu else HARNESS
     row = next((r for r in bench.rows if r["what"] == fastest.what and "images_per_s" in r), None)
     row = row or bench.row("split", *train(bench, cellvta(bench), fastest))
     if row is None:
@@ -255,7 +255,7 @@ def train(bench: Bench, name: str, variant: Variant, phase: int = 0) -> tuple:
         with trained(bench, name, variant, phase) as (state, active, job):
             draws = active.feed.batch_sampler
             batch = draws.batch
-            draws.samples = bench.warm * batch
+            draws.samples = max(2, round(variant.share * bench.warm)) * batch if bench.gpu else bench.warm * batch
             loop.train_epoch(state, active, 0, job)
             steps = max(1, round(variant.share * bench.steps))
             draws.samples = steps * batch
