@@ -57,6 +57,12 @@ __device__ __forceinline__ int forgotten(int number) {
     return number;
 }
 
+// Likewise, but to be held in a register and not computed anew at each use.
+__device__ __forceinline__ i64 forgotten(i64 number) {
+    asm volatile("" : "+l"(number));
+    return number;
+}
+
 // One store: the compiler makes four of the same in C++.
 __device__ __forceinline__ void store_global(void* to, const Words& words) {
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
@@ -99,6 +105,23 @@ __device__ __forceinline__ Value narrow(Sum sum) {
     return sum;
 #endif
 }
+
+#if VALUE == 16 || VALUE == 19
+// Two numbers rounded, the first in the lower half.
+__device__ __forceinline__ unsigned narrow_two(Sum first, Sum second) {
+#if defined EMULATED || __CUDA_ARCH__ < 800
+    return narrow(first) | static_cast<unsigned>(narrow(second)) << 16;
+#else
+    unsigned pack;
+#if VALUE == 16
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pack) : "f"(second), "f"(first));
+#else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pack) : "f"(second), "f"(first));
+#endif
+    return pack;
+#endif
+}
+#endif
 
 __device__ __forceinline__ void load(const Value* from, Sum (&to)[VECTOR]) {
 #if VECTOR == 1
@@ -147,8 +170,7 @@ __device__ __forceinline__ void store(Value* to, const Sum (&from)[VECTOR]) {
 #else
     Words pack;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-        pack.word[i] = narrow(from[2 * i]) | static_cast<unsigned>(narrow(from[2 * i + 1])) << 16;
+    for (int i = 0; i < 4; ++i) pack.word[i] = narrow_two(from[2 * i], from[2 * i + 1]);
     store_global(to, pack);
 #endif
 }
