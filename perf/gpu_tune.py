@@ -75,7 +75,7 @@ BACKWARD = [
     Choice("gather False", gather=False),
     *(Choice("gather {} rows at once, {} resident".format(*block), gather_block=block) for block in GATHER_BLOCKS),
     *(Choice(f"gather {count} pixels a group", gather_rows=count) for count in (2, 4, 16, 32)),
-    *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (256, 384, 768, 1024)),
+    *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (128, 256, 384)),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),

@@ -7,6 +7,7 @@
 // gather_values: each group of lanes adds the rows of grad_output that its pixel's entries name, in their order, and
 // writes the row of grad_value once, in its own dtype; pixels that nobody reads get zeros, so nothing is cleared before.
 //
+// An entry's row is where it begins, counted from its image's and head's first number of grad_output.
 // Every level has its own part of `entries`, room for all its samples' corners, so that its block need not know how
 // many corners lie in the levels before it.
 
@@ -16,7 +17,7 @@ struct __align__(8) Segment {
 };
 
 // `staged`: entries are put in order in shared memory and copied from there in whole lines, where there is room for it.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(512, 4)
     sort_corners(const Sum* __restrict__ locations, const Sum* __restrict__ weights, Segment* __restrict__ segments,
                  Entry* __restrict__ entries, const __grid_constant__ Levels levels, i64 batch, int heads, int queries,
                  int points, int largest_level, int staged) {
@@ -96,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(1024)
 #pragma unroll 4
                 for (int other = slot, id = 4 * i + c; other < end; ++other) slot += ids[other] < id;
                 Entry entry;
-                entry.row = i / points;
+                entry.row = i / points * heads * CHANNELS;
                 entry.factor = weight * corner(place, c);
                 target[slot] = entry;
             }
@@ -116,28 +117,36 @@ extern "C" __global__ void __launch_bounds__(1024)
 constexpr int AT_ONCE = ITEMS * VECTOR <= 8 ? ROWS_AT_ONCE : 1;
 constexpr bool WHOLE = CHANNELS % (ITEMS * LANES * VECTOR) == 0;  // no lane without channels
 
-__device__ __forceinline__ void add_rows(Sum (&sums)[ITEMS][VECTOR], const Value* gradient, const Entry* entries,
-                                         const Segment& segment, int stride, int channels) {
-#define PRESENT(u, i) (at + u < segment.end && (WHOLE || i * LANES * VECTOR < channels))
-    for (int at = segment.begin; at < segment.end; at += AT_ONCE) {
+__device__ __forceinline__ void add_rows(Sum (&sums)[ITEMS][VECTOR], const Value* gradient, const Entry* at, int count,
+                                         int channels) {
+#pragma unroll 1
+    for (; count > 0; count -= AT_ONCE, at += AT_ONCE) {
         Entry entry[AT_ONCE];
-        Sum numbers[AT_ONCE][ITEMS][VECTOR];
+        Pack rows[AT_ONCE][ITEMS];
 #pragma unroll
         for (int u = 0; u < AT_ONCE; ++u)
-            if (at + u < segment.end) entry[u] = entries[at + u];
+            if (u < count) entry[u] = read_only(at + u);
 #pragma unroll
-        for (int u = 0; u < AT_ONCE; ++u)
+        for (int u = 0; u < AT_ONCE; ++u) {
+            if (u >= count) continue;
+            const Value* row = gradient + entry[u].row;
 #pragma unroll
             for (int i = 0; i < ITEMS; ++i)
-                if (PRESENT(u, i))
-                    load(gradient + static_cast<i64>(entry[u].row) * stride + i * LANES * VECTOR, numbers[u][i]);
+                if (WHOLE || i * LANES * VECTOR < channels)
+                    rows[u][i] = read_only(reinterpret_cast<const Pack*>(row + i * LANES * VECTOR));
+        }
 #pragma unroll
-        for (int u = 0; u < AT_ONCE; ++u)
+        for (int u = 0; u < AT_ONCE; ++u) {
+            if (u >= count) continue;
 #pragma unroll
-            for (int i = 0; i < ITEMS; ++i)
-                if (PRESENT(u, i))
+            for (int i = 0; i < ITEMS; ++i) {
+                if (!WHOLE && i * LANES * VECTOR >= channels) continue;
+                Sum numbers[VECTOR];
+                load(reinterpret_cast<const Value*>(&rows[u][i]), numbers);
 #pragma unroll
-                    for (int v = 0; v < VECTOR; ++v) sums[i][v] += entry[u].factor * numbers[u][i][v];
+                for (int v = 0; v < VECTOR; ++v) sums[i][v] += entry[u].factor * numbers[v];
+            }
+        }
     }
 }
 
@@ -158,26 +167,27 @@ extern "C" __global__ void __launch_bounds__(256, ITEMS > 1 ? 3 : GATHERING)
         const int end = begin + tile < pixels ? begin + tile : pixels;
         const i64 head_index = static_cast<i64>(image) * heads + head;
         const i64 offset = static_cast<i64>(head) * CHANNELS + first;
-        const Value* gradient = grad_output + forgotten(static_cast<i64>(image) * queries * stride + offset);
-        Value* target = grad_value + forgotten(static_cast<i64>(image) * pixels * stride + offset);
-        const Segment* own = segments + forgotten(head_index * pixels);
-        const Entry* of_head = entries + forgotten(head_index * room);
+        const Value* gradient = held(grad_output + static_cast<i64>(image) * queries * stride + offset);
+        const Entry* of_head = held(entries + head_index * room);
+        const Segment* own = held(segments + head_index * pixels + begin + group);
+        Value* to = held(grad_value + (static_cast<i64>(image) * pixels + begin + group) * stride + offset);
 
         Segment next = {0, 0};
-        if (begin + group < end) next = own[begin + group];
-        for (int pixel = begin + group; pixel < end; pixel += groups) {
+        if (begin + group < end) next = read_only(own);
+        for (int left = end - begin - group; left > 0; left -= groups) {
             const Segment segment = next;
-            if (pixel + groups < end) next = own[pixel + groups];
+            own += groups;
+            if (left > groups) next = read_only(own);
             Sum sums[ITEMS][VECTOR];
 #pragma unroll
             for (int i = 0; i < ITEMS; ++i)
 #pragma unroll
                 for (int v = 0; v < VECTOR; ++v) sums[i][v] = 0;
-            add_rows(sums, gradient, of_head, segment, stride, CHANNELS - first);
-            Value* to = target + static_cast<i64>(pixel) * stride;
+            add_rows(sums, gradient, of_head + segment.begin, segment.end - segment.begin, CHANNELS - first);
 #pragma unroll
             for (int i = 0; i < ITEMS; ++i)
                 if (WHOLE || i * LANES * VECTOR < CHANNELS - first) store(to + i * LANES * VECTOR, sums[i]);
+            to += static_cast<i64>(groups) * stride;
         }
     }
 }

@@ -15,7 +15,7 @@ LARGEST_RANGE = 256
 VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
 # of gather.cu, by the bytes of a value: rows of grad_output that a lane has on the way, blocks of gather_values that a
 # multiprocessor's registers must hold
-GATHER = {8: (2, 4), 4: (2, 5), 2: (2, 4)}
+GATHER = {8: (2, 4), 4: (2, 5), 2: (2, 5)}
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 

@@ -12,7 +12,7 @@ import torch
 from benchmark.ops.cuda.layout import MAX_LEVELS, Layout, Levels, layout_of
 
 THREADS = 256  # of a block of forward.cu and points.cu
-SORT_THREADS = 512  # of a block of sort_corners
+SORT_THREADS = 512  # of a block of sort_corners, at most 512
 GATHER_THREADS = 256  # of a block of gather_values
 GATHER_ROWS = 8  # pixels that a group of its lanes takes
 SCATTER_READS = 2  # reads of a pixel from which atomics are no longer the default, where they may be taken
@@ -141,7 +141,8 @@ class _Gathering:
         heads = problem.batch * problem.heads
         self.blocks = heads * -(-problem.pixels // self.tile) * layout.slabs
         # ids of corners have 16 bits, the kernels' own numbers 32
-        small = max(self.blocks, heads * levels.count, problem.heads * layout.channels) <= GRID
+        row_numbers = problem.queries * problem.heads * layout.channels
+        small = max(self.blocks, heads * levels.count, row_numbers) <= GRID
         self.fits = small and self.corners <= 2**16 and self.shared <= machine.shared_limit
 
     def run(self, machine, grad_output, value, locations, weights, grad_value, grad_locations, grad_weights) -> None:

@@ -156,7 +156,7 @@ __device__ __forceinline__ void store_gradient(const Levels& levels, int level, 
     of_location[1] = y;
 }
 
-// A row of grad_output that is to be added to a pixel's gradient; read and written in one access.
+// A row of grad_output that is to be added to a pixel's gradient, by number or by place; read and written in one access.
 struct __align__(2 * sizeof(Sum)) Entry {
     int row;
     Sum factor;

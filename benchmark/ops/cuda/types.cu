@@ -57,10 +57,30 @@ __device__ __forceinline__ int forgotten(int number) {
     return number;
 }
 
-// Likewise, but to be held in a register and not computed anew at each use.
-__device__ __forceinline__ i64 forgotten(i64 number) {
-    asm volatile("" : "+l"(number));
-    return number;
+// The same address, held in registers from here on: the compiler would add up its parts anew at each use.
+template <typename T>
+__device__ __forceinline__ T* held(T* address) {
+    asm volatile("" : "+l"(address));
+    return address;
+}
+
+// From global memory that nobody writes during the kernel, in one access of up to 16 bytes.
+template <typename T>
+__device__ __forceinline__ T read_only(const T* from) {
+    union {
+        T whole;
+        unsigned word[4];
+    } pack;
+    if constexpr (sizeof(T) == 16) {
+        asm("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];"
+            : "=r"(pack.word[0]), "=r"(pack.word[1]), "=r"(pack.word[2]), "=r"(pack.word[3])
+            : "l"(from));
+    } else if constexpr (sizeof(T) == 8) {
+        asm("ld.global.nc.v2.b32 {%0, %1}, [%2];" : "=r"(pack.word[0]), "=r"(pack.word[1]) : "l"(from));
+    } else {
+        pack.whole = *from;
+    }
+    return pack.whole;
 }
 
 // One store: the compiler makes four of the same in C++.
@@ -174,6 +194,13 @@ __device__ __forceinline__ void store(Value* to, const Sum (&from)[VECTOR]) {
     store_global(to, pack);
 #endif
 }
+
+// VECTOR elements as they lie in memory.
+#if VECTOR == 1
+typedef Value Pack;
+#else
+typedef Words Pack;
+#endif
 
 // Copies VECTOR elements without looking at them.
 __device__ __forceinline__ void copy(Value* to, const Value* from) {

@@ -283,7 +283,14 @@ inline unsigned short float_to_half(float f) {
 }
 
 inline int forgotten(int number) { return number; }
-inline long long forgotten(long long number) { return number; }
+template <typename T>
+T* held(T* address) { return address; }
+
+template <typename T>
+T read_only(const T* from) {
+    if (reinterpret_cast<uintptr_t>(from) % sizeof(T)) emulation::fail("an address that is no multiple of the size");
+    return *from;
+}
 
 template <typename Words>
 void store_global(void* to, const Words& words) {
