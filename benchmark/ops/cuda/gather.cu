@@ -17,7 +17,7 @@ struct __align__(8) Segment {
 };
 
 // `staged`: entries are put in order in shared memory and copied from there in whole lines, where there is room for it.
-extern "C" __global__ void __launch_bounds__(512, 4)
+extern "C" __global__ void __launch_bounds__(512, sizeof(Sum) == 8 ? 2 : 3)
     sort_corners(const Sum* __restrict__ locations, const Sum* __restrict__ weights, Segment* __restrict__ segments,
                  Entry* __restrict__ entries, const __grid_constant__ Levels levels, i64 batch, int heads, int queries,
                  int points, int largest_level, int staged) {
@@ -37,15 +37,20 @@ extern "C" __global__ void __launch_bounds__(512, 4)
         const int first = levels.start[level], pixels = levels.start[level + 1] - first;
         const i64 head_index = static_cast<i64>(image) * heads + head;
         const i64 own = (static_cast<i64>(image) * queries * heads + head) * all_samples + level * points;
-        const int query_step = heads * all_samples;
+        // of sample i, which is point i % points of query i / points; unsigned, for that division is shorter
+        const auto at = [&](unsigned i) {
+            const unsigned query = i / points;
+            return own + static_cast<i64>(query) * (heads * all_samples) + (i - query * points);
+        };
+        const auto place_of = [&](unsigned i) {
+            return locate(levels, level, locations[2 * at(i)], locations[2 * at(i) + 1]);
+        };
         Entry* target = staged ? ordered : entries + (head_index * levels.count + level) * corners;
 
         for (int p = thread; p < pixels; p += threads) ends[p] = 0;
         __syncthreads();
-#pragma unroll 2
         for (int i = thread; i < samples; i += threads) {
-            const i64 at = own + static_cast<i64>(i / points) * query_step + i % points;
-            const Sample place = locate(levels, level, locations[2 * at], locations[2 * at + 1]);
+            const Sample place = place_of(i);
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (place.held >> c & 1) atomicAdd(ends + (place.pixel[c] - first), 1);
@@ -66,10 +71,8 @@ extern "C" __global__ void __launch_bounds__(512, 4)
         }
         __syncthreads();
 
-#pragma unroll 2
         for (int i = thread; i < samples; i += threads) {
-            const i64 at = own + static_cast<i64>(i / points) * query_step + i % points;
-            const Sample place = locate(levels, level, locations[2 * at], locations[2 * at + 1]);
+            const Sample place = place_of(i);
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 if (!(place.held >> c & 1)) continue;
@@ -86,9 +89,9 @@ extern "C" __global__ void __launch_bounds__(512, 4)
             segments[head_index * levels.start[levels.count] + first + p] = segment;
         }
         for (int i = thread; i < samples; i += threads) {
-            const i64 at = own + static_cast<i64>(i / points) * query_step + i % points;
-            const Sample place = locate(levels, level, locations[2 * at], locations[2 * at + 1]);
-            const Sum weight = weights[at];
+            const Sample place = place_of(i);
+            const Sum weight = weights[at(i)];
+            const int row = static_cast<int>(i / static_cast<unsigned>(points)) * heads * CHANNELS;
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 if (!(place.held >> c & 1)) continue;
@@ -97,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(512, 4)
 #pragma unroll 4
                 for (int other = slot, id = 4 * i + c; other < end; ++other) slot += ids[other] < id;
                 Entry entry;
-                entry.row = i / points * heads * CHANNELS;
+                entry.row = row;
                 entry.factor = weight * corner(place, c);
                 target[slot] = entry;
             }

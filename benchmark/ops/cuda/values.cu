@@ -1,4 +1,5 @@
-// Backward, second half: grad_value without atomics, the same bits every time.
+// Backward, second half: grad_value without atomics, the same bits every time. gather.cu is faster where many pixels are
+// read a few times each.
 //
 // A block owns a range of RANGE pixels of one head of one image and keeps their sums in registers: group g of its
 // lanes owns pixels g, g + BLOCK_GROUPS, … of the range. It walks over the queries tile by tile. In each tile every
