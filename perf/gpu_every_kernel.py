@@ -1,10 +1,13 @@
 """Launches every kernel of the GPU backend on small tensors; for compute-sanitizer (see gpu_check.sh)."""
 
+import math
 import sys
+from unittest import mock
 
 import torch
 
 from benchmark.ops import cuda
+from benchmark.ops.cuda import plan, sources
 from benchmark.ops.cuda.driver import gpu
 
 # channels, levels, queries: tile and no tile, one range and many, several slabs, sides without the vector path
@@ -35,11 +38,13 @@ def main() -> int:
             locations = torch.rand(*size, 2, device="cuda", generator=rng, dtype=exact) * 1.4 - 0.2
             weights = torch.rand(size, device="cuda", generator=rng, dtype=exact)
             grad_output = cuda.forward(value, shapes, locations, weights)
-            for deterministic in (True, False):
-                cuda.backward(grad_output, value, shapes, locations, weights, deterministic, scatter=not deterministic)
+            for reads in (0, math.inf):  # without atomics: summed by values.cu, gathered by gather.cu where that fits
+                with mock.patch.object(plan, "GATHER_READS", reads):
+                    cuda.backward(grad_output, value, shapes, locations, weights, True)
+            cuda.backward(grad_output, value, shapes, locations, weights, False, scatter=True)
             torch.cuda.synchronize()
     print(f"launched {', '.join(sorted(launched))}")
-    return 0 if len(launched) == 9 else 1
+    return 0 if launched == {kernel for kernels in sources.FAMILIES.values() for kernel in kernels} else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the GPU backend chooses, beside what it could have chosen: tiles, threads, splits, staging, the shape of a block
-of the sorted backward pass, and from how many reads of a pixel sorting is faster than atomics. Needs a GPU.
+of the sorted backward pass, and how the ways of summing grad_value compare by the reads of a pixel. Needs a GPU.
 
-    python perf/gpu_tune.py [--batch 16] [--csv reports/gpu/tune.csv]
+    python perf/gpu_tune.py [--batch 16] [--only forward backward threshold] [--csv reports/gpu/tune.csv]
 
 Milliseconds at CellVTA's shapes (fp32 and bf16); "now" is what the committed code does. Each choice is made from
 outside, so that the library carries none of the alternatives.
@@ -10,6 +10,7 @@ outside, so that the library carries none of the alternatives.
 import argparse
 import contextlib
 import csv
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmark.ops.cuda.driver import gpu
 
 REPEATS = 7
 BLOCKS = [(1024, 16, 1), (512, 32, 1), (512, 16, 2), (512, 32, 2), (256, 32, 2), (256, 16, 4), (256, 64, 1)]
+GATHER_BLOCKS = [(1, 6), (2, 4), (2, 6), (3, 4), (4, 3), (4, 4)]
 COLUMNS = ("call", "batch", "dtype", "part", "choice", "ms", "gpu")
 
 
@@ -35,7 +37,9 @@ class Choice:
     Attributes:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
         threads: of a block of forward.cu and points.cu; block: of values.cu (threads, sums, resident blocks);
-        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`.
+        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`;
+        gather: grad_value by gather.cu (True) or values.cu (False); and of gather.cu: rows on the way and resident
+        blocks as `layout.GATHER`, pixels of a group, threads of the sort.
     """
 
     name: str
@@ -47,6 +51,16 @@ class Choice:
     staged: bool | None = None
     splits: int | None = None
     rows: int | None = None
+    gather: bool | None = None
+    gather_block: tuple[int, int] | None = None
+    gather_rows: int | None = None
+    sort_threads: int | None = None
+
+    def __post_init__(self):
+        if self.block or self.staged is not None or self.splits or self.rows or self.apart:
+            self.gather = False  # choices of values.cu
+        if self.gather_block or self.gather_rows or self.sort_threads:
+            self.gather = True
 
 
 FORWARD = [
@@ -57,6 +71,11 @@ FORWARD = [
 ]
 BACKWARD = [
     Choice("now"),
+    Choice("gather True", gather=True),
+    Choice("gather False", gather=False),
+    *(Choice("gather {} rows at once, {} resident".format(*block), gather_block=block) for block in GATHER_BLOCKS),
+    *(Choice(f"gather {count} pixels a group", gather_rows=count) for count in (2, 4, 16, 32)),
+    *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (128, 256, 384)),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),
@@ -74,7 +93,7 @@ BACKWARD = [
 @contextlib.contextmanager
 def chosen(choice: Choice):
     """The plan makes this choice while the context is open."""
-    tiles, begin = plan._Problem.tiles, plan._Sorting.__init__
+    tiles, begin, way = plan._Problem.tiles, plan._Sorting.__init__, plan.sorted_way
 
     def other_tiles(self, machine, of, pitch, allowed=True):
         if choice.tile is not None:
@@ -85,8 +104,14 @@ def chosen(choice: Choice):
         step = of.step(self.samples, plan.THREADS)
         return tiled, shared, max(step, round(queries * (choice.queries or 1) / step) * step)
 
-    def other_sorting(self, machine, of, given):
-        begin(self, machine, of, given)
+    def other_way(machine, of, asked):
+        taken = way(machine, of, asked)
+        if choice.gather and not isinstance(taken, plan._Gathering):
+            raise ValueError("does not fit")
+        return taken
+
+    def other_sorting(self, machine, of, asked):
+        begin(self, machine, of, asked)
         if choice.staged is not None and choice.staged != self.staged:
             self.staged = choice.staged
             self.rows = 8 if choice.staged else of.values_threads
@@ -98,6 +123,17 @@ def chosen(choice: Choice):
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
         stack.enter_context(mock.patch.object(plan._Sorting, "__init__", other_sorting))
+        stack.enter_context(mock.patch.object(plan, "sorted_way", other_way))
+        if choice.gather is not None:
+            stack.enter_context(mock.patch.object(plan, "GATHER_READS", math.inf if choice.gather else 0))
+        if choice.gather_rows:
+            stack.enter_context(mock.patch.object(plan, "GATHER_ROWS", choice.gather_rows))
+        if choice.sort_threads:
+            stack.enter_context(mock.patch.object(plan, "SORT_THREADS", choice.sort_threads))
+        if choice.gather_block:
+            machine = gpu(torch.cuda.current_device())
+            stack.enter_context(mock.patch.dict(layout.GATHER, {4: choice.gather_block, 2: choice.gather_block}))
+            stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
         if choice.block:
@@ -125,33 +161,37 @@ def measured(rows: list, call: str, batch: int, dtype: str, part: str, choice: s
     print(f"{call:9} {dtype} {part:8} {choice:50} {took:8.4f} ms", flush=True)
 
 
-def sweep(rows: list, call: str, batch: int, dtype: torch.dtype) -> None:
+def sweep(rows: list, call: str, batch: int, dtype: torch.dtype, only: list[str]) -> None:
     grad, value, shapes, locations, weights = problem(call, batch, dtype)
     parts = {
         "forward": (FORWARD, lambda: cuda.forward(value, shapes, locations, weights)),
         "backward": (BACKWARD, lambda: cuda.backward(grad, value, shapes, locations, weights, True)),
     }
     for part, (choices, work) in parts.items():
-        for choice in choices:
+        for choice in choices if part in only else ():
             with chosen(choice):
                 measured(rows, call, batch, SHORT[dtype], part, choice.name, work)
 
 
 def threshold(rows: list, batch: int, dtype: torch.dtype) -> None:
-    """Both ways over the reads of each pixel: the injector's levels with few queries up to many."""
-    for queries in (64, 128, 256, 512, 1024, 2048, 4096):
-        with mock.patch.dict(SHAPES, {"injector": (SHAPES["injector"][0], queries)}):
-            arguments = problem("injector", batch, dtype)
+    """All ways over the reads of each pixel: the injector's levels with few queries up to many."""
+    ways = {"atomics": Choice("atomics"), "summed": Choice("", gather=False), "gathered": Choice("", gather=True)}
+    for queries in (64, 144, 256, 484, 1024, 2025, 4096):  # squares, as `problem` needs
+        arguments = problem("injector", batch, dtype, queries)
         reads = 4 * queries * 12 / arguments[1].shape[1]
-        for scatter in (True, False):
-            name = f"{reads:.2f} reads a pixel, {'atomics' if scatter else 'sorted'}"
+        for way, choice in ways.items():
+            scatter = way == "atomics"
             work = lambda a=arguments, s=scatter: cuda.backward(*a, not s, scatter=s)  # noqa: E731
-            measured(rows, "injector", batch, SHORT[dtype], "backward", name, work)
+            with chosen(choice):
+                name = f"{reads:.2f} reads a pixel, {way}"
+                measured(rows, "injector", batch, SHORT[dtype], "backward", name, work)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch", type=int, default=16)
+    parts = ["forward", "backward", "threshold"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     works, why = cuda.usable()
@@ -161,8 +201,9 @@ def main() -> int:
     rows: list = []
     for dtype in SHORT:
         for call in SHAPES:
-            sweep(rows, call, options.batch, dtype)
-        threshold(rows, options.batch, dtype)
+            sweep(rows, call, options.batch, dtype, options.only)
+        if "threshold" in options.only:
+            threshold(rows, options.batch, dtype)
     if options.csv:
         options.csv.parent.mkdir(parents=True, exist_ok=True)
         with options.csv.open("w", newline="") as file:

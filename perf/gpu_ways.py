@@ -27,9 +27,13 @@ COLUMNS = ("call", "batch", "dtype", "part", "way", "ms", "plain fp32 ms / ms", 
 SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
-def problem(name: str, batch: int, dtype: torch.dtype):
-    """Random values; points around a regular grid of queries, as offsets of a few pixels put them."""
-    shapes, queries = SHAPES[name]
+def problem(name: str, batch: int, dtype: torch.dtype, queries: int | None = None):
+    """Random values; points around a regular grid of queries, as offsets of a few pixels put them.
+
+    queries: instead of the call's own; a square number, of the injector.
+    """
+    shapes, usual = SHAPES[name]
+    queries = queries or usual
     rng = torch.Generator("cuda").manual_seed(0)
     length, levels = sum(h * w for h, w in shapes), len(shapes)
     sides = [round(queries**0.5)] if name == "injector" else [64, 32, 16]

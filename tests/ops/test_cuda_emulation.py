@@ -1,17 +1,19 @@
 """The GPU kernels' own source on an emulated device: index arithmetic, synchronisation and memory, without a GPU."""
 
 import ctypes
+import math
 import os
 import platform
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 from benchmark.ops import ms_deform_attn
-from benchmark.ops.cuda import plan
+from benchmark.ops.cuda import plan, sources
 from benchmark.ops.cuda.layout import Layout, Levels
 from benchmark.runtime.paths import ROOT
 from tests.support.attention import COMMITTED, TOLERANCE, committed, problem
@@ -31,6 +33,15 @@ def poisoned():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+WAYS = {"summed": 0, "gathered": math.inf}  # of grad_value without atomics: values.cu, or gather.cu where it fits
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    monkeypatch.setattr(plan, "GATHER_READS", WAYS[request.param])
+    return request.param
 
 
 def distance(found: torch.Tensor, expected) -> float:
@@ -58,12 +69,12 @@ def check_golden(case: dict, dtype: torch.dtype, machine: Emulated) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", COMMITTED)
-def test_equals_official_op(name, dtype):
+def test_equals_official_op(name, dtype, way):
     check_golden(committed(name), dtype, Emulated(seed=7))
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_equals_official_op_in_other_cases(name):
+def test_equals_official_op_in_other_cases(name, way):
     case = dict(np.load(shared(f"golden/op/{name}.npz")))
     # a width is a compilation for each dtype: all four for the common one only
     for dtype in TOLERANCE if case["value"].shape[3] == 8 else (torch.float32, torch.bfloat16):
@@ -88,7 +99,7 @@ def check_reference(machines: list[Emulated], grad_output, value, shapes, locati
 
 
 @pytest.mark.parametrize("channels", [7, 96, 1025])
-def test_widths(channels):
+def test_widths(channels, way):
     """Idle lanes, several items per lane, several slabs."""
     check_reference([Emulated(), Emulated(seed=1)], *problem(channels, queries=9))
 
@@ -116,8 +127,9 @@ def test_both_halves_in_one_walk(channels):
     assert "values_and_points" in machines[0].launched
 
 
-def test_many_pixels():
+def test_many_pixels(monkeypatch):
     """More than one range per head, levels that a range does not touch, no tile in shared memory."""
+    monkeypatch.setattr(plan, "GATHER_READS", 0)
     machine, rows = Emulated(seed=1), {}
     start = machine.launch
     machine.launch = lambda *given: (rows.update({given[2]: given[-1][-1].value}), start(*given))
@@ -126,14 +138,50 @@ def test_many_pixels():
     assert rows["values_direct"] == 1024  # a range of one level fills its threads, whatever the other levels have
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("channels", [8, 30])
+def test_few_reads_of_many_pixels(channels, dtype):
+    """Several tiles of a head, pixels that nobody reads, a crowded one; any order of threads, any grid."""
+    shapes = ((40, 41), (1, 1), (9, 5))
+    machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=3), Emulated(grid=1)]
+    check_reference(machines, *problem(channels, shapes=shapes, queries=30, dtype=dtype))
+    assert {"sort_corners", "gather_values"} <= set(machines[0].launched)
+
+
+def test_gathers_where_a_level_has_no_pixels(monkeypatch):
+    """`ms_deform_attn` refuses such levels, so there is no reference: the other way's results."""
+    arguments, seen = problem(shapes=((6, 5), (0, 7), (4, 0))), []
+    for reads in WAYS.values():
+        monkeypatch.setattr(plan, "GATHER_READS", reads)
+        seen.append(plan.backward(Emulated(), *arguments, False))
+    assert all(a.isfinite().all() and torch.allclose(a, b, atol=1e-5) for a, b in zip(*seen))
+
+
+def test_more_corners_than_shared_memory(monkeypatch):
+    """Entries that are put in order in global memory; then too many corners to be sorted at all."""
+    monkeypatch.setattr(plan, "GATHER_READS", math.inf)
+    arguments = problem(shapes=((9, 9),), queries=500, points=4)
+    corners, launched = 4 * 500 * 4, []
+    layout = Layout(torch.float32, 8, 4)
+    for staged, less in ((True, 0), (False, 0), (False, 16)):
+        limit = layout.sort_bytes(corners, 81, plan.SORT_THREADS, staged) - less
+        machine = Emulated(seed=1, shared_limit=limit)
+        sorted_way = plan.sorted_way(machine, layout, plan._Problem(arguments[1], arguments[2], arguments[3]))
+        launched.append((sorted_way.fits, sorted_way.staged) if isinstance(sorted_way, plan._Gathering) else None)
+        if launched[-1]:
+            check_reference([machine, Emulated()], *arguments)
+    assert launched == [(True, True), (True, False), None]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_more_samples_than_a_block_sorts(dtype):
+def test_more_samples_than_a_block_sorts(dtype, way):
     """Crowded, too: hundreds of corners on one pixel."""
     arguments = problem(shapes=((2, 2), (1, 3)), queries=3, points=600, batch=1, dtype=dtype)
     check_reference([Emulated(), Emulated(seed=1)], *arguments)
 
 
-def test_little_shared_memory():
+def test_little_shared_memory(monkeypatch):
+    monkeypatch.setattr(plan, "GATHER_READS", 0)
     arguments = problem(shapes=((16, 16),), queries=100, points=4)
     machine = Emulated(shared_limit=60 * 1024, seed=1)
     check_reference([machine], *arguments)
@@ -170,7 +218,7 @@ def test_empty(empty):
         assert found.shape == tensor.shape and not found.any()
 
 
-def test_not_numbers_stay_where_they_are():
+def test_not_numbers_stay_where_they_are(way):
     """A NaN location counts as outside; a NaN or infinite pixel reaches only the samples that touch it."""
     grad_output, value, shapes, locations, weights = problem()
     locations[0, 0] = torch.tensor([float("nan"), float("inf")])
@@ -199,7 +247,7 @@ def test_host_knows_the_source_constants():
     "old, new, index",
     [
         ("__syncwarp();", "", 0),
-        ("__syncthreads();", "", 1),
+        ("__syncthreads();", "", 2),
         ("sample.held >> c & 1 ? across", "true ? across", 0),
         ("warps * PLACES)", "warps * PLACES + 4)", 0),
     ],
@@ -215,20 +263,33 @@ def check_races(change=None) -> set[str]:
     machine = Emulated(seed=1, grid=2, sanitize="races", change=change)
     check_reference([machine], *problem(shapes=((5, 9), (4, 4)), queries=181, points=6))
     check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
-    check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=13))
+    for reads in WAYS.values():
+        with mock.patch.object(plan, "GATHER_READS", reads):
+            check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=13))
     return set(machine.launched)
 
 
 def test_no_races():
     """A barrier between any two uses of shared memory that need one, whatever the order that threads ran in."""
-    assert len(check_races()) == 9
+    assert len(check_races()) == sum(map(len, sources.FAMILIES.values()))
 
 
-@pytest.mark.parametrize("barrier, index", [("__syncthreads();", 0), ("__syncwarp();", 5)])
+@pytest.mark.parametrize("barrier, index", [("__syncthreads();", 1), ("__syncwarp();", 5)])
 def test_races_are_noticed(barrier, index):
     """Before a tile is overwritten; before products replace factors, where an emulated shuffle hides the order."""
     with pytest.raises(RuntimeError, match="races with"):
         check_races((barrier, "", index))
+
+
+@pytest.mark.parametrize("barrier", range(4))
+def test_races_of_the_sort_are_noticed(barrier):
+    """Before corners are counted, before the counts are summed, before corners are placed, before they are ranked."""
+    first = sources.shared_source().count("__syncthreads();")
+    others = [sources.own_source(family) for family in sources.FAMILIES if family != "gather"]
+    first += sum(source.count("__syncthreads();") for source in others)
+    machine = Emulated(seed=1, grid=2, sanitize="races", change=("__syncthreads();", "", first + barrier))
+    with pytest.raises(RuntimeError, match=r"sort_corners.*(races with|that no thread)"):
+        check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=130))
 
 
 def test_no_access_outside_its_memory():
@@ -240,4 +301,4 @@ def test_no_access_outside_its_memory():
     command = [sys.executable, "-m", "tests.support.cuda_emulation.sanitized"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert done.stderr.count("ERROR: AddressSanitizer: heap-buffer-overflow") == 2  # the faults made on purpose
+    assert done.stderr.count("ERROR: AddressSanitizer: heap-buffer-overflow") == 3  # the faults made on purpose

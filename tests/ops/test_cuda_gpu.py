@@ -1,15 +1,18 @@
 """The GPU backend on a GPU; without one every test here skips. Run by `perf/gpu_check.sh`."""
 
 import importlib.util
+import math
 import os
 import shutil
 import sysconfig
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from benchmark.ops import MSDeformAttn, cuda, ms_deform_attn
+from benchmark.ops.cuda import plan
 from tests.support.attention import COMMITTED, TOLERANCE, committed, problem
 
 pytestmark = [
@@ -56,6 +59,13 @@ def check(arguments, slack=1, **options):
         assert distance(*pair) <= slack * TOLERANCE[value.dtype]
     if not options.get("deterministic", True):  # by atomics, which the default takes for few reads only
         for pair in zip(cuda.backward(*arguments, False, scatter=True), expected[1:]):
+            assert distance(*pair) <= slack * TOLERANCE[value.dtype]
+        return
+    for reads in (0, math.inf):  # summed by values.cu, gathered by gather.cu where it fits
+        with mock.patch.object(plan, "GATHER_READS", reads):
+            seen = [cuda.backward(*arguments, True) for _ in range(2)]
+        assert all(torch.equal(a, b) for a, b in zip(*seen))
+        for pair in zip(seen[0], expected[1:]):
             assert distance(*pair) <= slack * TOLERANCE[value.dtype]
 
 

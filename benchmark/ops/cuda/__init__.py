@@ -72,7 +72,7 @@ def backward(
         raise ValueError("scatter is True with deterministic, expected one of them: atomics add in an open order")
     if scatter is None:
         reads = 4 * locations.shape[1] * locations.shape[3] * locations.shape[4]
-        scatter = not deterministic and reads < 2 * value.shape[1]
+        scatter = not deterministic and reads < plan.SCATTER_READS * value.shape[1]
     with torch.cuda.device(value.device):
         return plan.backward(_gpu(value), grad_output, value, shapes, locations, weights, scatter)
 

@@ -13,6 +13,9 @@ LARGEST_RANGE = 256
 # of values.cu, by the bytes of a value: threads of a block, sums that a lane keeps in registers, blocks that a
 # multiprocessor's registers must hold
 VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
+# of gather.cu, by the bytes of a value: rows of grad_output that a lane has on the way, blocks of gather_values that a
+# multiprocessor's registers must hold
+GATHER = {8: (2, 4), 4: (2, 5), 2: (2, 5)}
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 
@@ -46,7 +49,9 @@ class Layout:
     @property
     def definitions(self) -> dict[str, int]:
         block = zip(("THREADS", "SUMS", "RESIDENT"), VALUES_BLOCK[self.value_bytes])
-        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector, **dict(block)}
+        gather = zip(("ROWS_AT_ONCE", "GATHERING"), GATHER[self.value_bytes])
+        widths = {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector}
+        return {**widths, **dict(block), **dict(gather)}
 
     @property
     def value_bytes(self) -> int:
@@ -111,6 +116,11 @@ class Layout:
         tables = [warps * self.range * 2, (self.range + 1) * 4, warps * 4]
         kept = 3 * self.values_threads * self.sum_bytes if points_too else 0
         return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows, self.pitch) + kept
+
+    def sort_bytes(self, corners: int, pixels: int, threads: int, staged: bool) -> int:
+        """Shared memory of a block of sort_corners."""
+        tables = [pixels * 4, threads // WARP * 4, corners * 2]
+        return sum(-(-size // 16) * 16 for size in tables) + staged * corners * 2 * self.sum_bytes
 
 
 @cache

@@ -12,6 +12,12 @@ import torch
 from benchmark.ops.cuda.layout import MAX_LEVELS, Layout, Levels, layout_of
 
 THREADS = 256  # of a block of forward.cu and points.cu
+SORT_THREADS = 512  # of a block of sort_corners, at most 512
+GATHER_THREADS = 256  # of a block of gather_values
+GATHER_ROWS = 8  # pixels that a group of its lanes takes
+SCATTER_READS = 2  # reads of a pixel from which atomics are no longer the default, where they may be taken
+# reads of a pixel from which grad_value is no longer gathered (gather.cu) but summed in the blocks of values.cu
+GATHER_READS = 12
 GRID = 2**31 - 1
 Shapes = list[tuple[int, int]]
 
@@ -57,7 +63,7 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
     problem = _Problem(value, shapes, locations)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
-    sorting = None if scatter else _Sorting(machine, layout, problem)
+    sorting = None if scatter else sorted_way(machine, layout, problem)
     if not (sorting and sorting.points_too):
         tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
         blocks = batch * heads * -(-queries // tile)
@@ -83,6 +89,11 @@ class _Problem:
             )
         self.levels = Levels.of(shapes)
 
+    @property
+    def reads(self) -> float:
+        """Of a pixel, on average."""
+        return 4 * self.queries * self.samples / self.pixels
+
     def arguments(self, queries=ctypes.c_longlong) -> list:
         return [
             self.levels,
@@ -105,6 +116,49 @@ class _Problem:
         share = -(-self.queries * self.batch * self.heads // blocks)
         tile = max(share, -(-4 * self.pixels // reads))
         return True, shared, min(-(-tile // step), -(-self.queries // step)) * step
+
+
+def sorted_way(machine: Machine, layout: Layout, problem: _Problem):
+    """How grad_value is summed without atomics."""
+    gathering = _Gathering(machine, layout, problem)
+    return gathering if gathering.fits and problem.reads < GATHER_READS else _Sorting(machine, layout, problem)
+
+
+class _Gathering:
+    """How gather.cu takes a problem, where it `fits`: where a level's corners can be sorted in shared memory."""
+
+    points_too = False
+
+    def __init__(self, machine: Machine, layout: Layout, problem: _Problem):
+        self.layout, self.problem = layout, problem
+        self.corners = 4 * problem.queries * problem.points  # of a head's level
+        levels = problem.levels
+        self.largest = max(levels.height[i] * levels.width[i] for i in range(levels.count))
+        sizes = [layout.sort_bytes(self.corners, self.largest, SORT_THREADS, staged) for staged in (True, False)]
+        self.staged = sizes[0] <= machine.shared_limit
+        self.shared = sizes[0] if self.staged else sizes[1]
+        self.tile = GATHER_THREADS // layout.lanes * GATHER_ROWS
+        heads = problem.batch * problem.heads
+        self.blocks = heads * -(-problem.pixels // self.tile) * layout.slabs
+        # ids of corners have 16 bits, the kernels' own numbers 32
+        row_numbers = problem.queries * problem.heads * layout.channels
+        small = max(self.blocks, heads * levels.count, row_numbers) <= GRID
+        self.fits = small and self.corners <= 2**16 and self.shared <= machine.shared_limit
+
+    def run(self, machine, grad_output, value, locations, weights, grad_value, grad_locations, grad_weights) -> None:
+        problem, layout = self.problem, self.layout
+        heads, room = problem.batch * problem.heads, problem.levels.count * self.corners
+        entries_bytes = heads * room * 2 * layout.sum_bytes
+        scratch = value.new_empty(entries_bytes // 4 + 2 * heads * problem.pixels, dtype=torch.int32)
+        entries, segments = pointer(scratch), ctypes.c_void_p(scratch.data_ptr() + entries_bytes)
+        arguments = [pointer(locations), pointer(weights), segments, entries, *problem.arguments(ctypes.c_int)]
+        arguments += [ctypes.c_int(self.largest), ctypes.c_int(self.staged)]
+        blocks = heads * problem.levels.count
+        machine.launch("gather", layout, "sort_corners", blocks, SORT_THREADS, self.shared, arguments)
+        arguments = [pointer(grad_output), segments, entries, pointer(grad_value), ctypes.c_longlong(problem.batch)]
+        numbers = problem.heads, problem.queries, problem.pixels, room, self.tile
+        arguments += map(ctypes.c_int, numbers)
+        machine.launch("gather", layout, "gather_values", self.blocks, GATHER_THREADS, 0, arguments)
 
 
 class _Sorting:

@@ -2,7 +2,7 @@
 // grad_output with its four neighbours say all (store_gradient). values.cu computes these too where it can.
 //
 // TILE as in forward.cu. SCATTER also adds weight * corner weight * grad_output to grad_value by atomics, whose order
-// is open; values.cu is the way without.
+// is open; values.cu and gather.cu are the ways without.
 
 template <bool TILE, bool SCATTER>
 __device__ __forceinline__ void points_gradient(

@@ -155,3 +155,25 @@ __device__ __forceinline__ void store_gradient(const Levels& levels, int level, 
     of_location[0] = x;
     of_location[1] = y;
 }
+
+// A row of grad_output that is to be added to a pixel's gradient, by number or by place; read and written in one access.
+struct __align__(2 * sizeof(Sum)) Entry {
+    int row;
+    Sum factor;
+};
+
+// Exclusive sum of one number per thread over the block.
+__device__ __forceinline__ int exclusive_sum(int number, int* warp_sums) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int sum = number;
+#pragma unroll
+    for (int offset = 1; offset < WARP; offset *= 2) {
+        const int before = __shfl_up_sync(FULL, sum, offset);
+        if (lane >= offset) sum += before;
+    }
+    if (lane == WARP - 1) warp_sums[warp] = sum;
+    __syncthreads();
+    int total = 0;
+    for (int w = 0; w < warp; ++w) total += warp_sums[w];
+    return total + sum - number;
+}

@@ -57,6 +57,32 @@ __device__ __forceinline__ int forgotten(int number) {
     return number;
 }
 
+// The same address, held in registers from here on: the compiler would add up its parts anew at each use.
+template <typename T>
+__device__ __forceinline__ T* held(T* address) {
+    asm volatile("" : "+l"(address));
+    return address;
+}
+
+// From global memory that nobody writes during the kernel, in one access of up to 16 bytes.
+template <typename T>
+__device__ __forceinline__ T read_only(const T* from) {
+    union {
+        T whole;
+        unsigned word[4];
+    } pack;
+    if constexpr (sizeof(T) == 16) {
+        asm("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];"
+            : "=r"(pack.word[0]), "=r"(pack.word[1]), "=r"(pack.word[2]), "=r"(pack.word[3])
+            : "l"(from));
+    } else if constexpr (sizeof(T) == 8) {
+        asm("ld.global.nc.v2.b32 {%0, %1}, [%2];" : "=r"(pack.word[0]), "=r"(pack.word[1]) : "l"(from));
+    } else {
+        pack.whole = *from;
+    }
+    return pack.whole;
+}
+
 // One store: the compiler makes four of the same in C++.
 __device__ __forceinline__ void store_global(void* to, const Words& words) {
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
@@ -99,6 +125,23 @@ __device__ __forceinline__ Value narrow(Sum sum) {
     return sum;
 #endif
 }
+
+#if VALUE == 16 || VALUE == 19
+// Two numbers rounded, the first in the lower half.
+__device__ __forceinline__ unsigned narrow_two(Sum first, Sum second) {
+#if defined EMULATED || __CUDA_ARCH__ < 800
+    return narrow(first) | static_cast<unsigned>(narrow(second)) << 16;
+#else
+    unsigned pack;
+#if VALUE == 16
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pack) : "f"(second), "f"(first));
+#else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pack) : "f"(second), "f"(first));
+#endif
+    return pack;
+#endif
+}
+#endif
 
 __device__ __forceinline__ void load(const Value* from, Sum (&to)[VECTOR]) {
 #if VECTOR == 1
@@ -147,11 +190,17 @@ __device__ __forceinline__ void store(Value* to, const Sum (&from)[VECTOR]) {
 #else
     Words pack;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-        pack.word[i] = narrow(from[2 * i]) | static_cast<unsigned>(narrow(from[2 * i + 1])) << 16;
+    for (int i = 0; i < 4; ++i) pack.word[i] = narrow_two(from[2 * i], from[2 * i + 1]);
     store_global(to, pack);
 #endif
 }
+
+// VECTOR elements as they lie in memory.
+#if VECTOR == 1
+typedef Value Pack;
+#else
+typedef Words Pack;
+#endif
 
 // Copies VECTOR elements without looking at them.
 __device__ __forceinline__ void copy(Value* to, const Value* from) {

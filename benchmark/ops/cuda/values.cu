@@ -1,4 +1,5 @@
-// Backward, second half: grad_value without atomics, the same bits every time.
+// Backward, second half: grad_value without atomics, the same bits every time. gather.cu is faster where many pixels are
+// read a few times each.
 //
 // A block owns a range of RANGE pixels of one head of one image and keeps their sums in registers: group g of its
 // lanes owns pixels g, g + BLOCK_GROUPS, … of the range. It walks over the queries tile by tile. In each tile every
@@ -28,27 +29,6 @@ __device__ constexpr int choose_owned() {
 }
 constexpr int OWNED = choose_owned();
 constexpr int RANGE = OWNED * BLOCK_GROUPS < LARGEST_RANGE ? OWNED * BLOCK_GROUPS : LARGEST_RANGE;
-
-struct Entry {
-    int row;  // of the tile
-    Sum factor;
-};
-
-// Exclusive sum of one number per thread over the block.
-__device__ __forceinline__ int exclusive_sum(int number, int* warp_sums) {
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = number;
-#pragma unroll
-    for (int offset = 1; offset < WARP; offset *= 2) {
-        const int before = __shfl_up_sync(FULL, sum, offset);
-        if (lane >= offset) sum += before;
-    }
-    if (lane == WARP - 1) warp_sums[warp] = sum;
-    __syncthreads();
-    int total = 0;
-    for (int w = 0; w < warp; ++w) total += warp_sums[w];
-    return total + sum - number;
-}
 
 // Adds the rows that the entries name to their pixels' sums, and puts the product of each row with the pixel's own row
 // of value in the place of the entry's factor. All lanes of a warp go through the same shuffles.

@@ -233,6 +233,8 @@ const char* launch(void (*kernel)(A...), unsigned grid, unsigned threads, unsign
 
 #ifdef RACES
 #include "races.h"
+#else
+#define UNCHECKED
 #endif
 
 #define threadIdx (emulation::current->index)
@@ -281,6 +283,14 @@ inline unsigned short float_to_half(float f) {
 }
 
 inline int forgotten(int number) { return number; }
+template <typename T>
+T* held(T* address) { return address; }
+
+template <typename T>
+T read_only(const T* from) {
+    if (reinterpret_cast<uintptr_t>(from) % sizeof(T)) emulation::fail("an address that is no multiple of the size");
+    return *from;
+}
 
 template <typename Words>
 void store_global(void* to, const Words& words) {
@@ -289,7 +299,14 @@ void store_global(void* to, const Words& words) {
 }
 
 template <typename T>
-void atomicAdd(T* address, T value) { *address += value; }
+UNCHECKED T atomicAdd(T* address, T value) {
+#ifdef RACES
+    emulation::touch(address, sizeof value, emulation::ATOMIC);
+#endif
+    const T before = *address;
+    *address = before + value;
+    return before;
+}
 inline void add_four(float* address, float a, float b, float c, float d) {
     if (reinterpret_cast<uintptr_t>(address) % 16) emulation::fail("red.v4 at an address that is no multiple of 16");
     address[0] += a, address[1] += b, address[2] += c, address[3] += d;

@@ -2,10 +2,10 @@
 // -fsanitize=thread, whose calls at each access end here instead of in its own library.
 //
 // Two accesses of a number, one of them a write, by different threads are a race unless a __syncthreads lies between
-// them or, within a warp, a __syncwarp. Shuffles and matches order no memory, although the emulated ones (and today's
+// them or, within a warp, a __syncwarp. Atomics race with reads and writes, not among themselves. Shuffles and matches order no memory, although the emulated ones (and today's
 // hardware) wait for the whole warp.
 
-#define UNCHECKED __attribute__((no_sanitize("thread")))
+#define UNCHECKED __attribute__((no_sanitize("thread"), noinline))
 
 namespace emulation {
 
@@ -15,8 +15,9 @@ struct Access {
     int warp, lane;  // MANY: several
 };
 struct Cell {
-    Access read, written;
+    Access read, written, updated;  // updated: by an atomic
 };
+enum Kind { READ, WRITE, ATOMIC };
 constexpr int MANY = -1;
 constexpr size_t GRAIN = 2;  // bytes of the smallest type
 inline std::vector<std::vector<Cell>> cells;  // of each part of shared memory
@@ -28,7 +29,7 @@ inline bool unordered(const Access& before, const Access& now) {
 }
 
 // What is wrong with the access, or null.
-inline const char* judge(const unsigned char* address, size_t size, bool write) {
+inline const char* judge(const unsigned char* address, size_t size, Kind kind) {
     for (size_t p = 0; p < parts.size(); ++p) {
         if (address < parts[p].first || address >= parts[p].first + parts[p].second) continue;
         const size_t offset = address - parts[p].first;
@@ -38,13 +39,14 @@ inline const char* judge(const unsigned char* address, size_t size, bool write) 
         const Access now = {current->block_epoch, current->warp_epoch, warp, lane};
         for (size_t at = offset / GRAIN; at * GRAIN < offset + size; ++at) {
             Cell& cell = cells[p][at];
-            if (!write && cell.written.block_epoch >> 32 != now.block_epoch >> 32)
+            if (kind != WRITE && cell.written.block_epoch >> 32 != now.block_epoch >> 32)
                 return "read of shared memory that no thread of the block has written";
-            if (!write && unordered(cell.written, now)) return "read of shared memory races with a write";
-            if (write && (unordered(cell.written, now) || unordered(cell.read, now)))
+            if (kind != ATOMIC && unordered(cell.updated, now)) return "access to shared memory races with an atomic";
+            if (kind == READ && unordered(cell.written, now)) return "read of shared memory races with a write";
+            if (kind != READ && (unordered(cell.written, now) || unordered(cell.read, now)))
                 return "write to shared memory races with another access";
-            Access& kept = write ? cell.written : cell.read;
-            const bool also = !write && kept.block_epoch == now.block_epoch;
+            Access& kept = kind == WRITE ? cell.written : kind == READ ? cell.read : cell.updated;
+            const bool also = kind != WRITE && kept.block_epoch == now.block_epoch;
             const bool warps = also && kept.warp != warp, lanes = also && kept.warp_epoch == now.warp_epoch;
             kept = {now.block_epoch, now.warp_epoch, warps ? MANY : warp, lanes && kept.lane != lane ? MANY : lane};
         }
@@ -52,10 +54,10 @@ inline const char* judge(const unsigned char* address, size_t size, bool write) 
     return nullptr;
 }
 
-UNCHECKED inline void touch(void* address, size_t size, bool write) {
+UNCHECKED inline void touch(void* address, size_t size, Kind kind) {
     if (checking || address < shared_first || address >= shared_end) return;
     checking = true;
-    const char* fault = judge(static_cast<unsigned char*>(address), size, write);
+    const char* fault = judge(static_cast<unsigned char*>(address), size, kind);
     checking = false;
     if (fault) fail(fault);
 }
@@ -63,15 +65,15 @@ UNCHECKED inline void touch(void* address, size_t size, bool write) {
 }  // namespace emulation
 
 #define ACCESS(name, size) \
-    extern "C" UNCHECKED void __tsan_read##name(void* address) { emulation::touch(address, size, false); } \
-    extern "C" UNCHECKED void __tsan_write##name(void* address) { emulation::touch(address, size, true); }
+    extern "C" UNCHECKED void __tsan_read##name(void* address) { emulation::touch(address, size, emulation::READ); } \
+    extern "C" UNCHECKED void __tsan_write##name(void* address) { emulation::touch(address, size, emulation::WRITE); }
 ACCESS(1, 1)
 ACCESS(2, 2)
 ACCESS(4, 4)
 ACCESS(8, 8)
 ACCESS(16, 16)
-extern "C" UNCHECKED void __tsan_read_range(void* address, size_t size) { emulation::touch(address, size, false); }
-extern "C" UNCHECKED void __tsan_write_range(void* address, size_t size) { emulation::touch(address, size, true); }
+extern "C" UNCHECKED void __tsan_read_range(void* address, size_t size) { emulation::touch(address, size, emulation::READ); }
+extern "C" UNCHECKED void __tsan_write_range(void* address, size_t size) { emulation::touch(address, size, emulation::WRITE); }
 extern "C" UNCHECKED void __tsan_func_entry(void*) {}
 extern "C" UNCHECKED void __tsan_func_exit() {}
 extern "C" UNCHECKED void __tsan_init() {}
