@@ -24,6 +24,7 @@ from benchmark.ops.cuda import layout, plan
 from benchmark.ops.cuda.driver import gpu
 
 REPEATS = 7
+TILE_BLOCKS = [(256, 3), (384, 2), (512, 2), (512, 3), (768, 1), (768, 2), (1024, 1), (1024, 2)]
 BLOCKS = [(1024, 16, 1), (512, 32, 1), (512, 16, 2), (512, 32, 2), (256, 32, 2), (256, 16, 4), (256, 64, 1)]
 COLUMNS = ("call", "batch", "dtype", "part", "choice", "ms", "gpu")
 
@@ -34,7 +35,8 @@ class Choice:
 
     Attributes:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
-        threads: of a block of forward.cu and points.cu; block: of values.cu (threads, sums, resident blocks);
+        threads: of a block of forward_global and points.cu; tile_block: of forward_tile (threads, resident blocks);
+        block: of values.cu (threads, sums, resident blocks);
         apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`.
     """
 
@@ -42,6 +44,7 @@ class Choice:
     tile: bool | None = None
     queries: float | None = None
     threads: int | None = None
+    tile_block: tuple[int, int] | None = None
     block: tuple[int, int, int] | None = None
     apart: bool = False
     staged: bool | None = None
@@ -54,6 +57,7 @@ FORWARD = [
     *(Choice(f"tile {yes}", tile=yes) for yes in (True, False)),
     *(Choice(f"queries x {factor:g}", queries=factor) for factor in (0.25, 0.5, 2, 4)),
     *(Choice(f"{threads} threads", threads=threads) for threads in (64, 128)),
+    *(Choice("tile block {} threads, {} resident".format(*block), tile_block=block) for block in TILE_BLOCKS),
 ]
 BACKWARD = [
     Choice("now"),
@@ -74,7 +78,7 @@ BACKWARD = [
 @contextlib.contextmanager
 def chosen(choice: Choice):
     """The plan makes this choice while the context is open."""
-    tiles, begin = plan._Problem.tiles, plan._Sorting.__init__
+    tiles, forward_tiles, begin = plan._Problem.tiles, plan._Problem.forward_tiles, plan._Sorting.__init__
 
     def other_tiles(self, machine, of, pitch, allowed=True):
         if choice.tile is not None:
@@ -83,6 +87,15 @@ def chosen(choice: Choice):
         if choice.tile and not tiled:
             raise ValueError("does not fit")
         step = of.step(self.samples, plan.THREADS)
+        return tiled, shared, max(step, round(queries * (choice.queries or 1) / step) * step)
+
+    def other_forward_tiles(self, machine, of):
+        tiled, shared, queries = forward_tiles(self, machine, of)
+        if choice.tile and not tiled:
+            raise ValueError("does not fit")
+        if choice.tile is False and tiled:
+            tiled, shared, queries = False, of.stage_bytes(plan.THREADS), of.step(self.samples, plan.THREADS)
+        step = of.step(self.samples, layout.TILE_BLOCK[of.value_bytes][0] if tiled else plan.THREADS)
         return tiled, shared, max(step, round(queries * (choice.queries or 1) / step) * step)
 
     def other_sorting(self, machine, of, given):
@@ -98,12 +111,15 @@ def chosen(choice: Choice):
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
         stack.enter_context(mock.patch.object(plan._Sorting, "__init__", other_sorting))
+        stack.enter_context(mock.patch.object(plan._Problem, "forward_tiles", other_forward_tiles))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
-        if choice.block:
-            machine = gpu(torch.cuda.current_device())
-            stack.enter_context(mock.patch.dict(layout.VALUES_BLOCK, {4: choice.block, 2: choice.block}))
-            stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
+        tables = {"VALUES_BLOCK": choice.block, "TILE_BLOCK": choice.tile_block}
+        for table, block in tables.items():
+            if block:
+                machine = gpu(torch.cuda.current_device())
+                stack.enter_context(mock.patch.dict(getattr(layout, table), {4: block, 2: block}))
+                stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
         yield
 
 

@@ -13,6 +13,8 @@ LARGEST_RANGE = 256
 # of values.cu, by the bytes of a value: threads of a block, sums that a lane keeps in registers, blocks that a
 # multiprocessor's registers must hold
 VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
+# of forward_tile: threads of a block, blocks that a multiprocessor's registers must hold
+TILE_BLOCK = {8: (256, 2), 4: (512, 2), 2: (512, 2)}
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 
@@ -45,8 +47,9 @@ class Layout:
 
     @property
     def definitions(self) -> dict[str, int]:
-        block = zip(("THREADS", "SUMS", "RESIDENT"), VALUES_BLOCK[self.value_bytes])
-        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector, **dict(block)}
+        names = ("THREADS", "SUMS", "RESIDENT", "TILE_THREADS", "TILE_RESIDENT")
+        blocks = zip(names, VALUES_BLOCK[self.value_bytes] + TILE_BLOCK[self.value_bytes])
+        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector, **dict(blocks)}
 
     @property
     def value_bytes(self) -> int:

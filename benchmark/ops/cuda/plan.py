@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from benchmark.ops.cuda.layout import MAX_LEVELS, Layout, Levels, layout_of
+from benchmark.ops.cuda.layout import MAX_LEVELS, TILE_BLOCK, Layout, Levels, layout_of
 
 THREADS = 256  # of a block of forward.cu and points.cu
 GRID = 2**31 - 1
@@ -34,12 +34,12 @@ def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, we
     value, locations, weights = _prepared(value, locations, weights)
     layout = layout_of(value.dtype, channels, [value.data_ptr(), out.data_ptr()])
     problem = _Problem(value, shapes, locations)
-    tiled, shared, tile = problem.tiles(machine, layout, layout.pitch)
+    tiled, shared, tile = problem.forward_tiles(machine, layout)
     blocks = batch * heads * -(-queries // tile) * layout.slabs
     arguments = [pointer(value), pointer(locations), pointer(weights), pointer(out), *problem.arguments()]
-    kernel = "forward_tile" if tiled else "forward_global"
+    kernel, threads = ("forward_tile", TILE_BLOCK[layout.value_bytes][0]) if tiled else ("forward_global", THREADS)
     arguments.append(ctypes.c_longlong(tile))
-    machine.launch("forward", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
+    machine.launch("forward", layout, kernel, min(blocks, GRID), threads, shared, arguments)
     return out
 
 
@@ -105,6 +105,28 @@ class _Problem:
         share = -(-self.queries * self.batch * self.heads // blocks)
         tile = max(share, -(-4 * self.pixels // reads))
         return True, shared, min(-(-tile // step), -(-self.queries // step)) * step
+
+
+    def forward_tiles(self, machine: Machine, layout: Layout) -> tuple[bool, int, int]:
+        """As `tiles`, for forward.cu."""
+        threads, resident = TILE_BLOCK[layout.value_bytes]
+        reads = 4 * self.samples
+        shared = layout.stage_bytes(threads) + layout.tile_bytes(self.pixels + 1, layout.pitch)
+        if shared > machine.shared_limit or self.queries * reads < 8 * self.pixels:
+            return False, layout.stage_bytes(THREADS), layout.step(self.samples, THREADS)
+        at_once = machine.multiprocessors * max(1, min(resident, machine.shared_limit // shared))
+        step, heads = layout.step(self.samples, threads), self.batch * self.heads * layout.slabs
+        most = max(1, min(-(-self.queries // step), -(-4 * at_once // heads)))
+
+        def cost(parts: int) -> int:
+            """Of cutting a head's queries into so many parts: rows that a multiprocessor's busiest place reads. Copying
+            a row of the tile takes as long as reading eight."""
+            return -(-parts * heads // at_once) * (self._part(parts, step) * reads + 8 * self.pixels)
+
+        return True, shared, self._part(min(range(1, most + 1), key=cost), step)
+
+    def _part(self, parts: int, step: int) -> int:
+        return -(-self.queries // (parts * step)) * step
 
 
 class _Sorting:
