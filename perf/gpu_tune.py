@@ -37,7 +37,8 @@ class Choice:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
         threads: of a block of forward_global and points.cu; tile_block: of forward_tile (threads, resident blocks);
         block: of values.cu (threads, sums, resident blocks);
-        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`.
+        dense: dense.cu where it can; apart: points.cu and values.cu one after the other; staged, splits, rows: as
+        `plan._Sorting`. What only values.cu knows leaves dense.cu out.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Choice:
     threads: int | None = None
     tile_block: tuple[int, int] | None = None
     block: tuple[int, int, int] | None = None
+    dense: bool = True
     apart: bool = False
     staged: bool | None = None
     splits: int | None = None
@@ -61,6 +63,7 @@ FORWARD = [
 ]
 BACKWARD = [
     Choice("now"),
+    Choice("sorted", dense=False),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),
@@ -106,12 +109,18 @@ def chosen(choice: Choice):
         self.points_too = self.points_too and self.staged and not choice.apart
         if choice.rows:
             self.rows = min(choice.rows, self.rows)
-        self.splits = choice.splits or self.splits
+
+    def splits(*sizes):
+        return choice.splits
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
         stack.enter_context(mock.patch.object(plan._Sorting, "__init__", other_sorting))
         stack.enter_context(mock.patch.object(plan._Problem, "forward_tiles", other_forward_tiles))
+        if choice.splits:
+            stack.enter_context(mock.patch.object(plan, "_splits", splits))
+        if not choice.dense or choice.apart or choice.staged is not None or choice.rows or choice.block:
+            stack.enter_context(mock.patch.object(plan, "_dense", lambda *arguments: False))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
         tables = {"VALUES_BLOCK": choice.block, "TILE_BLOCK": choice.tile_block}

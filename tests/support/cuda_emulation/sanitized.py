@@ -2,6 +2,8 @@
 
 import os
 
+import torch
+
 from benchmark.ops.cuda import plan
 from tests.support.attention import problem
 from tests.support.cuda_emulation.machine import Emulated
@@ -19,7 +21,8 @@ def main() -> None:
     tiled = problem(8, shapes=((5, 9), (4, 4)), queries=181, points=6)
     launched = run(tiled) | run(problem(8, shapes=((40, 41), (2, 3)), queries=13))
     launched |= run(problem(8, shapes=((17, 16),), queries=181, points=6))
-    assert len(launched) == 9, launched
+    launched |= run(problem(16, shapes=((9, 16),), queries=70, points=4, dtype=torch.bfloat16))
+    assert len(launched) == 10, launched
     # a table one number too short, a last tile too long: the sanitizer must end these processes
     must_end(tiled, ("carve<int>(cursor, RANGE + 1)", "carve<int>(cursor, RANGE + 0)", 0))
     must_end(tiled, ("(queries - tile + tiles - 1)", "(queries + tiles - 1)", 0))
