@@ -25,8 +25,8 @@
 #ifdef DENSE
 
 #ifndef EMULATED
-// Four 8 x 8 matrices of 16-bit numbers; lane l has the address of row l % 8 of matrix l / 8, and gets two neighbours of
-// row lane / 4 of each.
+// Four 8 x 8 matrices of 16-bit numbers; lane l has the address of row l % 8 of matrix l / 8, and gets two neighbours
+// of row l / 4 of each.
 __device__ __forceinline__ void load_matrices(unsigned (&to)[4], const Value* row) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -74,7 +74,7 @@ __device__ __forceinline__ void add_factor(Value* high, Value* low, Sum number) 
     *low = narrow(sum - widen(rounded));
 }
 
-// Each sample's while the matrices are multiplied; in shared memory, registers being short.
+// Of each sample, while the matrices are multiplied; in shared memory, registers being short.
 struct Kept {
     Factors* factors;
     Sum* right;
@@ -86,7 +86,7 @@ struct Kept {
 
 constexpr int DENSE_WARPS = DENSE_THREADS / WARP;
 constexpr int STEPS = CHANNELS / 16;  // of a product over channels
-constexpr int STRIPS = 2;             // of 16 pixels, those of a warp: far apart, as a tile's samples lie close together
+constexpr int STRIPS = 2;             // of 16 pixels, those of a warp: far apart, for a tile's samples lie together
 
 // sums += factors * rows for this warp's pixels, products = rows * value^T.
 __device__ __forceinline__ void multiply_all(Sum (&sums)[STRIPS][CHANNELS / 8][4],

@@ -89,7 +89,8 @@ __device__ __forceinline__ void forward(const Value* __restrict__ value, const S
             Value* to = out + (row + static_cast<i64>(own) * heads) * CHANNELS + first + lane * VECTOR;
             for (int base = 0; base < samples; base += mine.samples) {
                 const int sample = base + mine.sample;
-                if (!TILE) raw = fetch(locations, weights, row, own + mine.query, heads, samples, sample, present, idle);
+                if (!TILE) raw = fetch(locations, weights, row, own + mine.query, heads, samples, sample, present,
+                                       idle);
                 if (raw.present) {
                     const int level = base == 0 ? own_level : sample / points;
                     const Sample place = locate(levels, level, raw.across, raw.along);
@@ -112,7 +113,8 @@ __device__ __forceinline__ void forward(const Value* __restrict__ value, const S
                 const bool last = base + mine.samples >= samples;
                 if (TILE) {
                     const int next = last ? mine.sample : sample + mine.samples, turned = last ? warps * step : 0;
-                    raw = fetch(locations, weights, row, own + mine.query + turned, heads, samples, next, present, idle);
+                    raw = fetch(locations, weights, row, own + mine.query + turned, heads, samples, next, present,
+                                idle);
                 }
                 __syncwarp();
                 const int count = last ? samples - base : mine.samples;

@@ -128,7 +128,8 @@ class Layout:
         warps = self.values_threads // WARP
         tables = [warps * self.range * 2, (self.range + 1) * 4, warps * 4]
         kept = 3 * self.values_threads * self.sum_bytes if points_too else 0
-        return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows + points_too, self.pitch) + kept
+        staged = self.tile_bytes(rows + points_too, self.pitch)  # with the points a row of zeros too
+        return entries + sum(-(-size // 16) * 16 for size in tables) + staged + kept
 
 
 @cache

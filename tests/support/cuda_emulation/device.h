@@ -307,11 +307,13 @@ inline void load_any_matrices(unsigned (&to)[4], const unsigned short* row, bool
 inline void load_matrices(unsigned (&to)[4], const unsigned short* row) { load_any_matrices(to, row, false); }
 inline void load_transposed(unsigned (&to)[4], const unsigned short* row) { load_any_matrices(to, row, true); }
 
-// mma.m16n8k16 of bfloat16: lane l has of a rows l / 4 and + 8, of b column l / 4, of the sums columns l % 4 * 2 and + 1.
+// mma.m16n8k16 of bfloat16: lane l has of a rows l / 4 and + 8, of b column l / 4, of the sums
+// columns l % 4 * 2 and + 1.
 inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned low, unsigned high) {
     uint64_t slots[3][32];
     const uint64_t pairs[3] = {a[0] | uint64_t(a[1]) << 32, a[2] | uint64_t(a[3]) << 32, low | uint64_t(high) << 32};
-    for (int i = 0; i < 3; ++i) std::memcpy(slots[i], emulation::exchange(emulation::MATRIX, pairs[i]), sizeof slots[i]);
+    for (int i = 0; i < 3; ++i)
+        std::memcpy(slots[i], emulation::exchange(emulation::MATRIX, pairs[i]), sizeof slots[i]);
     auto number = [&](const uint64_t* of, unsigned lane, unsigned word, unsigned k) {
         return __uint_as_float(static_cast<unsigned>(of[lane] >> (32 * word + 16 * (k % 2))) << 16);
     };
