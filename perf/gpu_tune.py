@@ -25,6 +25,7 @@ from benchmark.ops.cuda import layout, plan
 from benchmark.ops.cuda.driver import gpu
 
 REPEATS = 7
+TILE_BLOCKS = [(256, 3), (384, 2), (512, 2), (512, 3), (768, 1), (768, 2), (1024, 1), (1024, 2)]
 BLOCKS = [(1024, 16, 1), (512, 32, 1), (512, 16, 2), (512, 32, 2), (256, 32, 2), (256, 16, 4), (256, 64, 1)]
 GATHER_BLOCKS = [(1, 6), (2, 4), (2, 6), (3, 4), (4, 3), (4, 4)]
 COLUMNS = ("call", "batch", "dtype", "part", "choice", "ms", "gpu")
@@ -36,8 +37,10 @@ class Choice:
 
     Attributes:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
-        threads: of a block of forward.cu and points.cu; block: of values.cu (threads, sums, resident blocks);
-        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`;
+        threads: of a block of forward_global and points.cu; tile_block: of forward_tile (threads, resident blocks);
+        block: of values.cu (threads, sums, resident blocks);
+        dense: dense.cu where it can; apart: points.cu and values.cu one after the other; staged, splits, rows: as
+        `plan._Sorting`. What only values.cu knows leaves dense.cu out;
         gather: grad_value by gather.cu (True) or values.cu (False); and of gather.cu: rows on the way and resident
         blocks as `layout.GATHER`, pixels of a group, threads of the sort.
     """
@@ -46,7 +49,9 @@ class Choice:
     tile: bool | None = None
     queries: float | None = None
     threads: int | None = None
+    tile_block: tuple[int, int] | None = None
     block: tuple[int, int, int] | None = None
+    dense: bool = True
     apart: bool = False
     staged: bool | None = None
     splits: int | None = None
@@ -68,6 +73,7 @@ FORWARD = [
     *(Choice(f"tile {yes}", tile=yes) for yes in (True, False)),
     *(Choice(f"queries x {factor:g}", queries=factor) for factor in (0.25, 0.5, 2, 4)),
     *(Choice(f"{threads} threads", threads=threads) for threads in (64, 128)),
+    *(Choice("tile block {} threads, {} resident".format(*block), tile_block=block) for block in TILE_BLOCKS),
 ]
 BACKWARD = [
     Choice("now"),
@@ -76,6 +82,7 @@ BACKWARD = [
     *(Choice("gather {} rows at once, {} resident".format(*block), gather_block=block) for block in GATHER_BLOCKS),
     *(Choice(f"gather {count} pixels a group", gather_rows=count) for count in (2, 4, 16, 32)),
     *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (128, 256, 384)),
+    Choice("sorted", dense=False),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),
@@ -93,7 +100,8 @@ BACKWARD = [
 @contextlib.contextmanager
 def chosen(choice: Choice):
     """The plan makes this choice while the context is open."""
-    tiles, begin, way = plan._Problem.tiles, plan._Sorting.__init__, plan.sorted_way
+    tiles, forward_tiles, begin = plan._Problem.tiles, plan._Problem.forward_tiles, plan._Sorting.__init__
+    way = plan.sorted_way
 
     def other_tiles(self, machine, of, pitch, allowed=True):
         if choice.tile is not None:
@@ -110,6 +118,15 @@ def chosen(choice: Choice):
             raise ValueError("does not fit")
         return taken
 
+    def other_forward_tiles(self, machine, of):
+        tiled, shared, queries = forward_tiles(self, machine, of)
+        if choice.tile and not tiled:
+            raise ValueError("does not fit")
+        if choice.tile is False and tiled:
+            tiled, shared, queries = False, of.stage_bytes(plan.THREADS), of.step(self.samples, plan.THREADS)
+        step = of.step(self.samples, layout.TILE_BLOCK[of.value_bytes][0] if tiled else plan.THREADS)
+        return tiled, shared, max(step, round(queries * (choice.queries or 1) / step) * step)
+
     def other_sorting(self, machine, of, asked):
         begin(self, machine, of, asked)
         if choice.staged is not None and choice.staged != self.staged:
@@ -118,28 +135,33 @@ def chosen(choice: Choice):
         self.points_too = self.points_too and self.staged and not choice.apart
         if choice.rows:
             self.rows = min(choice.rows, self.rows)
-        self.splits = choice.splits or self.splits
+
+    def splits(*sizes):
+        return choice.splits
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
         stack.enter_context(mock.patch.object(plan._Sorting, "__init__", other_sorting))
         stack.enter_context(mock.patch.object(plan, "sorted_way", other_way))
+        stack.enter_context(mock.patch.object(plan._Problem, "forward_tiles", other_forward_tiles))
         if choice.gather is not None:
             stack.enter_context(mock.patch.object(plan, "GATHER_READS", math.inf if choice.gather else 0))
         if choice.gather_rows:
             stack.enter_context(mock.patch.object(plan, "GATHER_ROWS", choice.gather_rows))
         if choice.sort_threads:
             stack.enter_context(mock.patch.object(plan, "SORT_THREADS", choice.sort_threads))
-        if choice.gather_block:
-            machine = gpu(torch.cuda.current_device())
-            stack.enter_context(mock.patch.dict(layout.GATHER, {4: choice.gather_block, 2: choice.gather_block}))
-            stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
+        if choice.splits:
+            stack.enter_context(mock.patch.object(plan, "_splits", splits))
+        if not choice.dense or choice.apart or choice.staged is not None or choice.rows or choice.block:
+            stack.enter_context(mock.patch.object(plan, "_dense", lambda *arguments: False))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
-        if choice.block:
-            machine = gpu(torch.cuda.current_device())
-            stack.enter_context(mock.patch.dict(layout.VALUES_BLOCK, {4: choice.block, 2: choice.block}))
-            stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
+        tables = {"VALUES_BLOCK": choice.block, "TILE_BLOCK": choice.tile_block, "GATHER": choice.gather_block}
+        for table, block in tables.items():
+            if block:
+                machine = gpu(torch.cuda.current_device())
+                stack.enter_context(mock.patch.dict(getattr(layout, table), {4: block, 2: block}))
+                stack.enter_context(mock.patch.dict(machine._kernels, clear=True))
         yield
 
 

@@ -16,6 +16,10 @@ VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
 # of gather.cu, by the bytes of a value: rows of grad_output that a lane has on the way, blocks of gather_values that a
 # multiprocessor's registers must hold
 GATHER = {8: (2, 4), 4: (2, 5), 2: (2, 5)}
+# of forward_tile: threads of a block, blocks that a multiprocessor's registers must hold
+TILE_BLOCK = {8: (256, 2), 4: (512, 2), 2: (512, 2)}
+# of dense.cu: threads of a block, most samples of a query, most pixels, blocks of a multiprocessor
+DENSE_THREADS, DENSE_SAMPLES, DENSE_PIXELS, DENSE_RESIDENT = 256, 8, 256, 2
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 
@@ -48,10 +52,10 @@ class Layout:
 
     @property
     def definitions(self) -> dict[str, int]:
-        block = zip(("THREADS", "SUMS", "RESIDENT"), VALUES_BLOCK[self.value_bytes])
-        gather = zip(("ROWS_AT_ONCE", "GATHERING"), GATHER[self.value_bytes])
-        widths = {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector}
-        return {**widths, **dict(block), **dict(gather)}
+        names = ("THREADS", "SUMS", "RESIDENT", "TILE_THREADS", "TILE_RESIDENT", "ROWS_AT_ONCE", "GATHERING")
+        size = self.value_bytes
+        blocks = zip(names, VALUES_BLOCK[size] + TILE_BLOCK[size] + GATHER[size])
+        return {"VALUE": SOURCE_VALUE[self.dtype], "CHANNELS": self.channels, "VECTOR": self.vector, **dict(blocks)}
 
     @property
     def value_bytes(self) -> int:
@@ -98,6 +102,19 @@ class Layout:
         owned = max(1, min(sums // (self.items * self.vector), LARGEST_RANGE // groups))
         return min(owned * groups, LARGEST_RANGE)
 
+    @property
+    def dense(self) -> bool:
+        """Whether dense.cu takes these values."""
+        return self.dtype == torch.bfloat16 and self.vector == 8 and self.channels % 16 == 0 and self.channels <= 64
+
+    @property
+    def dense_bytes(self) -> int:
+        """Shared memory of a block of dense.cu."""
+        queries = DENSE_THREADS // DENSE_SAMPLES
+        factors_and_products = queries * (DENSE_PIXELS + 8) * (2 * self.value_bytes + self.sum_bytes)
+        rows = queries * (self.channels + 8) * self.value_bytes
+        return factors_and_products + rows + DENSE_THREADS // WARP * 4 + DENSE_THREADS * (7 * self.sum_bytes + 8)
+
     def step(self, samples: int, threads: int) -> int:
         """Queries that a block of forward.cu or points.cu takes at a time."""
         return threads // self.lanes * (self.lanes // min(samples, self.lanes))
@@ -115,7 +132,8 @@ class Layout:
         warps = self.values_threads // WARP
         tables = [warps * self.range * 2, (self.range + 1) * 4, warps * 4]
         kept = 3 * self.values_threads * self.sum_bytes if points_too else 0
-        return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows, self.pitch) + kept
+        staged = self.tile_bytes(rows + points_too, self.pitch)  # with the points a row of zeros too
+        return entries + sum(-(-size // 16) * 16 for size in tables) + staged + kept
 
     def sort_bytes(self, corners: int, pixels: int, threads: int, staged: bool) -> int:
         """Shared memory of a block of sort_corners."""

@@ -9,7 +9,17 @@ from typing import Protocol
 
 import torch
 
-from benchmark.ops.cuda.layout import MAX_LEVELS, Layout, Levels, layout_of
+from benchmark.ops.cuda.layout import (
+    DENSE_PIXELS,
+    DENSE_RESIDENT,
+    DENSE_SAMPLES,
+    DENSE_THREADS,
+    MAX_LEVELS,
+    TILE_BLOCK,
+    Layout,
+    Levels,
+    layout_of,
+)
 
 THREADS = 256  # of a block of forward.cu and points.cu
 SORT_THREADS = 512  # of a block of sort_corners, at most 512
@@ -24,6 +34,7 @@ Shapes = list[tuple[int, int]]
 
 class Machine(Protocol):
     multiprocessors: int
+    tensor_cores: bool  # that multiply bfloat16
     shared_limit: int  # bytes of shared memory that a block can get
 
     def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
@@ -40,12 +51,12 @@ def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, we
     value, locations, weights = _prepared(value, locations, weights)
     layout = layout_of(value.dtype, channels, [value.data_ptr(), out.data_ptr()])
     problem = _Problem(value, shapes, locations)
-    tiled, shared, tile = problem.tiles(machine, layout, layout.pitch)
+    tiled, shared, tile = problem.forward_tiles(machine, layout)
     blocks = batch * heads * -(-queries // tile) * layout.slabs
     arguments = [pointer(value), pointer(locations), pointer(weights), pointer(out), *problem.arguments()]
-    kernel = "forward_tile" if tiled else "forward_global"
+    kernel, threads = ("forward_tile", TILE_BLOCK[layout.value_bytes][0]) if tiled else ("forward_global", THREADS)
     arguments.append(ctypes.c_longlong(tile))
-    machine.launch("forward", layout, kernel, min(blocks, GRID), THREADS, shared, arguments)
+    machine.launch("forward", layout, kernel, min(blocks, GRID), threads, shared, arguments)
     return out
 
 
@@ -63,6 +74,8 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
     problem = _Problem(value, shapes, locations)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
+    if not scatter and _dense(machine, layout, problem, *tensors):
+        return grad_value, grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
     sorting = None if scatter else sorted_way(machine, layout, problem)
     if not (sorting and sorting.points_too):
         tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
@@ -116,6 +129,27 @@ class _Problem:
         share = -(-self.queries * self.batch * self.heads // blocks)
         tile = max(share, -(-4 * self.pixels // reads))
         return True, shared, min(-(-tile // step), -(-self.queries // step)) * step
+
+    def forward_tiles(self, machine: Machine, layout: Layout) -> tuple[bool, int, int]:
+        """As `tiles`, for forward.cu."""
+        threads, resident = TILE_BLOCK[layout.value_bytes]
+        reads = 4 * self.samples
+        shared = layout.stage_bytes(threads) + layout.tile_bytes(self.pixels + 1, layout.pitch)
+        if shared > machine.shared_limit or self.queries * reads < 8 * self.pixels:
+            return False, layout.stage_bytes(THREADS), layout.step(self.samples, THREADS)
+        at_once = machine.multiprocessors * max(1, min(resident, machine.shared_limit // shared))
+        step, heads = layout.step(self.samples, threads), self.batch * self.heads * layout.slabs
+        most = max(1, min(-(-self.queries // step), -(-4 * at_once // heads)))
+
+        def cost(parts: int) -> int:
+            """Of cutting a head's queries into so many parts: rows that a multiprocessor's busiest place reads. Copying
+            a row of the tile takes as long as reading eight."""
+            return -(-parts * heads // at_once) * (self._part(parts, step) * reads + 8 * self.pixels)
+
+        return True, shared, self._part(min(range(1, most + 1), key=cost), step)
+
+    def _part(self, parts: int, step: int) -> int:
+        return -(-self.queries // (parts * step)) * step
 
 
 def sorted_way(machine: Machine, layout: Layout, problem: _Problem):
@@ -191,10 +225,31 @@ class _Sorting:
         shared = layout.values_bytes(self.rows if self.staged else 0, self.points_too)
         threads = layout.values_threads
         machine.launch("values", layout, kernel, min(self.blocks * splits, GRID), threads, shared, arguments)
-        if splits > 1:
-            size = grad_value.numel()
-            arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
-            machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
+        _combine(machine, layout, partial, grad_value, splits)
+
+
+def _dense(machine, layout, problem, grad_output, value, locations, weights, grad_value, *other_grads) -> bool:
+    """The whole backward pass by dense.cu, where it takes the problem."""
+    fits = problem.pixels <= DENSE_PIXELS and problem.samples <= DENSE_SAMPLES and problem.queries < 2**31 - 2**17
+    if not (layout.dense and machine.tensor_cores and fits and layout.dense_bytes <= machine.shared_limit):
+        return False
+    blocks, tiles = problem.batch * problem.heads, -(-problem.queries // (DENSE_THREADS // DENSE_SAMPLES))
+    resident = max(1, min(DENSE_RESIDENT, machine.shared_limit // layout.dense_bytes))
+    splits = _splits(blocks, tiles, resident * machine.multiprocessors)
+    partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
+    tensors = [grad_output, value, locations, weights, grad_value, partial, *other_grads]
+    arguments = [*map(pointer, tensors), *problem.arguments(ctypes.c_int), ctypes.c_int(splits)]
+    grid = min(blocks * splits, GRID)
+    machine.launch("dense", layout, "values_dense", grid, DENSE_THREADS, layout.dense_bytes, arguments)
+    _combine(machine, layout, partial, grad_value, splits)
+    return True
+
+
+def _combine(machine, layout, partial, grad_value, splits: int) -> None:
+    if splits > 1:
+        size = grad_value.numel()
+        arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+        machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
 
 
 def _splits(blocks: int, tiles: int, multiprocessors: int) -> int:

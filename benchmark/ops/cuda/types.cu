@@ -51,6 +51,16 @@ __device__ __forceinline__ unsigned short float_to_half(float number) {
     return bits;
 }
 
+// Two floats rounded to bfloat16, `low` in the lower half: one instruction from compute capability 8.0 on, NaN stays NaN.
+#if VALUE == 19 && __CUDA_ARCH__ >= 800
+#define ROUNDS_BFLOAT16
+__device__ __forceinline__ unsigned floats_to_bfloat16s(float low, float high) {
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+#endif
+
 // The same number, computed anew from here on instead of held in a register.
 __device__ __forceinline__ int forgotten(int number) {
     asm volatile("" : "+r"(number));
@@ -117,6 +127,8 @@ __device__ __forceinline__ Sum widen(Value value) {
 __device__ __forceinline__ Value narrow(Sum sum) {
 #if VALUE == 16
     return float_to_half(sum);
+#elif defined(ROUNDS_BFLOAT16)
+    return static_cast<Value>(floats_to_bfloat16s(sum, sum));
 #elif VALUE == 19
     const unsigned bits = __float_as_uint(sum);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0;  // NaN: rounding could carry it to infinity
