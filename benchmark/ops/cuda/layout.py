@@ -132,8 +132,7 @@ class Layout:
         warps = self.values_threads // WARP
         tables = [warps * self.range * 2, (self.range + 1) * 4, warps * 4]
         kept = 3 * self.values_threads * self.sum_bytes if points_too else 0
-        staged = self.tile_bytes(rows + points_too, self.pitch)  # with the points a row of zeros too
-        return entries + sum(-(-size // 16) * 16 for size in tables) + staged + kept
+        return entries + sum(-(-size // 16) * 16 for size in tables) + self.tile_bytes(rows, self.pitch) + kept
 
     def sort_bytes(self, corners: int, pixels: int, threads: int, staged: bool) -> int:
         """Shared memory of a block of sort_corners."""

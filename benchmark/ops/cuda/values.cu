@@ -30,14 +30,12 @@ __device__ constexpr int choose_owned() {
 constexpr int OWNED = choose_owned();
 constexpr int RANGE = OWNED * BLOCK_GROUPS < LARGEST_RANGE ? OWNED * BLOCK_GROUPS : LARGEST_RANGE;
 
-constexpr int ROW_BYTES = PITCH * sizeof(Value);
 
 // Adds the rows that the entries name to their pixels' sums, and puts the product of each row with the pixel's own row
 // of value in the place of the entry's factor. All lanes of a warp go through the same shuffles.
 __device__ __forceinline__ void sum_and_multiply(Sum (&sums)[OWNED][ITEMS][VECTOR], const Value* source, i64 stride,
-                                                 const Value* staged, int zeros, Entry* entries, const int* starts,
-                                                 int group, int lane) {
-    const char* own_staged = reinterpret_cast<const char*>(staged + lane * VECTOR);
+                                                 const Value* staged, Entry* entries, const int* starts, int group,
+                                                 int lane) {
 #pragma unroll
     for (int k = 0; k < OWNED; ++k) {
         const int pixel = k * BLOCK_GROUPS + forgotten(group);
@@ -56,26 +54,20 @@ __device__ __forceinline__ void sum_and_multiply(Sum (&sums)[OWNED][ITEMS][VECTO
             turns = turns < other ? other : turns;
         }
         for (; turns > 0; --turns, at += 4) {
-            // four entries at once, without a branch between their loads: where there are fewer, a row of zeros
-            Entry entry[4];
-#pragma unroll
-            for (int u = 0; u < 4; ++u) {
-                entry[u].row = zeros;
-                entry[u].factor = 0;
-                if (at + u < last) entry[u] = entries[at + u];
-            }
             Sum part[4] = {0, 0, 0, 0};
 #pragma unroll
             for (int u = 0; u < 4; ++u) {
+                if (at + u >= last) continue;
+                const Entry entry = entries[at + u];
 #pragma unroll
                 for (int i = 0; i < ITEMS; ++i) {
                     const int channel = (i * LANES + lane) * VECTOR;
-                    if (ROW % (ITEMS * LANES) != 0 && channel >= CHANNELS) continue;
+                    if (channel >= CHANNELS) continue;
                     Sum numbers[VECTOR];
-                    load(reinterpret_cast<const Value*>(own_staged + entry[u].row) + i * LANES * VECTOR, numbers);
+                    load(staged + entry.row * PITCH + channel, numbers);
 #pragma unroll
                     for (int v = 0; v < VECTOR; ++v) {
-                        sums[k][i][v] += entry[u].factor * numbers[v];
+                        sums[k][i][v] += entry.factor * numbers[v];
                         part[u] += own[i][v] * numbers[v];
                     }
                 }
@@ -100,10 +92,7 @@ __device__ __forceinline__ void value_gradient(const Value* __restrict__ grad_ou
     unsigned short* counts = carve<unsigned short>(cursor, WARPS * RANGE);  // per warp and pixel
     int* starts = carve<int>(cursor, RANGE + 1);                            // of each pixel's entries
     int* warp_sums = carve<int>(cursor, WARPS);
-    Value* staged = STAGED ? carve<Value>(cursor, (rows + POINTS) * PITCH) : nullptr;
-    if (POINTS) {  // one more row, of zeros
-        for (int i = threadIdx.x; i < PITCH; i += THREADS) staged[rows * PITCH + i] = 0;
-    }
+    Value* staged = STAGED ? carve<Value>(cursor, rows * PITCH) : nullptr;
     Sum* kept = POINTS ? carve<Sum>(cursor, 3 * THREADS) : nullptr;  // per thread, registers being short
     const int thread = threadIdx.x, warp = thread / WARP, lane = thread % LANES, group = thread / LANES;
     const unsigned lanes_before = (1u << (thread % WARP)) - 1;
@@ -200,7 +189,7 @@ __device__ __forceinline__ void value_gradient(const Value* __restrict__ grad_ou
                     const int pixel = ranks[c] >> 16;
                     if (pixel == RANGE) continue;
                     Entry entry;
-                    entry.row = POINTS ? row * ROW_BYTES : row;
+                    entry.row = row;
                     entry.factor = factors[c];
                     const int slot = starts[pixel] + own_counts[pixel] + (ranks[c] & 0xffff);
                     entries[slot] = entry;
@@ -216,7 +205,7 @@ __device__ __forceinline__ void value_gradient(const Value* __restrict__ grad_ou
                 if (POINTS) {
                     const Value* source =
                         value + (image * pixels + begin) * stride + static_cast<i64>(head) * CHANNELS + lane * VECTOR;
-                    sum_and_multiply(sums, source, stride, staged, rows * ROW_BYTES, entries, starts, group, lane);
+                    sum_and_multiply(sums, source, stride, staged, entries, starts, group, lane);
                     __syncthreads();  // the products are there; staged rows may be written again
                     const int again = forgotten(thread), own_row = again / width, own_sample = base + again % width;
                     if (own_row < present) {
