@@ -68,7 +68,7 @@ def backward(
 
     down = [y.factors[j] * weights_exact for j in (0, 1)]
     factors = torch.stack([down[j] * x.factors[i] for j in (0, 1) for i in (0, 1)], -1).flatten()
-    grad_value = _scatter(rows, factors, grad, len(table))
+    grad_value = _scatter(rows, factors, grad, len(table) + apart)[: len(table)]
     return (
         grad_value.view(value.shape).to(value.dtype),
         grad_locations.to(locations.dtype),
@@ -169,12 +169,8 @@ def _dots(table: torch.Tensor, rows: torch.Tensor, grad: torch.Tensor) -> torch.
 
 
 def _scatter(rows: torch.Tensor, factors: torch.Tensor, grad: torch.Tensor, length: int) -> torch.Tensor:
-    """(length, D): for every row, the sum of factor x grad of the bags that name it, in the order of the bags.
-
-    Rows from `length` on are left out: a GPU would take long for a row that a tenth of all corners names.
-    """
+    """(length, D): for every row, the sum of factor x grad of the bags that name it, in the order of the bags."""
     ordered, order = rows.flatten().sort(stable=True)
-    borders = torch.searchsorted(ordered, torch.arange(length + 1, dtype=rows.dtype, device=rows.device))
+    first = torch.searchsorted(ordered, torch.arange(length, dtype=rows.dtype, device=rows.device))
     bags = order // rows.shape[1]
-    weights = factors[order]
-    return F.embedding_bag(bags, grad, borders, mode="sum", per_sample_weights=weights, include_last_offset=True)
+    return F.embedding_bag(bags, grad, first, mode="sum", per_sample_weights=factors[order])
