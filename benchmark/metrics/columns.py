@@ -30,6 +30,9 @@ class Columns:
 
     true: np.ndarray
     pred: np.ndarray
+    pixels: np.ndarray
+    true_type: np.ndarray
+    pred_type: np.ndarray
 
     def __init__(self, images: Table, overlaps: Table, nuclei: Table, check: bool = False):
         self.images = {name: np.asarray(images[name]) for name in images}
@@ -51,6 +54,32 @@ class Columns:
             self.side[name] = {column: values[at] for column, values in of_nuclei.items()}
             setattr(self, name, self._position(name, np.asarray(overlaps[f"{name}_id"]), check))
 
+    @classmethod
+    def join(cls, parts: list["Columns"]) -> "Columns":
+        """Several sets as one: images counted on from set to set, `images["image"]` the numbers that they had.
+
+        Args:
+            parts: at least one; all with the same columns.
+        """
+        out = cls.__new__(cls)
+        before = np.cumsum([0, *(part.n for part in parts)])
+        out.n = int(before[-1])
+        out.images = {name: np.concatenate([part.images[name] for part in parts]) for name in parts[0].images}
+        out.image = np.concatenate([part.image + first for part, first in zip(parts, before)])
+        for name in ("pixels", "true_type", "pred_type"):
+            setattr(out, name, np.concatenate([getattr(part, name) for part in parts]))
+        out.side = {}
+        for name in ("true", "pred"):
+            sides = [part.side[name] for part in parts]
+            nuclei = {column: np.concatenate([side[column] for side in sides]) for column in sides[0]}
+            sizes = [len(side["image"]) for side in sides]
+            nuclei["image"] = nuclei["image"] + np.repeat(before[:-1], sizes)
+            out.side[name] = nuclei
+            taken = np.cumsum([0, *sizes])
+            of_rows = [getattr(part, name) for part in parts]
+            setattr(out, name, np.concatenate([rows + n * (rows > 0) for rows, n in zip(of_rows, taken)]))
+        return out
+
     def _position(self, name: str, ids: np.ndarray, check: bool) -> np.ndarray:
         """int64 (K,): position 1.. in `side[name]` of the nucleus of each overlap row, 0 where ids (K,) is 0.
 
@@ -59,6 +88,12 @@ class Columns:
         rows = self.side[name]
         if check:
             _check_ids(name, rows["id"], ids)
+        first = np.searchsorted(rows["image"], np.arange(self.n + 1))
+        if _counted(rows["image"], rows["id"], first):
+            place = first[self.image] + ids  # one more than in `rows`
+            if check and (place > first[self.image + 1]).any():
+                raise _lacking(name)
+            return np.where(ids > 0, place, 0)
         distinct, rank = dense(np.concatenate([rows["id"], ids]).astype(np.int64))
         of_rows, of_ids = rank[: len(rows["id"])], rank[len(rows["id"]) :]
         known, wanted = rows["image"] * len(distinct) + of_rows, self.image * len(distinct) + of_ids
@@ -78,6 +113,16 @@ def _places(number: np.ndarray, image: np.ndarray) -> np.ndarray:
     if len(number) and int(number[-1]) - int(number[0]) == len(number) - 1:  # consecutive, as most are
         return image.astype(np.int64) - int(number[0])
     return np.searchsorted(number, image)
+
+
+def _counted(image: np.ndarray, ids: np.ndarray, first: np.ndarray) -> bool:
+    """Whether ids (N,) of nuclei are 1, 2, 3 … in each image, as those of most data are.
+
+    Args:
+        image: int64 (N,), position of the nucleus's image; first: int64 (n + 1,), where those of an image begin.
+    """
+    ascending = (image[1:] >= image[:-1]).all()
+    return bool(ascending and (ids == np.arange(1, len(ids) + 1) - first[image]).all())
 
 
 def _check_images(number: np.ndarray, of_overlaps: np.ndarray, of_nuclei: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """The Parquet files of records, read into arrays: a DataFrame, which costs more than to read it, is built at access."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Stored(Mapping):
 
     def __init__(self, table):
         self._table = table
-        self._columns = {name: _array(table.column(name)) for name in table.column_names}
+        self._columns = {name: _array(table.column(i)) for i, name in enumerate(table.column_names)}
 
     def __getitem__(self, name: str):
         return self._columns[name]
@@ -73,8 +74,18 @@ def _array(column):
     """A pyarrow.ChunkedArray as an array or pd.Categorical."""
     import pyarrow.types as types
 
-    plain = any(check(column.type) for check in (types.is_primitive, types.is_string, types.is_large_string))
-    if plain and column.num_chunks == 1 and not column.null_count:
-        return column.chunk(0).to_numpy(zero_copy_only=False)  # the same without building a Series
-    values = column.to_pandas()
-    return values.array if isinstance(values.dtype, pd.CategoricalDtype) else np.asarray(values)
+    kind = column.type
+    if column.num_chunks == 1 and not column.null_count:  # the same as below without building a Series
+        if types.is_primitive(kind) or types.is_large_string(kind) or types.is_string(kind):
+            return column.chunk(0).to_numpy(zero_copy_only=False)
+        if types.is_dictionary(kind):
+            values = column.chunk(0)
+            return pd.Categorical.from_codes(values.indices, dtype=_dtype(*values.dictionary.to_pylist()))
+    series = column.to_pandas()
+    return series.array if isinstance(series.dtype, pd.CategoricalDtype) else np.asarray(series)
+
+
+@functools.cache
+def _dtype(*categories) -> pd.CategoricalDtype:
+    """Of an unordered column; to make one takes as long as to read it."""
+    return pd.CategoricalDtype(categories)

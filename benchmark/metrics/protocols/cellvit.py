@@ -33,6 +33,7 @@ class CellViT(Protocol):
 
     name, place, version = "cellvit", 20, 1
     made_for, n_classes = "PanNuke", 5
+    by_image = True
 
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds the scores and counts of type 0, and n_true, n_pred, n_paired, the detection counts with dummies."""

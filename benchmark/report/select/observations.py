@@ -104,16 +104,23 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
 
 
 def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:
-    """COLUMNS of a run's images under a protocol, with `source` and `image_id`. Raises one of UNREADABLE."""
-    from benchmark.metrics.protocols import PROTOCOLS
+    """`image_frame` of a run. Raises one of UNREADABLE."""
 
     def compute(records: Records) -> pd.DataFrame:
-        columns = PROTOCOLS[protocol].columns(records, len(run.config["classes"]))
-        frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
-        texts = {name: records.images[name].astype(str).to_numpy(object) for name in ("source", "image_id")}
-        return frame.assign(**texts)
+        return image_frame(records, protocol, len(run.config["classes"]))
 
     return store.of(run, f"images-{protocol}", compute).copy(deep=False)
+
+
+def image_frame(records: Records, protocol: str, n_classes: int) -> pd.DataFrame:
+    """COLUMNS of the images under a protocol, with `source` and `image_id`."""
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    columns = PROTOCOLS[protocol].columns(records, n_classes)
+    frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
+    images = records.columns.images
+    texts = {name: pd.Series(images[name]).astype(str).to_numpy(object) for name in ("source", "image_id")}
+    return frame.assign(**texts)
 
 
 def _placed(frames: dict, column: str, clusters: list) -> dict:
