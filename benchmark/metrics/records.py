@@ -191,11 +191,12 @@ class Several(Records):
 def alike(records: Records) -> tuple | None:
     """What records must have in common to be joined as `Several` without a change in any bit; None: they stay alone."""
     images, true = records.columns.images, records.columns.side["true"]
-    texts = [values for values in images.values() if values.dtype == object]
+    texts = [values for values in images.values() if values.dtype.kind in "OU"]
     # a sum over the types of one image alone is added up in another order than that of images side by side
     if records.columns.n < 2 or any(infer_dtype(text, skipna=False) != "string" for text in texts):
         return None
-    return tuple((name, values.dtype.str) for table in (images, true) for name, values in table.items())
+    columns = [item for table in (images, true) for item in table.items()]
+    return tuple((name, "text" if values.dtype.kind in "OU" else values.dtype.str) for name, values in columns)
 
 
 def remembered(function):
