@@ -58,8 +58,8 @@ def read(folder: Path, names: Iterable[str]) -> dict[str, Stored]:
     tables = {}
     for name in names:
         try:
-            # pandas.read_parquet gives the same in twice the time
-            with pq.ParquetFile(folder / f"{name}.parquet") as file:
+            # pandas.read_parquet gives the same in twice the time; a thread that reads ahead is not worth its start
+            with pq.ParquetFile(folder / f"{name}.parquet", pre_buffer=False) as file:
                 table = tables[name] = Stored(file.read(use_threads=False))
         except Exception as error:  # pyarrow and pandas stumble over damaged bytes in any way
             raise ValueError(f"{name}.parquet cannot be read ({error!s:.200})") from error

@@ -120,9 +120,12 @@ def test_runs_scored_as_one_have_the_scores_of_each(results, monkeypatch, rows):
 def test_a_damaged_run_harms_no_other(tmp_path, results, capsys, table):
     complete, store = runs(results), Store()
     (damaged,) = (run for run in complete if run.metrics["key"] == "some without type")
-    path, content = damaged.folder / f"{table}.parquet", (damaged.folder / f"{table}.parquet").read_bytes()
+    path = damaged.folder / f"{table}.parquet"
+    content = path.read_bytes()
+    wrong = bytearray(content)
+    wrong[len(wrong) // 2] ^= 1
     try:
-        path.write_bytes(content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])
+        path.write_bytes(wrong)
         read_runs.read_runs(complete, list(PROTOCOLS), store)
         assert not store.frames(damaged) and capsys.readouterr().err == ""
         assert same_scores(complete, store) == len(complete) - 1
