@@ -43,10 +43,10 @@ def aji(records: Records) -> np.ndarray:
     the union. NaN when both are empty; 0 when only one is (the published code fails on an empty prediction).
     """
     image, true, pred, shared, union, columns = _pairs(records)
-    order = np.lexsort((pred, -(shared / union), true))
-    first = np.ones(len(order), bool)
-    first[1:] = true[order][1:] != true[order][:-1]
-    chosen = order[first]
+    iou, new = shared / union, np.diff(true, prepend=0) > 0  # pairs ascend by true nucleus, then by predicted one
+    best = np.maximum.reduceat(iou, np.flatnonzero(new)) if len(iou) else iou
+    chosen = np.flatnonzero(iou == best[np.cumsum(new) - 1])
+    chosen = chosen[np.diff(true[chosen], prepend=0) > 0]  # of equal ones the first
     return _aggregate(columns, image[chosen], true[chosen], pred[chosen], shared[chosen], union[chosen])
 
 

@@ -2,30 +2,21 @@
 
 import os
 import secrets
-from collections.abc import Mapping
 from functools import cached_property, wraps
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
+from .columns import Columns, Table, is_pred
 from .derived import diameter_um, foreground, ids, neighbour_um
 from .match import Match
-from .rle import dense
+from .stored import Stored, read
 
 VERSION = 2  # raised when a stored column changes its meaning or a protocol needs one that older records lack
 TABLES = ("images", "overlaps", "nuclei")
-# kinds of dtype of the columns on which scores compute; of parquet files that are damaged or of another program
-_KINDS = {
-    "images": {"image": "iu", "n_true": "iu", "n_pred": "iu", "mpp": "f", "typed": "b", "pred_typed": "b"},
-    "overlaps": {"image": "iu", "true_id": "iu", "true_type": "iu", "pred_id": "iu", "pred_type": "iu", "pixels": "iu"},
-    "nuclei": {"image": "iu", "id": "iu", "type": "iu", "area": "iu", "match": "iu", "border": "b", "iou": "f"},
-}
-_KINDS["nuclei"] |= {"points": "b", "touching": "b", "x": "f", "y": "f", "d_um": "f", "neighbour_um": "f"}
-_KINDS["images"] |= dict.fromkeys(("height", "width", "true_pixels", "pred_pixels", "both_pixels"), "iu")
-_KINDS["images"] |= dict.fromkeys(("image_id", "tissue", "source"), "OUT")
 _SIDES = pd.CategoricalDtype(["true", "pred"])
-Table = pd.DataFrame | Mapping  # of columns: name -> array
 
 
 class Records:
@@ -49,7 +40,10 @@ class Records:
             nucleus), points (outline of at least three points), touching (another nucleus of its side, corners
             included), neighbour_um (distance between its centroid and the nearest other one of its side and
             image, um; NaN when it is alone), solidity, eccentricity (NaN where not computed).
+        sets: how many sets these are, see `Several`.
     """
+
+    sets = 1
 
     def __init__(self, images: Table, overlaps: Table, nuclei: Table):
         self._tables = dict(zip(TABLES, (images, overlaps, nuclei), strict=True))
@@ -70,7 +64,7 @@ class Records:
     def _frame(self, name: str) -> pd.DataFrame:
         table = self._tables[name]
         if not isinstance(table, pd.DataFrame):
-            table = self._tables[name] = pd.DataFrame(table)
+            table = self._tables[name] = table.frame() if isinstance(table, Stored) else pd.DataFrame(table)
         return table
 
     @classmethod
@@ -94,7 +88,7 @@ class Records:
             raise ValueError("meta holds image numbers out of order or twice, expected them ascending")
         nuclei = _nuclei(matches, number)
         overlaps = _overlaps(matches, number)
-        predicted = _is_pred(nuclei)
+        predicted = is_pred(nuclei)
         names_types = bool(not predicted.any() or nuclei["type"][predicted].any())
         images = {
             "image": number.astype(np.int32),
@@ -155,29 +149,12 @@ class Records:
         Raises:
             ValueError: a table is absent or damaged, or the tables do not belong together.
         """
-        import pyarrow.parquet as pq
-
-        folder = Path(folder)
-        missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
-        if missing:
-            raise ValueError(f"'{folder}' holds no {missing[0]}.parquet, expected the records of a finished run")
-        tables = {}
-        for name in TABLES:
-            try:
-                # pandas.read_parquet gives the same in twice the time
-                with pq.ParquetFile(folder / f"{name}.parquet") as file:
-                    tables[name] = file.read(use_threads=False).to_pandas(use_threads=False)
-            except Exception as error:  # pyarrow and pandas stumble over damaged bytes in any way
-                raise ValueError(f"{name}.parquet cannot be read ({error!s:.200})") from error
-            for column, kinds in _KINDS[name].items():
-                kind = tables[name][column].dtype.kind if column in tables[name] else "no such column"
-                if kind not in kinds:
-                    raise ValueError(f"{name}.parquet is damaged: its column '{column}' is of kind {kind}")
-        _check_joins(**tables)
-        return cls(*tables.values())
+        records = cls(*read(Path(folder), TABLES).values())
+        records.columns = Columns(*records._tables.values(), check=True)
+        return records
 
     @cached_property
-    def columns(self) -> "Columns":
+    def columns(self) -> Columns:
         """The tables as arrays with images numbered 0..n-1 (cached)."""
         return Columns(*self._tables.values())
 
@@ -188,6 +165,40 @@ class Records:
         return self._known[key]
 
 
+class Several(Records):
+    """Sets of records as one, in their order: what is computed of each image by itself is computed of all at once.
+
+    A set has tens of images, for which the calls cost more than their arithmetic. Other than in `Records.join`, which
+    makes the three tables too where somebody asks for them, the images keep their numbers in `columns.images`.
+
+    Args:
+        parts: at least one set; all of them `alike`.
+
+    Attributes:
+        set_of_image: int64 (n,), position of each image's set in `parts`.
+    """
+
+    def __init__(self, parts: list[Records]):
+        super().__init__({}, {}, {})
+        self.sets, self._parts = len(parts), parts
+        self.columns = Columns.join([part.columns for part in parts])
+        self.set_of_image = np.repeat(np.arange(len(parts)), [part.columns.n for part in parts])
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        return self.once(Records.join, lambda: Records.join(self._parts))._frame(name)
+
+
+def alike(records: Records) -> tuple | None:
+    """What records must have in common to be joined as `Several` without a change in any bit; None: they stay alone."""
+    images, true = records.columns.images, records.columns.side["true"]
+    texts = [values for values in images.values() if values.dtype.kind in "OU"]
+    # a sum over the types of one image alone is added up in another order than that of images side by side
+    if records.columns.n < 2 or any(infer_dtype(text, skipna=False) != "string" for text in texts):
+        return None
+    columns = [item for table in (images, true) for item in table.items()]
+    return tuple((name, "text" if values.dtype.kind in "OU" else values.dtype.str) for name, values in columns)
+
+
 def remembered(function):
     """Decorator for function(records): computed once per Records, since several protocols share it."""
 
@@ -196,84 +207,6 @@ def remembered(function):
         return records.once(function, lambda: function(records))
 
     return once
-
-
-class Columns:
-    """Records as plain arrays, joined: what metrics compute on.
-
-    Attributes:
-        n: number of images.
-        images: dict of arrays (n,), the table of images.
-        image (K,), pixels (K,): of each overlap row; image is the position in the table of images.
-        true, pred (K,): nucleus of the row as a position 1.. in `side["true"]` / `side["pred"]`, 0 =
-            background.
-        true_type, pred_type (K,): type of the row's pixels.
-        side: {"true", "pred"} -> dict of arrays over that side's nuclei: image, id, type, area, x, y,
-            points, border, ...
-    """
-
-    true: np.ndarray
-    pred: np.ndarray
-
-    def __init__(self, images: Table, overlaps: Table, nuclei: Table):
-        self.images = {name: np.asarray(images[name]) for name in images}
-        number = self.images["image"]
-        self.n = len(number)
-        self.image = np.searchsorted(number, np.asarray(overlaps["image"]))
-        self.pixels, self.true_type, self.pred_type = (
-            np.asarray(overlaps[name]).astype(np.int64) for name in ("pixels", "true_type", "pred_type")
-        )
-        of_nuclei = {name: np.asarray(nuclei[name]) for name in nuclei if name != "side"}
-        of_nuclei["image"] = np.searchsorted(number, of_nuclei["image"])
-        is_pred = _is_pred(nuclei)
-        self.side = {}
-        for name, chosen in (("true", ~is_pred), ("pred", is_pred)):
-            self.side[name] = {column: values[chosen] for column, values in of_nuclei.items()}
-            setattr(self, name, self._position(self.side[name], np.asarray(overlaps[f"{name}_id"])))
-
-    def _position(self, rows: dict, ids: np.ndarray) -> np.ndarray:
-        """int64 (K,): position 1.. in `rows` of the nucleus of each overlap row, 0 where ids (K,) is 0.
-
-        Ids are compared by rank, since image x id may not fit 64 bits.
-        """
-        distinct, rank = dense(np.concatenate([rows["id"], ids]).astype(np.int64))
-        of_rows, of_ids = rank[: len(rows["id"])], rank[len(rows["id"]) :]
-        known = rows["image"] * len(distinct) + of_rows
-        return np.where(ids > 0, np.searchsorted(known, self.image * len(distinct) + of_ids) + 1, 0)
-
-
-def _check_joins(images: Table, overlaps: Table, nuclei: Table) -> None:
-    """Raises ValueError where a row is of an image or a nucleus that no other table has."""
-    number = np.asarray(images["image"])
-    if (number[1:] <= number[:-1]).any():
-        raise ValueError("images.parquet is damaged: its images are not in ascending order")
-    if "side" not in nuclei or not nuclei["side"].isin(["true", "pred"]).all():
-        raise ValueError("nuclei.parquet is damaged: its column 'side' holds something else than true and pred")
-    for name, rows in (("overlaps", overlaps), ("nuclei", nuclei)):
-        if not np.isin(rows["image"], number).all():
-            raise ValueError(f"{name}.parquet is damaged: it has an image that images.parquet lacks")
-    is_pred = _is_pred(nuclei)
-    for side, chosen in (("true", ~is_pred), ("pred", is_pred)):
-        of_nuclei = np.asarray(nuclei["id"])[chosen].astype(np.int64)
-        of_overlaps = np.asarray(overlaps[f"{side}_id"]).astype(np.int64)
-        named = of_overlaps != 0
-        distinct, rank = dense(np.concatenate([of_nuclei, of_overlaps[named]]).clip(0))
-        image = np.concatenate([np.asarray(nuclei["image"])[chosen], np.asarray(overlaps["image"])[named]])
-        key = np.searchsorted(number, image) * len(distinct) + rank  # by rank, since image x id may not fit 64 bits
-        own, others = np.sort(key[: len(of_nuclei)]), key[len(of_nuclei) :]
-        if (own[1:] == own[:-1]).any() or (of_nuclei <= 0).any():
-            raise ValueError("nuclei.parquet is damaged: it has a nucleus twice or an id that is none")
-        place = np.minimum(np.searchsorted(own, others), max(len(own) - 1, 0))
-        lacking = len(others) > 0 and (len(own) == 0 or (own[place] != others).any())
-        if lacking or (of_overlaps < 0).any():
-            raise ValueError(
-                f"overlaps.parquet is damaged: it has a nucleus of side '{side}' that nuclei.parquet lacks"
-            )
-
-
-def _is_pred(nuclei: Table) -> np.ndarray:
-    """bool (N,): nuclei of the side "pred"."""
-    return np.asarray(nuclei["side"] == "pred")
 
 
 def _overlaps(matches: list[Match], number: np.ndarray) -> dict:

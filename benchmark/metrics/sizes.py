@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from .columns import Table
 from .panoptic import Tally
 from .records import Records
 
@@ -24,7 +25,7 @@ def by_size(records: Records, edges: tuple[float, ...] = EDGES, border: bool = T
 
     Returns:
         A row per bin: bin ("<4", "4-6", ..., ">=8"), tp, fp, fn, iou_sum, DQ, SQ, PQ, recall, n_true. NaN
-        where a bin gives 0/0.
+        where a bin gives 0/0. Of `Several` the bins of each set, one set after another.
     """
     return _binned(records, "d_um", edges, border)
 
@@ -64,11 +65,11 @@ def by_type(records: Records, classes: list[str], border: bool = True) -> pd.Dat
     Returns:
         A row per class: type, tp, fp, fn, iou_sum, DQ, SQ, PQ, recall, n_true.
     """
-    known = (records.images["typed"] & records.images["pred_typed"]).to_numpy()
-    usable = known[np.searchsorted(records.images["image"], records.nuclei["image"])]
+    images = records.columns.images
+    usable = images["typed"] & images["pred_typed"]
 
     def group(nuclei):
-        type_ = nuclei["type"].astype(int).to_numpy()
+        type_ = nuclei["type"].astype(int)
         return np.where((type_ > 0) & (type_ <= len(classes)), type_ - 1, -1)
 
     return _pooled(records, group, classes, border, usable).rename_axis("type").reset_index()
@@ -110,26 +111,36 @@ def extra_labels(classes: list[str]) -> tuple[str, str, str]:
 
 
 def _pooled(records: Records, group, names: list[str], border: bool, usable: np.ndarray | None = None) -> pd.DataFrame:
-    nuclei = records.nuclei
-    kept = np.ones(len(nuclei), bool) if usable is None else usable
-    if not border:
-        kept = kept & ~nuclei["border"].to_numpy()
-    bins = group(nuclei)
-    kept = kept & (bins >= 0)
-    true, paired = (nuclei["side"] == "true").to_numpy(), (nuclei["match"] > 0).to_numpy()
+    """A row per name, of `Several` per set and name, indexed by the names.
 
-    def count(mask, weights=None):
-        mask = mask & kept
-        return np.bincount(bins[mask], weights=None if weights is None else weights[mask], minlength=len(names))
-
-    tp, fn, fp = count(true & paired), count(true & ~paired), count(~true & ~paired)
-    tally = Tally(tp, fp, fn, count(true & paired, nuclei["iou"].to_numpy()).astype(np.float64))
+    Args:
+        group: function of a side's nuclei (column name -> array) to int64 (N,): position in `names`, or below 0 = none.
+        usable: bool (n,), the images that count; None: all.
+    """
+    size = records.sets * len(names)
+    of_side = {}
+    for side, nuclei in records.columns.side.items():
+        bins = group(nuclei)
+        kept = bins >= 0
+        if not border:
+            kept = kept & ~nuclei["border"]
+        if usable is not None:
+            kept = kept & usable[nuclei["image"]]
+        if records.sets > 1:
+            bins = bins + records.set_of_image[nuclei["image"]] * len(names)
+        of_side[side] = bins, kept & (nuclei["match"] > 0), kept & (nuclei["match"] <= 0)
+    bins, paired, alone = of_side["true"]
+    tp, fn = (np.bincount(bins[mask], minlength=size) for mask in (paired, alone))
+    iou = np.bincount(bins[paired], weights=records.columns.side["true"]["iou"][paired], minlength=size)
+    bins, _, alone = of_side["pred"]
+    fp = np.bincount(bins[alone], minlength=size)
+    tally = Tally(tp, fp, fn, iou.astype(np.float64))
     dq, sq, pq = tally.quality(sq_eps=0.0)
     pq = np.where(tp + fp + fn > 0, np.nan_to_num(pq), np.nan)  # no pair at all is a PQ of 0; only SQ is undefined
     with np.errstate(invalid="ignore"):
         recall = tp / (tp + fn)
     columns = {"tp": tp, "fp": fp, "fn": fn, "iou_sum": tally.iou, "DQ": dq, "SQ": sq, "PQ": pq}
-    return pd.DataFrame({**columns, "recall": recall, "n_true": tp + fn}, index=names)
+    return pd.DataFrame({**columns, "recall": recall, "n_true": tp + fn}, index=names * records.sets)
 
 
 def _binned(records: Records, name: str, edges, border: bool) -> pd.DataFrame:
@@ -143,8 +154,8 @@ def _binned(records: Records, name: str, edges, border: bool) -> pd.DataFrame:
     return table.rename_axis("bin").reset_index()
 
 
-def column(nuclei: pd.DataFrame, name: str) -> np.ndarray:
-    """A column of records.nuclei; ValueError where older records lack it."""
+def column(nuclei: Table, name: str) -> np.ndarray:
+    """A column of nuclei; ValueError where older records lack it."""
     if name not in nuclei:
         raise ValueError(f"these records hold no '{name}' (they were written by an older version): make the run anew")
-    return nuclei[name].to_numpy()
+    return np.asarray(nuclei[name])

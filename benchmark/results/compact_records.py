@@ -17,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.metrics.columns import Columns
 from benchmark.metrics.derived import diameter_um, foreground, ids, neighbour_um, pair_iou, partners
 from benchmark.metrics.pairs import sum_by_pair
-from benchmark.metrics.records import TABLES, Columns, Records
+from benchmark.metrics.records import TABLES, Records
 
 FORM = 1  # of compact runs: raised when what is stored changes its meaning
 SIDES = ("true", "pred")

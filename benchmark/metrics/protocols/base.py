@@ -30,6 +30,8 @@ class Protocol(ABC):
         dq_eps, sq_eps: epsilons in the denominators of DQ and SQ.
         binary, multi: which of `aggregate.AGGREGATIONS` gives the headline bPQ and mPQ.
         of_class: which gives PQ_<class>: "image_mean" or "class_pooled".
+        by_image: whether `image_scores` of an image follow from that image alone, to the last bit, so that several sets
+            can be scored at once (`records.Several`).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Protocol(ABC):
     binary = "image_mean"
     multi = "image_mean"
     of_class = "image_mean"
+    by_image = False
 
     @abstractmethod
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:

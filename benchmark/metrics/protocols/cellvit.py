@@ -33,6 +33,7 @@ class CellViT(Protocol):
 
     name, place, version = "cellvit", 20, 1
     made_for, n_classes = "PanNuke", 5
+    by_image = True
 
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:
         """Adds the scores and counts of type 0, and n_true, n_pred, n_paired, the detection counts with dummies."""
@@ -44,8 +45,9 @@ class CellViT(Protocol):
         for k in range(n_classes + 1):
             of_true, pred = by_type * (columns.true_type == k), of_type(k)
             rows = np.flatnonzero((of_true > 0) | (pred > 0))
-            tallies[k] = tally(image[rows], of_true[rows], pred[rows], pixels[rows], n)
-            scored[k] = several_values(image, of_true, pixels, whole)
+            where, of_true, covered = image[rows], of_true[rows], pixels[rows]
+            tallies[k] = tally(where, of_true, pred[rows], covered, n)
+            scored[k] = several_values(where, of_true, covered, whole)
         binary = tally(image, true, all_typed, pixels, n)
         out = self.panoptic(records, n_classes, tallies, scored, binary, several_values(image, true, pixels, whole))
         out["Dice"] = np.where(columns.images["n_true"] > 0, dice(records), 0.0)
@@ -59,8 +61,10 @@ class CellViT(Protocol):
         nuclei, kept = columns.side["pred"], has_outline(records, "pred")
         has_types = typed(records, "pred", n_classes)[nuclei["image"]]
 
+        type_ = np.append(-1, np.where(kept, nuclei["type"].astype(np.int64), -1))[columns.pred]
+
         def of_type(k):
-            return _select(columns.pred, kept & (nuclei["type"] == k))
+            return columns.pred * (type_ == k)
 
         return columns.true, of_type, _select(columns.pred, kept & ((nuclei["type"] > 0) | ~has_types))
 

@@ -29,6 +29,7 @@ class Clean(Protocol):
 
     name, place, version = "clean", 60, 1
     made_for = "any data"
+    by_image = True
     dq_eps = sq_eps = 0.0
 
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:

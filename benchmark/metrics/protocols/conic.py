@@ -29,6 +29,7 @@ class CoNIC(Protocol):
 
     name, place, version = "conic", 40, 1
     made_for, n_classes = "CoNIC", 6
+    by_image = True
     multi = of_class = "class_pooled"
 
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:

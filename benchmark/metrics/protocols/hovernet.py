@@ -30,6 +30,7 @@ class HoVerNet(Protocol):
 
     name, place, version = "hovernet", 50, 1
     made_for, n_classes = "CoNSeP", None
+    by_image = True
     dq_eps = 0.0
 
     def image_scores(self, records: Records, n_classes: int) -> dict[str, np.ndarray]:

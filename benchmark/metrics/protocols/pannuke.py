@@ -29,6 +29,7 @@ class PanNuke(Protocol):
 
     name, place, version = "pannuke", 10, 1
     made_for, n_classes = "PanNuke", 5
+    by_image = True
     dq_eps = 0.0
     binary = multi = "tissue_mean"
 

@@ -65,7 +65,8 @@ class Observed:
         """The same, of the images of one tissue; clusters without any are dropped."""
         frames = {folder: frame[self._tissues(folder) == tissue] for folder, frame in self.images.items()}
         kept = sorted({int(cluster) for frame in frames.values() for cluster in frame["cluster"]})
-        return Observed([self.clusters[i] for i in kept], self.sources, _placed(frames, "cluster", kept))
+        of_images = {folder: frame["cluster"].to_numpy() for folder, frame in frames.items()}
+        return Observed([self.clusters[i] for i in kept], self.sources, _placed(frames, of_images, kept))
 
     def _tissues(self, folder: Path) -> np.ndarray:
         """Tissue of each image of a run, str (N,)."""
@@ -85,43 +86,52 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
         store: where they are kept between two calls.
     """
     store = store or Store()
-    frames, sourced = {}, True
+    frames, sources, names = {}, {}, {}
     for run in group.runs:
         try:
             frame = image_scores(run, protocol, store)
         except UNREADABLE as error:
             skipped(run.folder, error)
             continue
-        identity = frame.pop("image_id").to_numpy(object)
-        sourced &= bool((frame["source"].to_numpy(object) != "").all())
-        if not identity.all():  # without an id an image is known by its place in its fold's test set
+        sources[run.folder], names[run.folder] = (frame[c].to_numpy(object) for c in ("source", "image_id"))
+        frame = frame.rename(columns={"image_id": "name"})
+        if not names[run.folder].all():  # without an id an image is known by its place in its fold's test set
             place = np.array([f"fold{run.id.split}:{i}" for i in frame["image"]], object)
-            identity = np.where(identity != "", identity, place)
-        frames[run.folder] = frame.assign(name=identity)
-    column = "source" if sourced else "name"
-    clusters = sorted({str(name) for frame in frames.values() for name in frame[column]})
-    return Observed(clusters, sourced and bool(frames), _placed(frames, column, clusters))
+            names[run.folder] = np.where(names[run.folder] != "", names[run.folder], place)
+            frame = frame.assign(name=names[run.folder])
+        frames[run.folder] = frame
+    sourced = all((source != "").all() for source in sources.values())
+    of_images = sources if sourced else names
+    clusters = sorted(map(str, set().union(*(of_run.tolist() for of_run in of_images.values()))))
+    return Observed(clusters, sourced and bool(frames), _placed(frames, of_images, clusters))
 
 
 def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:
-    """COLUMNS of a run's images under a protocol, with `source` and `image_id`. Raises one of UNREADABLE."""
-    from benchmark.metrics.protocols import PROTOCOLS
+    """`image_frame` of a run. Raises one of UNREADABLE."""
 
     def compute(records: Records) -> pd.DataFrame:
-        columns = PROTOCOLS[protocol].columns(records, len(run.config["classes"]))
-        frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
-        texts = {name: records.images[name].astype(str).to_numpy(object) for name in ("source", "image_id")}
-        return frame.assign(**texts)
+        return image_frame(records, protocol, len(run.config["classes"]))
 
     return store.of(run, f"images-{protocol}", compute).copy(deep=False)
 
 
-def _placed(frames: dict, column: str, clusters: list) -> dict:
-    """The frames with `cluster`, the position in `clusters` of each image's value in `column`."""
+def image_frame(records: Records, protocol: str, n_classes: int) -> pd.DataFrame:
+    """COLUMNS of the images under a protocol, with `source` and `image_id`."""
+    from benchmark.metrics.protocols import PROTOCOLS
+
+    columns = PROTOCOLS[protocol].columns(records, n_classes)
+    frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
+    images = records.columns.images
+    texts = {name: pd.Series(images[name]).astype(str).to_numpy(object) for name in ("source", "image_id")}
+    return frame.assign(**texts)
+
+
+def _placed(frames: dict, of_images: dict, clusters: list) -> dict:
+    """The frames with `cluster`, the position in `clusters` of what each image has in `of_images`: per run (N,)."""
     position = {name: i for i, name in enumerate(clusters)}
     placed = {}
     for folder, frame in frames.items():
-        cluster = np.array([position[name] for name in frame[column].tolist()], np.int64)
+        cluster = np.array([position[name] for name in of_images[folder].tolist()], np.int64)
         placed[folder] = frame.assign(cluster=cluster)
     return placed
 

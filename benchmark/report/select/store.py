@@ -115,10 +115,9 @@ class Store:
         except Exception as error:  # pyarrow and pandas stumble over damaged bytes in any way
             skipped(path, f"its frames are computed anew ({error!s:.200})")
             return {}
-        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1 if len(keys) else []
-        starts = [0, *ends][:-1]
-        whole.index = np.arange(len(keys)) - np.repeat(starts, np.diff([0, *ends]))  # of each frame from 0 on
-        return {keys[a]: whole.iloc[a:b] for a, b in zip(starts, ends, strict=True)}
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.zeros(0, np.int64)
+        frames = split(whole, np.diff(np.append(starts, len(keys))).tolist())
+        return dict(zip(keys[starts].tolist(), frames, strict=True))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}-{_code()}.parquet"
@@ -126,6 +125,13 @@ class Store:
     def _list(self, name: str) -> Path:
         """The file with the hash of `_path`."""
         return self._path(name).with_suffix(".json")
+
+
+def split(whole: pd.DataFrame, lengths: list[int]) -> list[pd.DataFrame]:
+    """Frames of these lengths, one after the other, each with an index from 0 on."""
+    ends = np.cumsum(lengths)
+    whole = whole.set_axis(np.arange(len(whole)) - np.repeat(ends - lengths, lengths))
+    return [whole.iloc[end - length : end] for end, length in zip(ends.tolist(), lengths, strict=True)]
 
 
 def _key(run: Run) -> str | None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from benchmark.metrics.records import Records
 from benchmark.report.select.groups import Row
 from benchmark.report.select.store import Store
 from benchmark.results.run import UNREADABLE, Run, skipped
@@ -34,20 +35,37 @@ def size_scores(run: Run, store: Store | None = None) -> SizeScores | None:
     Args:
         store: where they are kept between two calls.
     """
-    from benchmark.metrics.sizes import by_crowding, by_size
-
-    def crowded(records) -> pd.DataFrame:
-        return by_crowding(records, edges=CROWDING_EDGES) if "neighbour_um" in records.nuclei else pd.DataFrame()
-
     store = store or Store()
     try:
-        table = store.of(run, "sizes", lambda records: by_size(records, edges=TABLE_EDGES))
-        inner = store.of(run, "sizes-inner", lambda records: by_size(records, edges=TABLE_EDGES, border=False))
-        crowding = store.of(run, "crowding", crowded)
+        table, inner, crowding = (store.of(run, name, compute) for name, compute in FRAMES.items())
     except UNREADABLE as error:
         skipped(run.folder, f"its records cannot be read ({type(error).__name__}: {error})")
         return None
     return SizeScores(table, inner, None if crowding.empty else crowding)
+
+
+def _sizes(records: Records) -> pd.DataFrame:
+    from benchmark.metrics.sizes import by_size
+
+    return by_size(records, edges=TABLE_EDGES)
+
+
+def _inner(records: Records) -> pd.DataFrame:
+    from benchmark.metrics.sizes import by_size
+
+    return by_size(records, edges=TABLE_EDGES, border=False)
+
+
+def _crowding(records: Records) -> pd.DataFrame:
+    """Without columns for records that hold no distances."""
+    from benchmark.metrics.sizes import by_crowding
+
+    known = "neighbour_um" in records.columns.side["true"]
+    return by_crowding(records, edges=CROWDING_EDGES) if known else pd.DataFrame()
+
+
+# name in `Store` -> what is computed of a run's records, of `Several` a set's lines after another's
+FRAMES = {"sizes": _sizes, "sizes-inner": _inner, "crowding": _crowding}
 
 
 def scores_of(row: Row, scores: dict) -> list[SizeScores]:
