@@ -39,8 +39,7 @@ class Choice:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
         threads: of a block of forward_global and points.cu; tile_block: of forward_tile (threads, resident blocks);
         block: of values.cu (threads, sums, resident blocks);
-        dense: dense.cu where it can; apart: points.cu and values.cu one after the other; staged, splits, rows: as
-        `plan._Sorting`. What only values.cu knows leaves dense.cu out;
+        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`;
         gather: grad_value by gather.cu (True) or values.cu (False); and of gather.cu: rows on the way and resident
         blocks as `layout.GATHER`, pixels of a group, threads of the sort.
     """
@@ -51,7 +50,6 @@ class Choice:
     threads: int | None = None
     tile_block: tuple[int, int] | None = None
     block: tuple[int, int, int] | None = None
-    dense: bool = True
     apart: bool = False
     staged: bool | None = None
     splits: int | None = None
@@ -82,7 +80,6 @@ BACKWARD = [
     *(Choice("gather {} rows at once, {} resident".format(*block), gather_block=block) for block in GATHER_BLOCKS),
     *(Choice(f"gather {count} pixels a group", gather_rows=count) for count in (2, 4, 16, 32)),
     *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (128, 256, 384)),
-    Choice("sorted", dense=False),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),
@@ -135,9 +132,7 @@ def chosen(choice: Choice):
         self.points_too = self.points_too and self.staged and not choice.apart
         if choice.rows:
             self.rows = min(choice.rows, self.rows)
-
-    def splits(*sizes):
-        return choice.splits
+        self.splits = choice.splits or self.splits
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
@@ -150,10 +145,6 @@ def chosen(choice: Choice):
             stack.enter_context(mock.patch.object(plan, "GATHER_ROWS", choice.gather_rows))
         if choice.sort_threads:
             stack.enter_context(mock.patch.object(plan, "SORT_THREADS", choice.sort_threads))
-        if choice.splits:
-            stack.enter_context(mock.patch.object(plan, "_splits", splits))
-        if not choice.dense or choice.apart or choice.staged is not None or choice.rows or choice.block:
-            stack.enter_context(mock.patch.object(plan, "_dense", lambda *arguments: False))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
         tables = {"VALUES_BLOCK": choice.block, "TILE_BLOCK": choice.tile_block, "GATHER": choice.gather_block}

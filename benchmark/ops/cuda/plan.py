@@ -9,17 +9,7 @@ from typing import Protocol
 
 import torch
 
-from benchmark.ops.cuda.layout import (
-    DENSE_PIXELS,
-    DENSE_RESIDENT,
-    DENSE_SAMPLES,
-    DENSE_THREADS,
-    MAX_LEVELS,
-    TILE_BLOCK,
-    Layout,
-    Levels,
-    layout_of,
-)
+from benchmark.ops.cuda.layout import MAX_LEVELS, TILE_BLOCK, Layout, Levels, layout_of
 
 THREADS = 256  # of a block of forward.cu and points.cu
 SORT_THREADS = 512  # of a block of sort_corners, at most 512
@@ -34,7 +24,6 @@ Shapes = list[tuple[int, int]]
 
 class Machine(Protocol):
     multiprocessors: int
-    tensor_cores: bool  # that multiply bfloat16
     shared_limit: int  # bytes of shared memory that a block can get
 
     def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
@@ -74,8 +63,6 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
     problem = _Problem(value, shapes, locations)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
-    if not scatter and _dense(machine, layout, problem, *tensors):
-        return grad_value, grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
     sorting = None if scatter else sorted_way(machine, layout, problem)
     if not (sorting and sorting.points_too):
         tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
@@ -225,31 +212,10 @@ class _Sorting:
         shared = layout.values_bytes(self.rows if self.staged else 0, self.points_too)
         threads = layout.values_threads
         machine.launch("values", layout, kernel, min(self.blocks * splits, GRID), threads, shared, arguments)
-        _combine(machine, layout, partial, grad_value, splits)
-
-
-def _dense(machine, layout, problem, grad_output, value, locations, weights, grad_value, *other_grads) -> bool:
-    """The whole backward pass by dense.cu, where it takes the problem."""
-    fits = problem.pixels <= DENSE_PIXELS and problem.samples <= DENSE_SAMPLES and problem.queries < 2**31 - 2**17
-    if not (layout.dense and machine.tensor_cores and fits and layout.dense_bytes <= machine.shared_limit):
-        return False
-    blocks, tiles = problem.batch * problem.heads, -(-problem.queries // (DENSE_THREADS // DENSE_SAMPLES))
-    resident = max(1, min(DENSE_RESIDENT, machine.shared_limit // layout.dense_bytes))
-    splits = _splits(blocks, tiles, resident * machine.multiprocessors)
-    partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
-    tensors = [grad_output, value, locations, weights, grad_value, partial, *other_grads]
-    arguments = [*map(pointer, tensors), *problem.arguments(ctypes.c_int), ctypes.c_int(splits)]
-    grid = min(blocks * splits, GRID)
-    machine.launch("dense", layout, "values_dense", grid, DENSE_THREADS, layout.dense_bytes, arguments)
-    _combine(machine, layout, partial, grad_value, splits)
-    return True
-
-
-def _combine(machine, layout, partial, grad_value, splits: int) -> None:
-    if splits > 1:
-        size = grad_value.numel()
-        arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
-        machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
+        if splits > 1:
+            size = grad_value.numel()
+            arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+            machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
 
 
 def _splits(blocks: int, tiles: int, multiprocessors: int) -> int:
