@@ -1,5 +1,6 @@
 """The GPU kernels' own source on an emulated device: index arithmetic, synchronisation and memory, without a GPU."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.ops import ms_deform_attn
+from benchmark.ops import cuda, ms_deform_attn
 from benchmark.ops.cuda import plan, sources
 from benchmark.ops.cuda.layout import Layout, Levels
 from benchmark.runtime.paths import ROOT
@@ -113,7 +114,8 @@ def test_orders_of_threads(dtype):
     assert {"forward_tile", "values_and_points", "combine_splits"} <= set(machines[0].launched)
 
 
-def test_a_tile_of_two_ranges():
+def test_a_tile_of_two_ranges(monkeypatch):
+    monkeypatch.setattr(plan, "GATHER_READS", 0)
     machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=2)]
     check_reference(machines, *problem(shapes=((17, 16),), queries=181, points=6))
     assert {"points_tile", "values_staged"} <= set(machines[0].launched)
@@ -171,6 +173,42 @@ def test_more_corners_than_shared_memory(monkeypatch):
         if launched[-1]:
             check_reference([machine, Emulated()], *arguments)
     assert launched == [(True, True), (True, False), None]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize(
+    "side, queries, room, expected",
+    [
+        (40, 30, True, "gather_values"),  # 0.3 reads a pixel
+        (9, 120, True, "gather_values"),  # 23.7
+        (9, 130, True, "values_"),  # 25.7: read more often than GATHER_READS
+        (40, 30, False, "scatter"),  # no room for the table of a level's pixels
+        (40, 300, False, "values_"),  # 3.0: read more often than SCATTER_READS, too
+    ],
+)
+def test_default_way(monkeypatch, deterministic, side, queries, room, expected):
+    """Atomics only where gathering does not fit and pixels are read seldom; never where the bits must be the same."""
+    arguments = problem(shapes=((side, side),), queries=queries, points=4)
+    if not room:  # in the place of a small device, which values.cu would not fit either
+        monkeypatch.setattr(Layout, "sort_bytes", lambda *sizes: 2**30)
+    machine = Emulated(seed=1)
+    monkeypatch.setattr(cuda, "_gpu", lambda value: machine)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    cuda.backward(*arguments, deterministic)
+    expected = "values_" if deterministic and expected == "scatter" else expected
+    assert any(expected in kernel for kernel in machine.launched), machine.launched
+
+
+def test_default_at_the_shapes_of_cellvta():
+    """On a GPU with 227 KB of shared memory: what measurements say is the fastest."""
+    ways = {}
+    for name, shapes, queries in (("injector", ((64, 64), (32, 32), (16, 16)), 256), ("extractor", ((16, 16),), 5376)):
+        for dtype in (torch.float32, torch.bfloat16):
+            arguments = problem(64, shapes=shapes, queries=queries, points=4, batch=1, heads=1, dtype=dtype)
+            asked = plan._Problem(*arguments[1:4])
+            way = plan.sorted_way(Emulated(multiprocessors=132), Layout(dtype, 64, 16 // dtype.itemsize), asked)
+            ways.setdefault(name, set()).add(type(way))
+    assert ways == {"injector": {plan._Gathering}, "extractor": {plan._Sorting}}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -262,9 +300,9 @@ def test_emulation_notices_faults(old, new, index):
 def check_races(change=None) -> set[str]:
     machine = Emulated(seed=1, grid=2, sanitize="races", change=change)
     check_reference([machine], *problem(shapes=((5, 9), (4, 4)), queries=181, points=6))
-    check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
     for reads in WAYS.values():
         with mock.patch.object(plan, "GATHER_READS", reads):
+            check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
             check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=13))
     return set(machine.launched)
 

@@ -21,6 +21,7 @@ def main() -> None:
     launched = run(tiled) | run(problem(8, shapes=((40, 41), (2, 3)), queries=13))
     launched |= run(problem(8, shapes=((17, 16),), queries=181, points=6))
     with mock.patch.object(plan, "GATHER_READS", 0):
+        launched |= run(problem(8, shapes=((17, 16),), queries=181, points=6))
         launched |= run(problem(8, shapes=((40, 41), (2, 3)), queries=13))
     assert len(launched) == sum(map(len, sources.FAMILIES.values())), launched
     # a table one number too short, a last tile too long: the sanitizer must end these processes
