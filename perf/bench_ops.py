@@ -5,7 +5,8 @@ installed, mmcv and torch-ms-deform-attn (Deformable DETR's kernels), in one run
 
 Implementations take turns of several calls; the best call counts, in process time on a CPU (other programs do not
 count) and in the GPU's own time on a GPU (launches do not count, the L2 cache is cold).
-Writes <out>/<hardware>.csv, .png and .pdf; prints ratios to the grid_sample formulation (> 1 is faster).
+Writes <out>/<hardware>.csv case by case, at the end .png and .pdf too, and prints ratios to the grid_sample formulation
+(> 1 is faster); after --limit seconds no other case is begun.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 import gpu_time
 import torch
 import torch.nn.functional as F
+from csv_rows import Rows
 
 from benchmark.layers.global_attention import reference_points
 from benchmark.ops import backends, ms_deform_attn
@@ -37,20 +39,24 @@ def main() -> None:
     parser.add_argument("--batch", type=positive, nargs="+", help="default: 1 4 on a CPU, 16 on a GPU")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"])
     parser.add_argument("--rounds", type=positive, default=3, help="turns of every implementation (default 3)")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no case is begun")
     parser.add_argument("--out", type=Path, default=Path("reports/ops"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
-    print(f"{hardware(device)}; torch {torch.__version__}; {chosen.threads} CPU thread(s)")
+    machine = hardware(device)
+    stem = chosen.out / re.sub(r"\W+", "_", machine).strip("_")
+    rows = Rows(stem.with_name(f"{stem.name}.csv"), COLUMNS, chosen.limit, hardware=machine)
+    print(f"{machine}; torch {torch.__version__}; {chosen.threads} CPU thread(s)")
     for name, (works, why) in backends().items():
         print(f"  {name}: {'works' if works else why}")
-    rows = []
     for shape in SHAPES:
         for dtype in chosen.dtype:
             for batch in chosen.batch or ((16,) if device.type == "cuda" else (1, 4)):
-                rows += measure(shape, batch, dtype, device, chosen.rounds)
-    means(rows)
-    write(rows, chosen.out, hardware(device))
+                measure(rows, shape, batch, dtype, device, chosen.rounds)
+    if rows.rows:
+        means(rows.rows)
+        plot(rows.rows, stem, machine)
 
 
 def positive(text: str) -> int:
@@ -152,7 +158,7 @@ def ours(backend: str):
     return lambda *inputs: ms_deform_attn(*inputs, backend=backend)
 
 
-def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: int) -> list[dict]:
+def measure(rows: Rows, shape: str, batch: int, dtype: str, device: torch.device, rounds: int) -> None:
     *inputs, grad = case(shape, batch, dtype, device)
     value, _, locations, weights = inputs
 
@@ -166,11 +172,13 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
     read = sum(t.numel() * t.element_size() for t in (value, locations, weights))
     written = grad.numel() * grad.element_size()
     calls = implementations(device)
-    rows = []
     for name, work, moved in (
         ("forward", forward, read + written),
         ("forward+backward", both, 3 * read + 2 * written),
     ):
+        if rows.is_up:
+            print(f"{shape:9s} B={batch:<2d} {dtype} {name:16s} not run, the time is up", flush=True)
+            continue
         best = {label: math.inf for label in calls}
         for _ in range(rounds):
             for label, call in calls.items():
@@ -181,10 +189,9 @@ def measure(shape: str, batch: int, dtype: str, device: torch.device, rounds: in
         least = floor and (floor[0] if name == "forward" else sum(floor))
         for label, took in best.items():
             row = (shape, batch, dtype, name, label, 1e3 * took, best[BASE] / took, moved / took)
-            rows.append(dict(zip(COLUMNS, (*row, least / took if least else ""))))
+            rows.add(*row, least / took if least else "")
         times = ", ".join(f"{label} {1e3 * t:.2f} ms ({best[BASE] / t:.1f}x)" for label, t in best.items())
         print(f"{shape:9s} B={batch:<2d} {dtype} {name:16s} {times}", flush=True)
-    return rows
 
 
 def seconds(work, argument, device: torch.device) -> list[float]:
@@ -221,8 +228,8 @@ def means(rows: list[dict]) -> None:
                 print(f"  {label:45s} {row['of_floor']:.2f}  {row['bytes_per_s'] / 1e12:.2f} TB/s")
 
 
-def write(rows: list[dict], folder: Path, machine: str) -> None:
-    """Write <folder>/<machine>.csv with the rows, and bars of their ratios to BASE as .png and .pdf."""
+def plot(rows: list[dict], stem: Path, machine: str) -> None:
+    """Bars of the rows' ratios to BASE as stem.png and .pdf, and the rows again as stem.csv."""
     import pandas as pd
     import seaborn as sns
     from matplotlib.patches import Patch
@@ -244,8 +251,7 @@ def write(rows: list[dict], folder: Path, machine: str) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set(ylabel="", xlabel=f"times faster than the {BASE} formulation", title=machine)
         legend(figure, {name: Patch(color=colour) for name, colour in colours.items()})
-    stem = folder / re.sub(r"\W+", "_", machine).strip("_")
-    save(figure, stem, [{"hardware": machine} | row for row in rows])
+    save(figure, stem, rows)
     print(f"wrote {stem}.csv, .png, .pdf")
 
 

@@ -12,7 +12,8 @@
 # check:   environment, compile (registers and spills), tests (the op: values, CUDA graphs, streams, autocast, more than
 #          2^31 elements), harness (training and evaluation on the GPU), memcheck, racecheck
 # measure: goal (the step, beside the published way), ops (every backend beside its peers and the floor), split (one
-#          PanNuke split, the loader, inference), ways (of the backward pass), share (of the op in a step), methods, levers
+#          PanNuke split, the loader, inference), ways (of the backward pass), share (of the op in a step), tune
+#          (what the op's plan chooses, beside what it could), methods, levers
 cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- help
 for word in "$@"; do
@@ -96,7 +97,7 @@ measure() {
     if needs goal mmengine timm skimage pyarrow; then
         part goal 130 "$PYTHON" $step/goal --limit 110 --parts goal
     fi
-    part ops 60 "$PYTHON" perf/bench_ops.py --dtype fp32 bf16 --out "$OUT/ops"
+    part ops 60 "$PYTHON" perf/bench_ops.py --dtype fp32 bf16 --limit 45 --out "$OUT/ops"
     if [ -z "$missing" ]; then
         part inference 40 "$PYTHON" perf/inference.py --out "$OUT"
         part split 60 "$PYTHON" $step/split --limit 45 --parts split loader
@@ -104,6 +105,9 @@ measure() {
     part ways 40 "$PYTHON" perf/gpu_ways.py --csv "$OUT/ways.csv"
     if [ -z "$missing" ]; then
         part share 40 "$PYTHON" perf/op_share.py
+    fi
+    part tune 60 "$PYTHON" perf/gpu_tune.py --limit 50 --csv "$OUT/tune.csv"
+    if [ -z "$missing" ]; then
         part methods 60 "$PYTHON" $step/methods --steps 30 --limit 50 --parts methods
         part levers 120 "$PYTHON" $step/levers --steps 30 --limit 110 --parts levers graph curve
     fi

@@ -40,34 +40,38 @@ def times(work: Callable[[], object], device: torch.device, count: int, wait: fl
 
     The GPU is made to wait first, so that all kernels are in its queue before the first one starts: a call of a tenth
     of a millisecond would otherwise be timed by how fast Python launches it. Where that was too short, a longer wait
-    is tried, and kept; work that itself waits for the device, and so gains nothing by that, is timed with its launches
-    and a warning.
+    is tried, and kept; work that itself waits for the device, and so gains nothing by that, is timed behind the
+    shortest wait, with its launches and a warning. An untimed call comes first.
     """
+    work()  # loads its kernels, which may wait for the device
+    torch.cuda.synchronize(device)
     out: list[float] = []
-    longest = 64 * wait
+    shortest, longest, waits = wait, 64 * wait, False
     while len(out) < count:
-        took, ahead = _timed(work, device, wait)
-        if not ahead and wait < longest:
-            began = time.perf_counter()
-            work()
-            if time.perf_counter() - began >= wait / 2:  # the launches themselves took too long
-                wait *= 4
-                continue
-        if not ahead and longest:
-            warnings.warn("the call waits for the device: its time holds the launches", RuntimeWarning, stacklevel=2)
-            longest = 0  # known by now
-        out.append(took)
+        took, launching, ahead = _timed(work, device, wait)
+        if ahead or waits:
+            out.append(took)
+            continue
+        began = time.perf_counter()
+        work()
+        alone = time.perf_counter() - began
+        if launching - alone < wait / 2 and wait < longest:  # the launches themselves take too long
+            wait *= 4
+            continue
+        warnings.warn("the call waits for the device: its time holds the launches", RuntimeWarning, stacklevel=2)
+        wait, waits = shortest, True
     return out
 
 
-def _timed(work: Callable[[], object], device: torch.device, wait: float) -> tuple[float, bool]:
-    """(seconds of a call behind a wait, whether the call was launched before that wait was over)."""
+def _timed(work: Callable[[], object], device: torch.device, wait: float) -> tuple[float, float, bool]:
+    """(seconds of a call behind a wait, seconds until it returned, whether that was before the wait was over)."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     _scratch.setdefault(device, torch.zeros(CACHE // 4, device=device)).sum()  # read: leaves nothing to write back
     torch.cuda._sleep(int(wait * CYCLES))
     begin.record()
+    began = time.perf_counter()
     work()
-    ahead = not begin.query()
+    launching, ahead = time.perf_counter() - began, not begin.query()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / 1e3, ahead
+    return begin.elapsed_time(end) / 1e3, launching, ahead

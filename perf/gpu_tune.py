@@ -1,15 +1,15 @@
 """What the GPU backend chooses, beside what it could have chosen: tiles, threads, splits, staging, the shape of a block
 of the sorted backward pass, and how the ways of summing grad_value compare by the reads of a pixel. Needs a GPU.
 
-    python perf/gpu_tune.py [--batch 16] [--only forward backward threshold] [--csv reports/gpu/tune.csv]
+    python perf/gpu_tune.py [--batch 16] [--only forward backward threshold] [--csv reports/gpu/tune.csv] [--limit 50]
 
 Milliseconds at CellVTA's shapes (fp32 and bf16); "now" is what the committed code does. Each choice is made from
-outside, so that the library carries none of the alternatives.
+outside, so that the library carries none of the alternatives. Rows are written as they are measured, those over the
+reads of a pixel first; after --limit seconds no other is begun.
 """
 
 import argparse
 import contextlib
-import csv
 import math
 import sys
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from unittest import mock
 
 import gpu_time
 import torch
+from csv_rows import Rows
 from gpu_ways import SHAPES, SHORT, problem
 
 from benchmark.ops import cuda
@@ -28,7 +29,7 @@ REPEATS = 7
 TILE_BLOCKS = [(256, 3), (384, 2), (512, 2), (512, 3), (768, 1), (768, 2), (1024, 1), (1024, 2)]
 BLOCKS = [(1024, 16, 1), (512, 32, 1), (512, 16, 2), (512, 32, 2), (256, 32, 2), (256, 16, 4), (256, 64, 1)]
 GATHER_BLOCKS = [(1, 6), (2, 4), (2, 6), (3, 4), (4, 3), (4, 4)]
-COLUMNS = ("call", "batch", "dtype", "part", "choice", "ms", "gpu")
+COLUMNS = ("call", "batch", "dtype", "part", "choice", "ms")
 
 
 @dataclass
@@ -39,8 +40,7 @@ class Choice:
         tile: whether one head's value goes to shared memory; queries: of a block, as a multiple of the plan's;
         threads: of a block of forward_global and points.cu; tile_block: of forward_tile (threads, resident blocks);
         block: of values.cu (threads, sums, resident blocks);
-        dense: dense.cu where it can; apart: points.cu and values.cu one after the other; staged, splits, rows: as
-        `plan._Sorting`. What only values.cu knows leaves dense.cu out;
+        apart: points.cu and values.cu one after the other; staged, splits, rows: as `plan._Sorting`;
         gather: grad_value by gather.cu (True) or values.cu (False); and of gather.cu: rows on the way and resident
         blocks as `layout.GATHER`, pixels of a group, threads of the sort.
     """
@@ -51,7 +51,6 @@ class Choice:
     threads: int | None = None
     tile_block: tuple[int, int] | None = None
     block: tuple[int, int, int] | None = None
-    dense: bool = True
     apart: bool = False
     staged: bool | None = None
     splits: int | None = None
@@ -82,7 +81,6 @@ BACKWARD = [
     *(Choice("gather {} rows at once, {} resident".format(*block), gather_block=block) for block in GATHER_BLOCKS),
     *(Choice(f"gather {count} pixels a group", gather_rows=count) for count in (2, 4, 16, 32)),
     *(Choice(f"gather, {threads} threads sort", sort_threads=threads) for threads in (128, 256, 384)),
-    Choice("sorted", dense=False),
     Choice("points apart", apart=True),
     Choice("points apart, tile False", apart=True, tile=False),
     Choice("points apart, 128 threads", apart=True, threads=128),
@@ -135,9 +133,7 @@ def chosen(choice: Choice):
         self.points_too = self.points_too and self.staged and not choice.apart
         if choice.rows:
             self.rows = min(choice.rows, self.rows)
-
-    def splits(*sizes):
-        return choice.splits
+        self.splits = choice.splits or self.splits
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(plan._Problem, "tiles", other_tiles))
@@ -150,10 +146,6 @@ def chosen(choice: Choice):
             stack.enter_context(mock.patch.object(plan, "GATHER_ROWS", choice.gather_rows))
         if choice.sort_threads:
             stack.enter_context(mock.patch.object(plan, "SORT_THREADS", choice.sort_threads))
-        if choice.splits:
-            stack.enter_context(mock.patch.object(plan, "_splits", splits))
-        if not choice.dense or choice.apart or choice.staged is not None or choice.rows or choice.block:
-            stack.enter_context(mock.patch.object(plan, "_dense", lambda *arguments: False))
         if choice.threads:
             stack.enter_context(mock.patch.object(plan, "THREADS", choice.threads))
         tables = {"VALUES_BLOCK": choice.block, "TILE_BLOCK": choice.tile_block, "GATHER": choice.gather_block}
@@ -172,18 +164,20 @@ def milliseconds(work) -> float:
     return 1e3 * sorted(gpu_time.times(work, device, REPEATS, 0.002))[REPEATS // 2]
 
 
-def measured(rows: list, call: str, batch: int, dtype: str, part: str, choice: str, work) -> None:
+def measured(rows: Rows, call: str, batch: int, dtype: str, part: str, choice: str, work) -> None:
+    if rows.is_up:
+        return
     try:
         took = milliseconds(work)
     except (ValueError, RuntimeError) as error:
         print(f"{call:9} {dtype} {part:8} {choice:50} {str(error).splitlines()[0][:80]}", flush=True)
         torch.cuda.synchronize()
         return
-    rows.append((call, batch, dtype, part, choice, took, torch.cuda.get_device_name()))
+    rows.add(call, batch, dtype, part, choice, took)
     print(f"{call:9} {dtype} {part:8} {choice:50} {took:8.4f} ms", flush=True)
 
 
-def sweep(rows: list, call: str, batch: int, dtype: torch.dtype, only: list[str]) -> None:
+def sweep(rows: Rows, call: str, batch: int, dtype: torch.dtype, only: list[str]) -> None:
     grad, value, shapes, locations, weights = problem(call, batch, dtype)
     parts = {
         "forward": (FORWARD, lambda: cuda.forward(value, shapes, locations, weights)),
@@ -195,7 +189,7 @@ def sweep(rows: list, call: str, batch: int, dtype: torch.dtype, only: list[str]
                 measured(rows, call, batch, SHORT[dtype], part, choice.name, work)
 
 
-def threshold(rows: list, batch: int, dtype: torch.dtype) -> None:
+def threshold(rows: Rows, batch: int, dtype: torch.dtype) -> None:
     """All ways over the reads of each pixel: the injector's levels with few queries up to many."""
     ways = {"atomics": Choice("atomics"), "summed": Choice("", gather=False), "gathered": Choice("", gather=True)}
     for queries in (64, 144, 256, 484, 1024, 2025, 4096):  # squares, as `problem` needs
@@ -215,21 +209,20 @@ def main() -> int:
     parts = ["forward", "backward", "threshold"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no row is begun")
     options = parser.parse_args()
     works, why = cuda.usable()
     if not works:
         print(f"needs a GPU: {why}")
         return 0
-    rows: list = []
+    rows = Rows(options.csv, COLUMNS, options.limit, gpu=torch.cuda.get_device_name())
+    for dtype in SHORT if "threshold" in options.only else ():
+        threshold(rows, options.batch, dtype)
     for dtype in SHORT:
         for call in SHAPES:
             sweep(rows, call, options.batch, dtype, options.only)
-        if "threshold" in options.only:
-            threshold(rows, options.batch, dtype)
-    if options.csv:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+    if rows.is_up:
+        print("the time is up")
     return 0
 
 

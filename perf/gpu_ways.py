@@ -6,13 +6,13 @@ and the largest relative distance between results. Needs a GPU.
 """
 
 import argparse
-import csv
 import ctypes
 import sys
 from pathlib import Path
 
 import gpu_time
 import torch
+from csv_rows import Rows
 
 from benchmark.ops import cuda
 from benchmark.ops.cuda import nvrtc
@@ -96,7 +96,8 @@ def main() -> int:
     if not works:
         print(f"needs a GPU: {why}")
         return 0
-    plain, rows = Plain(), []
+    plain, gpu = Plain(), torch.cuda.get_device_name()
+    rows = Rows(options.csv, COLUMNS, gpu=gpu)
     for name in SHAPES:
         exact = problem(name, options.batch, torch.float32)
         shapes = exact[2]
@@ -120,20 +121,15 @@ def main() -> int:
                 grad, value, _, *rest = arguments
                 floor = gpu_time.floor(sum(t.nbytes for t in (value, *rest)), grad.nbytes, value.device)
                 of_floor = 1e3 * floor[part == "backward"] / ms
-                row = [name, options.batch, SHORT[dtype], part, way, ms, plain_ms[part] / ms, error, of_floor]
-                rows.append(row)
+                faster = plain_ms[part] / ms
+                rows.add(name, options.batch, SHORT[dtype], part, way, ms, faster, error, of_floor)
                 print(
-                    f"{name:9} B={options.batch} {row[2]} {part:8} {way:22} {ms:8.3f} ms"
-                    f"  {row[6]:6.1f} x the plain fp32 kernel ({plain_ms[part]:.3f} ms), distance {error:.1e}"
-                    f", {of_floor:.2f} of the floor"
+                    f"{name:9} B={options.batch} {SHORT[dtype]} {part:8} {way:22} {ms:8.3f} ms"
+                    f"  {faster:6.1f} x the plain fp32 kernel ({plain_ms[part]:.3f} ms), distance {error:.1e}"
+                    f", {of_floor:.2f} of the floor",
+                    flush=True,
                 )
-    print(torch.cuda.get_device_name())
-    if options.csv:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow((*COLUMNS, "gpu"))
-            writer.writerows([*row, torch.cuda.get_device_name()] for row in rows)
+    print(gpu)
     return 0
 
 

@@ -10,7 +10,6 @@ the device, decoding, matching and the records are inside the timing: it is the 
 
 import argparse
 import csv
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -22,6 +21,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
+from csv_rows import command, commit
 from step_tools import Repeated
 
 from benchmark.data.nuclei import Nuclei, Sample
@@ -71,7 +71,7 @@ def main() -> None:
     for row in rows:
         print(f"  {row['what']:50s} {row['images_per_s']:8.2f} images/s  {row['ratio']:.2f} of the forward pass alone")
     facts = {"hardware": hardware(world.device), "torch": torch.__version__, "method": name, "images": images}
-    facts |= {"batch": prediction.batch, "nuclei": density, "command": shlex.join(["python", *sys.argv])}
+    facts |= {"batch": prediction.batch, "nuclei": density, "commit": commit(), "command": command()}
     chosen.out.mkdir(parents=True, exist_ok=True)
     with open(chosen.out / "inference.csv", "w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, (*rows[0], *facts))

@@ -16,7 +16,6 @@ Each row is written to <out>/train_step.csv as it is measured; after --limit sec
 import argparse
 import contextlib
 import csv
-import shlex
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
+from csv_rows import command, commit
 from step_tools import Kept, Repeated, matrix_rate, operations
 from step_variants import COMPILED, FASTEST, GOAL, HARNESS, LEVERS, Variant
 
@@ -58,7 +58,7 @@ COLUMNS = (
     "loss",
     "note",
 )
-FACTS = ("hardware", "torch", "scale", "batch", "command")
+FACTS = ("hardware", "torch", "scale", "batch", "commit", "command")
 
 
 @dataclass
@@ -365,7 +365,7 @@ def write(bench: Bench) -> None:
         if "images_per_s" in row:
             row["ratio"] = row["images_per_s"] / base(bench, row)["images_per_s"]
     facts = (hardware(bench.world.device), torch.__version__, bench.scale, SCALES[bench.scale].batch)
-    same = dict(zip(FACTS, (*facts, shlex.join(["python", *sys.argv]))))
+    same = dict(zip(FACTS, (*facts, commit(), command())))
     with open(bench.out / "train_step.csv", "w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, (*COLUMNS, *FACTS))
         out.writeheader()

@@ -1,5 +1,6 @@
 """The GPU kernels' own source on an emulated device: index arithmetic, synchronisation and memory, without a GPU."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.ops import ms_deform_attn
+from benchmark.ops import cuda, ms_deform_attn
 from benchmark.ops.cuda import plan, sources
 from benchmark.ops.cuda.layout import Layout, Levels
 from benchmark.runtime.paths import ROOT
@@ -24,8 +25,6 @@ pytestmark = pytest.mark.skipif(
     COMPILER is None or platform.machine() not in ("x86_64", "AMD64"),
     reason="needs g++ on x86-64: the emulated threads switch by its registers",
 )
-# channels, shapes, queries, points that dense.cu takes
-DENSE = [(16, ((3, 4), (2, 2)), 5, 2), (16, ((16, 16),), 70, 4), (64, ((5, 9), (4, 4)), 41, 4), (32, ((1, 3),), 33, 8)]
 OTHERS = sorted({p.stem for p in (SHARED / "golden/op").glob("*.npz")} - set(COMMITTED))
 
 
@@ -115,7 +114,8 @@ def test_orders_of_threads(dtype):
     assert {"forward_tile", "values_and_points", "combine_splits"} <= set(machines[0].launched)
 
 
-def test_a_tile_of_two_ranges():
+def test_a_tile_of_two_ranges(monkeypatch):
+    monkeypatch.setattr(plan, "GATHER_READS", 0)
     machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=2)]
     check_reference(machines, *problem(shapes=((17, 16),), queries=181, points=6))
     assert {"points_tile", "values_staged"} <= set(machines[0].launched)
@@ -127,54 +127,6 @@ def test_both_halves_in_one_walk(channels):
     machines = [Emulated(), Emulated(seed=1)]
     check_reference(machines, *problem(channels, shapes=((3, 4), (2, 2)), queries=33, points=3))
     assert "values_and_points" in machines[0].launched
-
-
-@pytest.mark.parametrize("channels, shapes, queries, points", DENSE)
-def test_matrix_products(monkeypatch, channels, shapes, queries, points):
-    """The corner factors as a dense matrix; queries that fill a tile and not, and as many samples as it takes."""
-    arguments = problem(channels, shapes=shapes, queries=queries, points=points, dtype=torch.bfloat16)
-    machines = [Emulated(), Emulated(seed=1), Emulated(seed=2, grid=2), Emulated(seed=3, grid=1)]
-    check_reference(machines, *arguments)
-    assert "values_dense" in machines[0].launched
-    monkeypatch.setattr(plan, "GATHER_READS", 0)
-    without = Emulated(tensor_cores=False)
-    check_reference([without], *arguments)
-    assert "values_and_points" in without.launched
-
-
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("multiply_all(sums, values, high, low, rows, products, touched, bits);\n            __syncthreads();", ""),
-        ("strips |= __shfl_xor_sync(FULL, strips, offset);", ""),
-        ("*low = narrow(sum - widen(rounded));", ""),
-        ("high[to] = low[to] = 0;", ""),
-    ],
-)
-def test_faults_in_matrix_products_are_noticed(old, new):
-    arguments = problem(16, shapes=((16, 16),), queries=70, points=4, dtype=torch.bfloat16)
-    expected = plan.backward(Emulated(), *arguments, False)[0].double()
-    with pytest.raises((AssertionError, RuntimeError)):
-        for seed in (1, 2):
-            machine = Emulated(seed=seed, grid=1, change=(old, new, 0))
-            check_reference([machine], *arguments)
-            assert distance(plan.backward(machine, *arguments, False)[0], expected) < 1e-3
-
-
-@pytest.mark.parametrize("seldom", [float("inf"), float("nan")])
-def test_matrix_products_keep_not_numbers_apart(seldom):
-    """A gradient that is no number reaches the pixels and the points that it touches, no others."""
-    grad_output, *rest = problem(16, shapes=((16, 16),), queries=40, points=4, dtype=torch.bfloat16)
-    clean = plan.backward(Emulated(), grad_output, *rest, False)
-    grad_output[1, 5, 20] = seldom  # of head 1
-    touched = plan.backward(Emulated(tensor_cores=False), grad_output, *rest, False)[0].isfinite().all(-1)
-    results = plan.backward(Emulated(seed=1), grad_output, *rest, False)
-    assert torch.equal(results[0].isfinite().all(-1), touched) and not touched.all()
-    assert torch.equal(results[0][touched], clean[0][touched])
-    for result, before in zip(results[1:], clean[1:]):
-        others = torch.ones(result.shape[:3], dtype=torch.bool)
-        others[1, 5, 1] = False
-        assert torch.equal(result[others], before[others]) and not result[1, 5, 1].isfinite().all()
 
 
 def test_many_pixels(monkeypatch):
@@ -221,6 +173,42 @@ def test_more_corners_than_shared_memory(monkeypatch):
         if launched[-1]:
             check_reference([machine, Emulated()], *arguments)
     assert launched == [(True, True), (True, False), None]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize(
+    "side, queries, room, expected",
+    [
+        (40, 30, True, "gather_values"),  # 0.3 reads a pixel
+        (9, 120, True, "gather_values"),  # 23.7
+        (9, 130, True, "values_"),  # 25.7: read more often than GATHER_READS
+        (40, 30, False, "scatter"),  # no room for the table of a level's pixels
+        (40, 300, False, "values_"),  # 3.0: read more often than SCATTER_READS, too
+    ],
+)
+def test_default_way(monkeypatch, deterministic, side, queries, room, expected):
+    """Atomics only where gathering does not fit and pixels are read seldom; never where the bits must be the same."""
+    arguments = problem(shapes=((side, side),), queries=queries, points=4)
+    if not room:  # in the place of a small device, which values.cu would not fit either
+        monkeypatch.setattr(Layout, "sort_bytes", lambda *sizes: 2**30)
+    machine = Emulated(seed=1)
+    monkeypatch.setattr(cuda, "_gpu", lambda value: machine)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    cuda.backward(*arguments, deterministic)
+    expected = "values_" if deterministic and expected == "scatter" else expected
+    assert any(expected in kernel for kernel in machine.launched), machine.launched
+
+
+def test_default_at_the_shapes_of_cellvta():
+    """On a GPU with 227 KB of shared memory: what measurements say is the fastest."""
+    ways = {}
+    for name, shapes, queries in (("injector", ((64, 64), (32, 32), (16, 16)), 256), ("extractor", ((16, 16),), 5376)):
+        for dtype in (torch.float32, torch.bfloat16):
+            arguments = problem(64, shapes=shapes, queries=queries, points=4, batch=1, heads=1, dtype=dtype)
+            asked = plan._Problem(*arguments[1:4])
+            way = plan.sorted_way(Emulated(multiprocessors=132), Layout(dtype, 64, 16 // dtype.itemsize), asked)
+            ways.setdefault(name, set()).add(type(way))
+    assert ways == {"injector": {plan._Gathering}, "extractor": {plan._Sorting}}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -309,15 +297,13 @@ def test_emulation_notices_faults(old, new, index):
         check_reference([Emulated(seed=s, change=(old, new, index)) for s in (1, 2, 3)], *arguments)
 
 
-def check_races(change=None, dense=True) -> set[str]:
+def check_races(change=None) -> set[str]:
     machine = Emulated(seed=1, grid=2, sanitize="races", change=change)
     check_reference([machine], *problem(shapes=((5, 9), (4, 4)), queries=181, points=6))
-    check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
     for reads in WAYS.values():
         with mock.patch.object(plan, "GATHER_READS", reads):
+            check_reference([machine], *problem(shapes=((17, 16),), queries=181, points=6))
             check_reference([machine], *problem(shapes=((40, 41), (2, 3)), queries=13))
-    if dense:
-        check_reference([machine], *problem(16, shapes=((9, 16),), queries=70, points=4, dtype=torch.bfloat16))
     return set(machine.launched)
 
 
@@ -330,7 +316,7 @@ def test_no_races():
 def test_races_are_noticed(barrier, index):
     """Before a tile is overwritten; before products replace factors, where an emulated shuffle hides the order."""
     with pytest.raises(RuntimeError, match="races with"):
-        check_races((barrier, "", index), dense=False)
+        check_races((barrier, "", index))
 
 
 @pytest.mark.parametrize("barrier", range(4))

@@ -57,7 +57,7 @@ def check(arguments, slack=1, **options):
     found, expected = run(arguments, **options), run(doubles, "reference")
     for pair in zip(found, expected):
         assert distance(*pair) <= slack * TOLERANCE[value.dtype]
-    if not options.get("deterministic", True):  # by atomics, which the default takes for few reads only
+    if not options.get("deterministic", True):  # by atomics, which the default hardly ever takes
         for pair in zip(cuda.backward(*arguments, False, scatter=True), expected[1:]):
             assert distance(*pair) <= slack * TOLERANCE[value.dtype]
         return

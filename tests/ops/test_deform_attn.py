@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.ops import backends, ms_deform_attn
+from benchmark.ops import backends, fallback, ms_deform_attn
 from tests.support.attention import BACKENDS, COMMITTED, TOLERANCE, arguments, committed, results
 from tests.support.shared import SHARED, shared
 
@@ -276,3 +276,30 @@ def test_refuses(case):
 def test_unknown_backend():
     with pytest.raises(ValueError, match="expected one of"):
         ms_deform_attn(V, S, L, W, backend="fast")
+
+
+@pytest.mark.parametrize("spread", [8, 1 << 13])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_corners_outside_do_not_end_in_one_long_sum(monkeypatch, dtype, spread):
+    """As on a GPU, where one thread would add them all up; they reach no pixel either, the last one least of all."""
+    lengths = []
+    bag = torch.nn.functional.embedding_bag
+
+    def watched(indices, table, offsets=None, **options):
+        if offsets is not None:
+            lengths.extend(torch.diff(offsets, append=torch.tensor([len(indices)])).tolist())
+        return bag(indices, table, offsets, **options)
+
+    value, shapes, locations, weights = arguments(queries=50, dtype=dtype)
+    locations[:, ::2] = 3  # far outside
+    expected = results("reference", value, shapes, locations, weights)
+    monkeypatch.setattr(fallback, "_attempts", lambda table: (True,))
+    monkeypatch.setattr(fallback, "_SPREAD", spread)
+    monkeypatch.setattr(fallback.F, "embedding_bag", watched)
+    for found, right in zip(results("torch", value, shapes, locations, weights), expected):
+        limit = 1e-5 if dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(found, right, rtol=limit, atol=limit)
+    bags, corners = 2 * 50 * 2, 4 * 2 * 2
+    pixels, outside = lengths[:64], lengths[64:]
+    assert len(pixels) == 64 and len(outside) == min(spread, bags) and sum(lengths) == bags * corners
+    assert sum(outside) > bags * corners / 2 and max(outside) <= corners * -(-bags // len(outside))

@@ -100,6 +100,38 @@ def test_the_peers_compute_the_same(bench_ops, shape):
         torch.testing.assert_close(call(*inputs), expected, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
+def test_the_op_is_measured_until_the_limit(tmp_path):
+    text = script("bench_ops.py", "--device", "cpu", "--batch", "1", "--rounds", "1", "--out", str(tmp_path / "all"))
+    assert "not run" not in text
+    (table,) = (tmp_path / "all").glob("*.csv")
+    rows = rows_of(table)
+    assert {(row["shape"], row["pass"]) for row in rows} == {
+        (shape, part) for shape in ("injector", "extractor") for part in ("forward", "forward+backward")
+    }
+    assert all(float(row["ms"]) > 0 and row["hardware"] and row["torch"] == torch.__version__ for row in rows)
+    assert table.with_suffix(".png").exists() and table.with_suffix(".pdf").exists()
+    text = script("bench_ops.py", "--device", "cpu", "--batch", "1", "--limit", "0", "--out", str(tmp_path / "none"))
+    assert text.count("not run, the time is up") == 4 and not (tmp_path / "none").exists()
+
+
+def test_an_interrupted_run_keeps_its_cases(bench_ops, monkeypatch, tmp_path):
+    rows = bench_ops.Rows(tmp_path / "table.csv", bench_ops.COLUMNS)
+    works = []
+
+    def seconds(work, argument, device):
+        works.append(work)
+        if works.count(work) < len(works):
+            raise KeyboardInterrupt
+        return [1.0, 1.0]
+
+    monkeypatch.setattr(bench_ops, "seconds", seconds)
+    monkeypatch.setattr(bench_ops, "implementations", lambda device: {"grid_sample": None})
+    with pytest.raises(KeyboardInterrupt):
+        bench_ops.measure(rows, "injector", 1, "fp32", torch.device("cpu"), 1)
+    assert [row["pass"] for row in rows_of(tmp_path / "table.csv")] == ["forward"]
+
+
 STAND_IN = """#!/bin/sh
 echo "$@" >> "$RECORD"
 case "$*" in
@@ -127,7 +159,7 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     code, lines = gpu_check(tmp_path, "measure")
     assert code == 0 and lines[0].startswith("== measure")
     names = [line.partition(":")[0] for line in lines[1:]]
-    assert names == ["goal", "ops", "inference", "split", "ways", "share", "methods", "levers"]
+    assert names == ["goal", "ops", "inference", "split", "ways", "share", "tune", "methods", "levers"]
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
     assert "--parts goal" in called and "-m pytest" not in called

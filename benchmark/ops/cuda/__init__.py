@@ -62,17 +62,16 @@ def backward(
     Args:
         grad_output: (B, Lq, M * D); the rest as `forward`.
         deterministic: the same bits every time on the same kind of device: no atomics.
-        scatter: without `deterministic`, whether grad_value is summed by atomics; None decides by how often a pixel
-            is read (sorting pays where that is often).
+        scatter: without `deterministic`, whether grad_value is summed by atomics; None takes them only where a pixel
+            is read less than twice and the corners of a level are too many for shared memory: sorting is faster.
 
     Raises:
         ValueError: as `forward`, or scatter together with deterministic.
     """
     if deterministic and scatter:
         raise ValueError("scatter is True with deterministic, expected one of them: atomics add in an open order")
-    if scatter is None:
-        reads = 4 * locations.shape[1] * locations.shape[3] * locations.shape[4]
-        scatter = not deterministic and reads < plan.SCATTER_READS * value.shape[1]
+    if deterministic:
+        scatter = False
     with torch.cuda.device(value.device):
         return plan.backward(_gpu(value), grad_output, value, shapes, locations, weights, scatter)
 

@@ -59,7 +59,6 @@ class Gpu:
             raise RuntimeError(f"NVRTC {nvrtc.version()} compiles for {known}, not for this device's {capability}")
         self.index = index
         self.multiprocessors = properties.multi_processor_count
-        self.tensor_cores = properties.major >= 8
         device, self._context, limit = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int()
         _call("cuDeviceGet", ctypes.byref(device), index)
         # torch's context too; made here if torch has not needed it yet

@@ -18,8 +18,6 @@ VALUES_BLOCK = {8: (512, 16, 1), 4: (1024, 16, 1), 2: (1024, 16, 1)}
 GATHER = {8: (2, 4), 4: (2, 5), 2: (2, 5)}
 # of forward_tile: threads of a block, blocks that a multiprocessor's registers must hold
 TILE_BLOCK = {8: (256, 2), 4: (512, 2), 2: (512, 2)}
-# of dense.cu: threads of a block, most samples of a query, most pixels, blocks of a multiprocessor
-DENSE_THREADS, DENSE_SAMPLES, DENSE_PIXELS, DENSE_RESIDENT = 256, 8, 256, 2
 SOURCE_VALUE = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 19}  # the macro VALUE
 
 
@@ -101,19 +99,6 @@ class Layout:
         sums = VALUES_BLOCK[self.value_bytes][1]
         owned = max(1, min(sums // (self.items * self.vector), LARGEST_RANGE // groups))
         return min(owned * groups, LARGEST_RANGE)
-
-    @property
-    def dense(self) -> bool:
-        """Whether dense.cu takes these values."""
-        return self.dtype == torch.bfloat16 and self.vector == 8 and self.channels % 16 == 0 and self.channels <= 64
-
-    @property
-    def dense_bytes(self) -> int:
-        """Shared memory of a block of dense.cu."""
-        queries = DENSE_THREADS // DENSE_SAMPLES
-        factors_and_products = queries * (DENSE_PIXELS + 8) * (2 * self.value_bytes + self.sum_bytes)
-        rows = queries * (self.channels + 8) * self.value_bytes
-        return factors_and_products + rows + DENSE_THREADS // WARP * 4 + DENSE_THREADS * (7 * self.sum_bytes + 8)
 
     def step(self, samples: int, threads: int) -> int:
         """Queries that a block of forward.cu or points.cu takes at a time."""

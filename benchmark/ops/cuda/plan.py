@@ -9,32 +9,25 @@ from typing import Protocol
 
 import torch
 
-from benchmark.ops.cuda.layout import (
-    DENSE_PIXELS,
-    DENSE_RESIDENT,
-    DENSE_SAMPLES,
-    DENSE_THREADS,
-    MAX_LEVELS,
-    TILE_BLOCK,
-    Layout,
-    Levels,
-    layout_of,
-)
+from benchmark.ops.cuda.layout import MAX_LEVELS, TILE_BLOCK, Layout, Levels, layout_of
 
 THREADS = 256  # of a block of forward.cu and points.cu
 SORT_THREADS = 512  # of a block of sort_corners, at most 512
 GATHER_THREADS = 256  # of a block of gather_values
 GATHER_ROWS = 8  # pixels that a group of its lanes takes
-SCATTER_READS = 2  # reads of a pixel from which atomics are no longer the default, where they may be taken
-# reads of a pixel from which grad_value is no longer gathered (gather.cu) but summed in the blocks of values.cu
-GATHER_READS = 12
+# Reads of a pixel from which grad_value is no longer gathered (gather.cu) but summed in the blocks of values.cu. An
+# H100, batch 16, gathered and summed: 1.24 and 1.40 ms at 18 reads, 3.15 and 2.87 at 37 (bfloat16: 1.16 and 1.25, 2.83
+# and 2.60).
+GATHER_READS = 24
+# Reads of a pixel from which atomics are no longer the default, where they may be taken and gather.cu does not fit.
+# Where it does, it is faster (the same H100 at 0.6 reads: 0.116 ms against 0.141, in bfloat16 0.074 against 0.249).
+SCATTER_READS = 2
 GRID = 2**31 - 1
 Shapes = list[tuple[int, int]]
 
 
 class Machine(Protocol):
     multiprocessors: int
-    tensor_cores: bool  # that multiply bfloat16
     shared_limit: int  # bytes of shared memory that a block can get
 
     def launch(self, family: str, layout: Layout, kernel: str, grid: int, threads: int, shared: int, arguments: list):
@@ -49,7 +42,7 @@ def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, we
     if out.numel() == 0 or weights.numel() == 0:
         return out.zero_()
     value, locations, weights = _prepared(value, locations, weights)
-    layout = layout_of(value.dtype, channels, [value.data_ptr(), out.data_ptr()])
+    layout = _layout(value, out)
     problem = _Problem(value, shapes, locations)
     tiled, shared, tile = problem.forward_tiles(machine, layout)
     blocks = batch * heads * -(-queries // tile) * layout.slabs
@@ -60,8 +53,12 @@ def forward(machine: Machine, value: torch.Tensor, shapes: Shapes, locations, we
     return out
 
 
-def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, weights, scatter: bool):
-    """As `benchmark.ops.cuda.backward`; scatter: grad_value by atomics, else by sorting (always the same bits)."""
+def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, weights, scatter: bool | None):
+    """As `benchmark.ops.cuda.backward`.
+
+    Args:
+        scatter: grad_value by atomics, else by sorting (always the same bits); None takes the faster one.
+    """
     batch, _, heads, channels = value.shape
     queries = locations.shape[1]
     dtypes = locations.dtype, weights.dtype
@@ -70,12 +67,13 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     value, locations, weights = _prepared(value, locations, weights)
     grad_output = grad_output.to(value.dtype).contiguous()
     grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
-    grad_value = torch.zeros_like(value, dtype=locations.dtype) if scatter else torch.empty_like(value)
-    layout = layout_of(value.dtype, channels, [t.data_ptr() for t in (value, grad_output, grad_value)])
     problem = _Problem(value, shapes, locations)
+    if scatter is None:
+        without = sorted_way(machine, _layout(value, grad_output), problem)
+        scatter = problem.reads < SCATTER_READS and not isinstance(without, _Gathering)
+    grad_value = torch.zeros_like(value, dtype=locations.dtype) if scatter else torch.empty_like(value)
+    layout = _layout(value, grad_output, grad_value)
     tensors = [grad_output, value, locations, weights, grad_value, grad_locations, grad_weights]
-    if not scatter and _dense(machine, layout, problem, *tensors):
-        return grad_value, grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
     sorting = None if scatter else sorted_way(machine, layout, problem)
     if not (sorting and sorting.points_too):
         tiled, shared, tile = problem.tiles(machine, layout, channels, allowed=not scatter)
@@ -86,6 +84,10 @@ def backward(machine: Machine, grad_output, value, shapes: Shapes, locations, we
     if sorting:
         sorting.run(machine, *tensors)
     return grad_value.to(value.dtype), grad_locations.to(dtypes[0]), grad_weights.to(dtypes[1])
+
+
+def _layout(value: torch.Tensor, *others: torch.Tensor) -> Layout:
+    return layout_of(value.dtype, value.shape[3], [t.data_ptr() for t in (value, *others)])
 
 
 class _Problem:
@@ -225,31 +227,10 @@ class _Sorting:
         shared = layout.values_bytes(self.rows if self.staged else 0, self.points_too)
         threads = layout.values_threads
         machine.launch("values", layout, kernel, min(self.blocks * splits, GRID), threads, shared, arguments)
-        _combine(machine, layout, partial, grad_value, splits)
-
-
-def _dense(machine, layout, problem, grad_output, value, locations, weights, grad_value, *other_grads) -> bool:
-    """The whole backward pass by dense.cu, where it takes the problem."""
-    fits = problem.pixels <= DENSE_PIXELS and problem.samples <= DENSE_SAMPLES and problem.queries < 2**31 - 2**17
-    if not (layout.dense and machine.tensor_cores and fits and layout.dense_bytes <= machine.shared_limit):
-        return False
-    blocks, tiles = problem.batch * problem.heads, -(-problem.queries // (DENSE_THREADS // DENSE_SAMPLES))
-    resident = max(1, min(DENSE_RESIDENT, machine.shared_limit // layout.dense_bytes))
-    splits = _splits(blocks, tiles, resident * machine.multiprocessors)
-    partial = locations.new_empty(splits, *grad_value.shape) if splits > 1 else None
-    tensors = [grad_output, value, locations, weights, grad_value, partial, *other_grads]
-    arguments = [*map(pointer, tensors), *problem.arguments(ctypes.c_int), ctypes.c_int(splits)]
-    grid = min(blocks * splits, GRID)
-    machine.launch("dense", layout, "values_dense", grid, DENSE_THREADS, layout.dense_bytes, arguments)
-    _combine(machine, layout, partial, grad_value, splits)
-    return True
-
-
-def _combine(machine, layout, partial, grad_value, splits: int) -> None:
-    if splits > 1:
-        size = grad_value.numel()
-        arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
-        machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
+        if splits > 1:
+            size = grad_value.numel()
+            arguments = [pointer(partial), pointer(grad_value), ctypes.c_longlong(size), ctypes.c_int(splits)]
+            machine.launch("values", layout, "combine_splits", min(-(-size // 256), GRID), 256, 0, arguments)
 
 
 def _splits(blocks: int, tiles: int, multiprocessors: int) -> int:

@@ -11,7 +11,6 @@ FAMILIES = {
     "forward": ("forward_global", "forward_tile"),
     "points": ("points_global", "points_global_scatter", "points_tile"),
     "values": ("values_direct", "values_staged", "values_and_points", "combine_splits"),
-    "dense": ("values_dense",),
     "gather": ("sort_corners", "gather_values"),
 }
 

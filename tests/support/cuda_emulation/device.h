@@ -25,14 +25,13 @@
 #define SHARED_MEMORY(name) unsigned char* name = nullptr
 
 struct double2 { alignas(16) double x; double y; };
-struct float2 { alignas(8) float x; float y; };
 struct float4 { alignas(16) float x; float y, z, w; };
 using std::floor;
 using std::fma;
 
 namespace emulation {
 
-enum Wait { READY, WARP_BARRIER, SHUFFLE, MATCH, MATRIX, BLOCK_BARRIER, FINISHED };
+enum Wait { READY, WARP_BARRIER, SHUFFLE, MATCH, BLOCK_BARRIER, FINISHED };
 struct Index { unsigned x; };
 struct Fiber {
     void* stack_pointer;
@@ -297,44 +296,6 @@ template <typename Words>
 void store_global(void* to, const Words& words) {
     if (reinterpret_cast<uintptr_t>(to) % 16) emulation::fail("16 bytes at an address that is no multiple of 16");
     std::memcpy(to, &words, 16);
-}
-
-// ldmatrix: lane l brings the address of row l % 8 of matrix l / 8, and gets two neighbours of row (transposed: column)
-// lane / 4 of each.
-inline void load_any_matrices(unsigned (&to)[4], const unsigned short* row, bool transposed) {
-    if (reinterpret_cast<uintptr_t>(row) % 16) emulation::fail("ldmatrix at an address that is no multiple of 16");
-    const unsigned lane = threadIdx.x % 32;
-    const uint64_t* slots = emulation::exchange(emulation::MATRIX, emulation::bits_of(row));
-    for (unsigned m = 0; m < 4; ++m) {
-        auto number = [&](unsigned r, unsigned column) -> unsigned {
-            return emulation::lane_value<const unsigned short*>(slots, 8 * m + r)[column];
-        };
-        const unsigned line = lane / 4, at = lane % 4 * 2;
-        to[m] = transposed ? number(at, line) | number(at + 1, line) << 16
-                           : number(line, at) | number(line, at + 1) << 16;
-    }
-}
-inline void load_matrices(unsigned (&to)[4], const unsigned short* row) { load_any_matrices(to, row, false); }
-inline void load_transposed(unsigned (&to)[4], const unsigned short* row) { load_any_matrices(to, row, true); }
-
-// mma.m16n8k16 of bfloat16: lane l has of a rows l / 4 and + 8, of b column l / 4, of the sums
-// columns l % 4 * 2 and + 1.
-inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned low, unsigned high) {
-    uint64_t slots[3][32];
-    const uint64_t pairs[3] = {a[0] | uint64_t(a[1]) << 32, a[2] | uint64_t(a[3]) << 32, low | uint64_t(high) << 32};
-    for (int i = 0; i < 3; ++i)
-        std::memcpy(slots[i], emulation::exchange(emulation::MATRIX, pairs[i]), sizeof slots[i]);
-    auto number = [&](const uint64_t* of, unsigned lane, unsigned word, unsigned k) {
-        return __uint_as_float(static_cast<unsigned>(of[lane] >> (32 * word + 16 * (k % 2))) << 16);
-    };
-    const unsigned lane = threadIdx.x % 32;
-    for (unsigned i = 0; i < 4; ++i) {
-        const unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
-        for (unsigned k = 0; k < 16; ++k) {
-            const unsigned from = k % 8 / 2;
-            sums[i] += number(slots[k / 8], row * 4 + from, i / 2, k) * number(slots[2], column * 4 + from, k / 8, k);
-        }
-    }
 }
 
 template <typename T>

@@ -73,18 +73,9 @@ def _folder() -> tempfile.TemporaryDirectory:
 class Emulated:
     """A small device; `seed` draws the order of blocks and threads (0: in order), `grid` limits blocks per launch."""
 
-    def __init__(
-        self,
-        shared_limit=227 * 1024,
-        multiprocessors=3,
-        grid=2**31,
-        seed=0,
-        sanitize="",
-        change=None,
-        tensor_cores=True,
-    ):
+    def __init__(self, shared_limit=227 * 1024, multiprocessors=3, grid=2**31, seed=0, sanitize="", change=None):
         self.shared_limit, self.multiprocessors, self.grid, self.seed = shared_limit, multiprocessors, grid, seed
-        self.variant, self.tensor_cores = (sanitize, change), tensor_cores
+        self.variant = sanitize, change
         self.launched: list[str] = []
 
     def launch(self, family, layout, kernel, grid, threads, shared, arguments):
