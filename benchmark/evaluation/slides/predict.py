@@ -30,7 +30,7 @@ from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-KEPT_AS = 1  # form of what is kept of a tile; raise it when the same call would keep something else
+KEPT_AS = 2  # form of what is kept of a tile; raise it when the same call would keep something else
 COUNTS = "slides.csv"
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
