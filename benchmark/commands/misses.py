@@ -45,7 +45,10 @@ def run(options) -> int:
         config = finished_run.config
         way = registry.method_class(config["name"]).representation_of(config["arguments"])
         settings = way.settings(config["mpp"])
-        counted[str(finished_run.id)] = misses.count(maps, Truths(subset), settings, progress=show)
+        try:
+            counted[str(finished_run.id)] = misses.count(maps, Truths(subset), settings, progress=show)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
     table = misses_table(counted)
     folder = options.reports / "misses"
     save(table, folder)

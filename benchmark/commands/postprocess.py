@@ -8,6 +8,7 @@ from benchmark.runtime.errors import InputError
 
 HELP = "Decode a run's kept maps under every setting of a grid: who gains, by nucleus size. Nothing is trained."
 EXAMPLE = "--run results/synthetic/cellvta@small/fold1-seed0"
+GRIDS = {"stardist": "stardist", "cpp": "stardist", "flows": "flows"}  # the grid of a representation, but of hv
 
 
 def arguments(parser) -> None:
@@ -94,5 +95,6 @@ def settings(experiment: str, way, mpp: float) -> dict:
     try:
         return {name: base.updated(dict(changes)) for name, changes in dict(grid).items()}
     except (ValueError, TypeError) as error:
-        other = f"; --grid names another, such as postprocess_{way.name}" if way.name != "hv" else ""
+        own = f"postprocess_{GRIDS[way.name]}" if way.name in GRIDS else "postprocess"
+        other = "" if experiment == own else f"; --grid names another, such as {own} for instances={way.name}"
         raise InputError(f"experiment '{experiment}': {error}{other}.") from error

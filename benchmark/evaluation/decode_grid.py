@@ -77,12 +77,12 @@ def _decode_chunk(images: list[int]) -> list[list[ScoredImage]]:
         stored, truth = maps.read(i), truths[i]
         if stored[first].shape[-2:] != truth.instances.shape:
             raise InputError(
-                f"image {i}: the kept maps have shape {stored['np'].shape[-2:]}, the truth {truth.instances.shape}; "
+                f"image {i}: the kept maps have shape {stored[first].shape[-2:]}, the truth {truth.instances.shape}; "
                 "they belong to other data."
             )
         if stored[first].ndim != (3 if tiling == "none" else 4):
             raise InputError(
-                f"image {i}: the kept maps have shape {stored['np'].shape}, which the run's tiling '{tiling}' "
+                f"image {i}: the kept maps have shape {stored[first].shape}, which the run's tiling '{tiling}' "
                 "does not give; run the cell again with KEEP_MAPS=1."
             )
         check_finite(stored, f"image {i}")

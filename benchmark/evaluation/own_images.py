@@ -182,6 +182,10 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
     for path in paths:
         label_files.check_image(path)
     resolutions = _resolutions(paths, settings.mpp)
+    coarse = {path: blurred for path, mpp in resolutions.items() if (blurred := resampling.blurred(mpp, method.mpp))}
+    if coarse:
+        path, blurred = next(iter(coarse.items()))
+        print(f"{len(coarse)} of {len(paths)} images (such as {path.name}): {blurred}", file=sys.stderr)
     _begin(out, paths)
     method.eval().to(device)
     lines, faults = [], []

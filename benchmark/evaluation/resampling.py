@@ -17,6 +17,7 @@ from benchmark.data.nuclei import Nuclei, Sample
 
 RULE = "bilinear-nearest"  # its name in a run's identity
 LEAST = 2  # pixels a side that a network can see: edges are mirrored
+BLURRED = 1.5  # times as many micrometres per pixel as a method sees, from which on that is said
 
 
 def sides(shape: tuple[int, ...], mpp: float, seen: float) -> tuple[int, int]:
@@ -55,3 +56,13 @@ def seen_whole(sample: Sample, mpp: float) -> Sample:
         return sample
     height, width = (max(side, LEAST) for side in sides(sample.image.shape, nuclei.mpp, mpp))
     return Sample(resized(sample.image, height, width), brought_back(nuclei, (height, width), mpp, nuclei.mpp))
+
+
+def blurred(mpp: float, seen: float) -> str:
+    """What to know of pixels that are enlarged by a half and more for a method that sees `seen` µm/px; "" else."""
+    if mpp < BLURRED * seen:
+        return ""
+    return (
+        f"{mpp:.4g} µm/px are enlarged to the method's {seen:.4g}: they show no more for it, and small nuclei may be "
+        "missed"
+    )

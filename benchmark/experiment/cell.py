@@ -113,6 +113,7 @@ class Cell:
         another version.
         """
         from benchmark.metrics.records import VERSION
+        from benchmark.postproc.stitch import VERSIONS
 
         entries = {
             "method": str(self.spec),
@@ -123,7 +124,8 @@ class Cell:
             "fold": self.split,
             "records": VERSION,
         }
-        return entries | self.weights.identity(self)
+        stitched = {"stitching": number} if (number := VERSIONS.get(self.recipe.tiling)) else {}
+        return entries | stitched | self.weights.identity(self)
 
     @functools.cached_property
     def key(self) -> str:

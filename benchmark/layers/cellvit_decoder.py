@@ -103,11 +103,12 @@ def scaled(channels: int, width: float) -> int:
 def official_key(key: str) -> str:
     """Key in a published CellViT or CellVTA file of a `CellViTDecoder` key such as "branches.np.up3.0.0.weight".
 
-    Published blocks hold their layers in a member "block"; ours are plain sequences.
+    Published blocks hold their layers in a member "block"; ours are plain sequences. Branches that no published file
+    has, of other representations than HV maps, keep their names.
     """
     words = key.split(".")
     if words[0] == "branches":
-        root, rest = [OUTPUTS[words[1]], PARTS[words[2]]], words[3:]
+        root, rest = [OUTPUTS.get(words[1], words[1]), PARTS[words[2]]], words[3:]
     else:
         root, rest = [words[0].replace("skip", "decoder")], words[1:]
     if len(rest) == 3:

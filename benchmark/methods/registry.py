@@ -1,8 +1,7 @@
 """Methods by name: `method@row,key=value,…`, where `row` is a published variant or a preset of that method.
 
 A method is registered by its file in `benchmark/methods`, or by a package that offers it by an entry point, imported on
-first use; what follows the row overrides its
-arguments.
+first use; what follows the row overrides its arguments.
 """
 
 from dataclasses import dataclass, field
@@ -85,7 +84,8 @@ def parse(text: str, preset: str | None = None) -> Spec:
         seen.add(key)
         if key not in known:
             hint = near_miss(key, known)
-            raise InputError(f"Method '{name}' has no argument '{key}'; it has {', '.join(sorted(known))}.{hint}")
+            have = ", ".join(sorted(known)) or "none"
+            raise InputError(f"Method '{name}' has no argument '{key}'; it has {have}.{hint}")
         if key in cls.fixed:
             raise InputError(f"'{word}' in '{text}': {key} is what defines {name} and cannot be changed.")
         value = value_of(value)
@@ -94,6 +94,8 @@ def parse(text: str, preset: str | None = None) -> Spec:
             raise InputError(f"'{short(word)}' in '{short(text)}': expected a value like {like}, found {other}.")
         if value != base[key] or type(value) is not type(base[key]):
             overrides[key] = value
+    if "instances" in overrides:  # refused now: a network is built only after its encoder's weights were made
+        cls.representation_of(base | overrides)
     return Spec(name, row, overrides, base | overrides)
 
 

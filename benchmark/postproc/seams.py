@@ -2,8 +2,10 @@
 
 A pixel belongs to the tile in which it lies deepest. Nuclei of two tiles are one when they share more than half of what
 the smaller has in the strip that both tiles see; the joined nucleus has the pixels at which the tile that owns them
-shows it, so that a nucleus larger than the strip is joined too. A nucleus that no other tile confirms stays whole when
-most of its pixels are its tile's own, and goes otherwise. The type is that of most pixels.
+shows it, so that a nucleus larger than the strip is joined too. Two nuclei of one tile are never made one, but where
+its border cuts both: of several that another tile shows as one, that which is most alike is joined with it. A nucleus
+that no other tile confirms stays whole when most of its pixels are its tile's own, and goes otherwise; its pixels are
+those of what another tile shows there. The type is that of most pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,6 +68,7 @@ class Seams:
         self._parts: dict[int, dict[int, Part]] = {}  # tile -> number -> part; numbers rise from tile to tile
         self._tile_of: dict[int, int] = {}
         self._group: dict[int, list[int]] = {}  # number -> the numbers of its nucleus, one list for all of them
+        self._apart: dict[int, list[int]] = {}  # number -> those of another tile that it was not joined with
         self._waiting: list[int] = []  # numbers that were not given up, ascending
         self._next = 0
 
@@ -106,6 +109,7 @@ class Seams:
         for tile in [tile for tile in self._parts if tile not in needed]:
             for number in self._parts.pop(tile):
                 del self._tile_of[number], self._group[number]
+                self._apart.pop(number, None)
 
     def _match(self, first: int, second: int) -> None:
         """Make one of nuclei of two tiles that share more than half of what the smaller has in their strip."""
@@ -119,14 +123,35 @@ class Seams:
         if not both.any():
             return
         areas = np.bincount(a.ravel(), minlength=len(left) + 1), np.bincount(b.ravel(), minlength=len(right) + 1)
-        pairs, shared = np.unique(np.stack([a[both], b[both]]), axis=1, return_counts=True)
-        same = 2 * shared > np.minimum(areas[0][pairs[0]], areas[1][pairs[1]])
-        for i, j in pairs[:, same].T:
-            one, other = self._group[left[i - 1]], self._group[right[j - 1]]
-            if one is not other:
-                one += other
-                for number in other:
-                    self._group[number] = one
+        (i, j), shared = np.unique(np.stack([a[both], b[both]]), axis=1, return_counts=True)
+        same = 2 * shared > np.minimum(areas[0][i], areas[1][j])
+        alike = shared / (areas[0][i] + areas[1][j] - shared)
+        for k in np.argsort(-alike, kind="stable"):
+            if same[k]:
+                self._unite(left[i[k] - 1], right[j[k] - 1])
+
+    def _unite(self, first: int, second: int) -> None:
+        """Make one nucleus of those that two parts belong to, unless it had two of one tile that are not both cut."""
+        one, other = self._group[first], self._group[second]
+        if one is other:
+            return
+        whole = {self._tile_of[number] for number in one if not self._cut(number)}
+        others_whole = {self._tile_of[number] for number in other if not self._cut(number)}
+        if any(self._tile_of[n] in whole for n in other) or any(self._tile_of[n] in others_whole for n in one):
+            self._apart.setdefault(first, []).append(second)
+            self._apart.setdefault(second, []).append(first)
+            return
+        one += other
+        for number in other:
+            self._group[number] = one
+
+    def _cut(self, number: int) -> bool:
+        """Whether a part touches a border of its tile beyond which another tile goes on."""
+        tile = self._tile_of[number]
+        own, box = self.boxes[tile], self._parts[tile][number].box
+        near = [self.boxes[k] for k in self._near[tile]]
+        before = any(box[a] <= own[a] and any(one[a] < own[a] for one in near) for a in (0, 1))
+        return before or any(box[a] >= own[a] and any(one[a] > own[a] for one in near) for a in (2, 3))
 
     def _own(self, tile: int, box: Box) -> np.ndarray:
         """bool: the pixels of a window that belong to a tile: those that lie deepest in it, the first of equals."""
@@ -147,12 +172,14 @@ class Seams:
         """The nucleus of a group, None where it has no pixel or does not stay."""
         if len(group) == 1:
             return self._alone(group[0]) if self._stays(group[0]) else None
-        parts = [self._parts[self._tile_of[number]][number] for number in sorted(group)]
+        gone = [n for number in group for n in self._apart.get(number, ()) if self._apart[n][0] in group]
+        group = sorted({*group, *(n for n in gone if not self._stays(n))})
+        parts = [self._parts[self._tile_of[number]][number] for number in group]
         top, left = min(part.top for part in parts), min(part.left for part in parts)
         bottom, right = max(part.box[2] for part in parts), max(part.box[3] for part in parts)
         mask = np.zeros((bottom - top, right - left), bool)
         votes: dict[int, int] = {}
-        for number, part in zip(sorted(group), parts):
+        for number, part in zip(group, parts):
             own = part.mask & self._own(self._tile_of[number], part.box)
             mask[part.top - top :, part.left - left :][: own.shape[0], : own.shape[1]] |= own
             votes[part.type] = votes.get(part.type, 0) + int(np.count_nonzero(own))
@@ -169,12 +196,14 @@ class Seams:
         for other in self._near[tile] if foreign.any() else ():
             for rival, its in self._parts.get(other, {}).items():
                 window = common(its.box, part.box)
-                if other == tile or window is None or not self._stays(rival):
+                stays = self._stays(rival)
+                if other == tile or window is None or not (stays or rival in self._apart):
                     continue
                 inner = tuple(slice(a - b, c - b) for a, c, b in zip(window[:2], window[2:], part.box[:2]))
                 there = tuple(slice(a - b, c - b) for a, c, b in zip(window[:2], window[2:], its.box[:2]))
                 claims = its.mask[there]
-                if len(self._group[rival]) > 1 or other > tile:  # an earlier one that is alone has all of its pixels
+                # an earlier one that is alone has all of its pixels
+                if len(self._group[rival]) > 1 or other > tile or not stays:
                     claims = claims & self._own(other, window)
                 mask[inner] &= ~(claims & foreign[inner])
         return _trimmed(Part(part.top, part.left, mask, part.type, part.score))

@@ -149,6 +149,8 @@ def corrected(tiles: list[Nuclei], corners: list[tuple[int, int]], typed: bool, 
 
 
 STITCHED = {"conic40": published, "conic40_corrected": corrected}
+# of those that give other nuclei than they once did: part of a result's identity. 2: nuclei of one tile stay apart
+VERSIONS = {"conic40_corrected": 2}
 
 
 def _tile_nuclei(tile: Nuclei, corner: tuple[int, int], place: tuple[int, int], typed: bool) -> list[TileNucleus]:

@@ -147,6 +147,9 @@ def test_a_tile_without_bytes_is_glass(tmp_path, image):
         ("|AppMag = 40", "states no resolution; give its micrometres per pixel with --mpp"),
         ("|AppMag = 40|MPP = 0.5", "a magnification of 40 and 0.5 micrometres per pixel, which do not belong together"),
         ("|MPP = 25.0", "states 25 micrometres per pixel, expected 0.02 to 5"),
+        ("|AppMag = 40|MPP = 0,2500", "states '0,2500' micrometres per pixel, expected a number from 0.02 to 5"),
+        ("|AppMag = 40|MPP = nan", "states 'nan' micrometres per pixel, expected a number from 0.02 to 5"),
+        ("|AppMag = 40|MPP = 0", "states '0' micrometres per pixel, expected a number from 0.02 to 5"),
     ],
 )
 def test_a_wrong_or_missing_resolution_is_refused(tmp_path, image, tags, says):
@@ -219,6 +222,13 @@ def test_what_is_no_slide_of_stained_tissue(tmp_path, image):
     refuse(tmp_path / "grey.tif", "expected a slide of 8-bit RGB, found uint8 of shape")
     tifffile.imwrite(tmp_path / "deep.tif", image.astype(np.uint16), tile=(256, 256), photometric="rgb")
     refuse(tmp_path / "deep.tif", "expected a slide of 8-bit RGB, found uint16")
+    with tifffile.TiffWriter(tmp_path / "planes.tif") as file:  # two images of one shape: whole, but no slide
+        for pixels in (image, image):
+            file.write(pixels, photometric="rgb", metadata=None, tile=(256, 256))
+    refuse(tmp_path / "planes.tif", r"expected a slide of 8-bit RGB, found uint8 of shape \(2, .*one image of it")
+    stain = np.stack([image[..., 0]] * 5)
+    tifffile.imwrite(tmp_path / "x.ome.tif", stain, tile=(256, 256), metadata={"axes": "CYX"}, photometric="minisblack")
+    refuse(tmp_path / "x.ome.tif", r"expected a slide of 8-bit RGB, found uint8 of shape \(5,")
     with tifffile.TiffWriter(tmp_path / "label first.tif") as file:
         for pixels in (image[:90, :100], image):
             file.write(pixels, photometric="rgb", metadata=None, tile=(256, 256) if len(pixels) > 90 else None)

@@ -7,6 +7,7 @@ import pytest
 
 from benchmark.experiment.config import load
 from benchmark.representations.named import REPRESENTATIONS, representation
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
 
 PAGE = (ROOT / "docs" / "representations.md").read_text(encoding="utf-8")
@@ -66,3 +67,14 @@ def test_a_grid_of_postprocess_fits_the_representation(name):
 
     grid = settings(f"postprocess_{name}", representation(name), 0.25)
     assert grid["published"] == representation(name).settings(0.25) and len(set(grid.values())) == len(grid)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_a_grid_that_does_not_fit_names_one_that_does(name):
+    from benchmark.commands.postprocess import settings
+
+    wrong = "postprocess" if name == "flows" else "postprocess_flows"
+    with pytest.raises(InputError, match=rf"experiment '{wrong}': unknown .* --grid names another, such as") as e:
+        settings(wrong, representation(name), 0.25)
+    named = re.search(r"such as (\w+) for", str(e.value))[1]
+    assert settings(named, representation(name), 0.25)

@@ -19,6 +19,7 @@ from benchmark.evaluation import decode_grid, decoding
 from benchmark.methods import registry
 from benchmark.postproc.hv import HVSettings, decode_hv
 from benchmark.representations.hv import HV, HoVerNetHV
+from benchmark.representations.named import REPRESENTATIONS, representation
 from benchmark.results import predictions
 from benchmark.results.raw_maps import StoredMaps, drop, writing
 from benchmark.results.run_folder import RunFolder
@@ -110,6 +111,19 @@ def test_maps_that_are_not_finite_name_the_image(tmp_path):
         put(0, maps)
     with pytest.raises(InputError, match=r"image 0: expected finite outputs .* NaN or infinity in 'hv'"):
         decode_grid.decode(StoredMaps(RunFolder(tmp_path)), [truth], [HVSettings()], HV(), workers=0)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_maps_of_other_data_or_another_tiling_name_the_image(tmp_path, name):
+    way, truth = representation(name), image(0)[0]
+    with writing(RunFolder(tmp_path)) as put:
+        put(0, way.ideal(way.targets(truth), 2))
+    maps, settings = StoredMaps(RunFolder(tmp_path)), [way.settings(0.25)]
+    with pytest.raises(InputError, match=r"image 0: .* shape \(\d+, .* 'conic40' does not give"):
+        decode_grid.decode(maps, [truth], settings, way, workers=0, tiling="conic40")
+    smaller = Nuclei.from_labels(truth.instances[:-1], truth.types, truth.mpp)
+    with pytest.raises(InputError, match=r"image 0: .* shape \(\d+, \d+\), the truth .* belong to other data"):
+        decode_grid.decode(maps, [smaller], settings, way, workers=0)
 
 
 @pytest.mark.parametrize("tiling", ["conic40", "conic40_corrected"])

@@ -314,6 +314,15 @@ def test_another_resolution_is_given_in_pixels_of_the_finest_level(tmp_path, lab
     assert table.x.max() > 1100
 
 
+def test_pixels_that_must_be_enlarged_are_named(tmp_path, labels, capsys):
+    path = write_pyramid(tmp_path / "x.tif", by_id(labels)[:200, :200])
+    predict(path, tmp_path / "fine", Settings(mpp=0.3))
+    assert "resized from 0.3)" in capsys.readouterr().err
+    predict(path, tmp_path / "coarse", Settings(mpp=0.5))
+    words = capsys.readouterr().err
+    assert "resized from 0.5)" in words and f"{path}: 0.5 µm/px are enlarged to the method's 0.25" in words
+
+
 def test_processes_write_what_one_process_writes(tmp_path, labels, monkeypatch):
     path = write_pyramid(tmp_path / "x.tif", by_id(labels))
     predict(path, tmp_path / "one")

@@ -57,6 +57,12 @@ def test_what_all_cells_of_a_kind_share_is_no_setting():
     assert Cell(other, registry.parse("hovernet@paper"), 1, 0).name == "hovernet@paper,recipe.schedule.name=constant"
 
 
+def test_results_of_another_stitching_are_stale():
+    for tiling, version in (("none", None), ("conic40", None), ("conic40_corrected", 2)):
+        (cell,) = cells(setup("results", "cache", overrides=(("tiling", tiling),)), ["hovernet"])
+        assert cell.recipe.tiling == tiling and cell.identity.get("stitching") == version
+
+
 def test_an_experiment_s_recipe_counts_as_settings(tmp_path):
     experiment = own(tmp_path, "recipes = dict(debug=dict(epochs=3, workers=1, clip=1.0))")
     assert names("hovernet", experiment=experiment) == ["hovernet@debug,recipe.epochs=3"]

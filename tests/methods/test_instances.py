@@ -30,11 +30,11 @@ def test_hv_is_the_neutral_value(method):
 
 @pytest.mark.parametrize("method", TAKERS)
 def test_an_unknown_representation_is_refused_with_a_hint(method):
-    spec = registry.parse(f"{method}@debug,instances=stardits")
     with pytest.raises(InputError, match=r"instances is 'stardits'; expected one of hv, .*Did you mean 'stardist'"):
-        registry.build(spec, 5, 3)
+        registry.parse(f"{method}@debug,instances=stardits")  # before anything is trained
+    arguments = registry.parse(f"{method}@debug").arguments | {"instances": "stardits"}
     with pytest.raises(InputError, match="instances is 'stardits'"):
-        registry.method_class(method).representation_of(spec.arguments)
+        registry.method_class(method).from_arguments(5, 3, **arguments)
 
 
 @pytest.mark.parametrize("method", TAKERS)

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.measure import label
 
 from benchmark.data.nuclei import Nuclei
+from benchmark.data.sources.synthetic import draw
 from benchmark.postproc.seams import Part, Seams, common, parts_of
+from benchmark.representations.named import representation
 from tests.support.coded_slides import ellipse, same, scattered
 
 
@@ -112,6 +116,73 @@ def test_type_and_score_of_a_joined_nucleus():
         seams.add(1, [part((10, max(left, 60), 20, right), kinds[1], 0.6)])
         (one,) = seams.whole()
         assert (one.type, one.score) == (expected, 0.6) and one.box == (10, left, 20, right)
+
+
+@pytest.mark.parametrize(("left", "first"), [(62, True), (69, True), (82, False), (88, False)])
+def test_nuclei_that_touch_are_as_the_tile_shows_them_in_which_they_lie_deepest(left, first):
+    """One tile takes two nuclei for one. The seam lies at column 80; first: the nuclei lie before it."""
+    two = [part((10, left, 18, left + 6)), part((10, left + 6, 18, left + 11))]
+    one = [part((10, left, 18, left + 11))]
+    for parts, expected in (((two, one), 2 if first else 1), ((one, two), 1 if first else 2)):
+        seams = Seams([(0, 0, 100, 100), (0, 60, 100, 160)])
+        for k, of_tile in enumerate(parts):
+            seams.add(k, of_tile)
+        nuclei = list(seams.whole())
+        assert (painted(nuclei, (100, 160)) > 0).sum() == 8 * 11
+        assert len(nuclei) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tiles_that_disagree_give_each_pixel_once_and_nothing_waits(seed):
+    """Blobs above another threshold in each tile: merged here, apart or missing there."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(120, 260, 2)
+    field = ndimage.gaussian_filter(rng.normal(size=(height, width)), rng.uniform(2, 6))
+    field /= field.std()
+    rows = boxes_of(height, width, int(rng.integers(60, 110)), int(rng.integers(20, 50)))
+    boxes = [box for row in rows for box in row]
+    seams, nuclei = Seams(boxes), []
+    for k, (top, left, bottom, right) in enumerate(boxes):
+        blobs = label(field[top:bottom, left:right] > rng.uniform(0.1, 1.0))
+        seams.add(k, parts_of(Nuclei.from_labels(blobs, None, 0.25), top, left))
+        nuclei += seams.whole()
+    assert painted(nuclei, (height, width)).max() == len(nuclei) > 5
+    assert not (seams._parts or seams._waiting or seams._apart or seams._group)
+
+
+def test_pieces_of_one_nucleus_that_a_tile_cuts_in_two_are_joined():
+    """A nucleus like a U, open to the left, of which the second tile sees the two arms alone."""
+    whole = np.zeros((100, 200), np.int64)
+    whole[20:30, 70:140] = whole[40:50, 70:140] = whole[20:50, 70:80] = 1
+    boxes = [(0, 0, 100, 120), (0, 90, 100, 200)]
+    seams = Seams(boxes)
+    for k, (top, left, bottom, right) in enumerate(boxes):
+        pieces = label(whole[top:bottom, left:right])
+        assert pieces.max() == k + 1
+        seams.add(k, parts_of(Nuclei.from_labels(pieces, None, 0.25), top, left))
+    nuclei = list(seams.whole())
+    assert len(nuclei) == 1 and same(painted(nuclei, whole.shape), whole)
+
+
+@pytest.mark.parametrize("name", ["hv", "stardist", "flows"])
+def test_crowded_nuclei_are_those_of_the_whole(name):
+    """Tiles of 256 px of drawn, touching nuclei, decoded each alone: from 3.2 µm on."""
+    whole = draw("Colon", 3, 7, size=512).nuclei
+    way = representation(name)
+    maps = way.ideal(way.targets(whole), 0)
+    decoded = way.decode(maps, 0.25)
+    boxes = [box for row in boxes_of(512, 512, 256, 128) for box in row]
+    seams, nuclei = Seams(boxes), []
+    for k, (top, left, bottom, right) in enumerate(boxes):
+        of_tile = {key: np.ascontiguousarray(values[:, top:bottom, left:right]) for key, values in maps.items()}
+        seams.add(k, parts_of(way.decode(of_tile, 0.25), top, left))
+        nuclei += seams.whole()
+    tiled = painted(nuclei, (512, 512))
+    both, pairs = np.unique(np.stack([decoded.instances.ravel(), tiled.ravel()]), axis=1, return_counts=True)
+    areas = np.bincount(decoded.instances.ravel()), np.bincount(tiled.ravel())
+    alike = both[0][(pairs / (areas[0][both[0]] + areas[1][both[1]] - pairs) > 0.8) & both.all(0)]
+    large = np.flatnonzero(areas[0][1:] >= 130) + 1
+    assert len(large) > 150 and not set(large) - set(alike)
 
 
 def test_what_one_tile_alone_shows_stays_in_its_own_half_of_the_strip():

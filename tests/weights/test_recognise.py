@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from benchmark.layers import weights_file
+from benchmark.representations.named import REPRESENTATIONS
 from benchmark.results import manifest
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.errors import InputError
@@ -135,6 +136,22 @@ def test_the_folder_of_a_run_stands_for_its_weights(tmp_path):
     method = built("cellvit@debug", seed=2)
     assert load_official(method, tmp_path).path == RunFolder(tmp_path).weights
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("text", ["cellvta@debug", "cellvit@debug", "decoder_only@debug", "full_finetune@debug"])
+@pytest.mark.parametrize("instances", REPRESENTATIONS)
+def test_weights_of_every_representation_come_back(text, instances, tmp_path):
+    text = f"{text},instances={instances}"
+    source, method = built(text, seed=1), built(text, seed=2)
+    save_weights(RunFolder(tmp_path).weights, source)
+    load_official(method, tmp_path)
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in method.state_dict().items())
+
+
+def test_weights_of_another_representation_are_refused(tmp_path):
+    save_weights(RunFolder(tmp_path).weights, built("cellvta@debug", seed=1))
+    with pytest.raises(InputError, match=r"does not fit this cellvta: \d+ of \d+ entries are missing \(such as"):
+        load_official(built("cellvta@debug,instances=flows"), tmp_path)
 
 
 def test_facts_of_a_training_file(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import tifffile
 
 from benchmark.data.files import aperio, archive, raster
-from benchmark.runtime.errors import InputError
+from benchmark.runtime.errors import InputError, short
 
 LEAST, MOST = 0.02, 5.0  # micrometres per pixel that microscopes have
 SAME = 0.05  # relative difference of two resolutions that are taken for one
@@ -52,6 +52,12 @@ def of_slide(file: tifffile.TiffFile, path: Path, stated: tuple[float, float] | 
         InputError: it states none, one that no microscope has, another along x than along y, or one that does not
             belong to the magnification that it states.
     """
+    written = _aperio(file).get("MPP")
+    if written is not None and _number(written) is None:
+        raise InputError(
+            f"{path}: states '{short(str(written))}' micrometres per pixel, expected a number from {LEAST} to {MOST}; "
+            "give them with --mpp."
+        )
     stated = stated or stated_by(file)
     if stated is None:
         raise InputError(f"{path}: states no resolution; give its micrometres per pixel with --mpp.")
@@ -83,10 +89,15 @@ def one(stated: tuple[float, float], path: Path) -> float:
 
 def stated_by(file: tifffile.TiffFile) -> tuple[float, float] | None:
     """Micrometres per pixel (x, y) of the first image, whatever they are; None where the file states none."""
-    mpp = _aperio(file).get("MPP")
-    if isinstance(mpp, int | float) and math.isfinite(mpp) and mpp > 0:
-        return float(mpp), float(mpp)
+    mpp = _number(_aperio(file).get("MPP"))
+    if mpp is not None:
+        return mpp, mpp
     return (_ome(file.ome_metadata) if file.is_ome else None) or _tags(file)
+
+
+def _number(value) -> float | None:
+    """The value as a number above 0; None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else None
 
 
 def _aperio(file: tifffile.TiffFile) -> dict:

@@ -79,12 +79,15 @@ class Slide:
         with archive.reading(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of properties that tiffslide does not read
             self._slide = tiffslide.TiffSlide(path)
-            facts = self._slide.properties
+            file = self._slide.ts_tifffile
+            try:
+                facts = self._slide.properties
+            except NotImplementedError as error:  # axes that tiffslide does not read; the file is whole
+                raise _no_rgb(path, file.series[0]) from error
             self.levels = tuple(
                 Level(height, width, downsample)
                 for (width, height), downsample in zip(self._slide.level_dimensions, self._slide.level_downsamples)
             )
-            file = self._slide.ts_tifffile
             series = file.series[facts["tiffslide.series-index"]]
             self._composed = "tiffslide.series-composition" in facts
             self._pages = [level.keyframe for level in series.levels]
@@ -105,10 +108,7 @@ class Slide:
     def _check(self, series, file) -> None:
         """Raises InputError for what is not one slide of 8-bit RGB in tiles."""
         if series.dtype != np.uint8 or series.axes not in ("YXS", "CYX") or 3 not in (series.shape[0], series.shape[2]):
-            raise InputError(
-                f"{self.path}: expected a slide of 8-bit RGB, found {series.dtype} of shape {series.shape} "
-                f"({series.axes}); stained tissue in bright field is meant."
-            )
+            raise _no_rgb(self.path, series)
         largest = max(file.series, key=lambda one: math.prod(one.shape))
         if largest is not series and not self._composed:
             raise InputError(
@@ -283,6 +283,13 @@ def mirrored(start: int, length: int, side: int) -> np.ndarray:
     period = max(1, 2 * (side - 1))
     place = np.abs(np.arange(start, start + length)) % period
     return np.minimum(place, period - place) if side > 1 else np.zeros(length, np.int64)
+
+
+def _no_rgb(path: Path, series) -> InputError:
+    return InputError(
+        f"{path}: expected a slide of 8-bit RGB, found {series.dtype} of shape {series.shape} ({series.axes}); stained "
+        "tissue in bright field is meant, one image of it with its coarser levels."
+    )
 
 
 def _chunk(page) -> tuple[int, int]:

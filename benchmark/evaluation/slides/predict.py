@@ -14,6 +14,7 @@ import torch
 
 from benchmark.data.files import archive, names
 from benchmark.data.files.slide import Slide, View
+from benchmark.evaluation import resampling
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.settings import Settings
 from benchmark.evaluation.slides import tiles
@@ -29,7 +30,7 @@ from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-KEPT_AS = 1  # form of what is kept of a tile; raise it when the same call would keep something else
+KEPT_AS = 2  # form of what is kept of a tile; raise it when the same call would keep something else
 COUNTS = "slides.csv"
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
@@ -161,11 +162,15 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
     grid = Grid.of(view.height, view.width, settings.window, settings.margin, settings.tile)
     chosen = grid.on(overview.tissue, overview.per_pixel)
     share = float(overview.tissue.mean())
+    own = slide.mpp * slide.levels[view.level].downsample
+    resized = "" if own == view.mpp else f", resized from {own:.4g}"
     print(
         f"{slide.path}: {view.width} x {view.height} px at {view.mpp:.4g} µm/px (level {view.level} of "
-        f"{len(slide.levels)}), tissue on {share:.0%} of it: {len(chosen)} of {len(grid.tiles)} tiles",
+        f"{len(slide.levels)}{resized}), tissue on {share:.0%} of it: {len(chosen)} of {len(grid.tiles)} tiles",
         file=sys.stderr,
     )
+    if blurred := resampling.blurred(own, method.mpp):
+        print(f"{slide.path}: {blurred}", file=sys.stderr)
     _predict_tiles(method, view, work, chosen, settings, device, number_format)
     seams = Seams([tile.box for tile in chosen])
     show = Progress(f"{slide.path.name}: joined", "tiles", end=False)
