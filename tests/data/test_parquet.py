@@ -69,6 +69,12 @@ def test_pannuke_is_the_same_from_parquet_as_from_arrays(tmp_path, write):
     assert parquet.folds[2].meta["tissues"][:3] == ["Bile-duct", "HeadNeck", "Adrenal_gland"]
 
 
+def test_folds_of_another_size_than_published_are_said(tmp_path):
+    root = as_masks(tmp_path)
+    assert PanNuke(root).remarks()[0] == "pannuke: its fold 1 has 5 images, the published one has 2656."
+    assert len(PanNuke(root).remarks()) == 3 and not PanNuke(root, name="mystudy").remarks()
+
+
 def test_overlapping_masks_are_counted_and_said(tmp_path, capsys):
     prepare(PanNuke(as_masks(tmp_path / "d")), tmp_path / "c", progress=False)
     lines = [line for line in capsys.readouterr().err.splitlines() if "fold 3" in line]
