@@ -1,5 +1,6 @@
 """`datasets`: the data sets that can be read, what is known of them, and what of each is prepared here."""
 
+from collections import Counter
 from pathlib import Path
 
 from benchmark.commands import _options as shared
@@ -73,22 +74,32 @@ def _records(cache: Path) -> list[dict]:
 
 
 def _prepared(cache: Path) -> dict[str, str]:
-    """Data set, without its arguments -> images and nuclei of its folds in the cache, in words."""
+    """Data set, without its arguments -> images and nuclei of its folds in the cache, in words, for each scheme.
+
+    A fold that was prepared from different files lies there as often; each counts, and that is said.
+    """
     from benchmark.data.store.fold import CachedFold
 
-    totals: dict[str, list[int]] = {}
+    cached: dict[str, dict[str, list[CachedFold]]] = {}
     for path in sorted(cache.glob("*/meta.json")):
         try:
             fold = CachedFold(path.parent)
         except ValueError:  # half-written or damaged: it would be prepared again
             continue
-        total = totals.setdefault(fold.meta["dataset"].partition("@")[0], [0, 0, 0])
-        for k, n in enumerate((1, len(fold), len(fold.types))):
-            total[k] += n
+        name, _, scheme = fold.meta["dataset"].partition("@")
+        cached.setdefault(name, {}).setdefault(scheme, []).append(fold)
     return {
-        name: f"{folds} fold{'s' * (folds > 1)}, {images} images, {nuclei} nuclei"
-        for name, (folds, images, nuclei) in totals.items()
+        name: "; ".join(f"{scheme}: {_total(folds)}" if scheme else _total(folds) for scheme, folds in schemes.items())
+        for name, schemes in cached.items()
     }
+
+
+def _total(folds: list) -> str:
+    """Of cached folds, in words."""
+    n, images, nuclei = len(folds), sum(map(len, folds)), sum(len(fold.types) for fold in folds)
+    versions = max(Counter(fold.meta["fold"] for fold in folds).values())
+    several = f", of {versions} versions of the files" if versions > 1 else ""
+    return f"{n} fold{'s' * (n > 1)}, {images} images, {nuclei} nuclei{several}"
 
 
 def _text(value) -> str:

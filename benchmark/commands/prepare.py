@@ -49,15 +49,20 @@ def run(options) -> int:
 
 
 def _runnable(data) -> str:
-    """A sentence on which splits have all their folds."""
-    complete, lacking = [], []
+    """A sentence on which splits can be run, and for each other one why it cannot."""
+    from benchmark.data.store.prepare import FoldMissing
+
+    complete, lacking, refused = [], [], {}
     for k in data.splits():
         try:
             data.split(k)
             complete.append(str(k))
-        except InputError:
+        except FoldMissing:
             lacking.append(str(k))
+        except InputError as error:
+            refused.setdefault(str(error), []).append(str(k))
     *others, last = complete or [""]
     names = f"{', '.join(others)} or {last}" if others else last
     text = f"FOLD={names} can be run" if complete else "No split can be run"
-    return text + (f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else ".")
+    text += f"; {', '.join(lacking)} need folds that do not lie under DATA_ROOT." if lacking else "."
+    return "\n".join([text, *(f"FOLD={', '.join(splits)}: {reason}" for reason, splits in refused.items())])

@@ -26,7 +26,7 @@ def fetch(name: str, root: Path, accept: str | None) -> None:
     if known is None:
         raise InputError(f"Nothing is known of where to get '{name}': say where your data lie with DATA_ROOT=<folder>.")
     if not known.hub:
-        raise InputError(f"{known.title} is not on the Hugging Face hub: {_by_hand(known, root)}.")
+        raise InputError(f"{known.title}{_size(known)} is not on the Hugging Face hub: {_by_hand(known, root)}.")
     print(f"{known.title}: {known.citation}")
     print(f"licence: {known.licence_name or known.licence} ({known.licence}); {known.home}")
     print(f"from: {HUB}/{known.hub}{_size(known)}; into: {root}")

@@ -5,7 +5,9 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.cli import main
 from benchmark.data import facts
@@ -48,6 +50,26 @@ def test_says_what_is_prepared(tmp_path, capsys):
     assert rows(capsys, "--cache", tmp_path / "c")["consep"]["prepared here"] == f"2 folds, 8 images, {n} nuclei"
     next((tmp_path / "c").glob("consep-fold1-*/meta.json")).write_text("{")
     assert rows(capsys, "--cache", tmp_path / "c")["consep"]["prepared here"].startswith("1 fold, 3 images, ")
+
+
+def test_schemes_and_versions_of_one_set_are_told_apart(tmp_path, capsys):
+    """A scheme's folds are the same images again, and so may be those of other files: neither is more of the set."""
+    root = field_files.consep(tmp_path / "d")
+
+    def prepare(*words):
+        all_of = ["prepare", "--dataset", "consep", "--data-root", str(root), "--cache", str(tmp_path / "c"), *words]
+        assert main(all_of) == 0
+
+    prepare()
+    prepare("--classes", "4")
+    image = root / "Test" / "Images" / "test_1.png"
+    Image.fromarray(np.array(Image.open(image)) ^ 1).save(image)
+    prepare()
+    capsys.readouterr()
+    seen = rows(capsys, "--cache", tmp_path / "c")["consep"]["prepared here"]
+    own, scheme = seen.split("; ")
+    assert own.startswith("3 folds, 11 images, ") and own.endswith(", of 2 versions of the files")
+    assert scheme.startswith("classes=4: 2 folds, 8 images, ") and "versions" not in scheme
 
 
 def test_the_table_names_licence_and_citation_and_needs_no_torch(tmp_path):

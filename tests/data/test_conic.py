@@ -38,6 +38,10 @@ def test_reads_instances_types_and_sources(tmp_path, dtype, zipped):
     assert len(fold[3].nuclei) == 0 and fold.meta["sources"][13] == "dpath_9-b"
 
 
+def test_another_number_of_patches_than_published_is_said(tmp_path):
+    assert CoNIC(conic(tmp_path)).remarks() == ["conic: 20 patches, the published set has 4981."]
+
+
 def test_split_keeps_source_images_whole(tmp_path):
     data = prepare(CoNIC(conic(tmp_path / "d")), tmp_path / "c", progress=False)
     sides = [data.subset(1, side) for side in ("train", "val", "test")]

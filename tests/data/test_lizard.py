@@ -84,6 +84,11 @@ CASES = {
         lambda r: mat(r, id=np.array([[40], [7]]), **{"class": np.array([[2], [6]])}),
         r"entry in id for each of 3 nuclei of inst_map, found none for 1 of them \(the first: 901\)",
     ),
+    "types of nobody": (lambda r: mat(r, id=None), "class: expected id beside it, .* found none; fetch"),
+    "no source": (
+        lambda r: table(r, [(ROWS[0][0], " ", 1), *ROWS[1:]]),
+        "expected Source to name the set that 'consep_1' was taken from, found nothing",
+    ),
     "no classes": (lambda r: mat(r, **{"class": None}), "found no types"),
     "a class of 7": (lambda r: mat(r, **{"class": np.array([[2], [6], [7]])}), r"expected types 0\.\.6 .*found 7"),
     "labels of another image": (lambda r: mat(r, inst_map=np.ones((5, 5))), r"shape \(40, 48\), found \(5, 5\)"),

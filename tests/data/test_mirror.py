@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmark.cli import main
 from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import prepare
 from benchmark.runtime.errors import InputError
@@ -60,6 +61,16 @@ def test_monusac_has_its_ambiguous_masks_as_regions(tmp_path, of):
     assert [data.classes[t - 1] for t in nuclei.types] == ["Neutrophil", "Epithelial"]
     assert np.bincount(nuclei.instances.ravel())[1:].tolist() == [100, 36], "no pixels are lost to the region"
     assert nuclei.ignore.sum() == 100 and nuclei.ignore[2:12, 2:12].all()
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("monuseg", None), ("monusac", [0, 1, 4])])
+def test_the_command_prepares_a_mirror(tmp_path, capsys, name, kinds):
+    root = write(tmp_path / "d", kinds=kinds)
+    words = ("prepare", "--dataset", name, "--data-root", root, "--cache", tmp_path / "c")
+    assert main(list(map(str, words))) == 0
+    printed = capsys.readouterr()
+    assert f"{name}: folds 1 (2 images), 2 (2 images)" in printed.out and "FOLD=1 can be run." in printed.out
+    assert f"{name}: validation is on the training images of TCGA-A7-A13" in printed.err
 
 
 @pytest.mark.parametrize(

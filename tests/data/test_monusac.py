@@ -65,6 +65,16 @@ def test_ambiguous_regions_come_from_the_xml_and_from_masks(tmp_path, capsys):
     assert first.with_map(first.instances[::-1]).ignore is None
 
 
+def test_a_mask_of_no_region_is_said(tmp_path, capsys):
+    root = with_ambiguous(field_files.monusac(tmp_path / "d"))
+    mask = next(root.rglob("*_mask.png"))
+    mask.rename(mask.with_name(f"{REGION}_ambiguous.png"))
+    prepare(MoNuSAC(root), tmp_path / "c")
+    lines = capsys.readouterr().err
+    assert "monusac: 0 of 2 test regions have a mask of ambiguous regions." in lines
+    assert "WARNING: 1 masks of ambiguous regions are called after none of the regions" in lines
+
+
 def test_predictions_in_ambiguous_regions_are_not_counted():
     truth = Nuclei.from_labels(np.pad(np.full((6, 6), 1), ((2, 12), (2, 12))), np.array([1]), 0.25)
     predicted = np.array(truth.instances)
@@ -114,6 +124,10 @@ def broken_mask(root):
             r"named Epithelial, Lymphocyte, Macrophage, Neutrophil or Ambiguous, found 'Plasma'",
         ),
         (lambda r: (r / TEST_SLIDE / f"{REGION}.xml").write_text(aperio_xml(BOXES)), r"or Ambiguous, found ''"),
+        (
+            lambda r: shutil.copytree(with_ambiguous(r) / "Testing ambiguous regions", r / "ambiguous too"),
+            r"_mask\.png and .*_mask\.png are both of ambiguous regions of one image; keep one",
+        ),
         (broken_mask, r"_mask\.png: expected a mask of the image's shape \(96, 80\), found \(90, 80\)"),
         (
             lambda r: shutil.copytree((r / TEST_SLIDE).parent, r / "test"),

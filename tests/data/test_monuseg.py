@@ -66,6 +66,12 @@ def test_an_odd_outline_is_counted_and_said(ring, what, pixels):
     assert outlined.WORDS[what] in tally.sentence() and "of 2 outlines 1" in tally.sentence()
 
 
+def test_a_file_without_an_outline_is_said():
+    labels, present, tally = painted()
+    assert not labels.any() and not present
+    assert tally.sentence() == "a set: files without an outline: 1 (first: x.xml); no nuclei there."
+
+
 def test_crossing_is_not_touching():
     assert outlined.crosses(np.array([(0, 0), (4, 4), (4, 0), (0, 4)], float))
     star = [(5 + 5 * np.sin(4 * np.pi * k / 5), 5 - 5 * np.cos(4 * np.pi * k / 5)) for k in range(5)]

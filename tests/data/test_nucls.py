@@ -18,7 +18,8 @@ from tests.support.annotated_files import HEADER, NUCLS, nucls
 
 def test_outlines_are_nuclei_and_boxes_are_counted(tmp_path, capsys):
     data = prepare(NuCLS(nucls(tmp_path / "d")), tmp_path / "c")
-    assert "nucls fold 1: 4 nuclei are boxes without an outline" in capsys.readouterr().err
+    lines = capsys.readouterr().err
+    assert "nucls fold 1: 4 nuclei are boxes without an outline" in lines and "AMBIGUOUS" not in lines
     fold = data.folds[1]
     assert len(fold) == 4 and data.mpp == 0.2 and fold.meta["image_ids"] == list(NUCLS)
     nuclei = fold[0].nuclei
@@ -65,7 +66,7 @@ CASES = {
     ),
     "a mask of another image": (
         lambda r: Image.new("RGB", (48, 48)).save(r / "QC/mask" / f"{NUCLS[0]}.png"),
-        "found none; it is of another image",
+        "found none; one of the two is of another image",
     ),
     "another class": (lambda r: csv(r, ("stroma", *TUMOR[1:], "1,9,9", "1,1,9")), "found 'stroma' in row 1"),
     "another type": (lambda r: csv(r, (*TUMOR[:3], "ellipse", 0, 0, 9, 9, "1,9", "1,1")), "found 'ellipse' in row 1"),
@@ -100,7 +101,7 @@ def test_refused_with_one_sentence(tmp_path, case, capsys):
     assert not list((tmp_path / "c").glob("nucls-fold1*/meta.json"))
 
 
-def test_one_split_only_and_three_hospitals(tmp_path):
+def test_one_split_only_and_three_hospitals(tmp_path, capsys):
     root = nucls(tmp_path)
     with pytest.raises(InputError, match="one split here, by hospital, found FOLD=2"):
         prepare(NuCLS(root), tmp_path / "c", split=2, progress=False)
@@ -109,3 +110,18 @@ def test_one_split_only_and_three_hospitals(tmp_path):
     data = prepare(NuCLS(root), tmp_path / "c", progress=False)
     with pytest.raises(InputError, match=r"at least 3 hospitals to split by, found \['A1', 'A2'\]"):
         data.subset(1, "train")
+    words = ("prepare", "--dataset", "nucls", "--data-root", root, "--cache", tmp_path / "c")
+    assert main(list(map(str, words))) == 0
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last[0] == "No split can be run." and last[1].startswith("FOLD=1: NuCLS: expected fields of at least 3")
+
+
+def test_nuclei_called_ambiguous_are_said_to_be_so(tmp_path, capsys):
+    root = nucls(tmp_path / "d")
+    csv(root, (*TUMOR, "1,9,9", "1,1,9"), ("AMBIGUOUS", *TUMOR[1:], "20,29,29", "20,20,29"))
+    Image.new("RGB", (48, 48), (1, 1, 1)).save(root / "QC/mask" / f"{NUCLS[0]}.png")
+    data = prepare(NuCLS(root), tmp_path / "c")
+    assert data.folds[1][0].nuclei.types.tolist() == [1, 0]
+    lines = capsys.readouterr().err
+    assert "nucls fold 1: 1 nuclei are called AMBIGUOUS and have no type" in lines
+    assert "counted from" not in lines, "no slip of counting: types go by names"

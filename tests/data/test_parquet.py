@@ -69,6 +69,12 @@ def test_pannuke_is_the_same_from_parquet_as_from_arrays(tmp_path, write):
     assert parquet.folds[2].meta["tissues"][:3] == ["Bile-duct", "HeadNeck", "Adrenal_gland"]
 
 
+def test_folds_of_another_size_than_published_are_said(tmp_path):
+    root = as_masks(tmp_path)
+    assert PanNuke(root).remarks()[0] == "pannuke: its fold 1 has 5 images, the published one has 2656."
+    assert len(PanNuke(root).remarks()) == 3 and not PanNuke(root, name="mystudy").remarks()
+
+
 def test_overlapping_masks_are_counted_and_said(tmp_path, capsys):
     prepare(PanNuke(as_masks(tmp_path / "d")), tmp_path / "c", progress=False)
     lines = [line for line in capsys.readouterr().err.splitlines() if "fold 3" in line]
@@ -197,6 +203,10 @@ MASKS = pa.list_(parquet_files.PICTURE)
 SMALL = parquet_files.picture(np.ones((4, 4), bool))
 NUMBERS = pa.list_(pa.int64())
 CASES = {
+    "a file of two less": (
+        lambda r: fold1(r).rename(r / "data" / "fold1-00001-of-00002.parquet"),
+        r"expected the 2 files of which fold1-00001-of-00002\.parquet is one, found 1 and no fold1-00000-of-00002",
+    ),
     "no Parquet": (lambda r: fold1(r).write_text("404"), r"of-00001\.parquet cannot be read"),
     "truncated": (
         lambda r: fold1(r).write_bytes(fold1(r).read_bytes()[: fold1(r).stat().st_size // 2]),
@@ -221,7 +231,7 @@ CASES = {
     ),
     "no picture": (
         lambda r: rewritten(fold1(r), image=(parquet_files.PICTURE, [{"bytes": b"GIF", "path": ""}] * 5)),
-        "row 0 cannot be read",
+        r"row 0 cannot be read \(it is no picture of a known format\)",
     ),
     "masks of another size": (
         lambda r: rewritten(fold1(r), instances=(MASKS, [[SMALL]] * 5), categories=(NUMBERS, [[0]] * 5)),

@@ -8,6 +8,7 @@ from PIL import Image
 
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.build import build
+from benchmark.report.figures import transfer
 from benchmark.report.select.transfer import matrices
 from benchmark.report.transfer import write_matrices
 from benchmark.results.collect import runs
@@ -158,3 +159,18 @@ def test_the_page_has_a_block_of_it(tmp_path, results):
     assert f"transfer/{METHOD}/transfer-cellvit.csv" in page or f"transfer/{METHOD.replace('@', '%40')}/" in page
     only = build(results, tmp_path / "d", tmp_path / "cache", dataset="d").read_text(encoding="utf-8")
     assert "transfer0" not in only
+
+
+def test_long_names_of_sets_stay_apart_in_the_figure(tmp_path, monkeypatch):
+    trained = ["consep@classes=4+monuseg", "consep@classes=pannuke+monuseg", "pannuke"]
+    tested = ["lizard@classes=consep", "lizard@classes=conic"]
+    rows = [{"trained": a, "tested": b, "metric": "bPQ", "value": 0.5} for a in trained for b in tested]
+    labels = []
+
+    def read(figure, *_):
+        axes = figure.axes[0]
+        labels.extend([text.get_text() for text in side()] for side in (axes.get_yticklabels, axes.get_xticklabels))
+
+    monkeypatch.setattr(transfer, "save", read)
+    assert transfer.transfer_figure(rows, tmp_path)
+    assert labels == [trained, tested]

@@ -71,6 +71,8 @@ def _ring(region: ET.Element, where: str) -> np.ndarray:
         except ValueError:
             point = []
         if len(point) < 2 or not all(math.isfinite(value) and abs(value) < 2**31 for value in point):
-            raise InputError(f"{where}: expected vertices with X and Y in pixels, found X={words[0]!r} Y={words[1]!r}.")
+            raise InputError(
+                f"{where}: expected vertices with X and Y in pixels, found X={words[0]!r} Y={words[1]!r}; correct it."
+            )
         points.append(point)
     return np.array(points, np.float64).reshape(-1, 2)

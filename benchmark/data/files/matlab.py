@@ -13,6 +13,8 @@ from benchmark.runtime.errors import InputError
 
 TYPES = {"inst_type": "inst_uid", "class": "id"}  # types -> ids they belong to: HoVer-Net and CoNSeP, Lizard
 
+_AGAIN = "fetch the file again"
+
 
 @dataclass(frozen=True)
 class MatLabels:
@@ -37,7 +39,7 @@ def read(path: Path, complete: bool = False) -> MatLabels:
     types and are not read.
 
     Args:
-        complete: a nucleus that the list leaves out is an error.
+        complete: a nucleus that the list leaves out is an error, and so is a list that does not say whose types it has.
 
     Raises:
         InputError: unreadable, version 7.3, no inst_map, types that do not fit it, or two sources of
@@ -107,6 +109,8 @@ def _numeric(content: dict, key: str, path: Path) -> np.ndarray:
 
 def _in_order(types, ids, present, where: str, of: str, complete: bool) -> tuple[np.ndarray, np.ndarray]:
     """Types of the ids of the map in ascending order, and which of these have no entry."""
+    if ids is None and complete:
+        raise InputError(f"{where}: expected {of} beside it, which says whose types they are, found none; {_AGAIN}.")
     n = len(present) if ids is None else len(ids)
     if len(types) != n:
         raise InputError(
@@ -124,7 +128,7 @@ def _in_order(types, ids, present, where: str, of: str, complete: bool) -> tuple
     if unlisted.any() and complete:
         raise InputError(
             f"{where}: expected an entry in {of} for each of {len(present)} nuclei of inst_map, found none for "
-            f"{np.count_nonzero(unlisted)} of them (the first: {present[unlisted][0]}); fetch the file again."
+            f"{np.count_nonzero(unlisted)} of them (the first: {present[unlisted][0]}); {_AGAIN}."
         )
     if unlisted.any():
         print(

@@ -274,7 +274,9 @@ def _of_pictures(kind: pa.DataType, several: bool) -> bool:
 def _bytes(value, where: str) -> bytes:
     content = value.get("bytes") if isinstance(value, dict) else value
     if not content:
-        raise InputError(f"{where}: expected the bytes of a picture, found none (a path alone is not read).")
+        raise InputError(
+            f"{where}: expected the bytes of a picture, found none; a path alone is not read, fetch the file again."
+        )
     return content
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from benchmark.data.files import archive
 from benchmark.data.files.archive import Member, Rows
@@ -105,7 +105,11 @@ def _pixels(file: Path | io.BytesIO, where: str, colours: bool) -> np.ndarray:
 @contextlib.contextmanager
 def _opened(file: Path | io.BytesIO, where: str):
     """A picture opened with Pillow, refused where Pillow would take a part of it."""
-    with Image.open(file) as picture:
+    try:
+        opened = Image.open(file)
+    except UnidentifiedImageError as error:  # whose own sentence has the file's name again, or a place in memory
+        raise ValueError("it is no picture of a known format") from error
+    with opened as picture:
         if picture.format == "PNG":
             size, depth, kind = _png_header(picture)
             if depth == 16 and kind != 0:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
+from benchmark.data import facts
 from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.files.names import key
@@ -82,6 +83,11 @@ class CoNIC(Source):
 
     def count(self, fold: int) -> int:
         return len(self._open(fold)[0])
+
+    def remarks(self) -> list[str]:
+        """Another number of patches than published."""
+        n, published = self.count(1), sum(facts.of("conic").images.values())
+        return [f"{self.name}: {n} patches, the published set has {published}."] if n != published else []
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         images, labels, names = self._open(fold)

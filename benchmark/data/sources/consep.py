@@ -54,7 +54,9 @@ class CoNSeP(fields.Fields):
     def nuclei(self, field: fields.Field, shape: tuple[int, int], doubts: checks.Doubts) -> Nuclei:
         labels = label_files.labels(field.labels, shape, self.classes)
         if labels.types is None:
-            raise InputError(f"{field.labels}: expected type_map or inst_type beside inst_map, found neither.")
+            raise InputError(
+                f"{field.labels}: expected type_map or inst_type beside inst_map, found neither; extract it again."
+            )
         if labels.types.ndim == 2:
             checks.inside(labels.types, labels.instances, str(field.labels))
         doubts.add(str(field.labels), labels.instances, labels.types)

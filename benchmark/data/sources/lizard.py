@@ -112,17 +112,23 @@ def _table(path: Path, stems: list[str]) -> dict[str, dict[str, str]]:
     """`names.key` of an image -> its row of info.csv; a row for each image, and none of others.
 
     Raises:
-        InputError: other columns, an image without a row or with two, or a split other than 1, 2 and 3.
+        InputError: other columns, an image without a row or with two, no source, or a split other than 1, 2 and 3.
     """
     rows = text.table(path)
     columns = list(rows[0]) if rows else []
     if not set(COLUMNS) <= set(columns):
-        raise InputError(f"{path}: expected the columns Filename, Source and Split, found {', '.join(columns)}.")
+        raise InputError(
+            f"{path}: expected the columns Filename, Source and Split, found {', '.join(columns)}; {ADVICE}."
+        )
     row_of: dict[str, dict[str, str]] = {}
     for row in rows:
         stem = names.key(names.stem(row["filename"]))
         if stem in row_of:
             raise InputError(f"{path}: expected a row for each image, found two of '{stem}'; keep one of them.")
+        if not names.key(row["source"]):
+            raise InputError(
+                f"{path}: expected Source to name the set that '{stem}' was taken from, found nothing; {ADVICE}."
+            )
         if text.whole(row["split"]) not in (1, 2, 3):
             raise InputError(f"{path}: expected Split to be 1, 2 or 3, found '{row['split']}' of '{stem}'; correct it.")
         row_of[stem] = row | {"split": str(text.whole(row["split"]))}

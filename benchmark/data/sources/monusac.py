@@ -49,7 +49,9 @@ class MoNuSAC(fields.Fields):
             below = [names.key(part) for part in folder.relative_to(root).parts]
             if any(AMBIGUOUS in part for part in below):
                 for path in names.listing(folder, IMAGES):
-                    masks[names.key(path.stem).removesuffix("_mask")] = path
+                    other = masks.setdefault(names.key(path.stem).removesuffix("_mask"), path)
+                    if other != path:
+                        raise InputError(f"{other} and {path} are both of ambiguous regions of one image; keep one.")
             elif (xml := names.listing(folder, (".xml",))) and names.key(folder.name).startswith("tcga-"):
                 fold = patients.TEST if any("test" in part for part in below) else patients.TRAIN
                 pairs = fields.paired(names.listing(folder, IMAGES), xml, folder, ".xml files of outlines")
@@ -64,17 +66,27 @@ class MoNuSAC(fields.Fields):
                 "TCGA-55-1594-01Z-00-DX1, with .tif and .xml files, found none; extract the archives there, or correct "
                 "DATA_ROOT."
             )
+        regions = {names.key(field.name) for fields_of in listed.values() for field in fields_of}
+        self._stray = [path for stem, path in masks.items() if stem not in regions]
         for fields_of in listed.values():
             if twice := names.twice(field.name for field in fields_of):
                 raise InputError(f"{root}: the region '{twice}' of MoNuSAC lies twice; keep one of them.")
         return {fold: [_with_mask(f, masks) for f in of_fold] for fold, of_fold in sorted(listed.items())}
 
     def remarks(self) -> list[str]:
-        """As of `Fields`, and how many test regions have a mask of ambiguous regions."""
-        lines, test = super().remarks(), self._listed.get(patients.TEST, [])
-        if test:
+        """As of `Fields`, how many test regions have a mask of ambiguous regions, and masks of no region."""
+        lines = super().remarks()
+        if self._mirror:  # its regions come with the masks of the nuclei, not as files
+            return lines
+        if test := self._listed.get(patients.TEST, []):
             masked = sum(1 for field in test if field.more)
             lines.append(f"{self.name}: {masked} of {len(test)} test regions have a mask of ambiguous regions.")
+        if self._stray:
+            lines.append(
+                f"{self.name}: WARNING: {len(self._stray)} masks of ambiguous regions are called after none of the "
+                f"regions and are not used (the first: {self._stray[0]}); call each as its region, or its region and "
+                "_mask."
+            )
         return lines
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:

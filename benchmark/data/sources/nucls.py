@@ -102,7 +102,8 @@ class NuCLS(fields.Fields):
         labels, present = outlined.painted(outlines, shape, field.labels, self._outlines)
         types = np.array([outlines[k].kind for k in present], np.uint8)
         _check_mask(field.more[0], labels, field.labels)
-        doubts.add(str(field.labels), labels, types)
+        doubts.add(str(field.labels), labels)  # types go by names here: 0 is no slip of counting
+        self._tally.add("nuclei are called AMBIGUOUS and have no type", np.count_nonzero(types == 0))
         return Nuclei.from_labels(labels, types, self.mpp)
 
     def _of_table(self, path: Path) -> list[Outline]:
@@ -112,7 +113,9 @@ class NuCLS(fields.Fields):
         """
         rows = text.table(path)
         if rows and not set(COLUMNS) <= rows[0].keys():
-            raise InputError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(rows[0])}.")
+            raise InputError(
+                f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(rows[0])}; fetch it again."
+            )
         type_of = {names.key(name): k for k, name in enumerate(CLASSES, 1)} | {"ambiguous": 0}
         outlines = []
         for number, row in enumerate(rows, 1):
@@ -120,7 +123,9 @@ class NuCLS(fields.Fields):
                 self._tally.add("nuclei are boxes without an outline, which are no segmentations and are left out")
                 continue
             if row["type"] != "polyline":
-                raise InputError(f"{path}: expected type polyline or rectangle, found '{row['type']}' in row {number}.")
+                raise InputError(
+                    f"{path}: expected type polyline or rectangle, found '{row['type']}' in row {number}; correct it."
+                )
             kind = type_of.get(names.key(row["raw_classification"]).removeprefix("correction_"))
             if kind is None:
                 raise InputError(
@@ -160,7 +165,12 @@ def _check_mask(path: Path, labels: np.ndarray, table: Path) -> None:
     """Raises InputError for a mask of another size, or one without a nucleus wherever the csv has one."""
     shape = raster.shape(path)
     if shape != (*labels.shape, 3):
-        raise InputError(f"{path}: expected a mask (height, width, 3) of the image's {labels.shape}, found {shape}.")
+        raise InputError(
+            f"{path}: expected a mask (height, width, 3) of the image's {labels.shape}, found {shape}; fetch it again."
+        )
     mask = raster.array(path, colours=True)
     if labels.any() and not (mask[..., 1:][labels > 0] > 0).all(-1).any():
-        raise InputError(f"{path}: expected a nucleus where {table.name} has one, found none; it is of another image.")
+        raise InputError(
+            f"{path}: expected a nucleus where {table.name} has one, found none; one of the two is of another image: "
+            "fetch both again."
+        )

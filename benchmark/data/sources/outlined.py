@@ -3,7 +3,7 @@
 A pixel belongs to an outline that holds its centre, outlines running along corners of pixels (0, 0 is the upper left
 corner of the image). Where outlines overlap, the pixels stay with the earlier one in the file. An outline of fewer than
 three vertices encloses nothing and is no nucleus. Of one that crosses itself the pixels count that it goes round an odd
-number of times. All of these are counted and said.
+number of times. All of these are counted and said, and so are files without an outline.
 """
 
 import sys
@@ -33,6 +33,7 @@ class Tally:
     Attributes:
         title: of the data set. outlines: how many there were. counts: keys of WORDS -> number.
         pixels: shared by outlines. first: keys of WORDS -> the first file.
+        bare: files without an outline, whose images have no nuclei.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Tally:
     pixels: int = 0
     counts: Counter = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
 
     def add(self, what: str, where) -> None:
         """Count one more of WORDS in a file."""
@@ -50,7 +52,10 @@ class Tally:
         """What was met, "" for nothing."""
         parts = [f"{n} {WORDS[what]} (first: {self.first[what]})" for what, n in self.counts.items()]
         shared = f"; {self.pixels} pixels are shared" if self.pixels else ""
-        return f"{self.title}: of {self.outlines} outlines {'; '.join(parts)}{shared}." if parts else ""
+        lines = [f"{self.title}: of {self.outlines} outlines {'; '.join(parts)}{shared}."] if parts else []
+        if n := len(self.bare):
+            lines.append(f"{self.title}: files without an outline: {n} (first: {self.bare[0]}); no nuclei there.")
+        return "\n".join(lines)
 
     def __enter__(self):
         return self
@@ -73,6 +78,8 @@ def painted(outlines: list[Outline], shape: tuple[int, int], where, tally: Tally
         InputError: no outline reaches the image: they are of another one.
     """
     labels = np.zeros(shape, np.int64)
+    if not outlines:
+        tally.bare.append(str(where))
     for k, outline in enumerate(outlines):
         tally.outlines += 1
         if len(np.unique(outline.ring, axis=0)) < 3:

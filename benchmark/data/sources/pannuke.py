@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data import facts
 from benchmark.data.files import archive, checks, text
 from benchmark.data.files.archive import Member, Rows
 from benchmark.data.nuclei import Nuclei, Sample
@@ -113,6 +114,15 @@ class PanNuke(Source):
             return self._parquet.count(fold)
         images = self._per_image(fold)[0] if fold in self._files.per_image else self._published(fold)[0]
         return len(images)
+
+    def remarks(self) -> list[str]:
+        """Folds with other numbers of images than published; nothing of data of one's own in this layout."""
+        published = facts.of("pannuke").images if self.name == "pannuke" else {}
+        return [
+            f"{self.name}: its fold {fold} has {n} images, the published one has {published[key]}."
+            for fold in self.folds()
+            if (key := f"fold{fold}") in published and (n := self.count(fold)) != published[key]
+        ]
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         if self._parquet:

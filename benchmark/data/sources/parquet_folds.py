@@ -20,6 +20,7 @@ from benchmark.runtime.errors import InputError
 
 WORDS = {"train": 1, "test": 2, "val": 3}  # raw folds of the words
 _FOLD = r"fold[ _-]*(\d{1,4})"
+_SHARD = re.compile(r"(.*-)(\d{1,6})-of-(\d{1,6})(?:-[0-9a-f]+)?\.parquet", re.IGNORECASE)
 _WORD = re.compile(rf"(?:(train)|(test)|(val)|{_FOLD})(?:ing|idation|id)?(?![a-z0-9])")
 
 
@@ -38,8 +39,8 @@ class ParquetFolds:
         root, files: ImageFile each, by their paths in order.
 
     Raises:
-        InputError: a file that cannot be read or is of another schema than the first; a file twice; files of which
-            some name a fold and others do not.
+        InputError: a file that cannot be read or is of another schema than the first; a file twice; a part of which
+            not all files lie there; files of which some name a fold and others do not.
     """
 
     def __init__(self, root: Path):
@@ -50,6 +51,7 @@ class ParquetFolds:
             other = seen.setdefault((_word_of(path, root), names.key(path.name)), path)
             if other != path:
                 raise InputError(f"{other} and {path} are of one name and one fold; keep one of them.")
+        _check_whole(paths if root.is_dir() else [])
         self.files = [ImageFile(path) for path in paths]
         for file in self.files[1:]:
             if file.columns != self.files[0].columns:
@@ -189,6 +191,24 @@ def listed(root: Path) -> list[Path]:
         for name in files
         if name.lower().endswith(".parquet")
     ]
+
+
+def _check_whole(paths: list[Path]) -> None:
+    """Raises InputError where a file of several lacks: the hub calls the second of three train-00001-of-00003.parquet.
+
+    Which other hash a name may end with is not known of the one that lacks.
+    """
+    shards: dict[tuple[Path, str, int], dict[int, Path]] = {}
+    for path in paths:
+        if match := _SHARD.fullmatch(path.name):
+            shards.setdefault((path.parent, match[1], int(match[3])), {})[int(match[2])] = path
+    for (folder, name, n), present in shards.items():
+        lacking = next((k for k in range(n) if k not in present), None)
+        if lacking is not None:
+            raise InputError(
+                f"{folder}: expected the {n} files of which {next(iter(present.values())).name} is one, found "
+                f"{len(present)} and no {name}{lacking:05d}-of-{n:05d}.parquet; fetch all of them."
+            )
 
 
 def _word_of(path: Path, root: Path) -> str | int:

@@ -26,6 +26,10 @@ SIDES = ("train", "val", "test")
 SHOWN = 5  # pairs of duplicates that are named
 
 
+class FoldMissing(InputError):
+    """A split that needs a fold which is not prepared."""
+
+
 class Prepared:
     """A dataset whose folds are converted.
 
@@ -63,11 +67,12 @@ class Prepared:
         return self._source.splits()
 
     def split(self, k: int) -> Split:
-        """Split k in raw folds and rows. Raises InputError: unknown k, or a fold that is not prepared."""
+        """Split k in raw folds and rows. Raises InputError: unknown k, data that cannot be split so, or a fold that is
+        not prepared (`FoldMissing`)."""
         split = self._source.split(k, {fold: data.meta["sources"] for fold, data in self.folds.items()})
         for fold in _folds_of(split):
             if fold not in self.folds:
-                raise InputError(
+                raise FoldMissing(
                     f"Split {k} of '{self.name}' needs fold {fold}, found folds {sorted(self.folds)}; "
                     f"prepare split {k}."
                 )

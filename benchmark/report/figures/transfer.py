@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.report.figures.style import drawing, fitted, save
+from benchmark.report.figures.style import drawing, fitted, save, text_width
 from benchmark.report.select.transfer import METRICS
 
 CELL = 0.52  # inch
-LABEL = 1.1  # inch for the names of training sets
-ABOVE = 0.9  # inch for those of test sets, in the slant
+LABEL = 1.1  # inch for the names of training sets and their title, where these are short
+ABOVE = 0.9  # inch for those of test sets
+MOST = 2.4  # inch for the longest names, of several sets with schemes: shorter, two may look the same
 
 
 def transfer_figure(records: list[dict], folder: Path) -> bool:
@@ -26,8 +27,10 @@ def transfer_figure(records: list[dict], folder: Path) -> bool:
     if not shown:
         return False
     trained, tested = (list(dict.fromkeys(frame[column])) for column in ("trained", "tested"))
-    width = LABEL + len(shown) * (CELL * len(tested) + 0.12)
-    with drawing(ABOVE + 0.3 + CELL * len(trained), max(width, 2.2)) as figure:
+    longest = [min(MOST, max(map(text_width, names)) + 0.05) for names in (trained, tested)]
+    label, above = max(LABEL, longest[0] + 0.2), max(ABOVE, longest[1])
+    width = label + len(shown) * (CELL * len(tested) + 0.12)
+    with drawing(above + 0.3 + CELL * len(trained), max(width, 2.2)) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(shown)))
         for i, (panel, metric) in enumerate(zip(panels, shown)):
             of_metric = frame[frame["metric"] == metric].pivot(index="trained", columns="tested", values="value")
@@ -43,8 +46,8 @@ def transfer_figure(records: list[dict], folder: Path) -> bool:
                 cbar=False,
                 square=True,
                 linewidths=0.5,
-                xticklabels=[fitted(name, ABOVE, 7) for name in tested],
-                yticklabels=[fitted(name, LABEL - 0.2, 7) for name in trained] if i == 0 else False,
+                xticklabels=[fitted(name, above, 7) for name in tested],
+                yticklabels=[fitted(name, label - 0.2, 7) for name in trained] if i == 0 else False,
                 ax=panel,
             )
             for y, x in np.argwhere(scores.isna().to_numpy()):
