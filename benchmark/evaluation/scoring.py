@@ -96,8 +96,8 @@ def collect(images: Iterable[ScoredImage], from_files: tuple[str, ...] = ()) -> 
         for row, typed in zip(meta, resolve_typed([row[column] for row in meta], some), strict=True):
             row[column] = typed
     for column in ("tissue", "source") if "true" in from_files else ():
-        spelt, others = one_spelling([row[column] for row in meta])
-        for row, word in zip(meta, spelt, strict=True):
+        words, others = one_spelling([row[column] for row in meta])
+        for row, word in zip(meta, words, strict=True):
             row[column] = word
         if others:
             print(f"{column}s that differ by capitals, blanks or form alone are one: {others}", file=sys.stderr)

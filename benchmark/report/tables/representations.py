@@ -54,17 +54,17 @@ def _arms(group: Group, observed: Observed, method: str) -> dict[str, Row]:
     Of several, such as those of a search for the learning rate, the one that the experiment names; none where it names
     none or several.
     """
-    found: dict[str, list[Row]] = {}
+    of_name: dict[str, list[Row]] = {}
     for row in group.rows:
         changed = overrides(row)
         if row.spec.partition("@")[0] != method or not observed.runs(row):
             continue
         if all(word.startswith(WORD) for word in changed):
             name = changed[0].removeprefix(WORD) if changed else PUBLISHED
-            found.setdefault(name, []).append(row)
+            of_name.setdefault(name, []).append(row)
     chosen = {}
-    for name in sorted(found, key=lambda name: (name != PUBLISHED, name)):
-        rows = found[name]
+    for name in sorted(of_name, key=lambda name: (name != PUBLISHED, name)):
+        rows = of_name[name]
         rows = [row for row in rows if row.method in group.asked] if len(rows) > 1 else rows
         if len(rows) == 1:
             chosen[name] = rows[0]
