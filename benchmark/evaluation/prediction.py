@@ -40,3 +40,10 @@ def check_finite(maps: dict[str, np.ndarray], image: str) -> None:
                 f"{image}: expected finite outputs of the method, found NaN or infinity in '{name}'; its weights or "
                 "their number format do not fit: use other weights, or recipe.precision=fp32."
             )
+
+
+def stitching_version(tiling: str) -> int | None:
+    """The number of a way of joining tiles that gives other nuclei than it once did, None for one that never changed."""
+    from benchmark.postproc.stitch import VERSIONS
+
+    return VERSIONS.get(tiling)

@@ -112,8 +112,8 @@ class Cell:
         Protocols are no part of it: all are computed from the records, anew where a stored score is missing or of
         another version.
         """
+        from benchmark.evaluation.prediction import stitching_version
         from benchmark.metrics.records import VERSION
-        from benchmark.postproc.stitch import VERSIONS
 
         entries = {
             "method": str(self.spec),
@@ -124,7 +124,7 @@ class Cell:
             "fold": self.split,
             "records": VERSION,
         }
-        stitched = {"stitching": number} if (number := VERSIONS.get(self.recipe.tiling)) else {}
+        stitched = {"stitching": number} if (number := stitching_version(self.recipe.tiling)) else {}
         return entries | stitched | self.weights.identity(self)
 
     @functools.cached_property
