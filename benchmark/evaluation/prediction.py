@@ -43,7 +43,7 @@ def check_finite(maps: dict[str, np.ndarray], image: str) -> None:
 
 
 def stitching_version(tiling: str) -> int | None:
-    """The number of a way of joining tiles that gives other nuclei than it once did, None for one that never changed."""
+    """The number of a way of joining tiles that once gave other nuclei; None for one that never changed."""
     from benchmark.postproc.stitch import VERSIONS
 
     return VERSIONS.get(tiling)
