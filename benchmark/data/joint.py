@@ -41,7 +41,9 @@ class Joint(Source):
         self._check_classes()
         if not self.splits():
             own = "; ".join(f"{label} has {listed(map(str, part.splits()))}" for label, part in zip(labels, parts))
-            raise InputError(f"{self.name}: expected a split that all of these sets have, found none ({own}).")
+            raise InputError(
+                f"{self.name}: expected a split that all of these sets have, found none ({own}); join others."
+            )
 
     def folds(self) -> list[int]:
         """The folds of all sets, numbered from 1 in the sets' order."""

@@ -234,7 +234,7 @@ class JointPrepared(Prepared):
         Where a set's images are cut into patches, these have the set's `train_patch` once they are resampled to `mpp`.
         """
         if side not in SIDES:
-            raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
+            raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'; choose one.")
         assert not without and scale == 1.0, "of one set alone"
         return JointSubset(
             [

@@ -159,7 +159,7 @@ BAD = {
     "not toml": (lambda r: (r / "dataset.toml").write_text("classes = "), "not readable TOML"),
     "misspelt key": (
         lambda r: (r / "dataset.toml").write_text(TOML + "pathc = 3"),
-        "found 'pathc'. Did you mean 'patch'",
+        "found 'pathc'; correct it. Did you mean 'patch'",
     ),
     "misspelt file": (
         lambda r: (r / "dataset.toml").write_text(TOML + '[files]\nlabel = "x"'),

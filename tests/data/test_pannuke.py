@@ -149,7 +149,7 @@ def test_provenance_marks_untyped_images_and_names_sources(tmp_path, capsys, ins
     assert train.sources == ["slide a", "slide b", "slide b", "slide c", ""]
     assert train.nuclei.tolist() == [4, 0, 4, 4, 4] and train.counts.sum(1).tolist() == [4, 0, 0, 4, 0]
     assert not train[2].nuclei.types.any() and not train[2].nuclei.typed
-    assert "3 of 5 images are untyped" in capsys.readouterr().err
+    assert "3 of 5 images are untyped and left out of type losses" in capsys.readouterr().err
     assert data.subset(1, "val").typed.all()
 
 
@@ -217,7 +217,7 @@ def test_pickled_labels_execute_nothing(tmp_path):
         (lambda f: (f / "types.csv").unlink(), "cannot be read"),
         (
             lambda f: tiny_data.table(f / "types.csv", ["img", "type"], [("1_0.png", "Colon")]),
-            "found 1; '1_1' is missing",
+            "found 1, and none for '1_1'; copy the fold again",
         ),
         (
             lambda f: tiny_data.table(f / "cell_count.csv", ["Image"], [("1_0.png",)]),

@@ -141,7 +141,9 @@ def unreadable(what, error: Exception) -> InputError:
     if isinstance(error, RuntimeError) and "encrypted" in reason:
         return InputError(f"{what} is encrypted: unpack it with its password.")
     if isinstance(error, MemoryError):
-        return InputError(f"{what} cannot be read: it is larger than the memory.")
+        return InputError(
+            f"{what} cannot be read: it is larger than the memory; cut it into smaller files, or use more memory."
+        )
     if isinstance(error, OSError) and error.errno in _OTHERS:
         return InputError(f"{what} cannot be read ({error.strerror}): expected a file that may be read; see to that.")
     return InputError(

@@ -131,7 +131,7 @@ def plane(labels: np.ndarray, where: str) -> np.ndarray:
 def check_plane(shape: tuple[int, ...], where: str) -> None:
     """Raises InputError for a shape that is neither (H, W) nor (H, W, 1), or is empty."""
     if len(shape[:2] if shape[2:] == (1,) else shape) != 2 or 0 in shape:
-        raise InputError(f"{where}: expected a label map (height, width), found shape {shape}.")
+        raise InputError(f"{where}: expected a label map (height, width), found shape {shape}; save one id per pixel.")
 
 
 def types(labels: np.ndarray, classes, where: str) -> np.ndarray:

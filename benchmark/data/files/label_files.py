@@ -37,7 +37,7 @@ def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     for path in names.predicted(folder) or names.listing(folder, suffixes):
         other = files.setdefault(names.key(names.stem(path)), path)
         if other != path:
-            raise InputError(f"{folder}: expected one file per image, found {other.name} and {path.name}.")
+            raise InputError(f"{folder}: expected one file per image, found {other.name} and {path.name}; keep one.")
     if not files:
         raise InputError(f"'{folder}' holds no {', '.join(suffixes)} files; expected one per image.")
     return files

@@ -67,7 +67,8 @@ def _types(content: dict, key: str, instances: np.ndarray, path: Path, complete:
         types = checks.without_channel(checks.ids(_numeric(content, key, path), f"{path} type_map"))
         if types.shape != instances.shape:
             raise InputError(
-                f"{path}: expected type_map of the shape {instances.shape} of inst_map, found {types.shape}."
+                f"{path}: expected type_map of the shape {instances.shape} of inst_map, found {types.shape}; "
+                "save both maps of one image in one size."
             )
         return MatLabels(instances, types)
     present = np.unique(instances)
@@ -115,7 +116,7 @@ def _in_order(types, ids, present, where: str, of: str, complete: bool) -> tuple
     if len(types) != n:
         raise InputError(
             f"{where}: expected one type for each of {n} nuclei{'' if ids is None else f' in {of}'}, found {len(types)}"
-            f"{f'; {of} would say which nuclei they are of' if ids is None else ''}."
+            f"; {f'add {of}, which says whose types they are' if ids is None else 'save one for each of them'}."
         )
     if ids is None:  # HoVer-Net then lists the types in ascending order of id
         return types, np.zeros(n, bool)
@@ -155,5 +156,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: expected a MATLAB file up to version 7, found 7.3; save it with -v7.") from error
     if "inst_map" not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
-        raise InputError(f"{path}: expected inst_map (and type_map or inst_type), found {names}.")
+        raise InputError(
+            f"{path}: expected inst_map (and type_map or inst_type), found {names}; save the instance map by that name."
+        )
     return content

@@ -47,7 +47,9 @@ def shape(path: Path, colours: bool = True) -> tuple[int, ...]:
                     bands = 3 if colours and picture.mode == "P" else len(picture.getbands())
                     sides = (*picture.size[::-1], bands) if bands > 1 else picture.size[::-1]
     if len(sides) < 2 or 0 in sides[:2]:
-        raise InputError(f"{path}: expected an image (height, width, 3), found shape {tuple(sides)}.")
+        raise InputError(
+            f"{path}: expected an image (height, width, 3), found shape {tuple(sides)}; save it again, or leave it out."
+        )
     return tuple(int(side) for side in sides)
 
 
@@ -66,7 +68,7 @@ def array(path: Path, colours: bool = False) -> np.ndarray:
     if suffix == ".npy":
         return Rows(Member(path, "", (path.name,))).whole()
     if suffix == ".mat":
-        raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file.")
+        raise InputError(f"{path}: expected a PNG, TIFF or npy file here, found a mat file; save its array as npy.")
     with archive.reading(path):
         if suffix in TIFF:
             with tifffile.TiffFile(path) as file:

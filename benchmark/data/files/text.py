@@ -108,7 +108,8 @@ def table(path: Path | Member, most: int | None = None) -> list[dict[str, str]]:
         columns.pop()
     if not columns or len(set(columns)) < len(columns):
         raise InputError(
-            f"{path}: expected a header that names each column once, found {', '.join(columns) or 'none'}."
+            f"{path}: expected a header that names each column once, found {', '.join(columns) or 'none'}; "
+            "correct its first line."
         )
     for number, row in enumerate(body, 1):
         if len(row) < len(columns) or any(row[len(columns) :]):

@@ -27,7 +27,7 @@ def read_dict(path: Path) -> dict:
     expected = "a dict with inst_map and type_map"
     value = pickles.read_npy(path, expected, "copy it again from a trusted place")
     if not isinstance(value, dict):
-        raise InputError(f"{path}: expected {expected}, found a pickled {type(value).__name__}.")
+        raise InputError(f"{path}: expected {expected}, found a pickled {type(value).__name__}; copy it again.")
     return value
 
 
@@ -58,7 +58,10 @@ class CellViTFold:
         for key in ("inst_map", "type_map"):
             if not isinstance(maps.get(key), np.ndarray) or maps[key].shape != image.shape[:2]:
                 shape = getattr(maps.get(key), "shape", "none")
-                raise InputError(f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {shape}.")
+                raise InputError(
+                    f"{path}: expected {key} of the image's shape {image.shape[:2]}, found {shape}; copy this file and "
+                    f"{self.files[i][0].name} again, from one place."
+                )
         instances = checks.ids(maps["inst_map"], f"{path} inst_map")
         types = checks.types(maps["type_map"], classes, f"{path} type_map")
         checks.inside(types, instances, str(path))
@@ -106,14 +109,14 @@ def load(folder: Path) -> CellViTFold:
     tissue_of = _table(folder / "types.csv")
     missing = [images[s].stem for s in stems if s not in tissue_of]
     if missing or len(tissue_of) != len(stems):
-        detail = f"; '{missing[0]}' is missing" if missing else ""
+        detail = f", and none for '{missing[0]}'" if missing else ""
         raise InputError(
             f"{folder / 'types.csv'}: expected one tissue for each of {len(stems)} images, found "
-            f"{len(tissue_of)}{detail}."
+            f"{len(tissue_of)}{detail}; copy the fold again."
         )
     counts = folder / "cell_count.csv"
     if counts.exists() and (n := len(text.table(counts))) != len(stems):
-        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {n}.")
+        raise InputError(f"{counts}: expected a row for each of {len(stems)} images, found {n}; copy it again.")
     files = tuple((images[s], labels[s]) for s in stems)
     return CellViTFold(folder, tuple(path.stem for path, _ in files), files, tuple(tissue_of[s] for s in stems))
 
@@ -125,7 +128,9 @@ def _table(path: Path) -> dict[str, str]:
     image = next((c for c in ("img", "image", "file", "name") if c in columns), None)
     tissue = next((c for c in ("type", "tissue") if c in columns), None)
     if image is None or tissue is None:
-        raise InputError(f"{path}: expected the columns img and type, found {', '.join(columns) or 'none'}.")
+        raise InputError(
+            f"{path}: expected the columns img and type, found {', '.join(columns) or 'none'}; correct it."
+        )
     tissue_of: dict[str, str] = {}
     for row in rows:
         stem = names.key(names.stem(row[image]))

@@ -136,7 +136,7 @@ class CoNIC(Source):
     def _open(self, fold: int) -> tuple[Rows, Rows, list[str]]:
         """Images, labels and patch names, their shapes checked against each other."""
         if fold != 1:
-            raise InputError(f"CoNIC has one fold, found fold {fold}.")
+            raise InputError(f"CoNIC has one fold, found fold {fold}; choose fold 1.")
         images, labels = Rows(self._files["images.npy"]), Rows(self._files["labels.npy"])
         checks.check_rgb_rows(images, "use the published file")
         expected = (*images.shape[:3], 2)

@@ -58,7 +58,7 @@ class Fields(Source):
     def __init__(self, root: str | Path | None = None, patch: int = 256):
         super().__init__(root)
         if type(patch) is not int or not 16 <= patch <= 8192 or patch % 16:
-            raise InputError(f"{self.name}@patch={patch}: expected a multiple of 16 from 16 to 8192.")
+            raise InputError(f"{self.name}@patch={patch}: expected a multiple of 16 from 16 to 8192; choose one.")
         self.train_patch = patch
         self.licence = facts.of(type(self).name).licence_name
 
@@ -172,7 +172,9 @@ def paired(images: list[Path], labels: list[Path], where, what: str) -> list[tup
         for path in paths:
             other = of_stem.setdefault(names.key(path.stem), path)
             if other != path:
-                raise InputError(f"{where}: expected one file for each image, found {other.name} and {path.name}.")
+                raise InputError(
+                    f"{where}: expected one file for each image, found {other.name} and {path.name}; keep one."
+                )
         sides.append(of_stem)
     lonely = sorted(sides[0].keys() ^ sides[1].keys())
     if lonely:

@@ -105,7 +105,8 @@ class Folder(Source):
         names = sources.get(1, [])
         if 0 < len(set(names)) < 3:
             raise InputError(
-                f"Dataset '{self.name}': expected at least 3 sources to split by, found {len(set(names))}."
+                f"Dataset '{self.name}': expected at least 3 sources to split by, found {len(set(names))}; "
+                "add images of others, or name each image's part (train, val or test) in the column fold of images.csv."
             )
         return Split(*([Part(1, rows)] for rows in by_source.deal(names, SHARES)))
 
@@ -198,7 +199,9 @@ class Folder(Source):
         rows = text.table(path)
         for name in rows[0] if rows else ["(nothing)"]:
             if name not in ("file", "fold", "source", "tissue"):
-                raise InputError(f"{path}: expected the columns file, fold, source and tissue, found '{name}'.")
+                raise InputError(
+                    f"{path}: expected the columns file, fold, source and tissue, found '{name}'; rename it."
+                )
         if "file" not in rows[0]:
             raise InputError(f"{path}: expected the column file; add it.")
         row_of: dict[str, dict[str, str]] = {}
@@ -258,7 +261,8 @@ class Folder(Source):
             return [1] * len(stems)
         if len(set(sources)) < self._folds:
             raise InputError(
-                f"Dataset '{self.name}': expected at least {self._folds} sources, found {len(set(sources))}."
+                f"Dataset '{self.name}': expected at least {self._folds} sources, found {len(set(sources))}; "
+                "lower folds in dataset.toml, or add images of other sources."
             )
         fold_of = {}
         for fold, rows in enumerate(by_source.deal(sources, [1.0] * self._folds), 1):
@@ -305,5 +309,5 @@ def _same(images: dict, others: dict, where: Path) -> None:
         state = "has none" if lonely[0] in images else "has no image"
         raise InputError(
             f"{where}: expected one entry for each of {len(images)} images, found {len(others)}, and "
-            f"'{lonely[0]}' {state}."
+            f"'{lonely[0]}' {state}; add what is missing, or take the other away."
         )

@@ -25,7 +25,7 @@ def read(path: Path) -> dict:
         for key in keys:
             if key not in known:
                 hint = near_miss(key, known)
-                raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'.{hint}")
+                raise InputError(f"{path}: expected the keys {', '.join(known)}, found '{key}'; correct it.{hint}")
     settings = {"name": "folder", "tissue": "", "patch": 256, "folds": 0, "files": {}} | content
 
     def need(key: str, fits: bool, expected: str) -> None:

@@ -56,7 +56,7 @@ class Parquet(Source):
                 f"parquet@name={name}: expected a plain word other than {', '.join(TAKEN)}; choose another."
             )
         if type(patch) is not int or not 16 <= patch <= 8192 or patch % 16:
-            raise InputError(f"parquet@patch={patch}: expected a multiple of 16 from 16 to 8192.")
+            raise InputError(f"parquet@patch={patch}: expected a multiple of 16 from 16 to 8192; choose one.")
         self.name, self.mpp, self.train_patch = name, float(mpp), patch
         if not parquet_folds.listed(self.root):
             raise InputError(f"'{self.root}' holds no Parquet files: expected at least one; correct DATA_ROOT.")
@@ -145,7 +145,9 @@ class Parquet(Source):
                 "their numbers, as in DATASET=parquet@types=tumour+lymphocyte, or types=none to read none."
             )
         if not all(words) or not distinct(words) or len(words) > 255:
-            raise InputError(f"parquet@types={types}: expected distinct names with + between them, found {words}.")
+            raise InputError(
+                f"parquet@types={types}: expected distinct names with + between them, found {words}; rename them."
+            )
         return words
 
     def _ids(self, fold: int) -> list[str]:

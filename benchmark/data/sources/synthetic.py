@@ -97,7 +97,9 @@ class Synthetic(Source):
         super().__init__(root)
         for key, value, least in (("patches", patches, 1), ("seed", seed, 0), ("size", size, 64)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"synthetic needs {key} as a whole number from {least} on, found {key}={value!r}.")
+                raise InputError(
+                    f"synthetic needs {key} as a whole number from {least} on, found {key}={value!r}; correct it."
+                )
         self.patches, self.seed, self.size = patches, seed, size
         # about four patches a slide, every tissue equally often
         self.slides = len(TISSUES) * min(max(1, round(patches / (4 * len(TISSUES)))), 500)

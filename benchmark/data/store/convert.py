@@ -54,7 +54,8 @@ def convert(source: Source, fold: int, folder: Path, identity: dict, report: Cal
             batch = list(islice(samples, min(size, n - chunk * size)))
             if len(batch) < min(size, n - chunk * size):
                 raise InputError(
-                    f"Fold {fold} of '{source.name}' ended after {chunk * size + len(batch)} of {n} images."
+                    f"Fold {fold} of '{source.name}' ended after {chunk * size + len(batch)} of {n} images; its "
+                    "files changed meanwhile, or `count` and `samples` disagree: repeat the command."
                 )
             shape = None if source.varies else _shape(partial, batch)
             _check(batch, shape, source, fold)
@@ -116,10 +117,14 @@ def _check(batch: list[Sample], of_fold: tuple[int, int] | None, source: Source,
                 f"{sample.image.shape[:2]} and {nuclei.instances.shape}; cut all images to one size."
             )
         if nuclei.types.max(initial=0) > len(source.classes):
-            raise InputError(f"{title}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}.")
+            raise InputError(
+                f"{title}: expected types 0..{len(source.classes)}, found {nuclei.types.max()}; name all classes."
+            )
         most = np.iinfo(_dtype(of_fold)).max
         if len(nuclei) > most:
-            raise InputError(f"{title}: expected at most {most} nuclei, found {len(nuclei)}.")
+            raise InputError(
+                f"{title}: expected at most {most} nuclei, found {len(nuclei)}; cut the image into smaller ones."
+            )
 
 
 def _dtype(shape: tuple[int, int] | None):
