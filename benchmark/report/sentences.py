@@ -12,6 +12,7 @@ from benchmark.report.stats.summary import summarise
 from benchmark.report.tables.common import extent
 from benchmark.report.tables.comparisons import p_text
 from benchmark.results.run_id import is_drawn
+from benchmark.runtime.paths import as_called
 
 
 @dataclass
@@ -80,7 +81,8 @@ def _limits(group: Group, panels: list[Panel]) -> list[str]:
     outlined = {label for panel in panels for label in panel.outlines}
     if not panels:
         out.append(
-            "No pictures: the prepared images of this data set are not in the cache (`make prepare` makes them)."
+            f"No pictures: the prepared images of this data set are not in the cache (`{as_called('prepare')}` makes "
+            "them)."
         )
     elif without := [row.label for row in group.drawn if row.label not in outlined]:
         out.append(

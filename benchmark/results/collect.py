@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmark.results.run import UNREADABLE, Run, skipped
 from benchmark.results.run_folder import COMPACT, RunFolder
 from benchmark.runtime.errors import InputError, near_miss
+from benchmark.runtime.paths import as_called
 
 NO_METRICS = "it has no metrics.json: it was removed, or the run is being made anew"
 
@@ -72,7 +73,7 @@ def finished(folder: Path) -> Run:
 def no_runs(results: Path, complete: list[Run], dataset: str | None) -> str:
     """The sentence for a report without runs: there are no complete ones, or none of this dataset."""
     if not complete or dataset is None:
-        return f"No complete runs in {results}; `make ablation` makes some."
+        return f"No complete runs in {results}; `{as_called('ablation')}` makes some."
     known = sorted({run.id.dataset for run in complete})
     hint = near_miss(dataset, known)
     return f"No complete runs of dataset '{dataset}' in {results}; there are runs of {', '.join(known)}.{hint}"

@@ -15,6 +15,7 @@ import numpy as np
 from benchmark.results.run_folder import RAW_MAPS, RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
+from benchmark.runtime.paths import IN_CHECKOUT, as_called
 
 _LARGEST = np.finfo(np.float16).max
 _LEVEL = 1  # of deflate: half precision maps hardly shrink further
@@ -74,7 +75,8 @@ class StoredMaps:
                 ) from error
             names |= {name for name, _, _ in members}
         if not self._of:
-            raise InputError(f"{folder} holds no {RAW_MAPS}; make them with `make run … KEEP_MAPS=1`.")
+            option = "KEEP_MAPS=1" if IN_CHECKOUT else "--keep-maps"
+            raise InputError(f"{folder} holds no {RAW_MAPS}; make them with `{as_called('run')} … {option}`.")
         self.images, self.names = sorted(self._of), sorted(names)
         self._open: dict[Path, np.lib.npyio.NpzFile] = {}
 

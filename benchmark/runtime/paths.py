@@ -31,6 +31,11 @@ EXPERIMENTS = ROOT / "experiments" if IN_CHECKOUT else PACKAGE / "experiments"
 REFERENCE = ROOT / "docs" / "reference" if IN_CHECKOUT else PACKAGE / "reference"
 
 
+def as_called(command: str) -> str:
+    """A command as the user calls it: a checkout has a Makefile, an installed copy the program alone."""
+    return f"{'make' if IN_CHECKOUT else 'benchmark'} {command}"
+
+
 def _home() -> tuple[Path, str]:
     if named := os.environ.get("NUCLEI_BENCHMARK_HOME"):
         return Path(named).expanduser().absolute(), "NUCLEI_BENCHMARK_HOME"

@@ -39,7 +39,7 @@ SHORT = {
     "report.select": {"runtime", "metrics", "results"},
     "report.stats": {"metrics", "results", "report.select"},
     "report.render": {"runtime"},
-    "report.tables": {"metrics", "results", "report.select", "report.stats", "report.render"},
+    "report.tables": {"runtime", "metrics", "results", "report.select", "report.stats", "report.render"},
     "report.figures": {
         "runtime",
         "data.nuclei",

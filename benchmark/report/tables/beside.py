@@ -7,6 +7,7 @@ from benchmark.results.method_name import described
 from benchmark.results.run import read_object
 from benchmark.results.run_folder import RunFolder
 from benchmark.results.run_id import data_set
+from benchmark.runtime.paths import as_called
 
 # the protocol under which the figures of a dataset are published
 PUBLISHED_UNDER = {"pannuke": "cellvit", "conic": "cellvta_conic"}
@@ -58,5 +59,5 @@ def beside(folder: RunFolder) -> Table:
             f"The published figures are of {known['n_images']:.0f} images, these of {metrics['n_images']}: not the "
             "same test set."
         )
-    table.notes.append(f"Stored in {folder}; `make table` shows it as a row of its own.")
+    table.notes.append(f"Stored in {folder}; `{as_called('table')}` shows it as a row of its own.")
     return table

@@ -3,6 +3,7 @@
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.summary import Summary, summarise
 from benchmark.results.run import words
+from benchmark.runtime.paths import as_called
 
 
 def run_list(group: Group) -> list[dict]:
@@ -46,7 +47,7 @@ def notes(group: Group) -> list[str]:
     command = f"`{commands[0]}`" if commands else "command unknown"
     if len(commands) > 1:
         command += f" and {len(commands) - 1} more (runs.csv)"
-    out.append(f"Commit: {', '.join(sorted(commits)) or 'unknown'}. Table: `make table`; runs: {command}.")
+    out.append(f"Commit: {', '.join(sorted(commits)) or 'unknown'}. Table: `{as_called('table')}`; runs: {command}.")
     if hardware:
         out.append(f"Hardware: {'; '.join(hardware)}.")
     if len(hardware) > 1:

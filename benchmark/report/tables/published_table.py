@@ -7,6 +7,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.report.stats.summary import summarise
 from benchmark.report.tables import published
 from benchmark.results.run_id import data_set
+from benchmark.runtime.paths import as_called
 
 AVERAGES = {
     "images": ("mean over test images", {"bPQ": "bPQ", "mPQ": "mPQ"}, "image_mean"),
@@ -34,7 +35,8 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
             " re-averaged from the values of the published test logs; the publications state no interval.",
             "measured: this benchmark's runs of the same method and variant in the table above; difference: measured − "
             "published, only where all published splits are measured, on as many images.",
-            "Table: `make table`; the csv names the source of each figure; commits and commands of measured runs stand "
+            f"Table: `{as_called('table')}`; the csv names the source of each figure; commits and commands of measured "
+            "runs stand "
             "below the main table.",
         ],
     )
