@@ -1,6 +1,7 @@
 """Data sets by name: each is registered by its file in `benchmark/data/sources`, imported on first use."""
 
 import inspect
+import re
 
 from mmengine.registry import Registry
 
@@ -60,6 +61,7 @@ def dataset(text: str, root=None):
     for word in filter(None, rest.split(",")):
         key, equals, value = word.partition("=")
         if not equals or key not in known:
+            _check_comma(name, rest, known)
             hint = near_miss(key, known)
             raise InputError(f"Dataset '{name}' has no argument '{key}'; it has {', '.join(known)}.{hint}")
         if key in arguments:
@@ -75,6 +77,21 @@ def dataset(text: str, root=None):
     from benchmark.data.sources import class_map
 
     return class_map.Mapped(source, class_map.read(classes, name, source.classes))
+
+
+def _check_comma(name: str, rest: str, known: list[str]) -> None:
+    """Raises InputError where a class map's path has commas, which part arguments.
+
+    Args:
+        name: of the data set. rest: its arguments, as they are written. known: names of arguments.
+    """
+    _, _, path = f",{rest}".partition(",classes=")
+    path = re.split(rf",(?=(?:{'|'.join(known)})=)", path)[0]
+    if "," in path and path.lower().endswith(".toml"):
+        raise InputError(
+            f"Dataset '{name}': expected a class map whose path has no comma, which parts the arguments, found "
+            f"'{path}'; rename or move the file."
+        )
 
 
 def _joint(sets: list[str], root):

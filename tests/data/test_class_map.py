@@ -141,3 +141,25 @@ def test_the_option_is_short_for_the_argument(tmp_path, capsys):
     assert "consep@classes=4: folds 1 (5 images), 2 (3 images); 4 types" in capsys.readouterr().out
     assert main(["prepare", *words, "--classes", "5"]) == 2
     assert "error: consep@classes=5: expected one of 4, pannuke" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["classes={}", "classes={},patch=64", "patch=64,classes={}"])
+def test_a_path_with_a_comma_is_one_sentence(tmp_path, words):
+    path = tmp_path / "map,6,7.toml"
+    with pytest.raises(InputError) as caught:
+        dataset(f"consep@{words.format(path)}", tmp_path)
+    assert str(caught.value) == (
+        "Dataset 'consep': expected a class map whose path has no comma, which parts the arguments, found "
+        f"'{path}'; rename or move the file."
+    )
+    with pytest.raises(InputError, match=r"has no argument 'pach'; .* Did you mean 'patch'"):
+        dataset("consep@classes=4,pach=64", tmp_path)
+
+
+def test_a_map_that_leaves_all_classes_untyped_is_said(tmp_path):
+    lines = [f'"{name}" = ""' for name in DATASETS.get("consep").classes]
+    (tmp_path / "none.toml").write_text('classes = ["nucleus"]\n[map]\n' + "\n".join(lines))
+    root = field_files.consep(tmp_path / "d")
+    last = dataset(f"consep@classes={tmp_path / 'none.toml'}", root).remarks()[-1]
+    assert "this leaves every class untyped, so no nucleus has a type, as may be meant to train or test on" in last
+    assert not any("every class untyped" in line for line in dataset("consep@classes=4", root).remarks())

@@ -70,8 +70,8 @@ def read(text_of: str, dataset: str, own: tuple[str, ...]) -> Scheme:
     if not path.is_file():
         words = known(dataset)
         raise InputError(
-            f"{dataset}@classes={text_of}: expected one of {listed(words)}, or a TOML file, found neither "
-            f"(docs/datasets/README.md).{near_miss(text_of, words)}"
+            f"{dataset}@classes={text_of}: expected one of {listed(words)}, or a TOML file, found neither; "
+            f"correct it, or write the file (docs/datasets/README.md).{near_miss(text_of, words)}"
         )
     classes, table = _read(path, own)
     digest = hashlib.sha256(json.dumps([classes, table]).encode()).hexdigest()[:8]
@@ -146,13 +146,22 @@ class Mapped(Source):
     def origin(self, source: str) -> str:
         return self.source.origin(source)
 
+    def doubt(self, source: str) -> str:
+        return self.source.doubt(source)
+
     def remarks(self) -> list[str]:
         """Those of the data set, and how its classes are mapped."""
         pairs = [
             f"{name} as {self.classes[to - 1] if to else 'untyped'}"
             for name, to in zip(self.source.classes, self.scheme.table[1:])
         ]
-        return [*self.source.remarks(), f"{self.name}: the classes are mapped: {', '.join(pairs)}."]
+        lines = [*self.source.remarks(), f"{self.name}: the classes are mapped: {', '.join(pairs)}."]
+        if not any(self.scheme.table):
+            lines.append(
+                f"{self.name}: this leaves every class untyped, so no nucleus has a type, as may be meant to train or "
+                "test on the nuclei alone, beside sets without types; otherwise name a class in [map]."
+            )
+        return lines
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         table = np.array(self.scheme.table, np.uint8)
