@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmark.commands import _options as shared
+from benchmark.runtime.counts import counted
 
 HELP = (
     "Every data set that can be read: images, nuclei, types, splits, licence, where to get it, what is prepared here."
@@ -99,7 +100,7 @@ def _total(folds: list) -> str:
     n, images, nuclei = len(folds), sum(map(len, folds)), sum(len(fold.types) for fold in folds)
     versions = max(Counter(fold.meta["fold"] for fold in folds).values())
     several = f", of {versions} versions of the files" if versions > 1 else ""
-    return f"{n} fold{'s' * (n > 1)}, {images} images, {nuclei} nuclei{several}"
+    return f"{counted(n, 'fold')}, {counted(images, 'image')}, {nuclei} nuclei{several}"
 
 
 def _text(value) -> str:

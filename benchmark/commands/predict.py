@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from benchmark.commands import _options as shared
+from benchmark.runtime.counts import counted
 from benchmark.runtime.errors import InputError
 
 HELP = "Nuclei in images and whole slides of one's own: label maps or tables, GeoJSON for QuPath, overlays."
@@ -98,6 +99,6 @@ def run(options) -> int:
         count += predict_slides(method, slides, options.out, list(names), settings, device, made_by)
     if faults:
         raise faults[0]
-    words = [f"{len(some)} {what}" for some, what in ((images, "images"), (slides, "slides")) if some]
-    print(f"{count} nuclei in {' and '.join(words)} -> {options.out}")
+    words = [counted(len(some), what) for some, what in ((images, "image"), (slides, "slide")) if some]
+    print(f"{count} {'nucleus' if count == 1 else 'nuclei'} in {' and '.join(words)} -> {options.out}")
     return 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmark.commands import _options as shared
+from benchmark.runtime.counts import counted
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.plugins import check_name
 
@@ -42,8 +43,8 @@ def run(options) -> int:
         download.fetch(name, Path(root), options.accept)
         print(f"DATA_ROOT={root}")
     data = convert(dataset(shared.with_scheme(options.dataset, options.scheme), root), options.cache)
-    folds = ", ".join(f"{number} ({len(fold)} images)" for number, fold in data.folds.items())
-    print(f"{data.name}: folds {folds}; {len(data.classes)} types; in {options.cache}")
+    folds = ", ".join(f"{number} ({counted(len(fold), 'image')})" for number, fold in data.folds.items())
+    print(f"{data.name}: folds {folds}; {counted(len(data.classes), 'type')}; in {options.cache}")
     print(_runnable(data))
     return 0
 

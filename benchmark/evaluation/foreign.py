@@ -14,6 +14,7 @@ from benchmark.formats.collection import Collection, Image
 from benchmark.formats.labelled import Labelled
 from benchmark.metrics.api import Evaluation
 from benchmark.runtime import memory
+from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
@@ -62,15 +63,19 @@ def assigned(names: list[str], whose: str, pred: Collection, missing: str = "ref
     of, known = dict(zip(of_pred, pred.images)), set(keys)
     lacking = [name for key, name in zip(keys, names) if key not in of]
     extra = [image.name for name, image in of.items() if name not in known]
-    without = f"{len(extra)} predictions belong to no image of it ({listed(extra)})" if extra else ""
+    belong = "belongs" if len(extra) == 1 else "belong"
+    without = f"{counted(len(extra), 'prediction')} {belong} to no image of it ({listed(extra)})" if extra else ""
     if len(lacking) == len(names) or (lacking and missing == "refuse"):
+        some = part_of(len(lacking), len(names), "image", ("has", "have"), f" of {whose}")
         raise InputError(
-            f"{pred.path}: {len(lacking)} of {len(names)} images of {whose} have no prediction ({listed(lacking)})"
+            f"{pred.path}: {some} no prediction ({listed(lacking)})"
             f"{', and ' + without if extra else ''}; name the files alike, or say --missing empty where a tool writes "
             "none for an image without nuclei."
         )
     if lacking:
-        print(f"{len(lacking)} images without prediction count as empty: {listed(lacking)}", file=sys.stderr)
+        count = "counts" if len(lacking) == 1 else "count"
+        none = f"{counted(len(lacking), 'image')} without prediction {count} as empty"
+        print(f"{none}: {listed(lacking)}", file=sys.stderr)
     if extra:
         print(f"left out: {without}", file=sys.stderr)
     return [of.get(key) for key in keys]

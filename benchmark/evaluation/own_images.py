@@ -22,6 +22,7 @@ from benchmark.evaluation.settings import ASSUMED, Settings
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import distributed, precision
+from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
@@ -185,7 +186,7 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
     coarse = {path: blurred for path, mpp in resolutions.items() if (blurred := resampling.blurred(mpp, method.mpp))}
     if coarse:
         path, blurred = next(iter(coarse.items()))
-        print(f"{len(coarse)} of {len(paths)} images (such as {path.name}): {blurred}", file=sys.stderr)
+        print(f"{len(coarse)} of {counted(len(paths), 'image')} (such as {path.name}): {blurred}", file=sys.stderr)
     _begin(out, paths)
     method.eval().to(device)
     lines, faults = [], []
@@ -210,7 +211,7 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
         table.writerows({column: csv_cell(value) for column, value in line.items()} for line in lines)
     if faults:
         raise InputError(
-            f"{len(faults)} of {len(paths)} images are left out, all others are written to {out}: {faults[0]}"
+            f"{part_of(len(faults), len(paths), 'image')} left out, all others are written to {out}: {faults[0]}"
             + (f" And {len(faults) - 1} more, named above." if len(faults) > 1 else "")
         )
     return len(lines)
@@ -227,9 +228,10 @@ def _resolutions(paths: list[Path], chosen: float | None) -> dict[Path, float]:
     stated = {path: resolution.of_image(path) for path in paths}
     silent = [path for path, mpp in stated.items() if mpp is None]
     if silent:
+        such = f" (such as {silent[0].name})"
         print(
-            f"{len(silent)} of {len(paths)} images (such as {silent[0].name}) state no resolution of a microscope and "
-            f"are taken to have {ASSUMED} micrometres per pixel; --mpp says another",
+            f"{part_of(len(silent), len(paths), 'image', ('states', 'state'), such)} no resolution of a microscope and "
+            f"{'is' if len(silent) == 1 else 'are'} taken to have {ASSUMED} micrometres per pixel; --mpp says another",
             file=sys.stderr,
         )
     return {path: ASSUMED if mpp is None else mpp for path, mpp in stated.items()}

@@ -91,7 +91,7 @@ def test_folders_of_different_formats_match_by_stem(tmp_path, capsys):
     words = ("--mpp", 0.25, "--protocol", "cellvit", "--out", tmp_path / "out")
     assert score(tmp_path, tmp_path / "true", tmp_path / "pred", *words) == 0
     said = capsys.readouterr()
-    assert "left out: 1 predictions belong to no image of it ('z')" in said.err
+    assert "left out: 1 prediction belongs to no image of it ('z')" in said.err
     stored = json.loads((tmp_path / "out/metrics.json").read_text())["cellvit"]
     assert stored["bPQ"] == pytest.approx(1, abs=1e-5) and stored["mPQ"] is None  # these predictions have no types
 
@@ -152,7 +152,7 @@ def bad_stack(tmp_path, change):
         (lambda i, t: {"types": t * 9}, r"expected types 0\.\.2 \(Neoplastic, Inflammatory\), found (9|18)"),
         (lambda i, t: {"types": t + np.nan}, "NaN"),
         (lambda i, t: {"names": np.array(["a", "a"])}, "distinct names, found 'a' more than once"),
-        (lambda i, t: {"names": np.array(["a", "c"])}, r"1 of 2 images .*'b'.*1 predictions belong to no image .*'c'"),
+        (lambda i, t: {"names": np.array(["a", "c"])}, r"1 of 2 images .*'b'.*1 prediction belongs to no image .*'c'"),
         (lambda i, t: {"names": np.array(["a", "b", "c"])}, "expected names as 2 words"),
         (lambda i, t: {"instances": i[0]}, r"2 of 2 images .*'a', 'b'"),
         (lambda i, t: {"names": np.array(["a", None], dtype=object)}, "pickled objects"),

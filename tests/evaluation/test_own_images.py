@@ -300,7 +300,7 @@ def test_a_damaged_tile_is_named_and_all_others_are_written(images, tmp_path, ca
     spoil(folder / "tile 0.png", how)
     assert main(words) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: 1 of 2 images are left out, all others are written to {out}: ")
+    assert error.startswith(f"error: 1 of 2 images is left out, all others are written to {out}: ")
     assert "tile 0." in error
     assert {path.name for path in out.iterdir()} == {"tile 1.tif", "tile 1.png", "tile 1.geojson", "nuclei.csv"}
     lines = whole.splitlines(keepends=True)

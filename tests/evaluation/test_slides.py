@@ -264,7 +264,7 @@ def test_a_damaged_tile_of_the_file_is_named_and_all_else_is_written(tmp_path, l
     path = write_pyramid(tmp_path / "x.tif", by_id(labels))
     damage(path, 1, "bytes")
     for _ in range(2):  # the second call finds it done, and says so again
-        with pytest.raises(InputError, match=r"1 of 1 slides are left out or damaged: .*1 tiles of the file cannot be"):
+        with pytest.raises(InputError, match=r"1 of 1 slide is left out or damaged: .*1 tile of the file cannot be"):
             predict(path, tmp_path / "out")
         assert "row 0, column 1 of level 0" in capsys.readouterr().err
     assert {one.name for one in (tmp_path / "out").iterdir()} == FILES

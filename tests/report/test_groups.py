@@ -67,7 +67,7 @@ def test_notes_tell_what_is_unusual(tmp_path, stored):
         (folder / f"{name}.json").write_text(json.dumps(value))
     text = write_tables(tmp_path, tmp_path / "out")
     assert "different versions of the data" in text and "with uncommitted changes" in text
-    assert "different machines" in text and "1 of 2 test images are untyped" in text
+    assert "different machines" in text and "1 of 2 test images is untyped" in text
 
 
 def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path, stored, capsys):

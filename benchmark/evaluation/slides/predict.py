@@ -24,6 +24,7 @@ from benchmark.evaluation.slides.tissue import tissue
 from benchmark.layers import image_ops
 from benchmark.postproc.seams import Seams, common
 from benchmark.runtime import precision
+from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic, read_json, sweep, write_json
@@ -73,15 +74,15 @@ def predict_slides(
             (place, why), *_ = lost.items()
             level, row, column = place.split()
             faults.append(
-                f"{path}: {len(lost)} tiles of the file cannot be decoded, such as row {row}, column {column} of level "
-                f"{level} ({why}); they count as glass, and all other nuclei are written"
+                f"{path}: {counted(len(lost), 'tile')} of the file cannot be decoded, such as row {row}, column "
+                f"{column} of level {level} ({why}); they count as glass, and all other nuclei are written"
             )
             print(f"damaged: {faults[-1]}", file=sys.stderr)
     _write_counts(out / COUNTS, summaries, classes)
     if faults:
         more = f" And {len(faults) - 1} more, named above." if len(faults) > 1 else ""
         first = faults[0].rstrip(".")
-        raise InputError(f"{len(faults)} of {len(paths)} slides are left out or damaged: {first}.{more}")
+        raise InputError(f"{part_of(len(faults), len(paths), 'slide')} left out or damaged: {first}.{more}")
     return sum(summary["nuclei"] for summary in summaries)
 
 
