@@ -18,10 +18,12 @@ from benchmark.data.files.names import key
 from benchmark.data.sources.patients import tcga_patient
 from benchmark.data.store import duplicates
 from benchmark.data.store.prepare import Prepared
+from benchmark.runtime.counts import part_of
 from benchmark.runtime.errors import InputError
 
 WHAT = {"test": "test", "val": "validation"}  # side -> its name in sentences
 DONE = {"test": "test", "val": "validate"}  # side -> what is done there
+OF_TCGA = "has images of TCGA that do not name their patients"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Overlap:
     @property
     def sentence(self) -> str:
         """What goes with the scores."""
-        out = f"{len(self.left_out)} of {self.images} test images are known to the training and left out"
+        out = f"{part_of(len(self.left_out), self.images, 'test image')} known to the training and left out"
         out += f" ({self.by_name} by name, {self.by_pixels} by pixels)" if self.left_out else ""
         return f"{out}. Overlap unknown beyond that: {self.unknown}." if self.unknown else f"{out}."
 
@@ -127,7 +129,9 @@ def of_origin(trained: str, test: Prepared, j: int) -> Overlap:
             f"all {len(images)} test images of {test.name} were taken from {trained}, the weights' training set: "
             "nothing is left to test on; test on another data set."
         )
-    return Overlap(len(images), taken, len(taken), 0, f"the training images of {trained} are not at hand")
+    doubts = sorted({test.doubt(fold.meta["sources"][row]) for fold, row in images} - {""})
+    unknown = [f"the training images of {trained} are not at hand", *(f"{test.name} {doubt}" for doubt in doubts)]
+    return Overlap(len(images), taken, len(taken), 0, "; ".join(unknown))
 
 
 def _named(data: Prepared, image: duplicates.Image) -> _Names:
@@ -137,7 +141,7 @@ def _named(data: Prepared, image: duplicates.Image) -> _Names:
         return _Names(frozenset(), "", "names neither patients nor source images")
     origin = data.origin(source)
     marks = {("of one naming", data.naming, key(source))}
-    doubt = "has images of TCGA that do not name their patients" if origin == "tcga" else ""
+    doubt = data.doubt(source) or (OF_TCGA if origin == "tcga" else "")
     if patient := tcga_patient(source.upper()):
         marks.add(("patient", patient))
     elif data.name.partition("@")[0] not in facts.names():
@@ -152,9 +156,8 @@ def _unknown(of_train: str, seen: list[_Names], of_test: str, tested: list[_Name
     """Why names leave open what two sets have in common; "" where they do not."""
     for whose, own, others in ((of_train, seen, tested), (of_test, tested, seen)):
         doubts = {names.doubt for names in own} - {""}
-        if doubts == {"has images of TCGA that do not name their patients"}:
-            of_tcga = any(mark[0] == "patient" for names in others for mark in names.marks)
-            doubts = doubts if of_tcga else set()
+        if not any(mark[0] == "patient" for names in others for mark in names.marks):
+            doubts.discard(OF_TCGA)
         if doubts:
-            return f"{whose} {min(doubts)}"
+            return f"{whose} {' and '.join(sorted(doubts))}"
     return ""

@@ -96,6 +96,10 @@ class Source:
         """Registered name of another data set that an image of this source was taken from; "" where there is none."""
         return ""
 
+    def doubt(self, source: str) -> str:
+        """Why `origin` may not know whence an image of this source is, after the data set's name; "" where it does."""
+        return ""
+
     def remarks(self) -> list[str]:
         """What is read otherwise than it is written, or is not read, in sentences for the user."""
         return []

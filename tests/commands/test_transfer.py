@@ -116,7 +116,7 @@ def test_a_finer_copy_of_the_training_images_is_left_out_and_others_are_resample
     table_of.write_text(table_of.read_text().replace("test2.png", "test2.npy"))
     code, out, err = transfer("--train", TINY, "--test", f"folder:{fine}")
     assert code == 0, err
-    assert "1 of 4 test images are known to the training and left out (0 by name, 1 by pixels)" in err
+    assert "1 of 4 test images is known to the training and left out (0 by name, 1 by pixels)" in err
     assert "of 0.125 µm/px, are resampled to the 0.25 µm/px of the training" in err
     (run,) = [run for run in runs(tmp_path / "results") if run.id.kind == "evaluated"]
     assert run.metrics["n_images"] == 3 and run.metrics["identity"]["left out"] == [2]
@@ -188,7 +188,7 @@ def test_evaluate_alone_refuses_what_only_the_training_images_could_tell(tmp_pat
     again = class_orders.run_folder(tmp_path / "b", method, dataset("lizard", tmp_path / "d").classes, 1, "consep")
     line[2] = again
     assert main([str(word) for word in line]) == 0, capsys.readouterr().err
-    assert "1 of 2 test images are known to the training and left out (1 by name, 0 by pixels)" in (
+    assert "1 of 2 test images is known to the training and left out (1 by name, 0 by pixels)" in (
         capsys.readouterr().out
     )
     (run,) = runs(tmp_path / "results")

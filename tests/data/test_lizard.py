@@ -9,11 +9,13 @@ import scipy.io
 from PIL import Image
 
 from benchmark.cli import main
+from benchmark.data import overlap
 from benchmark.data.registry import dataset
 from benchmark.data.sources.conic import CoNIC
 from benchmark.data.sources.lizard import Lizard
+from benchmark.data.sources.monuseg import MoNuSeg
 from benchmark.data.store.prepare import prepare
-from tests.support import tiny_data
+from tests.support import field_files, tiny_data
 from tests.support.annotated_files import CLASSES, IDS, LIZARD, lizard, lizard_map
 
 
@@ -67,6 +69,24 @@ def mat(root, **changed):
     path = root / "Lizard_Labels" / "Labels" / "consep_1.mat"
     content = {key: value for key, value in scipy.io.loadmat(path).items() if key[0] != "_"}
     scipy.io.savemat(path, {key: value for key, value in (content | changed).items() if value is not None})
+
+
+def test_an_unknown_source_is_said_and_its_overlap_is_unknown(tmp_path):
+    root = lizard(tmp_path / "d")
+    assert not any("WARNING" in line for line in Lizard(root).remarks())
+    table(root, [(name, "elsewhere" if name == "glas_4" else row[0], row[1]) for name, row in LIZARD.items()])
+    source = Lizard(root)
+    assert source.remarks()[-1] == (
+        "lizard: WARNING: the Source of 1 image is none of those known (consep, crag, digestpath, dpath, glas, "
+        "pannuke, tcga), found elsewhere: whether other data sets hold it is judged by file names alone, and unknown "
+        "beyond that."
+    )
+    assert source.doubt("consep_1") == "" and "Source that is not known" in source.doubt("glas_4")
+    data = prepare(dataset("lizard@classes=consep", root), tmp_path / "c", progress=False)
+    other = prepare(MoNuSeg(field_files.monuseg(tmp_path / "m")), tmp_path / "c", progress=False)
+    assert "Source that is not known" in overlap.between(other, 1, data, 1).unknown
+    assert "Source that is not known" in overlap.of_origin("pannuke", data, 1).unknown
+    assert overlap.of_origin("pannuke", data, 3).unknown == "the training images of pannuke are not at hand"
 
 
 ROWS = [(name, row[0], row[1]) for name, row in LIZARD.items()]

@@ -110,6 +110,21 @@ def test_what_is_odd_in_a_data_set_is_said_in_one_line(tmp_path, capsys):
     assert len(data.folds[2][1].nuclei) == 3
 
 
+def test_a_patient_in_training_and_test_is_said_by_prepare(tmp_path, capsys):
+    root = field_files.monuseg(tmp_path / "d")
+    words = ["prepare", "--dataset", "monuseg", "--data-root", str(root), "--cache", str(tmp_path / "c")]
+    assert main(words) == 0 and "on the sides" not in capsys.readouterr().err
+    for path in (root / "MoNuSegTestData").glob("TCGA-44-2665-*"):
+        path.rename(path.with_name(f"{FIRST[:12]}-01A-01-TS1{path.suffix}"))
+    assert main(words) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "on the sides" in line]
+    side = "val" if FIRST[:12] in prepare(MoNuSeg(root), tmp_path / "c").subset(1, "val").sources else "train"
+    assert line == (
+        f"monuseg split 1: WARNING: source TCGA-A7-A13E stands on the sides {side} and test; the split is taken as it "
+        "is."
+    )
+
+
 def test_prepare_train_and_evaluate_end_to_end(tmp_path, capsys):
     root = field_files.monuseg(tmp_path / "d")
     data = ["--dataset", "monuseg", "--data-root", str(root)]

@@ -184,9 +184,12 @@ def test_progress_and_remarks_go_to_stderr(tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == "" and "drawn fold 1: prepared 100/100 images" in said.err
     assert "15 of 100 images are untyped" in said.err and "'Brain' (50)" in said.err
-    assert "source 's0' stands on two sides" not in said.err
+    shared = "sources s0, s1, s10, s11, s12 and 20 more stand on the sides val and test; the split is taken as it is."
+    assert shared in said.err, "of every split where none is asked for"
     prepare(Drawn(100), tmp_path / "a", split=1)
-    assert "source 's0' stands on two sides" in capsys.readouterr().err
+    assert shared in capsys.readouterr().err
+    prepare(Drawn(100), tmp_path / "a", split=1, remark=False)
+    assert capsys.readouterr().err == ""
     prepare(Drawn(100), tmp_path / "b", progress=False)
     assert capsys.readouterr().err == ""
 

@@ -9,6 +9,7 @@ import pytest
 from benchmark.data.files.class_names import by_shared_names
 from benchmark.data.overlap import Overlap
 from benchmark.data.registry import dataset
+from benchmark.data.store.prepare import prepare
 from benchmark.experiment import elsewhere
 from benchmark.runtime.errors import InputError
 from benchmark.weights.fit import other_split
@@ -103,3 +104,12 @@ def test_what_is_written_of_a_test_elsewhere():
     assert entry["overlap"] == {"images": 5, "left_out": 1, "by_name": 1, "by_pixels": 0, "unknown": "why"}
     assert elsewhere.describe(facts, "mine", ("b", "c"), None, None, None) == {}
     assert elsewhere.describe(facts, "other", (), None, None, None)["transfer"]["classes"] is None
+
+
+def test_the_remarks_are_left_to_the_run(tmp_path, capsys):
+    """`evaluate` prepares the data once to know the overlap and once to run: each remark was printed twice."""
+    of_lizard = setup("lizard", lizard(tmp_path / "lizard"), tmp_path)
+    elsewhere.known_overlap(FILE, of_lizard, 2)
+    assert "the published set has 238" not in capsys.readouterr().err
+    prepare(of_lizard.source, of_lizard.cache, 2)
+    assert capsys.readouterr().err.count("the published set has 238") == 1

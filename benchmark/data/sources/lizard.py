@@ -27,6 +27,7 @@ from benchmark.data.sources.conic import CLASSES, taken_from
 from benchmark.runtime.errors import InputError
 
 COLUMNS = ("filename", "source", "split")
+SOURCES = ("consep", "crag", "digestpath", "dpath", "glas", "pannuke", "tcga")  # that the column Source names
 ADVICE = "extract lizard_images1.zip, lizard_images2.zip and lizard_labels.zip there, or correct DATA_ROOT"
 
 
@@ -85,6 +86,11 @@ class Lizard(fields.Fields):
             return ""
         return taken_from(self._origins.get(names.key(source), "")) or taken_from(source)
 
+    def doubt(self, source: str) -> str:
+        if not self._listed or names.key(self._origins.get(names.key(source), "")) in SOURCES:
+            return ""
+        return "has images of a Source that is not known, whose file names alone say whether they are of another set"
+
     def remarks(self) -> list[str]:
         """Another number of images than published, and the sets that the images were taken from."""
         lines = []
@@ -96,6 +102,13 @@ class Lizard(fields.Fields):
             f"{self.name}: its images were taken from {taken}, and CoNIC from them: never train on one and test on the "
             "other without leaving them out."
         )
+        if strange := sorted({origin for origin in self._origins.values() if names.key(origin) not in SOURCES}):
+            n = sum(origin in strange for origin in self._origins.values())
+            lines.append(
+                f"{self.name}: WARNING: the Source of {n} image{'s' * (n > 1)} is none of those known "
+                f"({', '.join(SOURCES)}), found {', '.join(strange)}: whether other data sets hold "
+                f"{'them' if n > 1 else 'it'} is judged by file names alone, and unknown beyond that."
+            )
         return lines
 
     def nuclei(self, field: fields.Field, shape: tuple[int, int], doubts: checks.Doubts) -> Nuclei:

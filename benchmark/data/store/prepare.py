@@ -19,6 +19,7 @@ from benchmark.data.store.convert import VERSION, convert, writing
 from benchmark.data.store.fold import CachedFold
 from benchmark.data.store.patches import Patches
 from benchmark.data.store.subset import Subset
+from benchmark.runtime.counts import part_of
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.progress import Progress
 
@@ -61,6 +62,10 @@ class Prepared:
     def origin(self, source: str) -> str:
         """See `Source.origin`."""
         return self._source.origin(source)
+
+    def doubt(self, source: str) -> str:
+        """See `Source.doubt`."""
+        return self._source.doubt(source)
 
     def splits(self) -> list[int]:
         """Published splits, counted from 1."""
@@ -116,7 +121,7 @@ class Prepared:
             scale: of the patches' side, for images that are resampled to another resolution afterwards.
         """
         if side not in SIDES:
-            raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'.")
+            raise InputError(f"Expected one of the sides {', '.join(SIDES)}, found '{side}'; choose one.")
         images = Subset([self._part(part) for part in _sides(self.split(k))[side]], len(self.classes))
         images = images.without(without) if without else images
         return (
@@ -136,7 +141,12 @@ class Prepared:
 
 
 def prepare(
-    source: Source, cache: str | Path, split: int | None = None, progress: bool = True, verify: bool = True
+    source: Source,
+    cache: str | Path,
+    split: int | None = None,
+    progress: bool = True,
+    verify: bool = True,
+    remark: bool = True,
 ) -> Prepared:
     """Convert the raw folds of `source` that are not converted yet, and open them.
 
@@ -147,6 +157,7 @@ def prepare(
         cache: folder for the converted folds, `<cache>/<dataset>-fold<k>-<hash of identity and version>`.
         split: convert only what this split uses; None converts every fold present.
         progress: print progress and remarks to stderr.
+        remark: False where the data are prepared once more afterwards, which says the remarks: progress alone then.
         verify: read the files of folds that are there and compare their hashes (about a second per GB): a fold with
             changed bytes is prepared again. False where each process that reads them does it.
 
@@ -155,16 +166,16 @@ def prepare(
     """
     cache = Path(cache)
     if source.parts:
-        joined = source.joined([prepare(part, cache, split, progress, verify) for part in source.parts])
-        for remark in joined.remarks(split) if progress else ():
-            print(remark, file=sys.stderr)
+        joined = source.joined([prepare(part, cache, split, progress, verify, remark) for part in source.parts])
+        for line in joined.remarks(split) if progress and remark else ():
+            print(line, file=sys.stderr)
         return joined
     identities = _identities(source, split)
     folds = {fold: _fold(source, fold, identity, cache, progress, verify) for fold, identity in identities.items()}
     prepared = Prepared(source, folds)
-    if progress:
-        for remark in remarks(prepared, split):
-            print(remark, file=sys.stderr)
+    if progress and remark:
+        for line in remarks(prepared, split):
+            print(line, file=sys.stderr)
     return prepared
 
 
@@ -188,7 +199,7 @@ def _identities(source: Source, split: int | None) -> dict[int, dict]:
     """Raw fold -> identity, for all folds that the split uses (None: all that are present)."""
     if split is not None and split not in source.splits():
         source.split(split, {})
-        raise InputError(f"Dataset '{source.name}' has the splits {source.splits()}, found FOLD={split}.")
+        raise InputError(f"Dataset '{source.name}' has the splits {source.splits()}, found FOLD={split}; choose one.")
     wanted = source.folds()
     if split is not None:
         # Which folds a split uses does not depend on the sources, known only once the folds are converted.
@@ -209,7 +220,7 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
         lacking = fold.meta["typed"].count(False)
         if lacking and prepared.classes:
             lines.append(
-                f"{name} fold {number}: {lacking} of {len(fold)} images are untyped; they are left "
+                f"{name} fold {number}: {part_of(lacking, len(fold), 'image')} untyped and left "
                 "out of type losses, mPQ and per-class scores."
             )
     known = {"", *prepared.tissues}
@@ -228,12 +239,27 @@ def remarks(prepared: Prepared, split: int | None = None) -> list[str]:
                 f"{name}: WARNING: folds {first} and {number} hold the same images; one is a mislabelled copy."
             )
     copies = sorted(set(prepared.folds) - set(seen.values()))
-    lines += [] if copies else _duplicates(prepared, prepared.splits() if split is None else [split])
-    if split is not None:
-        sources = {side: set(map(names.key, prepared.subset(split, side).sources)) - {""} for side in SIDES}
-        shared = (sources["train"] | sources["val"]) & sources["test"] | sources["train"] & sources["val"]
-        if shared:
-            lines.append(f"{name} split {split}: WARNING: source '{min(shared)}' stands on two sides of the split.")
+    splits = prepared.splits() if split is None else [split]
+    lines += [] if copies else _duplicates(prepared, splits)
+    return lines + _shared_sources(prepared, splits)
+
+
+def _shared_sources(prepared: Prepared, splits: list[int]) -> list[str]:
+    """A sentence for each split and two of its sides on which stand images of one source, such as a patient."""
+    lines = []
+    for k in splits:
+        with contextlib.suppress(InputError):  # a split of which a fold is missing is said elsewhere
+            of_side = {side: [fold.meta["sources"][row] for fold, row in prepared.images(k, side)] for side in SIDES}
+            sources = {side: {names.key(name): name for name in of if name} for side, of in of_side.items()}
+            for one, other in itertools.combinations(SIDES, 2):
+                shared = [sources[one][key] for key in sorted(sources[one].keys() & sources[other].keys())]
+                more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+                if shared:
+                    lines.append(
+                        f"{prepared.name} split {k}: WARNING: source{'s' * (len(shared) > 1)} "
+                        f"{', '.join(shared[:SHOWN])}{more} stand{'s' * (len(shared) == 1)} on the sides {one} and "
+                        f"{other}; the split is taken as it is."
+                    )
     return lines
 
 
