@@ -48,7 +48,7 @@ def test_a_speck_without_entry_has_no_type_and_is_said(tmp_path, capsys):
     (tmp_path / "classes.toml").write_text('classes = ["a", "b"]\n[true]\n0 = "a"\n1 = "b"\n2 = "a"\n')
     assert both(path, read(tmp_path / "classes.toml").true)[0] == [1, 0, 1, 2]  # also where 0 means a class
     scipy.io.savemat(path, content)
-    with pytest.raises(InputError, match="one type for each of 4 nuclei, found 3; inst_uid would say which"):
+    with pytest.raises(InputError, match="one type for each of 4 nuclei, found 3; add inst_uid, which says"):
         both(path)
 
 
