@@ -74,15 +74,15 @@ def test_grid_equals_decoding_each_map_by_itself(tmp_path, workers):
     truths = stored(tmp_path)
     maps = StoredMaps(RunFolder(tmp_path))
     grid = [HVSettings.cellvit40(), HVSettings(opening=1), HVSettings(opening=1, edge=0.6, object_size=3)]
-    found = decode_grid.decode(maps, truths, grid, HV(), workers=workers)
-    for one, records in zip(grid, found):
+    decoded = decode_grid.decode(maps, truths, grid, HV(), workers=workers)
+    for one, records in zip(grid, decoded):
         counts = []
         for i in range(5):
             kept = maps.read(i)
             counts.append(len(decode_hv(kept["np"], kept["hv"], kept["tp"], one, 0.25)))
         assert records.images["n_pred"].tolist() == counts
         assert records.images["image_id"].tolist() == [f"i{i}" for i in range(5)]
-    small = [int((r.nuclei.query("side == 'true'")["match"] > 0).sum()) for r in found]
+    small = [int((r.nuclei.query("side == 'true'")["match"] > 0).sum()) for r in decoded]
     assert small[2] > small[0]  # with less opening and a wider edge the discs of 2 px radius are found
 
 

@@ -268,8 +268,8 @@ def test_a_damaged_tile_of_the_file_is_named_and_all_else_is_written(tmp_path, l
             predict(path, tmp_path / "out")
         assert "row 0, column 1 of level 0" in capsys.readouterr().err
     assert {one.name for one in (tmp_path / "out").iterdir()} == FILES
-    found = labels_of(tmp_path / "out", labels.shape)
-    assert not found[:256, 257:511].any() and same(found[260:], labels[260:])
+    predicted = labels_of(tmp_path / "out", labels.shape)
+    assert not predicted[:256, 257:511].any() and same(predicted[260:], labels[260:])
     assert list(json.loads((tmp_path / "out" / "x.json").read_text())["unreadable"]) == ["0 0 1"]
 
 

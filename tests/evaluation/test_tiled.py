@@ -160,10 +160,10 @@ def test_prediction_and_ceiling_take_the_same_way(data, tiling):
     maps = {k: v.numpy() for k, v in tiled.predict(method, images, tiling).items()}
     for i, sample in enumerate(samples):
         one = {k: v[i] for k, v in maps.items()}
-        found = test_set.decode_and_score(way, i, sample.nuclei, one, tiling, True, False).match
+        outcome = test_set.decode_and_score(way, i, sample.nuclei, one, tiling, True, False).match
         perfect = test_set.score_ideal(way, i, sample.nuclei, CLASSES, tiling).match
-        assert np.array_equal(found.pixels, perfect.pixels)
-        assert found.shape == (SIDE, SIDE) and np.array_equal(found.pred.type, perfect.pred.type)
+        assert np.array_equal(outcome.pixels, perfect.pixels)
+        assert outcome.shape == (SIDE, SIDE) and np.array_equal(outcome.pred.type, perfect.pred.type)
 
 
 def test_an_untrained_method_sees_images_as_they_are():

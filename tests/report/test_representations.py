@@ -55,9 +55,9 @@ def test_the_interaction_is_the_difference_of_the_gains_over_common_runs():
     seen, built = rows(dict(zip(names, (0.04, 0.01, 0.03, 0.02))))
     built[names[2]].runs.pop()  # seed 1 of one arm alone is absent
     a, b, c, d = (built[name] for name in names)
-    found = difference_of_differences(seen, (c, d), (a, b), "bPQ")
+    gap = difference_of_differences(seen, (c, d), (a, b), "bPQ")
     means = [seen.images[f"{name}-0"]["bPQ"].mean() for name in names]
-    assert found.value == pytest.approx(means[2] - means[3] - means[0] + means[1])
+    assert gap.value == pytest.approx(means[2] - means[3] - means[0] + means[1])
     built[names[2]].runs.clear()
     assert difference_of_differences(seen, (c, d), (a, b), "bPQ") is None
 
