@@ -16,7 +16,7 @@ from benchmark.results.run import UNREADABLE, Run
 from benchmark.runtime.workers import in_order, usable_cores
 
 MANY = 200  # runs from which processes pay: each takes some two seconds to start, a run 10 ms
-BATCH = 16  # runs that a process is handed at once
+BATCH = 48  # runs that a process is handed at once
 ROWS = 1 << 17  # overlap rows of runs scored as one: more gain nothing, their arrays leave the cache
 
 # (places of runs in their batch, name in `Store` -> (frame, the lines of a run after those of another; lines of each))

@@ -13,7 +13,16 @@ from benchmark.metrics.records import Records
 from benchmark.report.render.table import markdown
 from benchmark.report.select.groups import Group, Row, groups
 from benchmark.report.select.observations import Observed, observe
-from benchmark.report.stats.bootstrap import Comparison, Interval, compare, headline_interval, holm, interval, weights
+from benchmark.report.stats.bootstrap import (
+    Comparison,
+    Interval,
+    compare,
+    compare_pairs,
+    headline_interval,
+    holm,
+    interval,
+    weights,
+)
 from benchmark.report.stats.summary import Summary, summarise
 from benchmark.report.tables.comparisons import component_table, conclusion, p_text, significance_table, tuning_table
 from benchmark.results import collect
@@ -107,6 +116,33 @@ def test_ties_count_half_and_only_what_both_rows_have_is_compared():
     seen.images["again"] = seen.images["a"].assign(bPQ=1.0)
     alone = compare(seen, a, b, "bPQ")
     assert alone.runs == 1 and alone.difference.value == pytest.approx((0.5 + gain).mean() - 0.5)
+
+
+def test_pairs_together_are_pairs_one_by_one():
+    """With ties, with zeros, without either, alike, and with fewer clusters: each has its own form of SciPy's test."""
+    rng = np.random.Generator(np.random.PCG64(6))
+    base = rng.random(30)
+    gains = {
+        "plain": rng.normal(0.05, 0.1, 30),
+        "also plain": rng.normal(0.0, 0.1, 30),
+        "tied": rng.choice([-0.25, 0.25, 0.5], 30),
+        "zeros": np.where(rng.random(30) < 0.3, 0, rng.normal(0.1, 0.2, 30)),
+        "alike": np.zeros(30),
+        "fewer": np.where(np.arange(30) < 12, rng.normal(0.1, 0.1, 30), np.nan),
+        "too few": np.where(np.arange(30) < 4, 0.1, np.nan),
+        "nothing": np.full(30, np.nan),
+    }
+    base = np.round(base * 64) / 64  # so that what is added can be taken off again, to the bit
+    seen, (first, *rest) = observed({"base": base} | {name: base + gain for name, gain in gains.items()}, np.arange(30))
+    tested = compare_pairs(seen, [(row, first) for row in rest], "bPQ")
+    assert tested[-1] is None
+    for row, c, gain in zip(rest[:-1], tested[:-1], gains.values()):
+        assert str(c) == str(compare(seen, row, first, "bPQ")), row.label  # NaN is not NaN
+        differences = (base + gain - base)[~np.isnan(gain)]
+        if row.label in ("alike", "too few"):
+            assert c.p == 1 if row.label == "alike" else math.isnan(c.p)
+        else:
+            assert c.p == stats.wilcoxon(differences, zero_method="pratt").pvalue, row.label
 
 
 def test_a_conclusion_names_what_holds_from_the_largest_on():

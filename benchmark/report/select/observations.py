@@ -5,6 +5,7 @@ not independent. Every score here is a ratio of two sums over images, so that a 
 weighted sum: an image mean is sum(score) / count, a pooled F1 is 2 tp / (true + predicted).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from benchmark.metrics.records import Records
 from benchmark.report.select.groups import Group, Row
-from benchmark.report.select.store import Store
+from benchmark.report.select.store import Store, split
 from benchmark.results.run import UNREADABLE, Run, skipped
 
 METRICS = ("bPQ", "mPQ", "bDQ", "bSQ", "AJI", "F1")
@@ -39,13 +40,8 @@ class Observed:
 
     def sums(self, run: Run, metric: str, tissue: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(numerator, denominator), float64 (C,) each, summed over the run's images (of one tissue) of each cluster."""
-        frame, n = self.images[run.folder], len(self.clusters)
-        top, bottom = _ratio(frame, metric)
-        where = frame["cluster"].to_numpy()
-        if tissue is not None:
-            chosen = self._tissues(run.folder) == tissue
-            top, bottom, where = top[chosen], bottom[chosen], where[chosen]
-        return np.bincount(where, top, n), np.bincount(where, bottom, n)
+        tops, bottoms = self.stacked([run], metric, tissue)
+        return tops[0], bottoms[0]
 
     def once(self, key, compute: Callable):
         """compute(), remembered under `key`: a row is compared with many others."""
@@ -55,11 +51,15 @@ class Observed:
 
     def stacked(self, runs: list[Run], metric: str, tissue: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`sums` of several runs, (R, C) each."""
+        shape = len(runs), len(self.clusters)
         if not runs:
-            empty = np.zeros((0, len(self.clusters)))
-            return empty, empty
-        tops, bottoms = zip(*(self.sums(run, metric, tissue) for run in runs))
-        return np.stack(tops), np.stack(bottoms)
+            return np.zeros(shape), np.zeros(shape)
+        images, where = self.once(("images", *(run.folder for run in runs)), lambda: self._joined(runs))
+        top, bottom = _ratio(images, metric)
+        if tissue is not None:
+            chosen = np.concatenate([self._tissues(run.folder) for run in runs]) == tissue
+            top, bottom, where = top[chosen], bottom[chosen], where[chosen]
+        return tuple(np.bincount(where, part, math.prod(shape)).reshape(shape) for part in (top, bottom))
 
     def only(self, tissue: str) -> "Observed":
         """The same, of the images of one tissue; clusters without any are dropped."""
@@ -67,6 +67,14 @@ class Observed:
         kept = sorted({int(cluster) for frame in frames.values() for cluster in frame["cluster"]})
         of_images = {folder: frame["cluster"].to_numpy() for folder, frame in frames.items()}
         return Observed([self.clusters[i] for i in kept], self.sources, _placed(frames, of_images, kept))
+
+    def _joined(self, runs: list[Run]) -> tuple[pd.DataFrame, np.ndarray]:
+        """(images of the runs, one after the other, place of each in an array (R, C), int64 (N,)): a call of pandas for
+        each run costs more than all sums."""
+        frames = [self.images[run.folder] for run in runs]
+        images = pd.concat(frames, ignore_index=True)
+        row = np.repeat(np.arange(len(runs)), [len(frame) for frame in frames])
+        return images, row * len(self.clusters) + images["cluster"].to_numpy()
 
     def _tissues(self, folder: Path) -> np.ndarray:
         """Tissue of each image of a run, str (N,)."""
@@ -86,24 +94,27 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
         store: where they are kept between two calls.
     """
     store = store or Store()
-    frames, sources, names = {}, {}, {}
+    known, frames = [], []
     for run in group.runs:
         try:
-            frame = image_scores(run, protocol, store)
+            frames.append(image_scores(run, protocol, store))
+            known.append(run)
         except UNREADABLE as error:
             skipped(run.folder, error)
-            continue
-        sources[run.folder], names[run.folder] = (frame[c].to_numpy(object) for c in ("source", "image_id"))
-        frame = frame.rename(columns={"image_id": "name"})
-        if not names[run.folder].all():  # without an id an image is known by its place in its fold's test set
-            place = np.array([f"fold{run.id.split}:{i}" for i in frame["image"]], object)
-            names[run.folder] = np.where(names[run.folder] != "", names[run.folder], place)
-            frame = frame.assign(name=names[run.folder])
-        frames[run.folder] = frame
-    sourced = all((source != "").all() for source in sources.values())
-    of_images = sources if sourced else names
-    clusters = sorted(map(str, set().union(*(of_run.tolist() for of_run in of_images.values()))))
-    return Observed(clusters, sourced and bool(frames), _placed(frames, of_images, clusters))
+    if not frames:
+        return Observed([], False, {})
+    whole = pd.concat(frames, ignore_index=True).rename(columns={"image_id": "name"})
+    lengths = [len(frame) for frame in frames]
+    names, sources = (whole[column].to_numpy(object) for column in ("name", "source"))
+    if not names.all():  # without an id an image is known by its place in its fold's test set
+        fold = np.repeat([run.id.split for run in known], lengths)
+        place = np.array([f"fold{f}:{i}" for f, i in zip(fold, whole["image"], strict=True)], object)
+        names = np.where(names != "", names, place)
+    sourced = bool((sources != "").all())
+    cluster, clusters = pd.factorize(sources if sourced else names, sort=True)
+    whole = whole.assign(name=names, cluster=cluster)
+    images = dict(zip((run.folder for run in known), split(whole, lengths), strict=True))
+    return Observed(list(map(str, clusters)), sourced, images)
 
 
 def image_scores(run: Run, protocol: str, store: Store) -> pd.DataFrame:

@@ -138,17 +138,28 @@ def difference(observed: Observed, a: Row, b: Row, metric: str) -> Interval | No
 
 def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
     """Paired comparison; None when the rows share no (fold, seed) or have no value of the metric."""
-    estimate = difference(observed, a, b, metric)
-    if estimate is None:
-        return None
-    both, left, right = _paired(observed, a, b, metric)
-    deltas = left.of_clusters - right.of_clusters
-    deltas = deltas[~np.isnan(deltas)]
-    p, rank = _wilcoxon(deltas)
-    spread = deltas.std(ddof=1) if len(deltas) > 1 else np.nan
-    dz = float(deltas.mean() / spread) if spread > 0 else float("nan")
-    better = float(((deltas > 0) + 0.5 * (deltas == 0)).mean()) if len(deltas) else float("nan")
-    return Comparison(a.label, b.label, metric, estimate, p, rank, dz, better, len(both))
+    return compare_pairs(observed, [(a, b)], metric)[0]
+
+
+def compare_pairs(observed: Observed, pairs: list[tuple[Row, Row]], metric: str) -> list[Comparison | None]:
+    """`compare` of each pair, in one go: with thousands of pairs the calls of tests cost more than the tests."""
+    estimates = [difference(observed, a, b, metric) for a, b in pairs]
+    deltas = []
+    for (a, b), estimate in zip(pairs, estimates, strict=True):
+        _, left, right = _paired(observed, a, b, metric)
+        of_clusters = left.of_clusters - right.of_clusters if estimate else np.zeros(0)
+        deltas.append(of_clusters[~np.isnan(of_clusters)])
+    out: list[Comparison | None] = []
+    for (a, b), estimate, known, (p, rank) in zip(pairs, estimates, deltas, _wilcoxon(deltas), strict=True):
+        if estimate is None:
+            out.append(None)
+            continue
+        spread = known.std(ddof=1) if len(known) > 1 else np.nan
+        dz = float(known.mean() / spread) if spread > 0 else float("nan")
+        better = float(((known > 0) + 0.5 * (known == 0)).mean()) if len(known) else float("nan")
+        both, _, _ = _paired(observed, a, b, metric)
+        out.append(Comparison(a.label, b.label, metric, estimate, p, rank, dz, better, len(both)))
+    return out
 
 
 def difference_of_differences(
@@ -171,10 +182,14 @@ def difference_of_differences(
 
 def _paired(observed: Observed, a: Row, b: Row, metric: str) -> tuple[list[tuple[int, int]], Side, Side]:
     """The (fold, seed) pairs that both rows have, and the scores of either's runs of these."""
-    of_a, of_b = observed.runs(a), observed.runs(b)
-    both = sorted(of_a.keys() & of_b.keys())
-    left, right = (side(observed, [of_row[key] for key in both], metric) for of_row in (of_a, of_b))
-    return both, left, right
+
+    def compute() -> tuple[list[tuple[int, int]], Side, Side]:
+        of_a, of_b = observed.runs(a), observed.runs(b)
+        both = sorted(of_a.keys() & of_b.keys())
+        left, right = (side(observed, [of_row[key] for key in both], metric) for of_row in (of_a, of_b))
+        return both, left, right
+
+    return observed.once(("paired", metric, a.label, b.label), compute)
 
 
 def holm(p: list[float]) -> list[float]:
@@ -239,15 +254,32 @@ def _per_cluster(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _wilcoxon(deltas: np.ndarray) -> tuple[float, float]:
-    """(p, rank-biserial correlation); zero differences take half their ranks on each side (Pratt in the test)."""
+def _wilcoxon(samples: list[np.ndarray]) -> list[tuple[float, float]]:
+    """(p, rank-biserial correlation) of each sample of differences; zeros count in the ranks (Pratt), not in the sums.
+
+    Samples of one length are tested together where none has ties or zeros: SciPy chooses the test's form for an array
+    as a whole, and by these two.
+    """
     from scipy import stats
 
-    if len(deltas) < FEWEST:
-        return float("nan"), float("nan")
-    ranks = stats.rankdata(np.abs(deltas))
-    total = ranks[deltas != 0].sum()
-    rank = float((ranks[deltas > 0].sum() - ranks[deltas < 0].sum()) / total) if total else 0.0
-    if not total:
-        return 1.0, rank
-    return float(stats.wilcoxon(deltas, zero_method="pratt").pvalue), rank
+    out = [(float("nan"), float("nan"))] * len(samples)
+    of_length: dict[int, list[int]] = {}
+    for place, deltas in enumerate(samples):
+        if len(deltas) >= FEWEST:
+            of_length.setdefault(len(deltas), []).append(place)
+    for places in of_length.values():
+        deltas = np.stack([samples[place] for place in places])
+        sizes = np.abs(deltas)
+        ranks = stats.rankdata(sizes, axis=1)
+        total = np.where(deltas != 0, ranks, 0).sum(1)
+        correlation = (ranks * np.sign(deltas)).sum(1) / np.maximum(total, 1)
+        p = np.ones(len(places))
+        ordered = np.sort(np.concatenate([np.zeros((len(places), 1)), sizes], 1), 1)
+        plain = (np.diff(ordered) > 0).all(1)
+        if plain.any():
+            p[plain] = stats.wilcoxon(deltas[plain], zero_method="pratt", axis=1).pvalue
+        for row in np.flatnonzero(~plain & (total > 0)):
+            p[row] = stats.wilcoxon(deltas[row], zero_method="pratt").pvalue
+        for place, *both in zip(places, p.tolist(), correlation.tolist(), strict=True):
+            out[place] = tuple(both)
+    return out

@@ -6,7 +6,7 @@ from itertools import combinations
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides, variants
 from benchmark.report.select.observations import Observed
-from benchmark.report.stats.bootstrap import FEWEST, Comparison, compare, holm, interval
+from benchmark.report.stats.bootstrap import FEWEST, Comparison, compare, compare_pairs, holm, interval
 from benchmark.report.stats.summary import summarise
 
 TESTED = ("bPQ", "mPQ")
@@ -24,8 +24,8 @@ def significance_table(group: Group, observed: Observed, caption: str, notes: li
     Variants (rows with overridden arguments) stand in `component_table` instead: each pair more weakens all tests.
     """
     rows = [row for row in group.rows if observed.runs(row) and not overrides(row)]
-    tests = [compare(observed, a, b, metric) for metric in TESTED for a, b in combinations(rows, 2)]
-    tests = [test for test in tests if test is not None]
+    pairs = list(combinations(rows, 2))
+    tests = [test for metric in TESTED for test in compare_pairs(observed, pairs, metric) if test is not None]
     if not tests:
         return None
     table = Table("significance", f"Paired comparisons. {caption}", [*reading(observed, len(tests)), *notes])
