@@ -47,16 +47,18 @@ def run(options) -> int:
     _check_launcher(options)
     cells = shared.chosen_cells(options)
     from benchmark.data.store.prepare import prepare
-    from benchmark.experiment.launch import pretrain, run_missing
+    from benchmark.experiment.launch import due, pretrain, run_missing
     from benchmark.experiment.launchers import devices
+    from benchmark.experiment.network_check import check_networks
     from benchmark.results import provenance
 
+    stale = options.stale == "rerun"
+    check_networks(due(cells[i::n], stale))
     launcher, at_once = _launcher(options)
     devices.share_threads(at_once)
     for split in sorted({cell.split for cell in cells}):
         prepare(cells[0].setup.source, options.cache, split=split, verify=False)  # every cell compares the hashes
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-    stale = options.stale == "rerun"
     # before the cells: no other waits for the first, whose time is its own alone
     pretrain(cells[i::n], launcher.threads, stale)
     failures = run_missing(cells, launcher, keep_maps=options.keep_maps, stale=stale, shard=(i, n))

@@ -84,10 +84,15 @@ def pretrain(cells: list[Cell], threads: int | None, stale: bool = False) -> Non
     """
     from benchmark.training.pretrain import ensure_apart
 
-    due = [cell for cell in cells if state_of(cell).name in _to_run(stale) and cell.encoder.source == "pretext"]
-    wanted = {(cell.cls.backbone_of(cell.spec.arguments), cell.recipe.pretrain): cell for cell in due}
+    todo = [cell for cell in due(cells, stale) if cell.encoder.source == "pretext"]
+    wanted = {(cell.cls.backbone_of(cell.spec.arguments), cell.recipe.pretrain): cell for cell in todo}
     for (backbone, updates), cell in wanted.items():
         ensure_apart(backbone, cell.setup.cache, updates, threads)
+
+
+def due(cells: list[Cell], stale: bool) -> list[Cell]:
+    """Those that `run_missing` would run."""
+    return [cell for cell in cells if state_of(cell).name in _to_run(stale)]
 
 
 def _to_run(stale: bool) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
+from benchmark.experiment.grid import cells
+from benchmark.experiment.network_check import check_networks
+from benchmark.experiment.setup import Setup
 from benchmark.layers import vit
 from benchmark.methods import registry
 from benchmark.runtime import plugins
@@ -55,6 +58,45 @@ print(code, "torch" in sys.modules, "mmengine" in sys.modules)
 def test_a_slip_is_answered_without_torch(name, tmp_path):
     done = subprocess.run([sys.executable, "-c", CODE, *AT_ONCE[name]], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "2 False False" and done.stderr.startswith("error: "), done.stdout + done.stderr
+
+
+UNFIT = {
+    "tune": ["run", "--method", "cellvta@tune=nonsense", "--preset", "debug"],
+    "tune of decoder_only's": ["run", "--method", "cellvta@tune=decoder", "--preset", "debug"],
+    "heads": ["ablation", "--methods", "hovernet", "cellvta@heads=7", "--preset", "debug"],
+    "width": ["ablation", "--methods", "hovernet@width=0.1", "--preset", "debug"],
+    "backbone": ["run", "--method", "cellvit@backbone=resnet18", "--preset", "debug"],
+    "instances": ["run", "--method", "cellvit@instances=hoover", "--preset", "debug"],
+    "of a transfer": [
+        "transfer",
+        "--method",
+        "cellvit@tune=x,recipe.epochs=1",
+        "--train",
+        "synthetic",
+        "--test",
+        "synthetic",
+    ],
+    "at full size": ["run", "--method", "cellvta@paper,interactions=5", "--backbone", "random"],
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_no_network_can_be_is_said_before_data_are_prepared(name, tmp_path, capsys):
+    folders = ["--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    assert main([*UNFIT[name], *folders]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_network_that_cannot_be_built_without_memory_is_left_to_its_training(tmp_path, monkeypatch):
+    setup = Setup("synthetic", None, "debug", "main", tmp_path, tmp_path)
+    chosen = cells(setup, ["cellvit"])
+
+    def fails(*_, **__):
+        raise NotImplementedError("no values on meta")
+
+    monkeypatch.setattr(registry, "build", fails)
+    check_networks(chosen)
 
 
 def test_names_are_known_without_torch():

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark.cli import main
 from benchmark.experiment import launch
@@ -283,10 +284,12 @@ def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
 
 
 def test_input_errors_leave_their_reason(command_here, tmp_path, cache):
-    done = command_here("run", "--method", "decoder_only@debug,width=-1", *RECIPE, results=tmp_path)
-    assert done.returncode == 2 and "expected a number above 0" in done.stderr
+    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    words = ["--method", "decoder_only@debug", "--backbone", str(tmp_path / "other.pth")]
+    done = command_here("run", *words, *RECIPE, results=tmp_path)
+    assert done.returncode == 2 and "do not fit backbone" in done.stderr, done.stderr
     (failed,) = tmp_path.rglob("failed.txt")
-    assert "expected a number above 0" in failed.read_text()
+    assert "do not fit backbone" in failed.read_text()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="names open files by /proc")
