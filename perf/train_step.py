@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
 from csv_rows import command, commit
 from step_tools import Kept, Repeated, matrix_rate, operations
-from step_variants import COMPILED, FASTEST, GOAL, HARNESS, LEVERS, Variant
+from step_variants import FAST, FASTEST, GOAL, HARNESS, LEVERS, Variant
 
 from benchmark.data.registry import dataset
 from benchmark.data.store.prepare import Prepared, prepare
@@ -171,7 +171,7 @@ def plain(bench: Bench, name: str):
 
 def split(bench: Bench) -> None:
     """One PanNuke split: epochs of the fastest step and a validation of its true size each; one-time costs left out."""
-    fastest = COMPILED if bench.gpu else HARNESS
+    fastest = FAST if bench.gpu else HARNESS
     row = next((r for r in bench.rows if r["what"] == fastest.what and "images_per_s" in r), None)
     row = row or bench.row("split", *train(bench, cellvta(bench), fastest))
     if row is None:
@@ -275,7 +275,7 @@ def train(bench: Bench, name: str, variant: Variant, phase: int = 0) -> tuple:
             "of_peak": rate / bench.peak["bf16" if job.precision == "bf16" and bench.gpu else "fp32"],
             "loss": line["loss"],
         }
-        return out | ({"note": active.compiled} if active.compiled else {})
+        return out | ({"note": "; ".join(active.outcomes.values())} if active.outcomes else {})
 
     return name, variant.what, measure
 

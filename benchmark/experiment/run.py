@@ -267,7 +267,7 @@ class Attempt:
             checkpoint.load_weights(self.folder.weights, method)
         else:
             cell.weights.fill(method)
-            trained = loop.Trained(-1, None, 0.0, 0)
+            trained = loop.Trained(-1, None, 0.0, 0, {})
         method.to(self.world.device)
         return trained
 
@@ -329,7 +329,7 @@ class Attempt:
             "ceiling": test_set.ceiling(method, subset, len(data.classes), self.prediction) if cell.trains else None,
         }
         raw_maps.drop(self.folder, self.world.size if self.keep_maps else 0)
-        origin |= {"compile": trained.compiled} if trained.compiled else {}
+        origin |= trained.outcomes
         # sums over threads are added in another order by another number of them: the same bits need the same number
         execution = cell.recipe.execution() | {"threads": torch.get_num_threads()}
         self.folder.finish(

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.ops.constants import constant
+
 
 def reference_points(grids: Sequence[tuple[int, int]], device: torch.device | None = None) -> Tensor:
     """Pixel centres of the grids one after another, as (x, y) in 0..1: float32 (1, sum of h * w, 1, 2)."""
@@ -35,7 +37,7 @@ def sine_positions(points: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
         float32 (1, N, dim): sines then cosines of x, then the same of y.
     """
     wave = 10000 ** (-torch.arange(dim // 4, dtype=torch.float32, device=points.device) / (dim // 4))
-    cells = torch.tensor([grid[1], grid[0]], dtype=torch.float32).to(points.device, non_blocking=True)
+    cells = constant((grid[1], grid[0]), points, torch.float32)
     angle = (points.float() * cells)[..., None] * wave
     return torch.stack([angle.sin(), angle.cos()], -2).flatten(-3)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmark.layers.backbones import BACKBONES
 from benchmark.layers.image_ops import centre, in_windows, pad_to
+from benchmark.ops.constants import constant
 from benchmark.representations.base import Representation
 from benchmark.runtime.errors import InputError
 
@@ -174,7 +175,7 @@ class Method(nn.Module):
 
         There convolutions copy nothing so, and batch norms of large maps have a faster kernel.
         """
-        mean, std = torch.tensor([self.mean, self.std], dtype=images.dtype).to(images.device, non_blocking=True)
+        mean, std = constant((tuple(self.mean), tuple(self.std)), images)
         out = (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
         return out.contiguous(memory_format=torch.channels_last) if out.is_cuda else out
 

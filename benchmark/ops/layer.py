@@ -1,12 +1,12 @@
 """The layer around `ms_deform_attn`: projections, offsets and weights from queries."""
 
-import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from benchmark.ops.constants import constant
 from benchmark.ops.deform_attn import ms_deform_attn
 
 
@@ -81,20 +81,7 @@ class MSDeformAttn(nn.Module):
         offsets = offsets.view(batch, queries, self.heads, self.levels, self.points, 2)
         weights = self.attention_weights(query).to(exact).view(batch, queries, self.heads, -1).softmax(-1)
         weights = weights.view(batch, queries, self.heads, self.levels, self.points)
-        size = _sizes(query, spatial_shapes, exact)
+        size = constant(tuple((w, h) for h, w in spatial_shapes), query, exact)
         locations = reference.to(exact)[:, :, None, :, None, :] + offsets / size[None, None, None, :, None, :]
         out = ms_deform_attn(value, spatial_shapes, locations, weights, backend=self.backend)
         return self.output_proj(out)
-
-
-def _sizes(query: torch.Tensor, spatial_shapes: Sequence[tuple[int, int]], dtype: torch.dtype) -> torch.Tensor:
-    """(L, 2) of W and H on query's device; kept, because a copy to a GPU may not happen while a graph is captured."""
-    if torch.compiler.is_compiling() or type(query) is not torch.Tensor:  # a fake tensor must not be kept
-        return torch.tensor([(w, h) for h, w in spatial_shapes], dtype=dtype, device=query.device)
-    return _kept_sizes(tuple((int(w), int(h)) for h, w in spatial_shapes), dtype, query.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _kept_sizes(sizes: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    with torch.inference_mode(False):  # what is made in inference mode cannot be used in training afterwards
-        return torch.tensor(sizes, dtype=dtype, device=device)

@@ -17,8 +17,12 @@ def precision_on(name: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def autocast(name: str, device: torch.device):
-    """Context for a forward pass in `name` (fp32, bf16 or fp16)."""
+def autocast(name: str, device: torch.device, keep: bool = True):
+    """Context for a forward pass in `name` (fp32, bf16 or fp16).
+
+    Args:
+        keep: the weights in half precision while it is open, for modules that are called more than once.
+    """
     if name == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[name])
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[name], cache_enabled=keep)

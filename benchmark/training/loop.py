@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
-from benchmark.training import accumulate, checkpoint, compiled, loader, optim, recompute
+from benchmark.training import accumulate, checkpoint, compiled, graphed, loader, optim, recompute
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.recipe import Recipe
 from benchmark.training.state import TrainState
 from benchmark.training.validation import mean_of, of_sets, sides, validate
 
 ABSENT = -1e4  # logit of a class that an image's data set lacks: its softmax is 0 in float32
+TRIED = ("compile", "graph")  # of the recipe: what may not be possible, and is said in the provenance
 LOOK_EVERY = {"cpu": 1, "cuda": 50}  # device -> updates between two looks at whether the loss is finite
 
 
@@ -82,25 +83,25 @@ class ActivePhase:
         feed: loader of its batches.
         model: the method, wrapped in DistributedDataParallel where several processes train it.
         start: epoch at which its schedule begins.
-        compiled: what `recipe.compile` came to, "" without it.
+        outcomes: "compile" and "graph" -> what they came to in this process, where the recipe asks for them.
     """
 
     feed: Any
     model: torch.nn.Module
     start: int
-    compiled: str = ""
+    outcomes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trained:
     """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran, and what
-    `recipe.compile` came to in this process ("" without it)."""
+    "compile" and "graph" came to in this process, where the recipe asks for them."""
 
     best_epoch: int
     best_bpq: float | None
     seconds: float
     epochs: int
-    compiled: str = ""
+    outcomes: dict[str, str]
 
 
 def train(method, job: Job) -> Trained:
@@ -124,7 +125,7 @@ def train(method, job: Job) -> Trained:
     state = TrainState.new(method.to(world.device), recipe, job.precision, world.device)
     resume(state, job)
     first = state.epoch
-    outcome = "no epoch was left to train" if recipe.compile else ""
+    outcomes = {name: "no epoch was left to train" for name in TRIED if getattr(recipe, name)}
 
     for epoch in range(first, recipe.epochs):
         if recipe.patience and state.stale >= recipe.patience:
@@ -135,7 +136,7 @@ def train(method, job: Job) -> Trained:
         if epoch == first or epoch in starts:
             begun = [number for number, start in enumerate(starts) if start <= epoch]
             active = enter(state, phases, begun[-1], starts, training, job)
-            outcome = active.compiled
+            outcomes = active.outcomes
 
         # ---- updates
         line = train_epoch(state, active, epoch, job)
@@ -166,11 +167,11 @@ def train(method, job: Job) -> Trained:
 
     # ---- what is kept
     if recipe.keep == "best":
-        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch, outcome)
+        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch, outcomes)
     if world.first:
         checkpoint.save_weights(job.folder.weights, state.judged)
     world.barrier()
-    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch, outcome)
+    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch, outcomes)
 
 
 def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) -> dict:
@@ -243,7 +244,7 @@ def named_only(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor])
 
 def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
     """Begin a phase, or continue within it: what is trainable, its batches, and where the phase or the recipe asks for
-    it a fresh optimiser and blocks that are compiled or computed again.
+    it a fresh optimiser, blocks that are compiled or computed again, and the network's graphs.
 
     Args:
         phases: all of the method's; number: the index of this one.
@@ -257,14 +258,18 @@ def enter(state: TrainState, phases: list, number: int, starts: list[int], train
     if phase.reset and state.phase != number:
         state.optimiser = optim.optimiser(method, recipe.optimiser)
     state.phase = number
-    outcome = compiled.compile_blocks(method, recipe, job.precision, world, job.say) if recipe.compile else ""
+    images = min(batch_of(phase, recipe), recipe.samples or len(training))
+    outcomes = {}
+    if recipe.compile:
+        outcomes["compile"] = compiled.compile_blocks(method, recipe, job.precision, world, job.say)
     if recipe.recompute:
         recompute.recompute_blocks(method, job.say)
-    images = min(batch_of(phase, recipe), recipe.samples or len(training))
+    if recipe.graph:
+        outcomes["graph"] = graphed.graph_network(method, images, recipe, job.precision, world, job.say)
     if line := accumulate.differences(method, images, world.size, recipe.accumulate):
         job.say(line)
     model = DistributedDataParallel(method, find_unused_parameters=True) if world.size > 1 else method
-    return ActivePhase(feed, model, starts[number] if phase.reset else 0, outcome)
+    return ActivePhase(feed, model, starts[number] if phase.reset else 0, outcomes)
 
 
 def resume(state: TrainState, job: Job) -> None:

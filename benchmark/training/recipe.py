@@ -257,6 +257,12 @@ class Recipe(Group):
         SWITCH,
         neutral=False,
     )
+    graph: bool = identity_field(
+        False,
+        "the network's passes as CUDA graphs, started whole; where that cannot be it runs as it is",
+        SWITCH,
+        neutral=False,
+    )
     recompute: bool = execution_field(
         False,
         "activation checkpointing of the network's blocks: less memory, more time, the same bits",

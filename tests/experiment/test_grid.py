@@ -92,6 +92,7 @@ def test_a_result_is_done_only_with_the_identity_of_its_cell(tmp_path, cache):
         "accumulate",
         "deterministic",
         "compile",
+        "graph",
         "shares",
     }  # fields that came later, at the values that leave every result as it was
     assert left_out == {"recompute", "workers", "eval_batch"} | later, "how a result is computed changes nothing"

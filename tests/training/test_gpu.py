@@ -30,7 +30,7 @@ def data(cache):
 
 
 def epoch(data, folder, precision="fp32", name="cellvta@debug", **changes):
-    """(line of the log, weights, outcome of compile) of one epoch on the GPU."""
+    """(line of the log, weights, outcomes) of one epoch on the GPU."""
     changes = {"samples": 16, "precision": precision, "pretrain": 0} | changes
     recipe, world = replace(SCALES["debug"], **changes), distributed.start("cuda")
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def epoch(data, folder, precision="fp32", name="cellvta@debug", **changes):
     state = TrainState.new(method, recipe, job.precision, world.device)
     active = loop.enter(state, method.phases(False), 0, [0], data.subset(1, "train"), job)
     line = loop.train_epoch(state, active, 0, job)
-    return line, {k: v.cpu() for k, v in method.state_dict().items()}, active.compiled
+    return line, {k: v.cpu() for k, v in method.state_dict().items()}, active.outcomes
 
 
 @pytest.mark.parametrize("name", ["cellvta@debug", "cellvit@debug", "hovernet@debug"])
@@ -58,9 +58,20 @@ def test_fast_kernels_and_half_precision_train_alike(data, tmp_path):
 
 
 def test_compiled_blocks_train_alike(data, tmp_path):
-    line, _, outcome = epoch(data, tmp_path, compile=True)
-    assert outcome.startswith("blocks compiled: 22"), outcome
+    line, _, outcomes = epoch(data, tmp_path, compile=True)
+    assert outcomes["compile"].startswith("blocks compiled: 22"), outcomes
     assert line["loss"] == pytest.approx(epoch(data, tmp_path)[0]["loss"], rel=2e-2)
+
+
+@pytest.mark.parametrize("name", ["cellvta@debug", "cellvit@debug", "hovernet@debug"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graphs_train_alike(data, tmp_path, name, precision):
+    line, weights, outcomes = epoch(data, tmp_path, precision, name=name, graph=True)
+    assert outcomes["graph"].startswith("network graphed for batches of "), outcomes
+    expected, others, _ = epoch(data, tmp_path, precision, name=name)
+    assert line["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    for key, values in others.items():
+        torch.testing.assert_close(weights[key], values, rtol=1e-2, atol=1e-3, msg=key)
 
 
 def test_the_loop_does_not_wait_for_the_device(data, tmp_path, monkeypatch):

@@ -369,10 +369,10 @@ def test_the_loop_trains_compiled_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "eager")
     plain = run(tmp_path / "plain", monkeypatch, [0.1, 0.2, 0.3], OneBlock())
     other = run(tmp_path / "compiled", monkeypatch, [0.1, 0.2, 0.3], OneBlock(), compile=True)
-    assert plain[0].compiled == "" and other[0].compiled == "blocks compiled: 1"
+    assert plain[0].outcomes == {} and other[0].outcomes == {"compile": "blocks compiled: 1"}
     assert other[2] == pytest.approx(plain[2]) and other[3] == pytest.approx(plain[3])
     again = run(tmp_path / "compiled", monkeypatch, [], OneBlock(), compile=True)
-    assert again[0].compiled == "no epoch was left to train"
+    assert again[0].outcomes == {"compile": "no epoch was left to train"}
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -40,6 +40,7 @@ BAD = {
     "workers": [-1, True],
     "deterministic": [1, "yes", None],
     "compile": [0, "no", None],
+    "graph": [1, "yes", None],
     "accumulate": [0, 1.5, True, None],
     "recompute": [1, "yes", None],
     "ema": [-0.1, 1, "0.9", None],
@@ -123,14 +124,16 @@ def test_identity_and_execution_share_all_values_between_them():
         "accumulate": 1,
         "deterministic": True,
         "compile": False,
+        "graph": False,
         "shares": "images",
     }  # fields that came later, with the values of before
     assert (
         recipe.identity() | recipe.execution() | neutral == recipe.as_dict()
         and not neutral.keys() & recipe.identity().keys()
     )
-    other = replace(BASE, accumulate=4, deterministic=False, compile=True)
-    assert other.identity() == BASE.identity() | {"accumulate": 4, "deterministic": False, "compile": True}
+    other = replace(BASE, accumulate=4, deterministic=False, compile=True, graph=True)
+    changes = {"accumulate": 4, "deterministic": False, "compile": True, "graph": True}
+    assert other.identity() == BASE.identity() | changes
     assert json.loads(json.dumps(recipe.identity()))["optimiser"]["betas"] == [0.9, 0.95]
     for name, one, _ in leaves(BASE):
         assert "neutral" in one.metadata, name
@@ -212,7 +215,8 @@ def test_scales_are_what_they_were():
     debug, small, paper = (SCALES[scale].as_dict() for scale in ("debug", "small", "paper"))
     shared = {
         "crop_at": "random", "tiling": "none", "patience": 0, "validation": "split", "keep": "best",
-        "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False, "accumulate": 1, "recompute": False,
+        "monitor": "protocol", "ema": 0.0, "deterministic": True, "compile": False, "graph": False, "accumulate": 1,
+        "recompute": False,
         "shares": "images",
         "sampling": {"strategy": "cell+tissue", "gamma": 0.85, "factors": "counted"},
     }  # fmt: skip
