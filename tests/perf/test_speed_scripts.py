@@ -8,9 +8,12 @@ import sys
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.methods import registry
 from benchmark.ops import ms_deform_attn
 from benchmark.runtime.paths import ROOT
+from benchmark.training.scales import SCALES
 
 
 def script(name: str, *words: str) -> str:
@@ -21,6 +24,14 @@ def script(name: str, *words: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+def loaded(name: str):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"perf/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def rows_of(path) -> list[dict]:
@@ -41,6 +52,23 @@ def test_the_training_step_is_measured_and_written(tmp_path):
         # the same network, data and order: what is changed about the step changes no result
         assert float(row["loss"]) == pytest.approx(float(harness["loss"]), rel=0.2)
     assert "1.00x" in text
+
+
+def test_the_floor_of_a_step_is_added_up_without_a_gpu():
+    text = script("step_floor.py", "--method", "cellvta@debug", "--batch", "2", "--lines", "5")
+    lines = {line.split()[0]: line.split() for line in text.splitlines()[:4]}
+    assert [*lines] == ["forward", "loss", "backward", "step"]
+    (ahead, back, whole) = (float(lines[part][1]) for part in ("forward", "backward", "step"))
+    assert 0 < ahead < back < whole and whole == pytest.approx(ahead + back, rel=0.2)
+    module = loaded("step_floor")
+    floors = module.Floors(1.0, 1.0)
+    module.step("hovernet@debug", 1, floors)
+    method = registry.build("hovernet@debug", module.CLASSES, module.TISSUES)
+    side = method.input_side(SCALES["paper"].crop)
+    with FlopCounterMode(display=False) as counter:
+        sum(v.mean() for v in method(torch.rand(1, 3, side, side)).values()).backward()
+    # by torch's own counter; the gradients of the HV maps in the loss are convolutions too, a thousandth of all
+    assert sum(one.work for one in floors.sums.values()) == pytest.approx(counter.get_total_flops(), rel=2e-3)
 
 
 @pytest.mark.slow
@@ -83,10 +111,7 @@ def test_generated_runs_are_done_and_measured(tmp_path):
 @pytest.fixture
 def bench_ops(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "perf")
-    spec = importlib.util.spec_from_file_location("bench_ops", ROOT / "perf/bench_ops.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("bench_ops")
 
 
 @pytest.mark.parametrize("shape", ["injector", "extractor"])
