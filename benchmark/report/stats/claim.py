@@ -6,7 +6,7 @@ once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,10 @@ from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import FEWEST, weights
 from benchmark.results.run import Run
 
-FAMILY = 0.05  # error level of all primary questions together
+FAMILY, QUESTIONS = (
+    0.05,
+    6,
+)  # error level of all primary questions together, and their number, whichever can be answered
 SMALL_UM = 6.0
 SPLITS = 3  # that must agree in sign before anything is said
 LEAST = {"bPQ": 0.01, "mPQ": 0.01, "size": 0.02, "crowding": 0.02}  # smallest effects of interest
@@ -47,12 +50,13 @@ class Answer:
     """A difference over the (split, seed) pairs that both rows have.
 
     Attributes:
-        value: mean over the pairs.
-        low, high: percentile interval at the level that Holm's correction leaves; NaN with fewer than FEWEST clusters.
+        value: mean over the pairs; NaN where it could not be measured.
+        low, high: percentile interval at the level FAMILY / QUESTIONS; NaN with fewer than FEWEST clusters.
         p: two-sided, of a difference of 0, from the same resamples; not corrected.
         clusters: independent test images or slides.
         pairs: (split, seed) -> difference.
         verdict: "better", "worse", "no difference", "undecided", or "" where nothing may be said yet.
+        why: why it could not be measured, "" where it was.
     """
 
     question: Question
@@ -62,7 +66,8 @@ class Answer:
     p: float
     clusters: int
     pairs: dict[tuple[int, int], float]
-    verdict: str
+    verdict: str = ""
+    why: str = ""
 
     @property
     def of_splits(self) -> dict[int, float]:
@@ -79,42 +84,25 @@ class Answer:
         return float(np.sqrt(np.sum(np.square(deviations)) / freedom)) if freedom else float("nan")
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """A question before the correction: its resampled values beside what `Answer` holds."""
+def answers(observed: Observed, asked: list[tuple[Question, Row | None, Row | None]], expected: int) -> list[Answer]:
+    """The answers to primary questions, in their order, with intervals that hold together at FAMILY.
 
-    question: Question
-    value: float
-    drawn: np.ndarray
-    p: float
-    clusters: int
-    pairs: dict[tuple[int, int], float]
-
-
-def answers(observed: Observed, asked: list[tuple[Question, Row, Row]]) -> list[Answer]:
-    """The answers to primary questions, with intervals that hold together at FAMILY.
-
-    Holm: the question with the k-th smallest p of n has the level 1 - FAMILY / (n - k + 1). Questions without a common
-    (split, seed), or whose records lack what they ask about, are left out.
+    Args:
+        asked: each with its two rows; None for one that is not there.
+        expected: pairs that an answer needs before anything is said of it.
     """
-    measured = [one for one in (_measure(observed, *each) for each in asked) if one is not None]
-    order = np.argsort([one.p for one in measured], kind="stable")
-    level = {int(i): FAMILY / (len(measured) - rank) for rank, i in enumerate(order)}
-    return [_answer(one, level[i]) for i, one in enumerate(measured)]
+    out = []
+    for question, a, b in asked:
+        answer = _measured(observed, question, a, b)
+        out.append(replace(answer, verdict=verdict(answer, expected)))
+    return out
 
 
-def _answer(one: _Measured, level: float) -> Answer:
-    low = high = float("nan")
-    if one.clusters >= FEWEST and len(one.drawn):
-        low, high = (float(q) for q in np.quantile(one.drawn, [level / 2, 1 - level / 2]))
-    plain = Answer(one.question, one.value, low, high, one.p, one.clusters, one.pairs, "")
-    return Answer(**vars(plain) | {"verdict": verdict(plain)})
-
-
-def verdict(answer: Answer) -> str:
-    """What docs/claim.md lets one say of a difference with its interval; "" of fewer than SPLITS splits."""
+def verdict(answer: Answer, expected: int) -> str:
+    """What docs/claim.md lets one say of a difference with its interval; "" of fewer than `expected` pairs or SPLITS
+    splits."""
     least, signs = LEAST[answer.question.asked], {np.sign(v) for v in answer.of_splits.values()}
-    if np.isnan(answer.low) or len(answer.of_splits) < SPLITS:
+    if np.isnan(answer.low) or len(answer.pairs) < expected or len(answer.of_splits) < SPLITS:
         return ""
     if answer.low > least and signs == {1.0}:
         return "better"
@@ -123,31 +111,41 @@ def verdict(answer: Answer) -> str:
     return "no difference" if -least < answer.low and answer.high < least else "undecided"
 
 
-def _measure(observed: Observed, question: Question, a: Row, b: Row) -> _Measured | None:
+def _measured(observed: Observed, question: Question, a: Row | None, b: Row | None) -> Answer:
+    """The answer without a verdict."""
+    nan = float("nan")
+    unknown = Answer(question, nan, nan, nan, nan, 0, {})
+    if a is None or b is None:
+        return replace(unknown, why=f"no single row of {question.b if b is None else question.a} has records")
     of_a, of_b = observed.runs(a), observed.runs(b)
     both = sorted(of_a.keys() & of_b.keys())
     if not both:
-        return None
+        return replace(unknown, why="the arms have no split and seed in common")
     left, right = [of_a[key] for key in both], [of_b[key] for key in both]
     if question.asked in INTERACTIONS:
         try:
             inside, outside = (
                 [_of_group(observed, runs, question.asked, which) for runs in (left, right)] for which in (True, False)
             )
-        except ValueError:  # records of an older version hold no such column
-            return None
+        except ValueError as error:  # records of an older version hold no such column
+            return replace(unknown, why=str(error))
         parts = [(1, inside[0]), (-1, inside[1]), (-1, outside[0]), (1, outside[1])]
     else:
         parts = [(s, observed.stacked(runs, question.asked)) for s, runs in ((1, left), (-1, right))]
-    if any((bottoms.sum(1) == 0).any() for _, (_, bottoms) in parts):
-        return None
+    for _, (_, bottoms) in parts:
+        for split, seed in [key for key, bottom in zip(both, bottoms.sum(1)) if bottom == 0]:
+            return replace(unknown, why=f"split {split}, seed {seed} has nothing that this is measured on")
     each = sum(sign * tops.sum(1) / bottoms.sum(1) for sign, (tops, bottoms) in parts)
     drawn = np.mean(sum(sign * _resampled(ratio) for sign, ratio in parts), 1)
     drawn = drawn[~np.isnan(drawn)]
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-    used = np.min([bottoms.sum(0) > 0 for _, (_, bottoms) in parts], 0)
-    return _Measured(question, float(each.mean()), drawn, p, int(used.sum()), dict(zip(both, each.tolist())))
+    clusters = int(np.min([bottoms.sum(0) > 0 for _, (_, bottoms) in parts], 0).sum())
+    low = high = nan
+    if clusters >= FEWEST and len(drawn):
+        level = FAMILY / QUESTIONS
+        low, high = (float(q) for q in np.quantile(drawn, [level / 2, 1 - level / 2]))
+    return Answer(question, float(each.mean()), low, high, p, clusters, dict(zip(both, each.tolist())))
 
 
 def _resampled(ratio: Ratio) -> np.ndarray:
