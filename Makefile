@@ -85,7 +85,7 @@ transfer: $(READY) ## trained here, tested there: METHOD=hovernet TRAIN=pannuke:
 reproduce: $(READY) ## a paper's figures from its official files: PAPER=cellvta-pannuke DATA_ROOT=... WEIGHTS=dir, or TRAIN=1; without PAPER a list
 	@$(RUN) reproduce $(call quoted,$(or $(PAPER),list)) $(call option,data-root,DATA_ROOT) $(call option,weights,WEIGHTS) \
 		$(call option,backbone,BACKBONE) $(call option,device,DEVICE) $(if $(filter-out 0,$(TRAIN)),--train) $(OVERRIDES) \
-		$(if $(FOLDS),--folds $(FOLDS))
+		$(call option,stale,STALE) $(if $(FOLDS),--folds $(FOLDS))
 
 table: $(READY) ## write the tables from finished runs, print the main ones [FORMAT=csv] [PROTOCOL=all]
 	@$(RUN) table $(SHOWN) $(call option,format,FORMAT)

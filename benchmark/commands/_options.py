@@ -155,6 +155,15 @@ def several(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="seeds")
 
 
+def stale(parser) -> None:
+    parser.add_argument(
+        "--stale",
+        choices=("keep", "rerun"),
+        default="keep",
+        help="stale cells: leave them, or move them aside and run anew",
+    )
+
+
 def keep_maps(parser: ArgumentParser) -> None:
     """--keep-maps."""
     parser.add_argument("--keep-maps", action="store_true", help="store the raw maps of the test fold (1 MB an image)")

@@ -15,12 +15,7 @@ LAUNCHERS = ("local", "slurm", "ray")
 def arguments(parser) -> None:
     shared.grid(parser)
     shared.several(parser)
-    parser.add_argument(
-        "--stale",
-        choices=("keep", "rerun"),
-        default="keep",
-        help="stale cells: leave them, or move them aside and run anew",
-    )
+    shared.stale(parser)
     parser.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what starts the cells (default local)")
     parser.add_argument(
         "--devices",

@@ -22,6 +22,7 @@ def arguments(parser) -> None:
         "--weights", type=Path, metavar="DIR", help="folder with official files, known by their content"
     )
     parser.add_argument("--train", action="store_true", help="train with the published recipe instead, seed 0")
+    shared.stale(parser)
     parser.add_argument("--folds", nargs="+", type=int, help="only these published splits")
     parser.add_argument("--backbone", help="with --train: weights of published encoders, as for `run`")
     shared.results(parser)
@@ -130,7 +131,7 @@ def _trained(options, paper, splits) -> tuple[list[str], list]:
     _checked(cells)
     _prepare(cells)
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
-    run_missing(cells)
+    run_missing(cells, stale=options.stale == "rerun")
     states = [(cell, state_of(cell)) for cell in cells]
     missing = [f"{cell.run} is {state.name} ({state.why})" for cell, state in states if state.name != "done"]
     return missing, [cell.folder for cell, state in states if state.name == "done"]

@@ -9,7 +9,7 @@ from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.readme import machine
 from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
-from benchmark.report.select.groups import Group, groups
+from benchmark.report.select.groups import Group, groups, overrides
 from benchmark.report.select.observations import Observed, observe
 from benchmark.report.select.store import Store
 from benchmark.report.stats.curves import curves
@@ -23,6 +23,7 @@ from benchmark.runtime.errors import InputError
 PROTOCOL = "cellvit"
 MARKS = ("<!-- claim -->", "<!-- /claim -->")
 SHOWN = ("method", "settings", "bPQ", "95 %", "mPQ", "95 % ", "detection F1", "runs")
+FURTHER = ("cellvit", "cellvit@tune=lora", "hovernet", "classical")  # arms that follow as far as time goes
 FIGURES = {
     "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest nucleus",
     "pq_by_size": "PQ and recall against nucleus diameter, per arm",
@@ -82,6 +83,8 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
 def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
     """Write the tables as csv and the figures beside the kept runs; what a missing part would show is left out."""
     with answers(out, methods, splits, seeds) as found:
+        for path in (*out.glob("*.csv"), *out.glob("*.png")):
+            path.unlink()  # what is not made again is of runs that are no longer kept
         for table in (*found.tabled.main, *found.tabled.rest, found.rates, found.budget):
             if table is not None and table.records:
                 write_file(out / f"{table.name}.csv", to_csv(table.records).encode())
@@ -107,9 +110,16 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
         parts = [_ran(found)]
         if claim := found.table("claim"):
             parts.append(_body(claim))
+        else:
+            parts.append(
+                "There is no table of the questions: no run of cellvta has a partner, or an arm stands in two rows."
+            )
         if main := found.table(f"main-{PROTOCOL}"):
             parts.append(_body(_narrow(main)))
+        if not whole and found.budget is not None:
+            parts.append(found.budget.conclusion)
         if whole:
+            parts.append(_not_run(found.every))
             parts += [markdown(table).rstrip() for table in (found.rates, found.budget) if table is not None]
     shown = [stem for stem in FIGURES if (out / f"{stem}.png").is_file()]
     parts += [f"![{FIGURES[stem]}]({link}/{stem}.png)" for stem in (shown if whole else shown[:1])]
@@ -117,21 +127,32 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
     return "\n\n".join(parts)
 
 
+def _not_run(every: Group) -> str:
+    """Which of the arms and ablations that docs/claim.md announces have no run among those that are kept."""
+    kept = set()
+    for row in every.rows:
+        changed = overrides(row)
+        if row.runs and changed in ([], ["tune=lora"]):
+            kept.add("@".join([row.method.partition("@")[0], *changed]))
+    lacking = [f"`{name}`" for name in FURTHER if name not in kept]
+    return f"Not run: {', '.join(lacking)}." if lacking else "All arms have runs."
+
+
 def _ran(found: Answers) -> str:
     """How many runs there are, of which arms, where they ran."""
     arms, done = found.arms, len(found.arms.runs)
     expected = len(arms.rows) * arms.expected
-    first = arms.runs[0] if arms.runs else None
     counts = (
         f"{done} of {expected} trainings ({len(arms.rows)} arms, {len(arms.splits)} splits, {len(arms.seeds)} seeds)"
     )
-    if first is None:
+    if not arms.runs:
         return f"{arms.dataset}: {counts}."
     commits = sorted({str(run.provenance.get("commit"))[:10] for run in arms.runs})
+    machines = list(dict.fromkeys(machine(run.provenance.get("hardware")) for run in arms.runs))
     images = sorted({run.metrics["n_images"] for run in arms.runs})
     return (
         f"`{arms.dataset}`, preset `{arms.scale}`: {counts}, {'/'.join(map(str, images))} test images a run, protocol "
-        f"`{PROTOCOL}`; {machine(first.provenance.get('hardware'))}; commit{'s' * (len(commits) > 1)} "
+        f"`{PROTOCOL}`; {'; or '.join(machines)}; commit{'s' * (len(commits) > 1)} "
         f"{', '.join(commits)}."
     )
 

@@ -11,8 +11,9 @@ from benchmark.results.collect import runs
 from benchmark.results.kept import keep as store
 from benchmark.results.kept import unpacked
 from benchmark.results.run import Run, words
+from benchmark.runtime.counts import counted
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic
+from benchmark.runtime.files import atomic, atomic_folder
 
 MARKS = ("<!-- results -->", "<!-- /results -->")
 SHOWN = ("method", "bPQ", "95 %", "mPQ", "DQ", "SQ", "detection F1")
@@ -49,12 +50,12 @@ def keep(results: Path, reports: Path, out: Path, dataset: str = "synthetic", pr
     missing = [name for name in FIGURES if not (report / f"{name}.png").is_file()]
     if missing:
         raise InputError(f"{report} lacks {missing[0]}.png; `make report` makes it.")
-    shutil.rmtree(out, ignore_errors=True)
-    list(store(kept, out / "runs"))
-    for path in sorted(report.glob("*.csv")):
-        shutil.copyfile(path, out / path.name)
-    shutil.copyfile(report / "pq_by_size.png", out / "pq_by_size.png")
-    _smaller(report / "examples.png", out / "examples.jpg")
+    with atomic_folder(out) as new:  # what is there stays until all of the new is
+        list(store(kept, new / "runs"))
+        for path in sorted(report.glob("*.csv")):
+            shutil.copyfile(path, new / path.name)
+        shutil.copyfile(report / "pq_by_size.png", new / "pq_by_size.png")
+        _smaller(report / "examples.png", new / "examples.jpg")
     return kept
 
 
@@ -138,7 +139,8 @@ def machine(hardware) -> str:
     if not isinstance(hardware, dict):
         return words(hardware)
     gpu = hardware.get("gpu") or "no GPU"
-    return f"{hardware.get('cores')} cores of an {hardware.get('cpu')} with {hardware.get('memory_gb')} GB, {gpu}"
+    cores = counted(hardware.get("cores", 0), "core")
+    return f"{cores} of an {hardware.get('cpu')} with {hardware.get('memory_gb')} GB, {gpu}"
 
 
 def _smaller(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmark.report import claim_answers
+from benchmark.report import claim_answers, readme
 from benchmark.results.collect import runs
 from benchmark.results.kept import keep
 from benchmark.runtime.errors import InputError
@@ -41,6 +41,11 @@ def out(tmp_path_factory):
                 if (epochs, seed) != (64, 0):
                     val = SEARCH[arm][rate] + gain * (arm == "cellvta")
                     train(folder / "results", folder / "records", arm, rate, seed, epochs, val=val)
+    for arm, rate in (("cellvta", 0.002), ("decoder_only", 0.004)):
+        train(folder / "results", folder / "records", arm, rate, 0, 256, val=0.8)
+    (folder / "kept").mkdir()
+    for name in ("old.csv", "old.png"):
+        (folder / "kept" / name).touch()  # of runs that are no longer kept
     list(keep(runs(folder / "results"), folder / "kept" / "runs"))
     claim_answers.renew(folder / "kept", ARMS, *GRID)
     return folder / "kept"
@@ -61,15 +66,40 @@ def test_the_search_shows_every_rate_and_its_price(out):
 
 def test_only_the_chosen_rates_answer_the_questions(out):
     assert {line["method"] for line in lines(out / "main-cellvit.csv")} == {*ARMS}
-    assert {(line["a"], line["b"]) for line in lines(out / "claim.csv")} == {("cellvta", "decoder_only")}
+    assert {line["b"] for line in lines(out / "claim.csv") if line["difference"]} == {"decoder_only"}
+    assert sum(line["not_measured"].startswith("no single row") for line in lines(out / "claim.csv")) == 2
     assert (out / "gain.png").is_file(), "each arm has its own rate, and the gain is drawn all the same"
 
 
 def test_the_budget_compares_lengths_over_the_seeds_that_have_them(out):
     trained = {(line["arm"], line["epochs"], line["seed"]) for line in lines(out / "schedule.csv")}
-    assert trained == {(arm, e, s) for arm in SEARCH for e in ("64", "128") for s in ("0", "1")}
+    two = {(arm, e, s) for arm in SEARCH for e in ("64", "128") for s in ("0", "1")}
+    assert trained == two | {(arm, "256", "0") for arm in SEARCH}, (
+        "a length with fewer seeds takes none from the others"
+    )
     text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
-    assert "changes validation bPQ of cellvta by" in text and "not converged" in text
+    assert (
+        "(128 epochs for 64, 2 seeds) changes validation bPQ of cellvta by +0.020" in text and "not converged" in text
+    )
+    assert "After the longest training (256 epochs, 1 seed of 2) the gain is +0.000 bPQ" in text
+    assert "below the smallest effect of interest in bPQ and mPQ" in text
+
+
+def test_one_seed_of_the_budget_allows_no_verdict(tmp_path):
+    squares().save(tmp_path / "records")
+    for arm, rate in (("cellvta", 0.002), ("decoder_only", 0.004)):
+        for epochs in (64, 128):
+            train(tmp_path / "results", tmp_path / "records", arm, rate, 0, epochs)
+    list(keep(runs(tmp_path / "results"), tmp_path / "kept" / "runs"))
+    text = claim_answers.section(tmp_path / "kept", ARMS, *GRID, "kept", whole=False)
+    assert "128 epochs for 64, 1 seed) changes validation bPQ of cellvta by +0.000" in text
+    assert "no verdict before all 2 seeds were run" in text and "not converged" not in text
+
+
+def test_what_was_not_run_is_listed_and_what_is_no_longer_kept_goes(out):
+    text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
+    assert "Not run: `cellvit`, `cellvit@tune=lora`, `hovernet`, `classical`." in text
+    assert not list(out.glob("old.*"))
 
 
 def test_the_short_section_has_the_questions_and_one_figure(out):
@@ -88,3 +118,23 @@ def test_runs_of_two_data_sets_are_no_answer(tmp_path):
     list(keep(runs(tmp_path / "results"), tmp_path / "kept" / "runs"))
     with pytest.raises(InputError, match="one data set and preset"):
         claim_answers.section(tmp_path / "kept", ["cellvta@mini"], [1], [0], "kept", whole=True)
+
+
+def test_what_was_kept_stays_until_the_new_is_whole(tmp_path, monkeypatch):
+    """The folder was emptied before the first run was stored."""
+    squares().save(tmp_path / "records")
+    make_run(tmp_path / "results", tmp_path / "records", "cellvta@small")
+    report, kept = tmp_path / "reports/synthetic/main-small", tmp_path / "kept"
+    for folder in (report, kept):
+        folder.mkdir(parents=True)
+    for name in readme.FIGURES:
+        (report / f"{name}.png").touch()
+    (kept / "earlier.csv").touch()
+
+    def fails(*_):
+        raise InputError("a damaged run")
+
+    monkeypatch.setattr(readme, "store", fails)
+    with pytest.raises(InputError, match="a damaged run"):
+        readme.keep(tmp_path / "results", tmp_path / "reports", kept)
+    assert [path.name for path in kept.iterdir()] == ["earlier.csv"]

@@ -4,6 +4,7 @@ import json
 import math
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.papers import ledger
 from benchmark.report.papers import paper as papers
 from benchmark.report.papers.compare import comparison_table, figures
+from benchmark.report.papers.files import lacking
 from benchmark.report.tables import published
 from benchmark.results import collect
 from benchmark.runtime.errors import InputError
@@ -222,3 +224,13 @@ def test_a_paper_that_is_not_as_it_should_be_is_one_sentence(line, tmp_path):
     with pytest.raises(InputError) as raised:
         papers.find(str(tmp_path / "me.toml"))
     assert BAD[line] in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_one_can_get_is_named_first():
+    """The files that are not published were named, and those to download were not."""
+    paper = papers.find("cellvit-pannuke")
+    said = lacking(paper, (1, 2, 3), [], Path("weights"))
+    loose = [file.name for file in paper.files if not file.split]
+    assert len(loose) == 2 and all(name in sentence for name, sentence in zip(loose, said)), said
+    assert "published at" in said[0] and "published at" in said[1] and len(said) == len(paper.files)
+    assert lacking(paper, (1,), [(file.row, file.split, file.name) for file in paper.files], Path("weights")) == []

@@ -40,21 +40,22 @@ def files_table(paper: Paper, present: Present, others: list[tuple[str, str]], s
 
 def lacking(paper: Paper, splits: tuple[int, ...], present: Present, folder: Path) -> list[str]:
     """In words, the files of these splits that were not found: which, where published, licence, size."""
-    files = [file for file in paper.files if not _names(file, present)]
-    if not any(file.split for file in paper.files):  # of a paper none of whose files names its split, each counts
-        out = files
-    else:
-        out = [file for file in files if file.split in splits]
-    return [_missing(paper, file, folder) for file in out]
+    files = [file for file in paper.files if not _names(file, present) and file.split in (None, *splits)]
+    # those that one can get first
+    return [_missing(paper, file, folder) for file in sorted(files, key=lambda file: not _published(file))]
 
 
 def _missing(paper: Paper, file: OfficialFile, folder: Path) -> str:
     split = f", split {file.split}" if file.split else ""
-    where = file.published_at if file.published_at.startswith("not ") else f"published at {file.published_at}"
+    where = f"published at {file.published_at}" if _published(file) else file.published_at
     return (
         f"missing in {folder}: {paper.method}@{file.row}{split} (file {file.name}; {where}; licence {file.licence}; "
         f"size {file.size})"
     )
+
+
+def _published(file: OfficialFile) -> bool:
+    return not file.published_at.startswith("not ")
 
 
 def _names(file: OfficialFile, present: Present) -> list[str]:

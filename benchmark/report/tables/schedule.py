@@ -6,11 +6,14 @@ import statistics
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
+from benchmark.report.stats.claim import LEAST
 from benchmark.results.run import Run
+from benchmark.runtime.counts import counted
 
 RATE, EPOCHS = "recipe.optimiser.lr", "recipe.epochs"
 SEARCHED = (1, 0)  # split and seed of the search
 PAIR = ("cellvta", "decoder_only")
+SEEDS = 2  # of the budget's experiment
 LARGEST = 0.01  # change by which a doubled schedule still counts as converged
 
 
@@ -46,57 +49,96 @@ def rates_table(group: Group) -> Table | None:
 
 
 def budget_table(group: Group, observed: Observed) -> Table | None:
-    """bPQ and mPQ of the claim's pair against the number of epochs, over the seeds that have every length.
+    """bPQ and mPQ of the claim's pair against the number of epochs, on the split of the search.
 
-    The pair is the rows that the experiment names, and those that differ from them in epochs alone. None without two
-    lengths that both have.
+    The pair is the rows that the experiment names, and those that differ from them in epochs alone. A length has the
+    seeds that both arms have at it and at the first length; the first has those of its double, with which it is
+    compared. None without two lengths.
     """
     lengths = {name: _lengths(group, name) for name in PAIR}
-    shared = [epochs for epochs in lengths[PAIR[0]] if epochs in lengths[PAIR[1]]]
-    if len(shared) < 2:
+    seeds = _seeds_of(lengths)
+    if len(seeds) < 2:
         return None
-    of_length = [run for name in PAIR for epochs in shared for run in [lengths[name][epochs]]]
-    places = sorted(set.intersection(*({(run.id.split, run.id.seed) for run in runs} for runs in of_length)))
-    if not places:
-        return None
-    seeds = f"{len(places)} seed{'s' * (len(places) > 1)} of split {places[0][0]}"
-    table = Table("schedule", f"Scores against the length of the training: {seeds}")
-    lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "training (min)"]]
-    means: dict[tuple[str, int], dict[str, float]] = {}
-    for epochs in sorted(shared):
+    table = Table("schedule", f"Scores against the length of the training: split {SEARCHED[0]}")
+    lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "training (min)", "seeds"]]
+    for epochs, of_length in seeds.items():
+        means = _means(observed, lengths, epochs, of_length)
         for name in PAIR:
-            runs = [run for run in lengths[name][epochs] if (run.id.split, run.id.seed) in places]
-            points = [_point(observed, run) for run in runs]
-            means[name, epochs] = mean = {key: statistics.fmean(p[key] for p in points) for key in points[0]}
-            lines.append([str(epochs), name, *(f"{mean[key]:.3f}" for key in ("val_bPQ", "bPQ", "mPQ"))])
-            lines[-1].append(f"{mean['train_seconds'] / 60:.1f}")
-            for run, point in zip(runs, points):
+            texts = [f"{means[name][key]:.3f}" for key in ("val_bPQ", "bPQ", "mPQ")]
+            lines.append([str(epochs), name, *texts, f"{means[name]['train_seconds'] / 60:.1f}", str(len(of_length))])
+            for run in _runs(lengths[name][epochs], of_length):
                 facts = {"arm": name, "epochs": epochs, "fold": run.id.split, "seed": run.id.seed}
-                table.records.append(facts | point)
-        delta = _difference(means, epochs)
-        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", f"{delta['bPQ']:+z.3f}", f"{delta['mPQ']:+z.3f}", ""])
+                table.records.append(facts | _point(observed, run))
+        delta = _difference(means)
+        texts = [f"{delta['bPQ']:+z.3f}", f"{delta['mPQ']:+z.3f}"]
+        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", *texts, "", str(len(of_length))])
     table.blocks.append(Block(lines, left=2))
-    table.conclusion = _conclusion(means, sorted(shared))
+    table.conclusion = f"{_doubled(observed, lengths, [*seeds])} {_longest(observed, lengths, seeds)}".strip()
     return table
 
 
-def _conclusion(means: dict, lengths: list[int]) -> str:
-    """Whether doubling the first length changes what docs/claim.md allows to change."""
-    first, double = lengths[0], 2 * lengths[0]
-    if double not in lengths:
+def _seeds_of(lengths: dict[str, dict[int, list[Run]]]) -> dict[int, list[int]]:
+    """Epochs -> seeds of the split of the search, see `budget_table`; lengths without any are left out."""
+    shared = sorted(set.intersection(*(set(of_arm) for of_arm in lengths.values())))
+    out = {epochs: _common(lengths, [shared[0], epochs]) for epochs in shared}
+    if 2 * next(iter(shared), 0) in out:
+        out[shared[0]] = _common(lengths, [shared[0], 2 * shared[0]])
+    return {epochs: seeds for epochs, seeds in out.items() if seeds}
+
+
+def _common(lengths: dict[str, dict[int, list[Run]]], chosen: list[int]) -> list[int]:
+    """Seeds that both arms have at all chosen lengths."""
+    runs = [of_arm[epochs] for of_arm in lengths.values() for epochs in chosen]
+    return sorted(set.intersection(*({r.id.seed for r in some if r.id.split == SEARCHED[0]} for some in runs)))
+
+
+def _runs(runs: list[Run], seeds: list[int]) -> list[Run]:
+    return [run for run in runs if run.id.split == SEARCHED[0] and run.id.seed in seeds]
+
+
+def _means(observed: Observed, lengths: dict, epochs: int, seeds: list[int]) -> dict[str, dict[str, float]]:
+    """Arm -> means over the seeds of what `_point` gives."""
+    out = {}
+    for name in PAIR:
+        points = [_point(observed, run) for run in _runs(lengths[name][epochs], seeds)]
+        out[name] = {key: statistics.fmean(point[key] for point in points) for key in points[0]}
+    return out
+
+
+def _doubled(observed: Observed, lengths: dict, known: list[int]) -> str:
+    """Whether doubling the first length changes what docs/claim.md allows to change, over the seeds of both."""
+    first, double = known[0], 2 * known[0]
+    if double not in known:
         return f"No training of {double} epochs: whether {first} suffice is not known."
-    changes = {
-        f"validation bPQ of {name}": means[name, double]["val_bPQ"] - means[name, first]["val_bPQ"] for name in PAIR
-    }
+    seeds = _common(lengths, [first, double])
+    before, after = (_means(observed, lengths, epochs, seeds) for epochs in (first, double))
+    changes = {f"validation bPQ of {name}": after[name]["val_bPQ"] - before[name]["val_bPQ"] for name in PAIR}
     for metric in ("bPQ", "mPQ"):
-        changes[f"the difference in {metric}"] = _difference(means, double)[metric] - _difference(means, first)[metric]
+        changes[f"the difference in {metric}"] = _difference(after)[metric] - _difference(before)[metric]
     text = ", ".join(f"{what} by {change:+z.3f}" for what, change in changes.items())
     verdict = "converged" if all(abs(change) <= LARGEST for change in changes.values()) else "not converged"
-    return f"Twice the schedule ({double} epochs for {first}) changes {text}: {verdict} (at most {LARGEST:g} each)."
+    if len(seeds) < SEEDS:
+        verdict = f"no verdict before all {SEEDS} seeds were run"
+    return (
+        f"Twice the schedule ({double} epochs for {first}, {counted(len(seeds), 'seed')}) changes {text}: {verdict} "
+        f"(at most {LARGEST:g} each)."
+    )
 
 
-def _difference(means: dict, epochs: int) -> dict[str, float]:
-    a, b = (means[name, epochs] for name in PAIR)
+def _longest(observed: Observed, lengths: dict, seeds: dict[int, list[int]]) -> str:
+    """What is left of the gain at the longest training: docs/claim.md counts a vanishing one against the claim."""
+    longest = max(seeds)
+    gain = _difference(_means(observed, lengths, longest, seeds[longest]))
+    small = [metric for metric in ("bPQ", "mPQ") if gain[metric] < LEAST[metric]]
+    state = f"below the smallest effect of interest in {' and '.join(small)}" if small else "above the smallest effect"
+    return (
+        f"After the longest training ({longest} epochs, {counted(len(seeds[longest]), 'seed')} of {SEEDS}) the gain is "
+        f"{gain['bPQ']:+z.3f} bPQ and {gain['mPQ']:+z.3f} mPQ: {state}."
+    )
+
+
+def _difference(means: dict[str, dict[str, float]]) -> dict[str, float]:
+    a, b = (means[name] for name in PAIR)
     return {key: a[key] - b[key] for key in a}
 
 
