@@ -1,14 +1,22 @@
-"""Images as tensors: to floats, mirror padding, the centre of a map, windows and maps joined from them."""
+"""Images as tensors: to floats, standardised, mirror padding, the centre of a map, windows and maps joined from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+
+from benchmark.ops.constants import constant
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 0..255 to float32 in [0, 1]."""
     return images.to(torch.float32) / 255
+
+
+def standardised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(images - mean) / std of (B, C, H, W), a number of each per channel."""
+    shift, scale = constant((tuple(mean), tuple(std)), images)
+    return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
 
 
 def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, tuple[int, int]]:

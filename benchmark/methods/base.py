@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from benchmark.layers.backbones import BACKBONES
-from benchmark.layers.image_ops import centre, in_windows, pad_to
-from benchmark.ops.constants import constant
+from benchmark.layers.image_ops import centre, in_windows, pad_to, standardised
 from benchmark.representations.base import Representation
 from benchmark.runtime.errors import InputError
 
@@ -175,8 +174,7 @@ class Method(nn.Module):
 
         There convolutions copy nothing so, and batch norms of large maps have a faster kernel.
         """
-        mean, std = constant((tuple(self.mean), tuple(self.std)), images)
-        out = (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+        out = standardised(images, self.mean, self.std)
         return out.contiguous(memory_format=torch.channels_last) if out.is_cuda else out
 
     def input_side(self, side: int) -> int:
