@@ -78,6 +78,8 @@ def run(options) -> int:
     method = registry.build(spec, types, tissues)
     if facts:
         fit.load_official(method, options.weights)
+    if method.mpp != cls.mpp:
+        print(f"{options.weights}: trained at {method.mpp:.4g} µm/px; the network sees all at that.", file=sys.stderr)
     names, why = class_list.classes_of(facts) if facts else ((), "")
     names = names if len(names) == types else tuple(f"type {k}" for k in range(1, types + 1))
     for sentence in (why, fit.left_out(facts) if facts and facts.left_out else ""):
@@ -95,7 +97,8 @@ def run(options) -> int:
             raise
         faults.append(error)  # said again at the end: slides do not wait for images
     if slides:
-        made_by = {"method": str(spec), "version": cls.version, "weights": facts.sha256 if facts else None}
+        weights = facts.sha256 if facts else None
+        made_by = {"method": str(spec), "version": cls.version, "weights": weights, "mpp": method.mpp}
         count += predict_slides(method, slides, options.out, list(names), settings, device, made_by)
     if faults:
         raise faults[0]
