@@ -133,6 +133,24 @@ def test_a_tile_that_cannot_be_decoded_is_white_and_named(tmp_path, image, compr
         assert not slide.unreadable
 
 
+@pytest.mark.parametrize("single", [False, True], ids=["from the region on", "at one tile"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(116, "Stale file handle"), MemoryError()])
+def test_a_failure_of_the_system_is_no_damage_of_the_file(tmp_path, image, monkeypatch, error, single):
+    """Before, the tile became white, and was kept so for good."""
+    path = write_svs(tmp_path / "x.svs", image)
+
+    def fail(self, level, top, left, height, width):
+        raise ValueError("damaged bytes") if single and height > 256 else error
+
+    with Slide(path) as slide:
+        monkeypatch.setattr(Slide, "_region", fail)
+        with pytest.raises(MemoryError if isinstance(error, MemoryError) else InputError) as caught:
+            slide.read(0, 0, 0, 300, 300)
+        assert not slide.unreadable
+    if isinstance(error, OSError):
+        assert f"x.svs cannot be read ({error.strerror}): expected a file that may be read" in str(caught.value)
+
+
 def test_a_tile_without_bytes_is_glass(tmp_path, image):
     path = write_svs(tmp_path / "x.svs", image)
     damage(path, 5, "empty")

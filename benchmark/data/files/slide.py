@@ -135,6 +135,7 @@ class Slide:
 
         Raises:
             ValueError: a window beyond the level.
+            InputError: the system cannot read the file now, whatever its content.
         """
         whole = self.levels[level]
         if min(top, left) < 0 or top + height > whole.height or left + width > whole.width:
@@ -142,6 +143,7 @@ class Slide:
         try:
             region = self._region(level, top, left, height, width)
         except Exception as error:
+            self._check_content(error)
             if self._composed:
                 raise archive.unreadable(self.path, error) from error
             region = np.full((height, width, 3), WHITE, np.uint8)
@@ -149,12 +151,23 @@ class Slide:
                 try:
                     region[inside] = self._region(level, *window)
                 except Exception as reason:
+                    self._check_content(reason)
                     self.unreadable[level, row, column] = " ".join(str(reason).split())[:120] or type(reason).__name__
         if not self._composed:
             for row, column, _, inside in self._chunks(level, top, left, height, width):
                 if self._empty(level, row, column):
                     region[inside] = WHITE
         return region
+
+    def _check_content(self, error: Exception) -> None:
+        """Raises what says nothing about the file's content: a tile must not be kept as damaged for a disk's failure.
+
+        Decoders raise errors of any class over damaged bytes, but none of the system's, which have a number.
+        """
+        if isinstance(error, MemoryError):
+            raise error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise archive.unreadable(self.path, error) from error
 
     def _region(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         corner = tuple(_at(place, self.levels[level].downsample) for place in (left, top))

@@ -75,7 +75,8 @@ def predict_slides(
             level, row, column = place.split()
             faults.append(
                 f"{path}: {counted(len(lost), 'tile')} of the file cannot be decoded, such as row {row}, column "
-                f"{column} of level {level} ({why}); they count as glass, and all other nuclei are written"
+                f"{column} of level {level} ({why}); they count as glass, and all other nuclei are written; to try "
+                f"again, remove {out / names.stem(path)}{ENDINGS[-1]}"
             )
             print(f"damaged: {faults[-1]}", file=sys.stderr)
     _write_counts(out / COUNTS, summaries, classes)
