@@ -126,9 +126,14 @@ class Slide:
                 "(such as vips tiffsave --tile --pyramid)."
             )
 
-    def nearest(self, mpp: float) -> int:
-        """The level whose resolution is nearest to this one by ratio; the finer of two that are as near."""
-        return min(range(len(self.levels)), key=lambda k: abs(math.log(self.mpp * self.levels[k].downsample / mpp)))
+    def fine_enough(self, mpp: float) -> int:
+        """The coarsest level that is as fine as this resolution, SAME apart; the finest where none is.
+
+        A coarser level would have to be enlarged, though a finer one shows more.
+        """
+        most = mpp * (1 + resolution.SAME)
+        fine = [k for k, level in enumerate(self.levels) if self.mpp * level.downsample <= most]
+        return max(fine, default=0, key=lambda k: self.levels[k].downsample)
 
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """uint8 (height, width, 3) of a level, within its bounds.
@@ -204,9 +209,8 @@ class Slide:
         """
         finest = self.levels[0]
         target = max(FINEST, max(finest.height, finest.width) * self.mpp / SIDE)
+        level = self.fine_enough(target)
         target *= 1 + resolution.SAME  # a level is seldom a quarter of another to the pixel
-        fine = [k for k, level in enumerate(self.levels) if self.mpp * level.downsample <= target]
-        level = max(fine, default=0, key=lambda k: self.levels[k].downsample)
         whole = self.levels[level]
         factor = max(1, int(target / (self.mpp * whole.downsample)))
         block = max(1, _BLOCK // factor) * factor
@@ -242,7 +246,7 @@ class View:
     @classmethod
     def of(cls, slide: Slide, mpp: float) -> "View":
         """mpp: of the method. A level within SAME of it is taken as it is."""
-        level = slide.nearest(mpp)
+        level = slide.fine_enough(mpp)
         whole = slide.levels[level]
         own = slide.mpp * whole.downsample
         if abs(own / mpp - 1) <= resolution.SAME:
