@@ -59,7 +59,8 @@ def run(options) -> int:
     images = [path for path in paths if path not in slides]
     if beside := unread(options.images, slide.SUFFIXES):
         print(f"{options.images}: {beside}", file=sys.stderr)
-    if options.out.resolve() in {path.resolve().parent for path in paths}:
+    # both: a link to an image would be overwritten where it lies
+    if options.out.resolve() in {folder for path in paths for folder in (path.parent.resolve(), path.resolve().parent)}:
         raise InputError(
             f"--out {options.out} is the folder of the images: overlays and label maps would overwrite them; "
             "name another folder."
@@ -95,7 +96,8 @@ def run(options) -> int:
     except InputError as error:
         if not slides:
             raise
-        faults.append(error)  # said again at the end: slides do not wait for images
+        faults.append(error)  # said again at the end, which slides that fail too keep from being reached
+        print(error, file=sys.stderr)
     if slides:
         weights = facts.sha256 if facts else None
         made_by = {"method": str(spec), "version": cls.version, "weights": weights, "mpp": method.mpp}
