@@ -305,7 +305,7 @@ def mirrored(start: int, length: int, side: int) -> np.ndarray:
 def _no_rgb(path: Path, series) -> InputError:
     return InputError(
         f"{path}: expected a slide of 8-bit RGB, found {series.dtype} of shape {series.shape} ({series.axes}); stained "
-        "tissue in bright field is meant, one image of it with its coarser levels."
+        "tissue in bright field is meant, one image of it with its coarser levels: save it so, as tiled TIFF."
     )
 
 
