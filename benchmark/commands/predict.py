@@ -45,11 +45,8 @@ def run(options) -> int:
     from benchmark.evaluation.own_images import images_in, predict_files
     from benchmark.evaluation.settings import Settings
     from benchmark.evaluation.slides.predict import predict_slides
-    from benchmark.methods import registry
     from benchmark.runtime import distributed
     from benchmark.runtime.progress import Progress
-    from benchmark.weights import class_list, fit
-    from benchmark.weights.recognise import recognise
 
     chosen = ("mpp", "window", "margin", "batch", "precision", "tile", "everywhere", "workers")
     settings = Settings(**{name: getattr(options, name) for name in chosen})
@@ -59,11 +56,44 @@ def run(options) -> int:
     images = [path for path in paths if path not in slides]
     if beside := unread(options.images, slide.SUFFIXES):
         print(f"{options.images}: {beside}", file=sys.stderr)
-    if options.out.resolve() in {path.resolve().parent for path in paths}:
+    # both: a link to an image would be overwritten where it lies
+    if options.out.resolve() in {folder for path in paths for folder in (path.parent.resolve(), path.resolve().parent)}:
         raise InputError(
             f"--out {options.out} is the folder of the images: overlays and label maps would overwrite them; "
             "name another folder."
         )
+    method, classes, made_by = _method(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = distributed.resolve(options.device)
+    count, faults = 0, []
+    try:
+        if images:
+            show = Progress("predicted", "images")
+            count += predict_files(method, images, options.out, classes, settings, device, show)
+    except InputError as error:
+        if not slides:
+            raise
+        faults.append(error)  # said again at the end, which slides that fail too keep from being reached
+        print(error, file=sys.stderr)
+    if slides:
+        count += predict_slides(method, slides, options.out, classes, settings, device, made_by)
+    if faults:
+        raise faults[0]
+    words = [counted(len(some), what) for some, what in ((images, "image"), (slides, "slide")) if some]
+    print(f"{count} {'nucleus' if count == 1 else 'nuclei'} in {' and '.join(words)} -> {options.out}")
+    return 0
+
+
+def _method(options) -> tuple:
+    """(the method with its weights, names of its types, what identifies it in results).
+
+    Raises:
+        InputError: nothing says which method is meant, or the file does not fit it.
+    """
+    from benchmark.methods import registry
+    from benchmark.weights import class_list, fit
+    from benchmark.weights.recognise import recognise
+
     facts = recognise(options.weights)[1] if options.weights else None
     if facts is None and options.method is None:
         raise InputError("--weights is missing; expected a file of weights, or --method classical, which needs none.")
@@ -78,27 +108,12 @@ def run(options) -> int:
     method = registry.build(spec, types, tissues)
     if facts:
         fit.load_official(method, options.weights)
-    names, why = class_list.classes_of(facts) if facts else ((), "")
-    names = names if len(names) == types else tuple(f"type {k}" for k in range(1, types + 1))
+    if method.mpp != cls.mpp:
+        print(f"{options.weights}: trained at {method.mpp:.4g} µm/px; the network sees all at that.", file=sys.stderr)
+    classes, why = class_list.classes_of(facts) if facts else ((), "")
+    classes = list(classes) if len(classes) == types else [f"type {k}" for k in range(1, types + 1)]
     for sentence in (why, fit.left_out(facts) if facts and facts.left_out else ""):
         if sentence:
             print(sentence, file=sys.stderr)
-    options.out.mkdir(parents=True, exist_ok=True)
-    device = distributed.resolve(options.device)
-    count, faults = 0, []
-    try:
-        if images:
-            show = Progress("predicted", "images")
-            count += predict_files(method, images, options.out, list(names), settings, device, show)
-    except InputError as error:
-        if not slides:
-            raise
-        faults.append(error)  # said again at the end: slides do not wait for images
-    if slides:
-        made_by = {"method": str(spec), "version": cls.version, "weights": facts.sha256 if facts else None}
-        count += predict_slides(method, slides, options.out, list(names), settings, device, made_by)
-    if faults:
-        raise faults[0]
-    words = [counted(len(some), what) for some, what in ((images, "image"), (slides, "slide")) if some]
-    print(f"{count} {'nucleus' if count == 1 else 'nuclei'} in {' and '.join(words)} -> {options.out}")
-    return 0
+    weights = facts.sha256 if facts else None
+    return method, classes, {"method": str(spec), "version": cls.version, "weights": weights, "mpp": method.mpp}

@@ -28,6 +28,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
+READ = f"images ({', '.join(SUFFIXES)}) or slides ({', '.join(SLIDES)})"
 COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2", "score")
 DEFAULTS = Settings()
 
@@ -36,27 +37,42 @@ def images_in(folder: Path) -> list[Path]:
     """Image files and slides of a folder, or one file, sorted by name.
 
     Raises:
-        InputError: nothing there, or two files that would have the same outputs.
+        InputError: nothing there, a file of another kind or with a name that no text can hold, or two files that would
+            have the same outputs.
     """
     if folder.is_file():
+        names.check(folder)
+        _check_kind(folder)
         return [folder]
+    if not folder.exists():
+        raise InputError(f"{folder}: expected {READ}, found no such file or folder; name the file, or their folder.")
     paths = names.listing(folder, SUFFIXES + SLIDES) if folder.is_dir() else []
     if not paths:
         others = f" ({unread})" if (unread := names.unread(folder, SLIDES)) else ""
-        raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none{others}; name their folder.")
+        raise InputError(f"{folder}: expected {READ}, found none{others}; name their folder.")
     if twice := names.twice(names.stem(path) for path in paths):
         raise InputError(f"{folder}: two images are called '{twice}'; their results would overwrite each other.")
     return paths
 
 
-def predict(method, image, mpp: float = 0.25, *, device: str = "auto", window: int = 256, margin: int = 32) -> Nuclei:
+def _check_kind(path: Path) -> None:
+    """Raises InputError for a file whose ending is of no image or slide: Pillow would open a part of it, or a label."""
+    if path.suffix.lower() not in SUFFIXES + SLIDES:
+        raise InputError(
+            f"{path}: expected {READ}, found '{path.suffix}'; save an image as PNG, and convert a slide to tiled TIFF."
+        )
+
+
+def predict(
+    method, image, mpp: float | None = None, *, device: str = "auto", window: int = 256, margin: int = 32
+) -> Nuclei:
     """The nuclei that a method finds in one image of any size.
 
     Args:
         method: a Method as `build` makes it, with its weights; it is put into evaluation mode and on the device.
         image: RGB (H, W, 3) in 0..255, or the path of a file: PNG, TIFF, JPEG or npy.
-        mpp: micrometres per pixel of the image; where the method's differ the image is resized for it, and the nuclei
-            are those of the image as it is.
+        mpp: micrometres per pixel of the image; None: those that a TIFF states, else 0.25. Where the method's differ
+            the image is resized for it, and the nuclei are those of the image as it is.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
         window: side in px of what the network sees at once; margin: px of it that only give context.
 
@@ -70,16 +86,18 @@ def predict(method, image, mpp: float = 0.25, *, device: str = "auto", window: i
     settings = Settings(mpp, window, margin)
     settings.check()
     if isinstance(image, str | Path):
+        _check_kind(Path(image))
         if Path(image).suffix.lower() in SLIDES:
             raise InputError(
                 f"{image}: expected an image, found a slide; `python -m benchmark predict` takes it, or give a region."
             )
         pixels, name = label_files.image(Path(image)), str(image)
+        mpp = resolution.of_image(Path(image)) if mpp is None else mpp
     else:
         pixels, name = checks.rgb(np.asarray(image), "the image"), "the image"
     where = distributed.resolve(device)
     method.eval().to(where)
-    return nuclei_of(method, pixels, mpp, where, settings, name=name)
+    return nuclei_of(method, pixels, ASSUMED if mpp is None else mpp, where, settings, name=name)
 
 
 def maps_of(method, image: np.ndarray, device, settings: Settings) -> dict[str, np.ndarray]:

@@ -1,19 +1,17 @@
 """Weights on images of another data set than they were trained on: which classes, resolution and images count there."""
 
-from benchmark.data import facts as data_facts
 from benchmark.data.files.class_names import ClassMap, Matched, by_shared_names, matched
 from benchmark.data.files.names import key
 from benchmark.data.overlap import Overlap, merged, of_origin
 from benchmark.data.sources import class_map
 from benchmark.data.sources.conic import TAKEN_FROM
 from benchmark.data.store.prepare import prepare
-from benchmark.data.tiles import DOWN, UP
 from benchmark.evaluation import resampling
 from benchmark.runtime.errors import InputError
 from benchmark.weights.fit import without_scheme
 from benchmark.weights.recognise import Facts
+from benchmark.weights.trained_at import trained_mpp
 
-MAGNIFIED = {20: 0.5, 40: 0.25}  # magnification -> µm/px
 OF_LIZARD = ("conic", "lizard")  # CoNIC is cut from Lizard's images
 
 
@@ -54,21 +52,15 @@ def schemes(own, dataset: str, classes) -> str:
 def seen_mpp(facts: Facts, label: str, mpp: float, tiling: str) -> float | None:
     """Micrometres per pixel at which images of another data set are seen; None: as they are, or where nothing says it.
 
-    It is the resolution of the images that the weights were trained on, or of the tiles that these were enlarged to.
+    It is the resolution of `trained_mpp`.
 
     Args:
         label: of the data set that is tested. mpp: of its images.
-        tiling: in which the training saw its images: a key of `postproc.stitch.STITCHED`, or "none".
+        tiling: as `trained_at.tiling_of` has it.
     """
     if not other_data(facts, label):
         return None
-    name = str(facts.dataset).partition("@")[0]
-    published = data_facts.of(name).mpp if name in data_facts.names() else None
-    if tiling != "none":
-        own = facts.mpp or published
-        trained = own and own * DOWN / UP
-    else:
-        trained = facts.mpp or MAGNIFIED.get(facts.magnification or 0) or published
+    trained = trained_mpp(facts, tiling)
     return trained if trained and resampling.differs(mpp, trained) else None
 
 

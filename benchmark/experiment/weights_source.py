@@ -20,6 +20,7 @@ from benchmark.training.scales import recipe_for, settings
 from benchmark.weights.class_list import classes_on
 from benchmark.weights.fit import APART, fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
+from benchmark.weights.trained_at import tiling_of
 
 PREDICTS = ("precision", "tiling")  # recipe keys that decide how images are predicted
 
@@ -251,8 +252,7 @@ class FromFile:
 
     def _seen(self, cell) -> float | None:
         facts, setup = self.facts, cell.setup
-        trained_on = cell.cls.published_on.get(facts.dataset or "", {}).get(cell.spec.row, {})
-        tiling = (facts.recipe if facts.own else trained_on).get("tiling", "none")
+        tiling = tiling_of(facts, cell.cls.published_on, cell.spec.row)
         return elsewhere.seen_mpp(facts, setup.label, setup.source.mpp, tiling)
 
     def identity(self, cell) -> dict:

@@ -50,7 +50,7 @@ class Method(nn.Module):
     licence: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raise it when results change; part of a result's identity
     trainable: ClassVar[bool] = True  # False: nothing to train (the classical baseline)
-    mpp: ClassVar[float] = 0.25
+    mpp: float = 0.25  # micrometres per pixel that `predict` shows it; of its weights, where these tell another
     has_types: bool = True  # False: predicts nuclei without types (no type branch)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -9,6 +9,7 @@ from benchmark.methods import registry
 from benchmark.runtime.errors import InputError
 from benchmark.weights import recognise
 from benchmark.weights.recognise import DENSE, Facts
+from benchmark.weights.trained_at import MAGNIFIED, tiling_of, trained_mpp
 
 TYPES = f"nuclei_type_maps_decoder.{DENSE}"
 # of weights of a run that lie apart from it
@@ -130,7 +131,7 @@ def remarks(facts: Facts, dataset: str, mpp: float, tissues: int, resampled: boo
         out.append("Which images the weights were trained on is not known: they may have seen the test images.")
     if facts.dataset and facts.dataset != dataset:
         out.append(f"The weights were trained on {facts.dataset}, these are images of {dataset}.")
-    scale = {20: 0.5, 40: 0.25}.get(facts.magnification)
+    scale = MAGNIFIED.get(facts.magnification)
     if scale and scale != mpp and not resampled:
         out.append(f"The weights were trained at {scale} µm/px (x{facts.magnification}), the images have {mpp} µm/px.")
     if facts.tissues and facts.tissues != tissues:
@@ -148,6 +149,9 @@ def left_out(facts: Facts) -> str:
 def load_official(method, path: str | Path) -> recognise.Facts:
     """Fill a method, strictly, from an officially published file or from the weights of a run.
 
+    The method sees images as its training did: normalised by the file's configuration, where it states how, and at the
+    resolution of `trained_mpp`, where the file tells it.
+
     Args:
         method: a Method as `methods.registry.build` makes it, on any device.
         path: see `layers.weights_file` for the layouts.
@@ -162,4 +166,5 @@ def load_official(method, path: str | Path) -> recognise.Facts:
     method.load_state_dict(fitted(method, state, facts), strict=True)
     if facts.mean and facts.std:  # of the file's own configuration
         method.mean, method.std = facts.mean, facts.std
+    method.mpp = trained_mpp(facts, tiling_of(facts, method.published_on, facts.row)) or type(method).mpp
     return facts

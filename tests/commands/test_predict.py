@@ -119,11 +119,24 @@ def test_images_and_slides_of_one_folder(image, tmp_path, capsys):
     (folder / "d.png").write_bytes((folder / "d.png").read_bytes()[:5000])
     assert main([*CLASSICAL, "--images", str(folder), "--out", str(out)]) == 2
     error = capsys.readouterr().err
+    assert "1 of 2 images is left out, all others are written" in error, "before, the slides' error hid this one"
     assert "d.png" in error and "a.svs: 1 tile of the file cannot be decoded, such as row 1, column 1" in error
     assert {"c.tif", "a.parquet", "b.parquet", "nuclei.csv"} <= {one.name for one in out.iterdir()}
     lines = {line["slide"]: line for line in csv.DictReader((out / "slides.csv").open())}
     assert [lines[name]["unreadable_tiles"] for name in ("a.svs", "b.svs")] == ["1", "0"]
     assert 0 < int(lines["a.svs"]["nuclei"]) < int(lines["b.svs"]["nuclei"])
+
+
+def test_the_folder_of_images_is_never_that_of_the_results(image, tmp_path, capsys):
+    """Before, links to images were overwritten where they lay."""
+    store, links = tmp_path / "store", tmp_path / "links"
+    store.mkdir(), links.mkdir()
+    Image.fromarray(image[:64, :64]).save(store / "a.png")
+    (links / "a.png").symlink_to(store / "a.png")
+    for out in (links, store):
+        assert main([*CLASSICAL, "--images", str(links), "--out", str(out)]) == 2
+        assert f"--out {out} is the folder of the images" in capsys.readouterr().err
+    assert (links / "a.png").is_symlink() and len(list(store.iterdir())) == len(list(links.iterdir())) == 1
 
 
 def test_the_resolution_that_a_tiff_states_is_used(tmp_path, capsys):

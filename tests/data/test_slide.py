@@ -83,9 +83,11 @@ def test_the_label_is_no_level_and_the_thumbnail_is_of_the_tissue(tmp_path, imag
     assert (level, factor) == (1, 1) and np.array_equal(small, half(image, 2))
 
 
-def test_the_level_nearest_to_a_resolution(tmp_path, image):
+def test_the_coarsest_level_that_is_fine_enough_for_a_resolution(tmp_path, image):
+    """Before, the nearest one by ratio: at 0.52 µm per pixel one of 1.0 was enlarged to nearly twice its sides."""
     with Slide(write_svs(tmp_path / "x.svs", image, levels=3)) as slide:
-        assert [slide.nearest(mpp) for mpp in (0.1, 0.25, 0.49, 0.52, 1.0, 9)] == [0, 0, 0, 1, 1, 2]
+        resolutions = (0.1, 0.25, 0.49, 0.52, 0.9, 0.97, 1.0, 1.25, 3.6, 9)
+        assert [slide.fine_enough(mpp) for mpp in resolutions] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
         view = View.of(slide, 0.26)
         assert (view.height, view.width, view.mpp, view.level) == (701, 1003, 0.25, 0), "5 % are left as they are"
         view = View.of(slide, 0.5)
@@ -93,6 +95,7 @@ def test_the_level_nearest_to_a_resolution(tmp_path, image):
         assert view.scale == pytest.approx(2, abs=0.01)
         view = View.of(slide, 1.25)
         assert view.level == 1 and view.scale == pytest.approx(5, rel=0.02)
+        assert (View.of(slide, 0.52).level, View.of(slide, 0.1).level) == (0, 0)
 
 
 @pytest.mark.parametrize("mpp", [0.25, 0.4, 0.1])
@@ -131,6 +134,24 @@ def test_a_tile_that_cannot_be_decoded_is_white_and_named(tmp_path, image, compr
         slide.unreadable.clear()
         slide.read(0, 0, 0, 256, 1003)
         assert not slide.unreadable
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["from the region on", "at one tile"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(116, "Stale file handle"), MemoryError()])
+def test_a_failure_of_the_system_is_no_damage_of_the_file(tmp_path, image, monkeypatch, error, single):
+    """Before, the tile became white, and was kept so for good."""
+    path = write_svs(tmp_path / "x.svs", image)
+
+    def fail(self, level, top, left, height, width):
+        raise ValueError("damaged bytes") if single and height > 256 else error
+
+    with Slide(path) as slide:
+        monkeypatch.setattr(Slide, "_region", fail)
+        with pytest.raises(MemoryError if isinstance(error, MemoryError) else InputError) as caught:
+            slide.read(0, 0, 0, 300, 300)
+        assert not slide.unreadable
+    if isinstance(error, OSError):
+        assert f"x.svs cannot be read ({error.strerror}): expected a file that may be read" in str(caught.value)
 
 
 def test_a_tile_without_bytes_is_glass(tmp_path, image):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import unicodedata
 import zipfile
 
@@ -299,3 +300,15 @@ def test_a_root_that_is_a_whole_disk_is_refused(tmp_path, monkeypatch):
         list(archive.walk(tmp_path, 2))
     (tmp_path / "4").rmdir()
     assert len(list(archive.walk(tmp_path, 2))) == 5
+
+
+def test_a_name_that_no_text_can_hold_is_refused(tmp_path):
+    """A UnicodeEncodeError where names are hashed or written: in `predict` when all was predicted."""
+    path = tmp_path / os.fsdecode(b"Gewebe \xe4.png")
+    try:
+        path.write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    for read in (names.listing, label_files.by_stem):
+        with pytest.raises(InputError, match=r"expected names in UTF-8, found 'Gewebe \\udce4.png'; rename it"):
+            read(tmp_path, (".png",))

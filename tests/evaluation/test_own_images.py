@@ -200,6 +200,7 @@ def test_predict_of_an_array_and_of_a_file_are_the_command_s(images, tmp_path):
         (np.zeros((8, 8)), {}, r"^the image: expected RGB \(height, width, 3\), found shape \(8, 8\)"),
         (np.full((8, 8, 3), 0.5), {}, "multiply the images by 255"),
         ("nowhere.png", {}, "nowhere.png"),
+        ("x.mrxs", {}, r"^x.mrxs: expected images .*, found '.mrxs'; .* convert a slide to tiled TIFF"),
         (np.zeros((8, 8, 3), np.uint8), {"mpp": 25}, "^mpp is 25; expected micrometres per pixel"),
         (np.zeros((8, 8, 3), np.uint8), {"window": 40}, "^window is 40 and margin 32; expected a multiple of 16"),
         (np.zeros((8, 8, 3), np.uint8), {"device": "tpu"}, "expected auto, cpu, cuda"),
@@ -213,7 +214,7 @@ def test_what_predict_refuses(image, options, says):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--images", "nowhere"], "found none"),
+        (["--images", "nowhere"], "or slides (.svs, .ndpi, .scn), found no such file or folder; name the file"),
         (["--mpp", "25"], "--mpp is 25"),
         (["--window", "100"], "--window is 100"),
         (["--margin", "128"], "--margin 128"),

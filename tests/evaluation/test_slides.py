@@ -266,7 +266,8 @@ def test_a_damaged_tile_of_the_file_is_named_and_all_else_is_written(tmp_path, l
     for _ in range(2):  # the second call finds it done, and says so again
         with pytest.raises(InputError, match=r"1 of 1 slide is left out or damaged: .*1 tile of the file cannot be"):
             predict(path, tmp_path / "out")
-        assert "row 0, column 1 of level 0" in capsys.readouterr().err
+        words = capsys.readouterr().err
+        assert "row 0, column 1 of level 0" in words and f"to try again, remove {tmp_path / 'out' / 'x.json'}" in words
     assert {one.name for one in (tmp_path / "out").iterdir()} == FILES
     predicted = labels_of(tmp_path / "out", labels.shape)
     assert not predicted[:256, 257:511].any() and same(predicted[260:], labels[260:])

@@ -27,6 +27,7 @@ FOLDERS = 10_000  # below a data root: no data set has as many, a disk has
 _BLOCKS, _BLOCK = 64, 1 << 14
 # failures of the system, which say nothing about the file's content
 _OTHERS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP)
+_OTHERS += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ENOMEM)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+from benchmark.runtime.errors import InputError
+
 PREDICTED = "nuclei.csv"  # what `predict` writes beside x.tif (label map), x.geojson (outlines) and x.png (a picture)
 SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".jpg", ".jpeg", ".mat", ".npz", ".json", ".geojson", ".zip", ".roi")
 SUFFIXES += (".svs", ".ndpi", ".scn")
@@ -79,10 +81,28 @@ def compared(*sides: list[str]) -> list[list[str]]:
 
 
 def listing(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of these kinds in a folder, sorted; without hidden ones, such as the ._x that macOS puts beside x."""
-    return sorted(
+    """Files of these kinds in a folder, sorted; without hidden ones, such as the ._x that macOS puts beside x.
+
+    Raises:
+        InputError: a name that no text can hold.
+    """
+    paths = sorted(
         path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
     )
+    for path in paths:
+        check(path)
+    return paths
+
+
+def check(path: Path) -> None:
+    """Raises InputError for a file whose name no text can hold, such as one in Latin-1 on a system that has UTF-8.
+
+    It would stop the writing of results, which hold it, hours later.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path.parent}: expected names in UTF-8, found {path.name!a}; rename it.") from error
 
 
 def unread(folder: Path, but: tuple[str, ...] = ()) -> str:

@@ -82,7 +82,7 @@ def one(stated: tuple[float, float], path: Path) -> float:
     if abs(x / y - 1) > SAME:
         raise InputError(
             f"{path}: states {x:.4g} micrometres per pixel along x and {y:.4g} along y, expected square pixels; give "
-            "one with --mpp."
+            "one with --mpp (in Python mpp=…)."
         )
     return (x + y) / 2
 

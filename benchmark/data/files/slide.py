@@ -126,15 +126,21 @@ class Slide:
                 "(such as vips tiffsave --tile --pyramid)."
             )
 
-    def nearest(self, mpp: float) -> int:
-        """The level whose resolution is nearest to this one by ratio; the finer of two that are as near."""
-        return min(range(len(self.levels)), key=lambda k: abs(math.log(self.mpp * self.levels[k].downsample / mpp)))
+    def fine_enough(self, mpp: float) -> int:
+        """The coarsest level that is as fine as this resolution, SAME apart; the finest where none is.
+
+        A coarser level would have to be enlarged, though a finer one shows more.
+        """
+        most = mpp * (1 + resolution.SAME)
+        fine = [k for k, level in enumerate(self.levels) if self.mpp * level.downsample <= most]
+        return max(fine, default=0, key=lambda k: self.levels[k].downsample)
 
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """uint8 (height, width, 3) of a level, within its bounds.
 
         Raises:
             ValueError: a window beyond the level.
+            InputError: the system cannot read the file now, whatever its content.
         """
         whole = self.levels[level]
         if min(top, left) < 0 or top + height > whole.height or left + width > whole.width:
@@ -142,6 +148,7 @@ class Slide:
         try:
             region = self._region(level, top, left, height, width)
         except Exception as error:
+            self._check_content(error)
             if self._composed:
                 raise archive.unreadable(self.path, error) from error
             region = np.full((height, width, 3), WHITE, np.uint8)
@@ -149,12 +156,23 @@ class Slide:
                 try:
                     region[inside] = self._region(level, *window)
                 except Exception as reason:
+                    self._check_content(reason)
                     self.unreadable[level, row, column] = " ".join(str(reason).split())[:120] or type(reason).__name__
         if not self._composed:
             for row, column, _, inside in self._chunks(level, top, left, height, width):
                 if self._empty(level, row, column):
                     region[inside] = WHITE
         return region
+
+    def _check_content(self, error: Exception) -> None:
+        """Raises what says nothing about the file's content: a tile must not be kept as damaged for a disk's failure.
+
+        Decoders raise errors of any class over damaged bytes, but none of the system's, which have a number.
+        """
+        if isinstance(error, MemoryError):
+            raise error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise archive.unreadable(self.path, error) from error
 
     def _region(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         corner = tuple(_at(place, self.levels[level].downsample) for place in (left, top))
@@ -191,9 +209,8 @@ class Slide:
         """
         finest = self.levels[0]
         target = max(FINEST, max(finest.height, finest.width) * self.mpp / SIDE)
+        level = self.fine_enough(target)
         target *= 1 + resolution.SAME  # a level is seldom a quarter of another to the pixel
-        fine = [k for k, level in enumerate(self.levels) if self.mpp * level.downsample <= target]
-        level = max(fine, default=0, key=lambda k: self.levels[k].downsample)
         whole = self.levels[level]
         factor = max(1, int(target / (self.mpp * whole.downsample)))
         block = max(1, _BLOCK // factor) * factor
@@ -229,7 +246,7 @@ class View:
     @classmethod
     def of(cls, slide: Slide, mpp: float) -> "View":
         """mpp: of the method. A level within SAME of it is taken as it is."""
-        level = slide.nearest(mpp)
+        level = slide.fine_enough(mpp)
         whole = slide.levels[level]
         own = slide.mpp * whole.downsample
         if abs(own / mpp - 1) <= resolution.SAME:
@@ -288,7 +305,7 @@ def mirrored(start: int, length: int, side: int) -> np.ndarray:
 def _no_rgb(path: Path, series) -> InputError:
     return InputError(
         f"{path}: expected a slide of 8-bit RGB, found {series.dtype} of shape {series.shape} ({series.axes}); stained "
-        "tissue in bright field is meant, one image of it with its coarser levels."
+        "tissue in bright field is meant, one image of it with its coarser levels: save it so, as tiled TIFF."
     )
 
 

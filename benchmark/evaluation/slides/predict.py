@@ -1,5 +1,6 @@
 """Nuclei of a slide: tiles through network and decoding, kept one by one, joined over their seams at the end."""
 
+import contextlib
 import csv
 import shutil
 import sys
@@ -31,8 +32,9 @@ from benchmark.runtime.files import atomic, read_json, sweep, write_json
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-KEPT_AS = 2  # form of what is kept of a tile; raise it when the same call would keep something else
+KEPT_AS = 3  # form of what is kept of a tile; raise it when the same call would keep something else
 COUNTS = "slides.csv"
+IDENTITY = "identity.json"  # of the tiles that are kept, in their folder
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
 
@@ -66,8 +68,8 @@ def predict_slides(
         try:
             summary = predict_slide(method, path, out, classes, settings, device, made_by)
         except InputError as error:
-            faults.append(str(error))
-            print(f"left out: {error}", file=sys.stderr)
+            faults.append(_left_out(error, out / f"{names.stem(path)}{ENDINGS[-1]}"))
+            print(f"left out: {faults[-1]}", file=sys.stderr)
             continue
         summaries.append(summary)
         if lost := summary["unreadable"]:
@@ -75,7 +77,8 @@ def predict_slides(
             level, row, column = place.split()
             faults.append(
                 f"{path}: {counted(len(lost), 'tile')} of the file cannot be decoded, such as row {row}, column "
-                f"{column} of level {level} ({why}); they count as glass, and all other nuclei are written"
+                f"{column} of level {level} ({why}); they count as glass, and all other nuclei are written; to try "
+                f"again, remove {out / names.stem(path)}{ENDINGS[-1]}"
             )
             print(f"damaged: {faults[-1]}", file=sys.stderr)
     _write_counts(out / COUNTS, summaries, classes)
@@ -90,7 +93,8 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
     """Predict one slide; returns the content of its <stem>.json.
 
     Raises:
-        InputError: not a slide that can be read, another process predicts it, or outputs that are not finite.
+        InputError: not a slide that can be read, another process predicts it, results of another slide in their
+            place, or outputs that are not finite.
     """
     stem = names.stem(path)
     number_format = precision.precision_on(settings.precision, torch.device(device))
@@ -107,23 +111,60 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
         work = out / f"{stem}.tiles"
         if (done := _summary(facts, identity)) is not None:
             print(f"{path}: done before, by the same settings and weights", file=sys.stderr)
+            if work.exists():  # of a call that was killed at its end
+                with contextlib.suppress(InputError), _alone(work, path):
+                    shutil.rmtree(work, ignore_errors=True)
             return done
-        work.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(work / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise InputError(f"{path}: another process predicts it into {out}; wait for it.") from error
-        try:
+        _check_place(facts, identity, path)
+        with _alone(work, path):
+            own = facts.exists() or (work / IDENTITY).exists()
             _clear(work, identity, path)
-            for ending in ENDINGS:  # results of other settings must not stand beside these
-                (out / f"{stem}{ending}").unlink(missing_ok=True)
+            for ending in reversed(ENDINGS):
+                sweep(out, f"{stem}{ending}.")
+                if own:  # results of other settings must not stand beside these
+                    (out / f"{stem}{ending}").unlink(missing_ok=True)
             summary = _predicted(method, slide, work, out, stem, classes, settings, device, number_format)
             write_json(facts, summary | {"identity": identity})
             shutil.rmtree(work, ignore_errors=True)
-        finally:
-            lock.release()
         return summary
+
+
+@contextlib.contextmanager
+def _alone(work: Path, path: Path) -> Iterator[None]:
+    """The folder of a slide's tiles for this process alone. Raises InputError where another one has it."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(f"{path}: another process predicts it into {work.parent}; wait for it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _slide_of(facts: Path) -> str | None:
+    """The digest of the slide of a <stem>.json; None for another file, or none at all."""
+    try:
+        return str(read_json(facts)["identity"]["slide"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_place(facts: Path, identity: dict, path: Path) -> None:
+    """Raises InputError where results would take the place of another slide's, or of a file that is no result."""
+    if not facts.exists() or (slide := _slide_of(facts)) == identity["slide"]:
+        return
+    whose = "is no result of a slide" if slide is None else "is of another slide of this name, as the files beside it,"
+    raise InputError(f"{path}: {facts} {whose} and would be overwritten; name another folder, or remove it.")
+
+
+def _left_out(error: InputError, facts: Path) -> str:
+    """Why a slide is left out, and what stands in the place of its results."""
+    why = str(error).rstrip(".")
+    earlier = _slide_of(facts) is not None and str(facts) not in why
+    return f"{why}; {facts} and the files beside it are of an earlier call" if earlier else why
 
 
 def _summary(path: Path, identity: dict) -> dict | None:
@@ -140,7 +181,7 @@ def _summary(path: Path, identity: dict) -> dict | None:
 def _clear(work: Path, identity: dict, path: Path) -> None:
     """Empty the folder of tiles where they are of another slide, other settings or other weights."""
     sweep(work)
-    file = work / "identity.json"
+    file = work / IDENTITY
     try:
         same = read_json(file) == identity
     except (OSError, ValueError):
@@ -159,9 +200,9 @@ def _clear(work: Path, identity: dict, path: Path) -> None:
 
 def _predicted(method, slide: Slide, work, out, stem, classes, settings: Settings, device, number_format) -> dict:
     view = View.of(slide, method.mpp)
-    overview, lost = _overview(slide, view, work / "overview.npz", settings.everywhere)
+    overview, lost = _overview(slide, view, work / "overview.npz")
     grid = Grid.of(view.height, view.width, settings.window, settings.margin, settings.tile)
-    chosen = grid.on(overview.tissue, overview.per_pixel)
+    chosen = list(grid.tiles) if settings.everywhere else grid.on(overview.tissue, overview.per_pixel)
     share = float(overview.tissue.mean())
     own = slide.mpp * slide.levels[view.level].downsample
     resized = "" if own == view.mpp else f", resized from {own:.4g}"
@@ -170,6 +211,11 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
         f"{len(slide.levels)}{resized}), tissue on {share:.0%} of it: {len(chosen)} of {len(grid.tiles)} tiles",
         file=sys.stderr,
     )
+    if not chosen:
+        print(
+            f"{slide.path}: no tissue is seen on it, nothing is predicted; --everywhere predicts it all the same",
+            file=sys.stderr,
+        )
     if blurred := resampling.blurred(own, method.mpp):
         print(f"{slide.path}: {blurred}", file=sys.stderr)
     _predict_tiles(method, view, work, chosen, settings, device, number_format)
@@ -213,20 +259,26 @@ def _kept(path: Path) -> tiles.Stored:
         raise
 
 
-def _overview(slide: Slide, view: View, path: Path, everywhere: bool) -> tuple[Overview, dict[str, str]]:
+def _overview(slide: Slide, view: View, path: Path) -> tuple[Overview, dict[str, str]]:
     """The slide's thumbnail, kept in a file from the first call on; and tiles of the file that could not be decoded."""
-    if not path.exists():
+    try:
+        image, level, factor, lost = _looked(path)
+    except InputError:  # there is none, or it is damaged
         image, level, factor = slide.thumbnail(Progress(f"{slide.path.name}: looked at", "blocks", end=False))
-        lines = [f"{place}\n{why}" for place, why in _places(slide).items()]
+        lost = _places(slide)
+        lines = [f"{place}\n{why}" for place, why in lost.items()]
         with atomic(path) as handle:
             np.savez_compressed(handle, image=image, level=level, factor=factor, lost=np.array(lines, str))
-    with archive.reading(path), np.load(path, allow_pickle=False) as file:
-        image, level, factor = file["image"], int(file["level"]), int(file["factor"])
-        lost = dict(text.split("\n", 1) for text in file["lost"].tolist())
     whole = slide.levels[level]
     per_pixel = factor * view.height / whole.height, factor * view.width / whole.width
-    mask = tissue(image, slide.mpp * whole.downsample * factor)
-    return Overview(image, np.ones_like(mask) if everywhere else mask, per_pixel), lost
+    return Overview(image, tissue(image, slide.mpp * whole.downsample * factor), per_pixel), lost
+
+
+def _looked(path: Path) -> tuple[np.ndarray, int, int, dict[str, str]]:
+    """What `_overview` kept. Raises InputError where it is absent or damaged."""
+    with archive.reading(path), np.load(path, allow_pickle=False) as file:
+        lost = dict(text.split("\n", 1) for text in file["lost"].tolist())
+        return file["image"], int(file["level"]), int(file["factor"]), lost
 
 
 def _places(slide: Slide) -> dict[str, str]:
