@@ -1,4 +1,4 @@
-"""Images as tensors: to floats, standardised, mirror padding, the centre of a map, windows and maps joined from them."""
+"""Images as tensors: floats, standardised; mirror padding, the centre of a map, windows and maps joined from them."""
 
 from collections.abc import Callable, Sequence
 
