@@ -261,6 +261,7 @@ def _kept(path: Path) -> tiles.Stored:
 
 def _overview(slide: Slide, view: View, path: Path) -> tuple[Overview, dict[str, str]]:
     """The slide's thumbnail, kept in a file from the first call on; and tiles of the file that could not be decoded."""
+    factor: float
     try:
         image, level, factor, lost = _looked(path)
     except InputError:  # there is none, or it is damaged
