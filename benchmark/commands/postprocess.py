@@ -12,7 +12,14 @@ GRIDS = {"stardist": "stardist", "cpp": "stardist", "flows": "flows"}  # the gri
 
 
 def arguments(parser) -> None:
-    parser.add_argument("--run", type=Path, required=True, help="folder of a run made with --keep-maps (KEEP_MAPS=1)")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="folders of runs made with --keep-maps (KEEP_MAPS=1); one table each, one figure of all",
+    )
     parser.add_argument("--grid", default="postprocess", help="an experiment with a grid (default postprocess)")
     shared.dataset(parser, None, "such as pannuke or folder (default: the run's)")
     shared.cache(parser)
@@ -21,46 +28,60 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    from benchmark.data.tiles import DOWN, UP
-    from benchmark.evaluation import decode_grid
-    from benchmark.methods import registry
+    from benchmark.report.figures.settings import settings_figure
     from benchmark.report.render.table import save
     from benchmark.report.render.terminal import shown
     from benchmark.report.select.protocols import protocols
+    from benchmark.report.stats.setting_gains import setting_gains
     from benchmark.report.tables import postprocessing
     from benchmark.results.collect import finished
+    from benchmark.runtime import terminal
+
+    (protocol,) = protocols(options.protocol, single=True)
+    finished_runs = [finished(folder) for folder in options.run]
+    gains, methods, out = {}, {}, options.reports / "postprocess"
+    for one in finished_runs:
+        identity = one.id
+        grid, records = _decoded(options, one)
+        folder = out / f"{identity.dataset}-{identity.method}-fold{identity.split}-seed{identity.seed}"
+        for setting, of_setting in records.items():
+            of_setting.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in setting))
+        table = postprocessing.table(one, records, grid, protocol)
+        save(table, folder)
+        gains[str(identity)] = setting_gains(records, protocol, len(one.config["classes"]))
+        methods[str(identity)] = identity.method.partition("@")[0]
+        print(shown(table, terminal.room(), folder / table.name))
+        print(f"written to {folder}", file=sys.stderr)
+    settings_figure(gains, methods, out)
+    print(f"settings.png, .pdf and .csv of all written to {out}", file=sys.stderr)
+    return 0
+
+
+def _decoded(options, one):
+    """(setting's name -> settings, setting's name -> records) of a run's kept maps."""
+    from benchmark.data.tiles import DOWN, UP
+    from benchmark.evaluation import decode_grid
+    from benchmark.methods import registry
     from benchmark.results.raw_maps import StoredMaps
     from benchmark.results.run_folder import RunFolder
-    from benchmark.runtime import terminal
     from benchmark.runtime.progress import Progress
 
-    finished_run = finished(options.run)
-    (protocol,) = protocols(options.protocol, single=True)
-    maps = StoredMaps(RunFolder(options.run))
-    subset = test_set(options, finished_run)
+    maps, subset = StoredMaps(RunFolder(one.folder)), test_set(options, one)
     if maps.images != list(range(len(subset))):
         raise InputError(
-            f"{options.run}: its maps are of {len(maps.images)} images, the test set has {len(subset)}; "
+            f"{one.folder}: its maps are of {len(maps.images)} images, the test set has {len(subset)}; "
             "run the cell again with KEEP_MAPS=1."
         )
-    config, identity = finished_run.config, finished_run.id
+    config = one.config
     tiling = config.get("recipe", {}).get("tiling", "none")
     mpp = config["mpp"] if tiling == "none" else config["mpp"] * DOWN / UP
     way = registry.method_class(config["name"]).representation_of(config["arguments"])
     grid = settings(options.grid, way, mpp)
-    show = Progress(f"{len(grid)} settings:", "images")
+    show = Progress(f"{one.id}, {len(grid)} settings:", "images")
     show(0, len(subset))
     truths = decode_grid.Truths(subset)
     records = decode_grid.decode(maps, truths, list(grid.values()), way, progress=show, tiling=tiling)
-    name = f"{identity.dataset}-{identity.method}-fold{identity.split}-seed{identity.seed}"
-    folder = options.reports / "postprocess" / name
-    for setting, of_setting in zip(grid, records):
-        of_setting.save(folder / "records" / "".join(c if c.isalnum() or c in ".-" else "_" for c in setting))
-    table = postprocessing.table(finished_run, dict(zip(grid, records)), grid, protocol)
-    save(table, folder)
-    print(shown(table, terminal.room(), folder / table.name))
-    print(f"written to {folder}", file=sys.stderr)
-    return 0
+    return grid, dict(zip(grid, records))
 
 
 def test_set(options, run):
@@ -72,7 +93,7 @@ def test_set(options, run):
     data = prepare(source, options.cache, run.id.split)
     fingerprint = run.metrics.get("identity", {}).get("data")
     if fingerprint and fingerprint != data.fingerprint(run.id.split)[:16]:
-        raise InputError(f"{options.run} was scored on other data than these; name its dataset with --data-root.")
+        raise InputError(f"{run.folder} was scored on other data than these; name its dataset with --data-root.")
     return data.subset(run.id.split, "test")
 
 

@@ -1,5 +1,6 @@
 """Kept maps and the grid of post-processing settings over them; predictions written image by image."""
 
+import csv
 import json
 import pickle
 import re
@@ -196,7 +197,11 @@ def test_postprocess_command_reproduces_the_run_and_writes_every_setting(run_wit
     words = ["--run", str(run_with_maps), "--cache", str(cache), "--reports", str(tmp_path)]
     assert main(["postprocess", *words]) == 0
     printed = capsys.readouterr().out
-    (folder,) = (tmp_path / "postprocess").iterdir()
+    (folder,) = [path for path in (tmp_path / "postprocess").iterdir() if path.is_dir()]
+    with (tmp_path / "postprocess/settings.csv").open(newline="") as handle:
+        gains = list(csv.DictReader(handle))
+    assert (tmp_path / "postprocess/settings.png").is_file()
+    assert [gain["metric"] for gain in gains] == ["bPQ"] * 15 + ["mPQ"] * 15
     assert "PQ by size" in printed and "| no opening" in printed
     assert {"postprocessing.md", "postprocessing.csv", "postprocessing.tex"} <= {p.name for p in folder.iterdir()}
     assert len(list((folder / "records").iterdir())) == 16

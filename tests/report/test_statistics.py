@@ -10,6 +10,7 @@ from scipy import stats
 from benchmark.metrics.match import match
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.metrics.records import Records
+from benchmark.report.figures.settings import settings_figure
 from benchmark.report.render.table import markdown
 from benchmark.report.select.groups import Group, Row, groups
 from benchmark.report.select.observations import Observed, observe
@@ -23,6 +24,7 @@ from benchmark.report.stats.bootstrap import (
     interval,
     weights,
 )
+from benchmark.report.stats.setting_gains import setting_gains
 from benchmark.report.stats.summary import Summary, summarise
 from benchmark.report.tables.comparisons import component_table, conclusion, p_text, significance_table, tuning_table
 from benchmark.results import collect
@@ -252,3 +254,28 @@ def test_tables_of_differences(group):
     assert components.records[0]["difference"] == 0
     tuning = tuning_table(group, seen, "caption", [])
     assert [r["tune"] for r in tuning.records] == ["adapter", "decoder"], "overridden parts are no strategy"
+
+
+def test_gains_of_settings_are_paired_over_source_images(tmp_path):
+    """Of the same nuclei as the first setting finds: no gain; of more of them: one, by hand."""
+
+    def found(share: int) -> Records:
+        matches = []
+        for _ in range(12):
+            true = np.zeros((64, 64), np.int32)
+            for n in range(4):
+                true[4 + 15 * n : 14 + 15 * n, 4:14] = n + 1
+            pred = np.where(true <= share, true, 0)
+            matches.append(match(true, np.ones(4, int), pred, np.ones(share, int), mpp=0.25))
+        rows = [{"image": i, "image_id": f"i{i}", "source": f"s{i // 2}", "tissue": "Colon"} for i in range(12)]
+        return Records.collect(matches, rows)
+
+    lines = setting_gains({"published": found(2), "same": found(2), "more": found(4)}, "cellvit", 1)
+    of = {(line["setting"], line["metric"]): line for line in lines}
+    assert set(of) == {(name, metric) for name in ("same", "more") for metric in ("bPQ", "mPQ")}
+    assert of["same", "bPQ"]["value"] == 0 == of["same", "bPQ"]["low"] == of["same", "bPQ"]["high"]
+    assert of["more", "bPQ"]["value"] == pytest.approx(1 - 2 / 3)  # PQ 1 against 2 / (2 + 2 / 2)
+    assert of["more", "bPQ"]["clusters"] == 6 and of["more", "bPQ"]["low"] == pytest.approx(1 / 3)
+    assert settings_figure({"a run": lines}, {"a run": "cellvta"}, tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv"}
+    assert not settings_figure({"a run": []}, {"a run": "cellvta"}, tmp_path)

@@ -101,19 +101,29 @@ def observe(group: Group, protocol: str, store: Store | None = None) -> Observed
             known.append(run)
         except UNREADABLE as error:
             skipped(run.folder, error)
+    return joined([run.folder for run in known], frames, [run.id.split for run in known])
+
+
+def joined(keys: list, frames: list[pd.DataFrame], folds: list[int]) -> Observed:
+    """The scores of several tests of images, each known by a key.
+
+    Args:
+        frames: as from `image_frame`, with equal columns.
+        folds: of each: an image without an id is known by its place in its fold's test set.
+    """
     if not frames:
         return Observed([], False, {})
     whole = pd.concat(frames, ignore_index=True).rename(columns={"image_id": "name"})
     lengths = [len(frame) for frame in frames]
     names, sources = (whole[column].to_numpy(object) for column in ("name", "source"))
-    if not names.all():  # without an id an image is known by its place in its fold's test set
-        fold = np.repeat([run.id.split for run in known], lengths)
+    if not names.all():
+        fold = np.repeat(folds, lengths)
         place = np.array([f"fold{f}:{i}" for f, i in zip(fold, whole["image"], strict=True)], object)
         names = np.where(names != "", names, place)
     sourced = bool((sources != "").all())
     cluster, clusters = pd.factorize(sources if sourced else names, sort=True)
     whole = whole.assign(name=names, cluster=cluster)
-    images = dict(zip((run.folder for run in known), split(whole, lengths), strict=True))
+    images = dict(zip(keys, split(whole, lengths), strict=True))
     return Observed(list(map(str, clusters)), sourced, images)
 
 

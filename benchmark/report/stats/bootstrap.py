@@ -129,11 +129,16 @@ def difference(observed: Observed, a: Row, b: Row, metric: str) -> Interval | No
 
     def compute() -> Interval | None:
         _, left, right = _paired(observed, a, b, metric)
-        if not left.scored.any() or not right.scored.any():
-            return None
-        return _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
+        return minus(left, right)
 
     return observed.once(("difference", metric, a.label, b.label), compute)
+
+
+def minus(left: Side, right: Side) -> Interval | None:
+    """The difference with its paired interval; None where one side has no value."""
+    if not left.scored.any() or not right.scored.any():
+        return None
+    return _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
 
 
 def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
