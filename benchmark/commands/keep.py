@@ -8,7 +8,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.scales import SCALES
 
 HELP = "Write finished runs in a compact form, without loss, to a folder that can be committed; see `adopt`."
-EXAMPLE = "--out docs/reference/claim --dataset synthetic@patches=168 --preset mini"
+EXAMPLE = "--out docs/reference/claim/runs --dataset synthetic@patches=168 --preset mini"
 
 
 def arguments(parser) -> None:
@@ -16,7 +16,7 @@ def arguments(parser) -> None:
 
     shared.results(parser)
     parser.add_argument("--out", type=Path, required=True, help="where they go; what is there with the same key stays")
-    parser.add_argument("--dataset", help="only this dataset")
+    parser.add_argument("--dataset", help="only this dataset, by its name in results")
     parser.add_argument("--kind", choices=KINDS, help="only this kind of run")
     parser.add_argument("--preset", choices=SCALES, help="only this scale")
     parser.add_argument("--methods", nargs="+", help="only these methods, such as cellvta or cellvta@mini")
@@ -32,7 +32,8 @@ def run(options) -> int:
         raise InputError(no_runs(options.results, complete, None))
     part = chosen(complete, options.dataset, options.kind, options.preset, options.methods)
     if not part:
-        raise InputError(f"None of the {len(complete)} finished runs in {options.results} fits; name fewer conditions.")
+        there = ", ".join(sorted({f"{run.id.dataset} ({run.id.kind}, preset {run.scale})" for run in complete}))
+        raise InputError(f"None of the {len(complete)} finished runs in {options.results} fits; they are of {there}.")
     new = 0
     for kept in keep(part, options.out):
         new += kept.new

@@ -12,7 +12,10 @@ HELP = (
     "reproduced figures to the ledger."
 )
 EXAMPLE = "--only-claim"
-CLAIMS = {"claim": "claim", "real": "claim_real"}  # folder of docs/reference -> experiment whose kept runs it holds
+CLAIMS = {  # folder of docs/reference -> experiment whose kept runs it holds, its heading on the page of the answers
+    "claim": ("claim", "Drawn images"),
+    "real": ("claim_real", "Real images: crops of CoNSeP and MoNuSeg, not PanNuke"),
+}
 
 
 def arguments(parser) -> None:
@@ -74,8 +77,8 @@ def _claim(options) -> None:
     from benchmark.experiment.config import load
     from benchmark.report import claim_answers, readme
 
-    sections = []
-    for name, experiment in CLAIMS.items():
+    sections, short = [], ""
+    for name, (experiment, heading) in CLAIMS.items():
         folder = options.out.parent / name
         if not (folder / "runs").is_dir():
             continue
@@ -83,11 +86,12 @@ def _claim(options) -> None:
         grid = shared.expected_methods(experiment, chosen.dataset), list(chosen.folds), list(chosen.seeds)
         claim_answers.renew(folder, *grid)
         if name == "claim" and (folder / "claim.csv").is_file():  # before the first pair there is nothing to show
-            text = claim_answers.section(folder, *grid, os.path.relpath(folder, options.readme.parent), whole=False)
-            readme.put(options.readme, text, claim_answers.MARKS)
-        sections.append(
-            claim_answers.section(folder, *grid, os.path.relpath(folder, options.answers.parent), whole=True)
-        )
+            short = claim_answers.section(folder, *grid, os.path.relpath(folder, options.readme.parent), whole=False)
+        link = os.path.relpath(folder, options.answers.parent)
+        sections.append(f"### {heading}\n\n{claim_answers.section(folder, *grid, link, whole=True)}")
+    # written when all are there: a damaged run of one stops all
+    if short:
+        readme.put(options.readme, short, claim_answers.MARKS)
     if sections:
         readme.put(options.answers, "\n\n".join(sections), claim_answers.MARKS)
         print(f"{len(sections)} sections of answers renewed in {options.answers}")

@@ -18,12 +18,18 @@ from benchmark.report.tables.schedule import budget_table, rates_table
 from benchmark.report.write import Tabled, group_tables
 from benchmark.results.collect import runs
 from benchmark.results.kept import unpacked
+from benchmark.results.run_id import is_drawn
+from benchmark.runtime.counts import counted
 from benchmark.runtime.errors import InputError
 
 PROTOCOL = "cellvit"
 MARKS = ("<!-- claim -->", "<!-- /claim -->")
 SHOWN = ("method", "settings", "bPQ", "95 %", "mPQ", "95 % ", "detection F1", "runs")
 FURTHER = ("cellvit", "cellvit@tune=lora", "hovernet", "classical")  # arms that follow as far as time goes
+BORROWED = (
+    "Learning rates and schedule were chosen on drawn images and are used here as they are: whether they suit these "
+    "images, or training converges on them, is not known; a rival at a rate that does not suit it looks like a gain."
+)
 FIGURES = {
     "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest nucleus",
     "pq_by_size": "PQ and recall against nucleus diameter, per arm",
@@ -71,6 +77,10 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
         if len(every) != 1:
             held = ", ".join(str(group.folder) for group in every) or "none"
             raise InputError(f"{out / 'runs'}: expected runs of one data set and preset, found {held}.")
+        if joint := next((run for run in complete if run.config.get("sets")), None):
+            raise InputError(
+                f"{out / 'runs'}: {joint.id.method} was trained on several sets at once; keep it elsewhere."
+            )
         own = [run for run in complete if run.id.method in methods]
         (arms,) = groups(own, every[0].dataset, "main", methods, splits, seeds)
         store = Store()
@@ -108,23 +118,27 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
     """
     with answers(out, methods, splits, seeds) as found:
         parts = [_ran(found)]
+        if not is_drawn(found.arms.dataset):
+            parts.append(BORROWED)
         if claim := found.table("claim"):
-            parts.append(_body(claim))
+            parts += [_state(found, claim), _body(claim)]
         else:
             parts.append(
                 "There is no table of the questions: no run of cellvta has a partner, or an arm stands in two rows."
             )
         if main := found.table(f"main-{PROTOCOL}"):
-            parts.append(_body(_narrow(main)))
+            parts += [_body(_narrow(main)), _units(found, main)]
         if not whole and found.budget is not None:
             parts.append(found.budget.conclusion)
         if whole:
             parts.append(_not_run(found.every))
             parts += [markdown(table).rstrip() for table in (found.rates, found.budget) if table is not None]
     shown = [stem for stem in FIGURES if (out / f"{stem}.png").is_file()]
-    parts += [f"![{FIGURES[stem]}]({link}/{stem}.png)" for stem in (shown if whole else shown[:1])]
+    parts += [
+        f"![{FIGURES[stem]}: {found.arms.dataset}]({link}/{stem}.png)" for stem in (shown if whole else shown[:1])
+    ]
     parts.append(f"Records, every table as csv and the figures' csv: [{link}]({link}).")
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _not_run(every: Group) -> str:
@@ -153,8 +167,41 @@ def _ran(found: Answers) -> str:
     return (
         f"`{arms.dataset}`, preset `{arms.scale}`: {counts}, {'/'.join(map(str, images))} test images a run, protocol "
         f"`{PROTOCOL}`; {'; or '.join(machines)}; commit{'s' * (len(commits) > 1)} "
-        f"{', '.join(commits)}."
+        f"{', '.join(commits)}. {_tested(found)}"
     )
+
+
+def _tested(found: Answers) -> str:
+    """The test images of each split and what they were cut from; splits with the same ones are named together."""
+    of_splits: dict[tuple, set[int]] = {}
+    for run in found.arms.runs:
+        frame = found.observed.images[run.folder]
+        of_splits.setdefault((len(frame), frozenset(frame["cluster"])), set()).add(run.id.split)
+    texts = []
+    for (images, clusters), splits in sorted(of_splits.items(), key=lambda item: min(item[1])):
+        several = f"splits {', '.join(map(str, sorted(splits)))} have the same" if len(splits) > 1 else ""
+        text = f"{several or f'split {min(splits)} has'} {counted(images, 'test image')}"
+        texts.append(text + (f" of {counted(len(clusters), 'source image')}" if found.observed.sources else ""))
+    return f"Test images: {'; '.join(texts)}."
+
+
+def _state(found: Answers, claim: Table) -> str:
+    """Whether the last column of the questions holds the verdicts."""
+    lacking = [line for line in claim.records if "verdict" in line and not line["verdict"] and not line["not_measured"]]
+    if lacking:
+        return "There is no verdict before all trainings have run."
+    return (
+        f"All {len(found.arms.runs)} trainings have run: the column *so* is what the rule of docs/claim.md, which was "
+        "written down before, says of these very trainings in miniature."
+    )
+
+
+def _units(found: Answers, main: Table) -> str:
+    """Over how many sources (or images) the intervals of the arms are, score by score."""
+    unit = "source images" if found.observed.sources else "test images"
+    counts = {score: {line.get(f"{score}_clusters") for line in main.records} - {None, 0} for score in ("bPQ", "mPQ")}
+    texts = [f"{score} {'/'.join(map(str, sorted(numbers)))}" for score, numbers in counts.items() if numbers]
+    return f"Intervals of the arms: over {unit}, {', '.join(texts)}." if texts else ""
 
 
 def _body(table: Table) -> str:

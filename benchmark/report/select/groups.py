@@ -126,7 +126,9 @@ class Group:
                 out.append(f"{run.id.method}, fold {run.id.split}, seed {run.id.seed}: {remark}")
         untyped = {(r.id.split, r.metrics.get("n_untyped"), r.metrics.get("n_images")) for r in self.runs}
         for split, n, total in sorted(counts for counts in untyped if counts[1]):
-            out.append(f"Fold {split}: {part_of(n, total, 'test image')} untyped and left out of all that needs types.")
+            out.append(
+                f"Split {split}: {part_of(n, total, 'test image')} untyped and left out of all that needs types."
+            )
         if self.kind == "main":
             out += self._unmatched()
         for split in self.splits:

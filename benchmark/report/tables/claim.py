@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
+
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.claim import FAMILY, INTERACTIONS, LEAST, QUESTIONS, Answer, Question, answers
+from benchmark.runtime.counts import counted
 
 REGISTERED = {
     ("synthetic@patches=168", "mini"): 9,
@@ -89,6 +92,15 @@ def _record(group: Group, answer: Answer, pair: tuple[int, int] | None) -> dict:
     return facts | whole | {"not_measured": answer.why}
 
 
+def _of_both_signs(answer: Answer) -> str:
+    """How many pairs have the other sign than their mean, in words; "" where all agree."""
+    other = sum(np.sign(value) != np.sign(answer.value) for value in answer.pairs.values())
+    if answer.why or not other:
+        return ""
+    asked = WORDS[answer.question.asked].format(a=answer.question.a, b=answer.question.b)
+    return f"{asked} has the other sign in {other} of {counted(len(answer.pairs), 'pair')}"
+
+
 def _reading(group: Group, observed: Observed, answered: list[Answer], expected: int) -> list[str]:
     unit = "source images" if observed.sources else "test images (the data name no source image)"
     rule = "docs/claim.md has the rule, which stood there before the runs, and what was amended since."
@@ -100,8 +112,14 @@ def _reading(group: Group, observed: Observed, answered: list[Answer], expected:
         "how others may differ is seen in the sd over seeds and in the lowest and highest of the pairs.",
         "so: better (worse) when the interval lies above the smallest effect of interest (below its negative) and all "
         "splits agree in sign; no difference when it lies within ± that effect; else undecided; – before all "
-        f"{expected} pairs, of three splits, were run.{' ' + rule if registered else ''}",
+        f"{expected} pairs, of three splits, were run. Of the last two rows better means that the gain is larger."
+        f"{' ' + rule if registered else ''}",
     ]
+    if split := [text for answer in answered if (text := _of_both_signs(answer))]:
+        lines.append(
+            f"Trainings disagree: {'; '.join(split)}. The intervals leave out how trainings differ: other seeds could "
+            "turn these."
+        )
     if lacking := [answer for answer in answered if answer.why]:
         asked = [(WORDS[one.question.asked].format(a=one.question.a, b=one.question.b), one.why) for one in lacking]
         lines.append(f"Not measured: {'; '.join(f'{text} ({why})' for text, why in asked)}.")

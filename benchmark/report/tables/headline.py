@@ -55,7 +55,7 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
             line.append(summaries[key].text())
             if key in SHOWN:
                 bounds = headline_interval(observed, row, key, tissues, mean)
-                facts |= {f"{key}_low": bounds.low, f"{key}_high": bounds.high}
+                facts |= {f"{key}_low": bounds.low, f"{key}_high": bounds.high, f"{key}_clusters": bounds.clusters}
             if key in WITH_INTERVAL:
                 line.append("–" if math.isnan(bounds.low) else f"[{bounds.low:.3f}, {bounds.high:.3f}]")
         block.rows.append([*line, f"{len(row.runs)}/{group.expected}"])

@@ -130,7 +130,12 @@ def _longest(observed: Observed, lengths: dict, seeds: dict[int, list[int]]) -> 
     longest = max(seeds)
     gain = _difference(_means(observed, lengths, longest, seeds[longest]))
     small = [metric for metric in ("bPQ", "mPQ") if gain[metric] < LEAST[metric]]
-    state = f"below the smallest effect of interest in {' and '.join(small)}" if small else "above the smallest effect"
+    state = "above the smallest effect"
+    if small:
+        against = ", which docs/claim.md counts against the claim" if len(seeds[longest]) >= SEEDS else ""
+        state = f"below the smallest effect of interest in {' and '.join(small)}{against}"
+    if len(seeds[longest]) < SEEDS:
+        state += f" (nothing follows before all {SEEDS} seeds were run)"
     return (
         f"After the longest training ({longest} epochs, {counted(len(seeds[longest]), 'seed')} of {SEEDS}) the gain is "
         f"{gain['bPQ']:+z.3f} bPQ and {gain['mPQ']:+z.3f} mPQ: {state}."
