@@ -56,14 +56,14 @@ SHOWN = $(call option,dataset,DATA) $(call option,protocol,PROTOCOL) \
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "  example: make ablation FOLDS=all SEEDS='0 1 2'"
-	@echo "  example: make run METHOD=cellvta FOLD=1 DATASET=pannuke DATA_ROOT=/data/pannuke"
+	@echo "  example: make run METHOD=cellvta FOLD=1 PRESET=small DATASET=pannuke DATA_ROOT=/data/pannuke"
 
 ablation: $(READY) ## run the missing cells of the experiment (default: main, on synthetic data), print the table
 	@$(RUN) ablation $(GRID) $(OVERRIDES) $(PART) $(call option,stale,STALE) $(call option,shard,SHARD) \
 		$(call option,launcher,LAUNCHER) $(call option,devices,DEVICES) $(call option,slurm,SLURM) $(call option,ray,RAY) \
 		$(if $(filter-out 0,$(DETACH)),--detach) $(MAPS)
 
-run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [DATASET=pannuke DATA_ROOT=...]
+run: $(READY) ## run one cell: METHOD=hovernet FOLD=2 [SEED=0] [PRESET=small DATASET=pannuke DATA_ROOT=...]
 	@$(if $(METHOD),,echo "error: METHOD is missing; for example: make run METHOD=hovernet FOLD=2" >&2; exit 2)
 	@$(RUN) run $(GRID) $(call option,method,METHOD) $(call option,fold,FOLD) $(call option,seed,SEED) $(OVERRIDES) \
 		$(MAPS)
@@ -74,8 +74,8 @@ evaluate: $(READY) ## evaluate weights from a file: WEIGHTS=model.pth [METHOD=ce
 		$(call option,data-root,DATA_ROOT) $(call option,fold,FOLD) $(call option,device,DEVICE) \
 		$(if $(filter-out 0,$(ANY_FOLD)),--any-fold) $(OVERRIDES)
 
-transfer: $(READY) ## trained here, tested there: METHOD=hovernet TRAIN=pannuke:/data/pannuke TEST="monuseg:/data/monuseg consep:/data/consep"
-	@$(if $(and $(METHOD),$(TRAIN),$(TEST)),,echo "error: METHOD, TRAIN or TEST is missing; for example: make transfer METHOD=hovernet TRAIN=pannuke:/data/pannuke TEST='monuseg:/data/monuseg consep:/data/consep'" >&2; exit 2)
+transfer: $(READY) ## trained here, tested there: METHOD=hovernet PRESET=small TRAIN=pannuke:/data/pannuke TEST="monuseg:/data/monuseg consep:/data/consep"
+	@$(if $(and $(METHOD),$(TRAIN),$(TEST)),,echo "error: METHOD, TRAIN or TEST is missing; for example: make transfer METHOD=hovernet PRESET=small TRAIN=pannuke:/data/pannuke TEST='monuseg:/data/monuseg consep:/data/consep'" >&2; exit 2)
 	@$(RUN) transfer $(call option,experiment,EXPERIMENT) $(call option,method,METHOD) $(call option,data-root,DATA_ROOT) \
 		$(call option,preset,PRESET) $(call option,backbone,BACKBONE) $(call option,device,DEVICE) \
 		$(call option,fold,FOLD) $(call option,test-fold,TEST_FOLD) $(call option,seed,SEED) \

@@ -7,7 +7,9 @@ from benchmark.data import set_names
 from benchmark.runtime.errors import InputError
 
 HELP = "Train a method on one data set, or take the stored run, and test it on others; see docs/transfer.md."
-EXAMPLE = "--method hovernet --train pannuke:/data/pannuke --test monuseg:/data/monuseg consep:/data/consep"
+EXAMPLE = (
+    "--method hovernet --preset small --train pannuke:/data/pannuke --test monuseg:/data/monuseg consep:/data/consep"
+)
 SET = "a name, or name:folder"
 
 

@@ -10,6 +10,7 @@ from benchmark.data.store.prepare import prepare
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.grid import cells, file_cell
 from benchmark.experiment.setup import Setup
+from benchmark.experiment.state import state_of
 from benchmark.runtime.errors import InputError
 from benchmark.weights.fit import without_scheme
 
@@ -17,10 +18,18 @@ KEPT = ("eval_batch",)  # recipe keys of a training's command that count for its
 
 
 def training(setup: Setup, method: str, split: int, seed: int) -> Cell:
-    """The cell that trains a method. Raises InputError as `grid.cells`, or where the method has nothing to train."""
+    """The cell that trains a method.
+
+    Raises:
+        InputError: as `grid.cells`; a method that has nothing to train, or that cannot run here, such as without the
+            weights of its encoder: to prepare all data sets before may take hours.
+    """
     (cell,) = cells(setup, [method], [split], [seed])
     if not cell.trains:
         raise InputError(f"{cell.spec} trains nothing, so that it is the same wherever it is tested; use `run` there.")
+    state = state_of(cell)
+    if state.name == "skipped":
+        raise InputError(f"{cell.run} cannot run here: {state.why}.")
     return cell
 
 

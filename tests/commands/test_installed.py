@@ -157,7 +157,7 @@ def test_where_nothing_is_in_its_way_the_environment_stays(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("checkout", "says"), [(True, "`pip install -e '.[slurm]'`"), (False, "-m pip install submitit`")]
+    ("checkout", "says"), [(True, "-m pip install -e '.[slurm]'`"), (False, "-m pip install submitit`")]
 )
 def test_a_launcher_s_package_is_installed_as_the_program_was(checkout, says, monkeypatch):
     monkeypatch.setattr(base, "IN_CHECKOUT", checkout)

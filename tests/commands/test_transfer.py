@@ -155,6 +155,12 @@ def bad(tmp_path, folder):
             "two data sets go by the name 'mine'",
         ),
         "nothing to train": (("--train", TINY, "--test", f"folder:{folder}"), "classical", "trains nothing"),
+        # data that are not there would be the error of whoever prepares them first
+        "no weights": (
+            ("--train", f"pannuke:{tmp_path}", "--test", f"folder:{folder}"),
+            "hovernet@matched",
+            "fold 1 seed 0 cannot run here: no weights given for 'resnet50'",
+        ),
         "no such fold": (("--train", TINY, "--test", f"folder:{folder}", "--test-fold", "4"), "cellvta", "FOLD=4"),
         "overlap": (
             ("--train", f"lizard:{of_lizard}", "--test", f"consep:{of_consep}", "--fold", "2"),
@@ -167,7 +173,7 @@ def bad(tmp_path, folder):
 BAD = ("no method", "no name", "nothing there", "itself alone", "one name twice", "nothing to train", "overlap")
 
 
-@pytest.mark.parametrize("name", [*BAD, "no such fold"])
+@pytest.mark.parametrize("name", [*BAD, "no weights", "no such fold"])
 def test_bad_input_is_one_sentence_before_anything_is_trained(name, transfer, tmp_path, folder):
     words, method, says = bad(tmp_path, folder)[name]
     code, _, err = transfer(*words, method=method)

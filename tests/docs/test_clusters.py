@@ -1,18 +1,16 @@
 """The commands of docs/clusters.md are ones that the program takes."""
 
-import re
 import shlex
-import subprocess
 
 import pytest
 
 from benchmark.cli import parser
 from benchmark.experiment.launchers import devices
 from benchmark.runtime.paths import ROOT
+from tests.support.documented import asked, lines
 
 PAGE = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).replace("\\\n", " ")
-COMMANDS = [line.partition("  #")[0].strip() for line in BLOCKS.splitlines() if line.startswith("make ")]
+COMMANDS = [line for line in lines(PAGE) if line.startswith("make ")]
 
 
 def test_there_are_commands_of_every_launcher():
@@ -22,12 +20,7 @@ def test_there_are_commands_of_every_launcher():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one_that_the_program_takes(command):
-    words = [*shlex.split(command), "--no-print-directory", "--dry-run", "READY=", "VENV=.venv"]
-    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    (line,) = [text for text in shown.stdout.replace("\\\n", " ").splitlines() if "-m benchmark" in text]
-    asked = shlex.split(line.partition("-m benchmark")[2])
-    options = parser().parse_args(asked)
+    options = parser().parse_args(asked(command))
     for word in shlex.split(command)[2:]:  # nothing is lost between make and the program
         value = word.partition("=")[2]
         flat = [str(item) for kept in vars(options).values() for item in (kept if isinstance(kept, list) else [kept])]

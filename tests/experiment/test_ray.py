@@ -256,7 +256,7 @@ def test_what_a_node_runs(tmp_path):
 
 def test_a_ray_that_is_not_installed_is_one_sentence(jobs, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"needs the package ray; install it with `pip install -e '.\[ray\]'`"):
+    with pytest.raises(InputError, match=r"needs the package ray; install it with `.* -m pip install -e '.\[ray\]'`"):
         ended(jobs(1))
 
 

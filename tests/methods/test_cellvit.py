@@ -224,3 +224,16 @@ def test_any_vit_of_timm(name, tissues):
 def test_other_architectures_are_refused(name, match):
     with pytest.raises(InputError, match=match):
         on_meta(f"cellvit@paper,backbone={name}")
+
+
+@pytest.mark.parametrize("text", ["full_finetune@debug", SAM_DEBUG])
+def test_a_vit_begins_with_the_encoder_of_another_training_and_refuses_its_whole_network(text, tmp_path):
+    """docs/folder.md: the entries below `vit.` of a run's weights."""
+    donor, ends = registry.build(text, 2, 1), (tmp_path / "whole.pth", tmp_path / "vit.pth")
+    state = donor.state_dict()
+    torch.save(state, ends[0])
+    torch.save({key.removeprefix("vit."): v for key, v in state.items() if key.startswith("vit.")}, ends[1])
+    with pytest.raises(InputError, match="do not fit backbone"):
+        registry.build(text, 3, 1, weights=ends[0])
+    taker = registry.build(text, 3, 1, weights=ends[1])
+    assert all(torch.equal(value, donor.vit.state_dict()[key]) for key, value in taker.vit.state_dict().items())

@@ -159,6 +159,15 @@ def test_every_nucleus_has_distances_and_pieces_have_their_own():
     np.testing.assert_array_equal(hv[:, 10:16, 10:16], hv[:, 25:31, 10:16])
 
 
+def test_a_whole_network_in_place_of_an_encoder_fills_what_has_its_shape(tmp_path):
+    """docs/folder.md: how to go on training HoVer-Net on other data."""
+    donor = registry.build("hovernet@debug", classes=2, tissues=0)
+    torch.save({"desc": donor.state_dict()}, tmp_path / "whole.tar")
+    taker = registry.build("hovernet@debug", classes=3, tissues=0, weights=tmp_path / "whole.tar").state_dict()
+    begun = [key for key, value in donor.state_dict().items() if not torch.equal(value, taker[key])]
+    assert begun and all(key.startswith("branches.tp.head.") for key in begun)
+
+
 def test_encoder_weights_from_a_file(tmp_path):
     donor = registry.build("hovernet@debug", classes=0, tissues=0)
     path = tmp_path / "encoder.tar"

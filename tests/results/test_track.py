@@ -136,7 +136,7 @@ def test_a_missing_package_names_its_extra(name, tmp_path, capsys, monkeypatch):
     words = ["track", "--to", name, "--results", str(tmp_path / "results"), "--logdir", str(tmp_path / "logs")]
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and f"pip install -e '.[{trackers.EXTRAS[name]}]'" in line
+    assert line.startswith("error: ") and f"{sys.executable} -m pip install -e '.[{trackers.EXTRAS[name]}]'" in line
     assert not (tmp_path / "logs").exists()
 
 

@@ -95,7 +95,8 @@ def own_package() -> Iterator[None]:
 
 def lacking(launcher: str, package: str) -> InputError:
     """The error of a launcher whose package, an extra of ours, is not installed."""
-    install = f"pip install -e '.[{launcher}]'" if IN_CHECKOUT else f"{sys.executable} -m pip install {package}"
+    what = f"-e '.[{launcher}]'" if IN_CHECKOUT else package
+    install = f"{sys.executable} -m pip install {what}"  # a bare pip may be another environment's
     return InputError(f"LAUNCHER={launcher} needs the package {package}; install it with `{install}`.")
 
 

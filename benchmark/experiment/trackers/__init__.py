@@ -7,6 +7,7 @@ anew has another. A writer that is opened twice with the same mark goes on where
 """
 
 import importlib
+import sys
 from types import ModuleType
 
 from benchmark.runtime.errors import InputError
@@ -20,5 +21,6 @@ def tool(name: str) -> ModuleType:
         return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
         raise InputError(
-            f"{name} cannot be imported ({error}); install the extra: pip install -e '.[{EXTRAS[name]}]'."
+            f"{name} cannot be imported ({error}); install the extra: "
+            f"{sys.executable} -m pip install -e '.[{EXTRAS[name]}]'."
         ) from error
