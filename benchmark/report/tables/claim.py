@@ -93,9 +93,9 @@ def _record(group: Group, answer: Answer, pair: tuple[int, int] | None) -> dict:
 
 
 def _of_both_signs(answer: Answer) -> str:
-    """How many pairs have the other sign than their mean, in words; "" where all agree."""
+    """How many pairs have the other sign than a mean that is worth speaking of, in words; "" where all agree."""
     other = sum(np.sign(value) != np.sign(answer.value) for value in answer.pairs.values())
-    if answer.why or not other:
+    if answer.why or not other or abs(answer.value) < LEAST[answer.question.asked]:
         return ""
     asked = WORDS[answer.question.asked].format(a=answer.question.a, b=answer.question.b)
     return f"{asked} has the other sign in {other} of {counted(len(answer.pairs), 'pair')}"
