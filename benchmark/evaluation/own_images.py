@@ -19,6 +19,7 @@ from benchmark.evaluation import resampling
 from benchmark.evaluation.prediction import check_finite
 from benchmark.evaluation.resampling import LEAST
 from benchmark.evaluation.settings import ASSUMED, Settings
+from benchmark.evaluation.slides.outputs import ENDINGS, slide_of
 from benchmark.formats.geojson import write_geojson
 from benchmark.layers import image_ops
 from benchmark.runtime import distributed, precision
@@ -177,8 +178,15 @@ def _begin(out: Path, paths: list[Path]) -> None:
     """Make room for results: those of earlier calls must not stand between them as if they were of this one.
 
     Raises:
-        InputError: the folder holds results of other images.
+        InputError: the folder holds results of other images, or of a slide of the same name.
     """
+    for path in paths:
+        facts = out / f"{names.stem(path)}{ENDINGS[-1]}"
+        if slide_of(facts) is not None:
+            raise InputError(
+                f"{out}: {facts.name} and the files beside it are of a slide; the overlay of {path.name} "
+                "would overwrite its overview; name another folder."
+            )
     own = {names.key(names.stem(path)) for path in paths}
     tifs = names.listing(out, (".tif",)) if out.is_dir() else []
     others = [path for path in tifs if path.with_suffix(".geojson").exists() and names.key(path.stem) not in own]

@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from benchmark.data.nuclei import Nuclei
+from benchmark.evaluation import own_images
 from benchmark.evaluation.settings import Settings
 from benchmark.evaluation.slides import predict as slides
 from benchmark.evaluation.slides.grid import Grid
@@ -48,6 +51,26 @@ def predict(path, out, settings=SMALL):
 
 def contents(folder) -> dict:
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.name != "slides.csv"}
+
+
+def test_an_image_and_a_slide_of_one_name_do_not_take_each_others_place(path, tmp_path):
+    """Both write x.png; in one call they are refused before, by their names."""
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = by_id(scattered(64, 64))
+    Image.fromarray(pixels).save(images / "x.png")
+    predict(path, tmp_path / "slide")
+    before = contents(tmp_path / "slide")
+    with pytest.raises(InputError, match=r"x.json and the files beside it are of a slide.* another folder"):
+        own_images._begin(tmp_path / "slide", [images / "x.png"])
+    assert contents(tmp_path / "slide") == before
+    drawn = Nuclei.from_labels(np.eye(64, dtype=np.int32), None, 0.25)
+    (tmp_path / "image").mkdir()
+    own_images.write(tmp_path / "image", images / "x.png", pixels, drawn, CLASSES)
+    before = contents(tmp_path / "image")
+    with pytest.raises(InputError, match=r"x.tif: .*x.png is of an image of this name.* another folder"):
+        predict(path, tmp_path / "image")
+    assert contents(tmp_path / "image") == before
 
 
 def test_results_of_another_slide_of_the_same_name_stay(path, tmp_path):

@@ -15,7 +15,7 @@ from scipy import ndimage
 from benchmark.evaluation.slides.tiles import Nucleus
 from benchmark.formats import wkb
 from benchmark.formats.geojson import COLOURS, Features
-from benchmark.runtime.files import atomic
+from benchmark.runtime.files import atomic, read_json
 
 ENDINGS = (".geojson.gz", ".parquet", ".png", ".json")  # the last one is written last
 GROUP = 50_000  # rows of the table that are written at once
@@ -36,6 +36,14 @@ SCHEMA = pa.schema(
     ],
     metadata={"geo": json.dumps(_GEO | {"columns": {"outline": _COLUMN}})},
 )
+
+
+def slide_of(facts: Path) -> str | None:
+    """The digest of the slide of a <stem>.json; None for another file, or none at all."""
+    try:
+        return str(read_json(facts)["identity"]["slide"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Outputs:

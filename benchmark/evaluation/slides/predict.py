@@ -20,7 +20,7 @@ from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.settings import Settings
 from benchmark.evaluation.slides import tiles
 from benchmark.evaluation.slides.grid import Grid, Tile
-from benchmark.evaluation.slides.outputs import ENDINGS, Outputs
+from benchmark.evaluation.slides.outputs import ENDINGS, Outputs, slide_of
 from benchmark.evaluation.slides.tissue import tissue
 from benchmark.layers import image_ops
 from benchmark.postproc.seams import Seams, common
@@ -144,17 +144,16 @@ def _alone(work: Path, path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _slide_of(facts: Path) -> str | None:
-    """The digest of the slide of a <stem>.json; None for another file, or none at all."""
-    try:
-        return str(read_json(facts)["identity"]["slide"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _check_place(facts: Path, identity: dict, path: Path) -> None:
-    """Raises InputError where results would take the place of another slide's, or of a file that is no result."""
-    if not facts.exists() or (slide := _slide_of(facts)) == identity["slide"]:
+    """Raises InputError where results would take the place of another slide's, of an image's, or of a file that is no
+    result."""
+    stem = facts.name.removesuffix(ENDINGS[-1])
+    image = [facts.with_name(f"{stem}{ending}") for ending in (".tif", ".png", ".geojson")]
+    if not facts.exists() and all(file.exists() for file in image):
+        raise InputError(
+            f"{path}: {image[1]} is of an image of this name and would be overwritten; name another folder."
+        )
+    if not facts.exists() or (slide := slide_of(facts)) == identity["slide"]:
         return
     whose = "is no result of a slide" if slide is None else "is of another slide of this name, as the files beside it,"
     raise InputError(f"{path}: {facts} {whose} and would be overwritten; name another folder, or remove it.")
@@ -163,7 +162,7 @@ def _check_place(facts: Path, identity: dict, path: Path) -> None:
 def _left_out(error: InputError, facts: Path) -> str:
     """Why a slide is left out, and what stands in the place of its results."""
     why = str(error).rstrip(".")
-    earlier = _slide_of(facts) is not None and str(facts) not in why
+    earlier = slide_of(facts) is not None and str(facts) not in why
     return f"{why}; {facts} and the files beside it are of an earlier call" if earlier else why
 
 
