@@ -43,7 +43,7 @@ def run(options) -> int:
             )
         show = Progress(f"{finished_run.id}:", "images")
         config = finished_run.config
-        way = registry.method_class(config["name"]).representation_of(config["arguments"])
+        way = registry.stored_representation(config)
         settings = way.settings(config["mpp"])
         try:
             counted[str(finished_run.id)] = misses.count(maps, Truths(subset), settings, progress=show)

@@ -75,7 +75,7 @@ def _decoded(options, one):
     config = one.config
     tiling = config.get("recipe", {}).get("tiling", "none")
     mpp = config["mpp"] if tiling == "none" else config["mpp"] * DOWN / UP
-    way = registry.method_class(config["name"]).representation_of(config["arguments"])
+    way = registry.stored_representation(config)
     grid = settings(options.grid, way, mpp)
     show = Progress(f"{one.id}, {len(grid)} settings:", "images")
     show(0, len(subset))

@@ -14,6 +14,9 @@ PIXELS = 10.0  # of distance for an output of 1: the head's first outputs are ne
 # polygons at every pixel the suppression takes minutes an image, the package's too
 RARE = -3.0
 POINTS = 6  # that CPP-Net samples along a ray beside its beginning
+AT_ONCE = 4  # rays that it refines at once outside training
+# representation -> why its training on a GPU does not give the same bits in every run, whatever is asked of torch
+OPEN_ORDER = {"cpp": "a GPU adds the gradients of `grid_sample` in an open order"}
 
 
 def raw_maps(instances: str, branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
@@ -41,11 +44,27 @@ def cpp_maps(branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
 
     Args:
         branches: prob, dist (B, rays, H, W) first distances in pixels, confidence (B, rays, H, W).
-        training: keep the first distances, as `first`, for their loss.
+        training: keep the first distances, as `first`, for their loss. Else AT_ONCE rays are refined at a time, since
+            all points of all rays take some 40 times the memory of `dist`; the gradient needs them anyway.
     """
     first, confidence = branches["dist"].float(), branches["confidence"].float()
-    batch, rays, height, width = first.shape
+    rays = first.shape[1]
     angles = torch.arange(rays, device=first.device) * (2 * math.pi / rays)
+    others = {name: values for name, values in branches.items() if name != "confidence"}
+    if training:
+        return others | {"dist": refined(first, confidence, angles), "first": first}
+    parts = [slice(start, start + AT_ONCE) for start in range(0, rays, AT_ONCE)]
+    return others | {"dist": torch.cat([refined(first[:, p], confidence[:, p], angles[p]) for p in parts], 1)}
+
+
+def refined(first: Tensor, confidence: Tensor, angles: Tensor) -> Tensor:
+    """The distances (B, R, H, W) of `cpp_maps` along some rays.
+
+    Args:
+        first, confidence: float32 (B, R, H, W), distances in pixels and logits.
+        angles: (R,) of the rays, in radians, see `postproc.star_polygons.unit_circle`.
+    """
+    batch, rays, height, width = first.shape
     rows, columns = (torch.arange(n, device=first.device, dtype=torch.float32) for n in (height, width))
     values = torch.stack([first, confidence], 2).flatten(0, 1)
     length = first.detach().clamp(min=0)
@@ -60,9 +79,7 @@ def cpp_maps(branches: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         estimates.append(sampled[:, :, 0] + before)
         weights.append(sampled[:, :, 1])
     share = torch.stack(weights).softmax(0)
-    dist = (share * torch.stack(estimates)).sum(0)
-    others = {name: values for name, values in branches.items() if name != "confidence"}
-    return others | {"dist": dist} | ({"first": first} if training else {})
+    return (share * torch.stack(estimates)).sum(0)
 
 
 def stardist_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:

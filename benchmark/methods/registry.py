@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mmengine.registry import Registry
 
+from benchmark.representations.base import Representation
 from benchmark.runtime.errors import InputError, near_miss, short
 from benchmark.runtime.plugins import (
     OFFERED,
@@ -126,6 +127,16 @@ def identity_arguments(spec: Spec) -> dict:
     """
     neutral = method_class(spec.name).neutral
     return {name: value for name, value in spec.arguments.items() if name not in neutral or value != neutral[name]}
+
+
+def stored_representation(config: dict) -> Representation:
+    """How a stored run represents nuclei.
+
+    Args:
+        config: its config.json. An argument that it was stored without has the value that its method declares neutral.
+    """
+    cls = method_class(config["name"])
+    return cls.representation_of(cls.neutral | (config.get("arguments") or {}))
 
 
 def _same_kind(value, default) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from skimage.draw import polygon
 
 CHUNK = 2048  # polygons that are measured at once
+CROSSINGS = 2**21  # edges × lines of polygons whose shared areas are measured at once: some 100 MB
 
 
 def unit_circle(rays: int) -> np.ndarray:
@@ -45,7 +46,12 @@ def suppress(distances: np.ndarray, centres: np.ndarray, overlap: float) -> np.n
 
     def covered(i: int, others: np.ndarray) -> np.ndarray:
         """Of others: they share more with polygon i than allowed. One without area shares none, as in the package."""
-        shared = shared_areas(x[:, i], y[:, i], x[:, others], y[:, others])
+        parts = -(-len(others) * len(x) * int(y[:, i].max() - y[:, i].min()) // CROSSINGS)
+        # two at least, which numpy sums line by line as it does many; the sum of one alone may differ in its last bit
+        parts = max(1, min(parts, len(others) // 2))
+        shared = np.concatenate(
+            [shared_areas(x[:, i], y[:, i], x[:, part], y[:, part]) for part in np.array_split(others, parts)]
+        )
         return shared > overlap * (np.minimum(areas[i], areas[others]) + 1e-10)
 
     stay = []

@@ -10,6 +10,7 @@ from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.figures.examples import panels_figure
 from benchmark.report.figures.gallery import Panel, gallery
+from benchmark.report.figures.representations import representations_figure
 from benchmark.report.page.html import write_page
 from benchmark.report.page.section import Figure, Section, Topic
 from benchmark.report.render.table import Block, Table, save, to_csv, write_file
@@ -39,6 +40,7 @@ CAPTIONS = {
     "gain": "Gain of the adapter by size and by crowding",
     "tissues": "bPQ per tissue, with 95 % intervals where a tissue has enough source images",
     "accuracy_cost": "Accuracy against cost, with the front",
+    "representations": "The adapter's gain with each instance representation, and less its gain with HV maps",
     "forest": "Adapter components: difference to the full model",
     "training": "Training loss and validation bPQ",
     "budget": "Accuracy against the length of the training",
@@ -52,7 +54,10 @@ TOPICS = {
     "Scores": (("main", "published", "averagings"), ()),
     "Size and crowding": (("sizes", "crowding"), ("pq_by_size", "pq_by_crowding")),
     "Tissues and types": (("tissues", "types"), ("tissues", "confusion")),
-    "Comparisons": (("claim", "representations", "significance", "components", "tuning"), ("forest",)),
+    "Comparisons": (
+        ("claim", "representations", "significance", "components", "tuning"),
+        ("representations", "forest"),
+    ),
     "Cost and training": (("cost",), ("accuracy_cost", "training", "budget")),
     "Examples": ((), ("examples",)),
     "Runs": (("runs",), ()),
@@ -114,8 +119,8 @@ def _section(group: Group, out: Path, cache: Path, protocols: list[str], anchor:
     panels = gallery(group, tabled.observed, cache, BROWSED)
     firm = next((table.conclusion for table in tabled.rest if table.name == "significance"), "")
     sentences = summary(group, protocols[0], tabled.observed, tabled.scores, panels, firm)
-    drawn = _figures(group, tabled.observed, panels, folder)
     of_first = {table.name: table for table in tabled.rest}
+    drawn = _figures(group, tabled.observed, panels, of_first.get("representations"), folder)
     main, published = tabled.main[0], of_first.get(f"published-{protocols[0]}")
     return Section(
         anchor=anchor,
@@ -148,8 +153,14 @@ def topics(tables: list[Table], figures: dict[str, Figure]) -> list[Topic]:
     return [topic for topic in by_topic if topic.tables or topic.figures]
 
 
-def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path) -> dict[str, Figure]:
-    """Write the figures of a group; stem -> each that could be drawn."""
+def _figures(
+    group: Group, observed: Observed, panels: list[Panel], gains: Table | None, folder: Path
+) -> dict[str, Figure]:
+    """Write the figures of a group; stem -> each that could be drawn.
+
+    Args:
+        gains: the table `representations`, if there is one.
+    """
     properties = curves(group)
     one_per_rule = list({panel.rule: panel for panel in reversed(panels)}.values())[::-1]
     written = {}
@@ -161,6 +172,7 @@ def _figures(group: Group, observed: Observed, panels: list[Panel], folder: Path
         "gain": gain_figure(group, list(properties.values()), folder),
         "tissues": figures.tissue_dots(group, observed, folder),
         "accuracy_cost": figures.pareto(group, observed, folder),
+        "representations": gains is not None and representations_figure(gains.records, folder),
         "forest": figures.forest(group, observed, folder),
         "training": figures.training_curves(group, folder),
         "budget": budget_figure(group, observed, folder),

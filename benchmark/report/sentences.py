@@ -74,9 +74,11 @@ def _limits(group: Group, panels: list[Panel]) -> list[str]:
     if len(group.splits) * len(group.seeds) == 1:
         out.append("One fold and one seed: no statement on how results vary between trainings.")
     if len(group.drawn) < len(group.rows):
+        what = "variants with overridden arguments or settings"
+        what = "rows that the experiment does not name" if group.draws_asked else what
         out.append(
-            f"Figures of all methods leave out {len(group.rows) - len(group.drawn)} variants with overridden arguments "
-            "or settings; the leaderboard has all, `components` those with arguments."
+            f"Figures of all methods leave out {len(group.rows) - len(group.drawn)} {what}; the leaderboard has all, "
+            "`components` those with arguments."
         )
     outlined = {label for panel in panels for label in panel.outlines}
     if not panels:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.data.store.prepare import Prepared
 from benchmark.layers.image_ops import centre
+from benchmark.layers.instance_maps import OPEN_ORDER
 from benchmark.results import manifest, training_log
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.distributed import World
@@ -94,8 +95,8 @@ class ActivePhase:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran, and what
-    "compile" and "graph" came to in this process, where the recipe asks for them."""
+    """What training left behind: the epoch selected on validation, its bPQ, the time and the epochs that ran, what
+    "compile" and "graph" came to in this process, where the recipe asks for them, and `not_deterministic`."""
 
     best_epoch: int
     best_bpq: float | None
@@ -126,6 +127,7 @@ def train(method, job: Job) -> Trained:
     resume(state, job)
     first = state.epoch
     outcomes = {name: "no epoch was left to train" for name in TRIED if getattr(recipe, name)}
+    open_order = not_deterministic(method, recipe, world.device)
 
     for epoch in range(first, recipe.epochs):
         if recipe.patience and state.stale >= recipe.patience:
@@ -167,11 +169,11 @@ def train(method, job: Job) -> Trained:
 
     # ---- what is kept
     if recipe.keep == "best":
-        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch, outcomes)
+        return Trained(state.best_epoch, state.best_bpq, state.seconds, state.epoch, open_order | outcomes)
     if world.first:
         checkpoint.save_weights(job.folder.weights, state.judged)
     world.barrier()
-    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch, outcomes)
+    return Trained(state.epoch - 1, state.log[-1].get("val_bPQ"), state.seconds, state.epoch, open_order | outcomes)
 
 
 def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) -> dict:
@@ -336,6 +338,15 @@ def choose_kernels(deterministic: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def not_deterministic(method, recipe: Recipe, device: torch.device) -> dict[str, str]:
+    """{"deterministic": why} where the recipe asks for the same bits in every run and the method has no such kernels on
+    the device; {} elsewhere."""
+    if not recipe.deterministic or device.type != "cuda":
+        return {}
+    why = OPEN_ORDER.get(method.representation.name)
+    return {"deterministic": f"not with instances={method.representation.name}: {why}"} if why else {}
 
 
 def _progress(state: TrainState, epochs: int) -> str:

@@ -6,6 +6,8 @@ import re
 import pytest
 
 from benchmark.experiment.config import load
+from benchmark.experiment.grid import cells
+from benchmark.experiment.setup import Setup
 from benchmark.representations.named import REPRESENTATIONS, representation
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
@@ -59,6 +61,17 @@ def test_the_experiment_has_both_arms_with_each():
         for arm in ("cellvta", "decoder_only"):
             assert sum(m.startswith(f"{arm}@instances={name},recipe.optimiser.lr=") for m in methods) == 1
     assert len(methods) == 2 * len(REPRESENTATIONS)
+
+
+def test_with_hv_maps_its_cells_are_those_of_the_claim(tmp_path):
+    """The same folders with the same keys: what the claim has trained is not trained again."""
+    own, claim = (
+        {cell.run: cell.key for cell in cells(Setup("synthetic@patches=168", None, "mini", name, tmp_path, tmp_path))}
+        for name in ("representations", "claim")
+    )
+    shared = {run: key for run, key in claim.items() if not run.method.startswith("full_finetune")}
+    assert len(shared) == 18 and len(own) == 4 * len(shared)
+    assert {run: own.get(run) for run in shared} == shared
 
 
 @pytest.mark.parametrize("name", ["stardist", "flows"])

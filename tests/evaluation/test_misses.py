@@ -1,11 +1,14 @@
 """What became of each true nucleus: every fate planted once."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from benchmark.cli import main
 from benchmark.data.nuclei import Nuclei
 from benchmark.evaluation.misses import FATES, WEAK, count, fates
+from benchmark.methods import registry
 from benchmark.postproc.hv import HVSettings
 from benchmark.report.figures.misses import misses_figure
 from benchmark.report.tables.misses import misses_table
@@ -101,6 +104,18 @@ def test_table_and_figure_show_shares(tmp_path):
     assert misses_figure({"a": frame, "b": frame}, tmp_path / "out")
     assert len(read_csv(tmp_path / "out" / "misses_by_size.csv")) == 2 * len(frame)
     assert (tmp_path / "out" / "misses_by_size.png").is_file()
+
+
+def test_the_command_takes_runs_stored_before_instances_was_an_argument(tmp_path, monkeypatch):
+    _, truths = maps_of(tmp_path / "run")
+    arguments = registry.parse("cellvta@debug").arguments
+    config = {"name": "cellvta", "arguments": {k: v for k, v in arguments.items() if k != "instances"}, "mpp": 0.25}
+    stored = SimpleNamespace(folder=tmp_path / "run", id="a", config=config)
+    monkeypatch.setattr("benchmark.results.collect.finished", lambda folder: stored)
+    monkeypatch.setattr("benchmark.commands.postprocess.test_set", lambda options, run: truths)
+    monkeypatch.setattr("benchmark.evaluation.decode_grid.Truths", lambda subset: subset)
+    assert main(["misses", "--runs", str(tmp_path / "run"), "--reports", str(tmp_path)]) == 0
+    assert (tmp_path / "misses/misses_by_size.csv").is_file()
 
 
 def test_the_command_needs_kept_maps(tmp_path, capsys):

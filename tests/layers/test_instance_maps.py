@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from benchmark.layers import instance_maps
 from benchmark.layers.instance_maps import PIXELS, POINTS, TERMS, distance_error, raw_maps
 
 RAYS = 8
@@ -41,6 +42,20 @@ def test_confidence_decides():
     confidence[0, 0, 4, 4] = 50
     out = raw_maps("cpp", branches(first, confidence), training=False)
     assert out["dist"][0, 0, 4, 4].item() == pytest.approx(2, abs=1e-4), "of the pixel itself alone"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, RAYS])
+def test_some_rays_at_a_time_are_refined_as_all_at_once(monkeypatch, at_once):
+    generator = torch.Generator().manual_seed(0)
+    first, confidence = (4 * torch.rand(2, RAYS, 11, 13, generator=generator) for _ in range(2))
+    maps = {"prob": torch.zeros(2, 1, 11, 13), "dist": first / PIXELS, "confidence": confidence}
+    sizes, refined = [], instance_maps.refined
+    monkeypatch.setattr(instance_maps, "AT_ONCE", at_once)
+    monkeypatch.setattr(instance_maps, "refined", lambda *rays: sizes.append(rays[0].shape[1]) or refined(*rays))
+    whole = raw_maps("cpp", maps, training=True)["dist"]
+    in_parts = raw_maps("cpp", maps, training=False)["dist"]
+    assert torch.allclose(in_parts, whole, rtol=1e-6, atol=1e-6)  # sums of vectors of other lengths
+    assert sizes[0] == RAYS and max(sizes[1:]) == at_once and sum(sizes[1:]) == RAYS
 
 
 @pytest.mark.parametrize("ray", range(RAYS))

@@ -28,6 +28,22 @@ def test_hv_is_the_neutral_value(method):
     assert registry.identity_arguments(other)["instances"] == "stardist" and "instances=stardist" in str(other)
 
 
+@pytest.mark.parametrize("method", registry.method_names())
+def test_a_run_stored_before_an_argument_existed_is_represented_as_it_was(method):
+    cls = registry.method_class(method)
+    arguments = registry.parse(f"{method}@debug").arguments
+    older = {name: value for name, value in arguments.items() if name not in cls.neutral}
+    way = registry.stored_representation({"name": method, "arguments": older})
+    assert way == registry.stored_representation({"name": method, "arguments": arguments})
+    assert way == cls.representation_of(arguments) and (way.name == "hv" or method not in TAKERS)
+
+
+@pytest.mark.parametrize("method", TAKERS)
+def test_a_stored_run_has_the_representation_that_it_names(method):
+    arguments = registry.parse(f"{method}@debug,instances=flows").arguments
+    assert registry.stored_representation({"name": method, "arguments": arguments}).name == "flows"
+
+
 @pytest.mark.parametrize("method", TAKERS)
 def test_an_unknown_representation_is_refused_with_a_hint(method):
     with pytest.raises(InputError, match=r"instances is 'stardits'; expected one of hv, .*Did you mean 'stardist'"):

@@ -37,6 +37,20 @@ def test_runs_of_one_recipe_but_its_length_are_one_line(tmp_path):
     assert (tmp_path / "budget.png").is_file()
 
 
+def test_an_argument_at_its_neutral_value_makes_no_other_arm(tmp_path):
+    """config.json of newer runs spells it out; the identity, by which results are compared, leaves it out."""
+    old, new = trained("cellvta", 10, 0, 0.5), trained("cellvta", 20, 0, 0.6)
+    late, other = trained("cellvta", 10, 1, 0.7), trained("cellvta", 10, 2, 0.8)
+    for (run, _), instances in ((new, "hv"), (late, "hv"), (other, "flows")):
+        identity = dict(run.config["arguments"]) | ({"instances": instances} if instances != "hv" else {})
+        run.metrics["identity"] = {"arguments": identity}
+        run.config["arguments"] = run.config["arguments"] | {"instances": instances}
+    assert budget_figure(*group_of([old, new, late, other]), tmp_path)
+    lines = read_csv(tmp_path / "budget.csv")
+    assert {line["arm"] for line in lines} == {"cellvta"}
+    assert [(line["updates"], line["seed"]) for line in lines] == [("120", "0"), ("240", "0"), ("120", "1")]
+
+
 def test_no_figure_without_two_lengths(tmp_path):
     assert not budget_figure(*group_of([trained("cellvta", 10, seed, 0.5) for seed in (0, 1)]), tmp_path)
     assert not list(tmp_path.iterdir())

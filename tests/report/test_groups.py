@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from benchmark.metrics.protocols import PROTOCOLS
-from benchmark.report.select.groups import groups
+from benchmark.report.select.groups import MOST, Group, Row, groups
 from benchmark.report.write import write_tables
 from benchmark.results import collect
 from benchmark.runtime.errors import InputError
@@ -207,3 +207,21 @@ def test_folds_whose_classes_stand_in_another_order_are_not_pooled_by_number(tmp
     averaged = {row["method"]: row["value"] for row in values if row["folds"] == "averaged" and row["metric"] == "mPQ"}
     assert pooled["cellvta@small"] == "" and pooled["hovernet@small"]
     assert averaged["cellvta@small"] == averaged["hovernet@small"] != ""
+
+
+def test_of_many_rows_those_are_drawn_that_the_experiment_is_about():
+    plain = [Row(f"{name}@mini", ("", ""), [None]) for name in ("cellvta", "decoder_only")]
+    trials = [Row(f"cellvta@mini,recipe.optimiser.lr={k}", ("", ""), [None]) for k in range(MOST)]
+    own = [Row(f"{name}@mini,instances=flows,recipe.optimiser.lr=1", ("", ""), [None]) for name in ("cellvta", "a")]
+
+    def group(*asked: Row, rows=(*plain, *trials, *own)) -> Group:
+        return Group("synthetic", "main", "mini", [1], [0], list(rows), asked=[row.method for row in asked])
+
+    assert group().drawn == plain and not group().draws_asked
+    assert group(*own).drawn == own and group(*own).draws_asked
+    assert group(*plain[:1]).drawn == plain, "it names rows as they are: others like them are drawn too"
+    assert group(*trials, *own).drawn == plain, "as many as it names no figure can tell apart"
+    assert group(*own, rows=own).drawn == own and not group(*own, rows=own).draws_asked
+    for row in own:
+        row.runs = []
+    assert group(*own).drawn == plain, "figures of rows without runs would be empty"

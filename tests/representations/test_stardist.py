@@ -5,6 +5,7 @@ import pytest
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.data.sources.synthetic import TISSUES, draw
+from benchmark.postproc import star_polygons
 from benchmark.postproc.star_distances import object_probability, star_distances
 from benchmark.postproc.star_polygons import paint, shared_areas, suppress
 from benchmark.representations.stardist import StarDist, StarSettings
@@ -89,6 +90,31 @@ def test_shared_areas_by_hand():
     others = np.stack([box(2, 3, 10, 4), box(20, 0, 3, 3), box(-5, -5, 30, 30), box(4, 4, 2, 2)], -1)
     others = np.concatenate([others, np.array([[0, 10, 0, 0, 0], [0, 10, 10, 0, 0]], np.float32)[..., None]], -1)
     assert shared_areas(*box(0, 0, 10, 10), *others).tolist() == [32, 0, 100, 4, 50]
+
+
+@pytest.mark.parametrize("crossings", [1, 5000])
+def test_areas_measured_in_parts_are_the_same_bit_by_bit(monkeypatch, crossings):
+    """However small a part has to be: the intersections of many polygons at once would take all memory."""
+    centres = np.random.default_rng(0).permutation(np.argwhere(np.ones((20, 20), bool)))
+    ragged = 8 + 3 * np.random.default_rng(1).normal(size=(32, len(centres)))
+    distances = ragged.clip(1).astype(np.float32)
+    asked: list[list] = [[], []]
+
+    def spied(into):
+        def measured(x, y, others_x, others_y):
+            shared = shared_areas(x, y, others_x, others_y)
+            into.append(shared)
+            return shared
+
+        return measured
+
+    stay = []
+    for into, limit in zip(asked, (10**9, crossings)):
+        monkeypatch.setattr(star_polygons, "CROSSINGS", limit)
+        monkeypatch.setattr(star_polygons, "shared_areas", spied(into))
+        stay.append(suppress(distances, centres, 0.4))
+    assert np.array_equal(*stay) and np.concatenate(asked[0]).tobytes() == np.concatenate(asked[1]).tobytes()
+    assert len(asked[1]) > len(asked[0]) and max(map(len, asked[1])) < max(map(len, asked[0]))
 
 
 def test_the_more_probable_one_stays_and_ties_go_by_position():

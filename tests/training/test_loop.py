@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark.methods.base import Phase
 from benchmark.metrics.match import match
 from benchmark.metrics.records import Records
+from benchmark.representations.named import representation
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.runtime.errors import InputError
@@ -373,6 +374,16 @@ def test_the_loop_trains_compiled_and_says_so(tmp_path, monkeypatch):
     assert other[2] == pytest.approx(plain[2]) and other[3] == pytest.approx(plain[3])
     again = run(tmp_path / "compiled", monkeypatch, [], OneBlock(), compile=True)
     assert again[0].outcomes == {"compile": "no epoch was left to train"}
+
+
+def test_the_provenance_says_where_the_same_bits_cannot_be_had():
+    def outcome(name, device, recipe=RECIPE):
+        method = SimpleNamespace(representation=representation(name))
+        return loop.not_deterministic(method, recipe, torch.device(device))
+
+    assert outcome("cpp", "cuda")["deterministic"].startswith("not with instances=cpp: ")
+    assert outcome("cpp", "cpu") == outcome("stardist", "cuda") == {}
+    assert outcome("cpp", "cuda", replace(RECIPE, deterministic=False)) == {}, "nor was it asked for"
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -16,8 +16,9 @@ METRICS = ("bPQ", "mPQ")
 def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     """Test bPQ and mPQ against updates and against seconds of training, a line per method; a dot is a run.
 
-    A line joins the means over the splits and seeds that an arm has at every length, of recipes that differ in `epochs`
-    alone: others would move it though no training became longer.
+    Every run of an arm that was trained for two lengths is a dot, at whatever split and seed: the spread at one length
+    is what a change with the length is seen against. A line joins the means over the splits and seeds that an arm has
+    at every length, of recipes that differ in `epochs` alone: others would move it though no training became longer.
     False when no method was trained for two lengths.
     """
     import seaborn as sns
@@ -57,12 +58,19 @@ def _updates(config: dict) -> int | None:
 def _point(observed: Observed, run: Run) -> dict:
     """What a run contributes: its arm (method and recipe but the length), how long it trained, its scores."""
     recipe = {key: value for key, value in run.config["recipe"].items() if key != "epochs"}
-    arm = json.dumps([run.config.get("name"), run.config.get("arguments"), run.backbone, recipe], sort_keys=True)
+    arm = json.dumps([run.config.get("name"), _arguments(run), run.backbone, recipe], sort_keys=True)
     tops, bottoms = zip(*(observed.sums(run, metric) for metric in METRICS))
     scores = {m: float(t.sum() / b.sum()) if b.sum() else float("nan") for m, t, b in zip(METRICS, tops, bottoms)}
     facts = {"arm": arm, "name": run.config.get("name"), "fold": run.id.split, "seed": run.id.seed}
     length = {"updates": _updates(run.config), "seconds": run.cost.get("train_seconds", float("nan"))}
     return facts | length | {"val_bPQ": run.metrics.get("val_bPQ")} | scores
+
+
+def _arguments(run: Run) -> dict | None:
+    """Those that identify the result: config.json spells out what older runs of the same arm do not have."""
+    identity = run.metrics.get("identity")
+    stored = identity.get("arguments") if isinstance(identity, dict) else None
+    return run.config.get("arguments") if stored is None else stored
 
 
 def _names(arms: list[str]) -> dict[str, str]:

@@ -90,10 +90,28 @@ class Group:
 
     @property
     def drawn(self) -> list[Row]:
-        """Rows that figures of all rows show: with more than MOST of them, those without arguments or settings."""
+        """Rows that figures of all rows show: with more than MOST of them, those without arguments or settings.
+
+        Where the experiment names rows with such, it is about these: they are drawn, if they were run and are not too
+        many.
+        """
+        if len(self.rows) <= MOST:
+            return self.rows
+        if self.draws_asked:
+            return self._named
         whole = [row for row in self.rows if not overrides(row)]
-        plain = [row for row in whole if not row.settings] or whole
-        return plain if plain and len(self.rows) > MOST else self.rows
+        return [row for row in whole if not row.settings] or whole or self.rows
+
+    @property
+    def draws_asked(self) -> bool:
+        """Whether `drawn` of too many rows are those that the experiment names."""
+        run = any(row.runs for row in self._named)
+        changed = any(overrides(row) or row.settings for row in self._named)
+        return run and changed and len(self._named) <= MOST < len(self.rows)
+
+    @property
+    def _named(self) -> list[Row]:
+        return [row for row in self.rows if row.method in self.asked]
 
     @property
     def title(self) -> str:

@@ -16,6 +16,7 @@ from benchmark.results.run import Run
 
 RESAMPLES = 2000
 LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2  # share of the resamples beyond either end of an interval
 FEWEST = 5  # clusters; an interval over fewer says nothing
 
 
@@ -100,7 +101,7 @@ def side(observed: Observed, runs: list[Run], metric: str) -> Side:
 def interval(observed: Observed, row: Row, metric: str) -> Interval:
     """Mean over the row's runs of the metric, with its interval."""
     own = side(observed, list(observed.runs(row).values()), metric)
-    return _interval(own.value, own.drawn, _used(own.scored))
+    return percentiles(own.value, own.drawn, _used(own.scored))
 
 
 def headline_interval(observed: Observed, row: Row, metric: str, tissues: list[str], value: float) -> Interval:
@@ -115,7 +116,7 @@ def runs_interval(observed: Observed, runs: list[Run], metric: str, tissues: lis
         An Interval without bounds when the value is neither (another protocol's own average).
     """
     own = side(observed, runs, metric)
-    of_mean = _interval(own.value, own.drawn, _used(own.scored))
+    of_mean = percentiles(own.value, own.drawn, _used(own.scored))
     if not abs(of_mean.value - value) < 1e-6 and tissues:
         tops, bottoms = zip(*(observed.stacked(runs, metric, tissue) for tissue in tissues))
         of_mean = _interval_of_mean(np.concatenate(tops), np.concatenate(bottoms))
@@ -138,7 +139,7 @@ def minus(left: Side, right: Side) -> Interval | None:
     """The difference with its paired interval; None where one side has no value."""
     if not left.scored.any() or not right.scored.any():
         return None
-    return _interval(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
+    return percentiles(left.value - right.value, left.drawn - right.drawn, _used(left.scored & right.scored))
 
 
 def compare(observed: Observed, a: Row, b: Row, metric: str) -> Comparison | None:
@@ -165,24 +166,6 @@ def compare_pairs(observed: Observed, pairs: list[tuple[Row, Row]], metric: str)
         both, _, _ = _paired(observed, a, b, metric)
         out.append(Comparison(a.label, b.label, metric, estimate, p, rank, dz, better, len(both)))
     return out
-
-
-def difference_of_differences(
-    observed: Observed, first: tuple[Row, Row], second: tuple[Row, Row], metric: str
-) -> Interval | None:
-    """(first[0] − first[1]) − (second[0] − second[1]), with the paired interval.
-
-    Over the (fold, seed) pairs that all four rows have; None without one, or without a value of the metric.
-    """
-    rows = (*first, *second)
-    of_rows = [observed.runs(row) for row in rows]
-    common = sorted(set.intersection(*(set(runs) for runs in of_rows)))
-    sides = [side(observed, [runs[key] for key in common], metric) for runs in of_rows]
-    if not common or not all(one.scored.any() for one in sides):
-        return None
-    a, b, c, d = sides
-    used = _used(a.scored & b.scored & c.scored & d.scored)
-    return _interval(a.value - b.value - c.value + d.value, a.drawn - b.drawn - c.drawn + d.drawn, used)
 
 
 def _paired(observed: Observed, a: Row, b: Row, metric: str) -> tuple[list[tuple[int, int]], Side, Side]:
@@ -231,15 +214,19 @@ def _drawn(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
 
 def _interval_of_mean(tops: np.ndarray, bottoms: np.ndarray) -> Interval:
     """Mean over runs of the ratios of `tops` and `bottoms`, (R, C) each, with its interval."""
-    return _interval(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
+    return percentiles(_mean(tops.sum(1), bottoms.sum(1)), _drawn(tops, bottoms), _used(bottoms))
 
 
-def _interval(value: float, draws: np.ndarray, clusters: int) -> Interval:
-    """Percentile interval of `value`, whose resampled values are `draws`."""
+def percentiles(value: float, draws: np.ndarray, clusters: int, tail: float = TAIL) -> Interval:
+    """Percentile interval of `value`, without bounds where there are fewer than FEWEST clusters.
+
+    Args:
+        draws: its resampled values, float64 (at most RESAMPLES,); NaN are left out.
+        tail: share of them beyond either end.
+    """
     draws = draws[~np.isnan(draws)]
     if clusters < FEWEST or not len(draws):
         return Interval(value, float("nan"), float("nan"), clusters)
-    tail = (1 - LEVEL) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value, float(low), float(high), clusters)
 

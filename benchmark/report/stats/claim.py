@@ -1,8 +1,6 @@
 """The questions of docs/claim.md as paired differences: what is asked, how large it is, and what may be said of it.
 
-Every score is a ratio of two sums over clusters of test images (`report.select.observations`), so a resample of the
-clusters serves all runs at once: splits and seeds are averaged inside it, and a test fold that two splits share counts
-once.
+The differences are those of `report.stats.contrasts`.
 """
 
 from collections.abc import Callable
@@ -14,7 +12,7 @@ import numpy as np
 from benchmark.metrics.sizes import column
 from benchmark.report.select.groups import Row
 from benchmark.report.select.observations import Observed
-from benchmark.report.stats.bootstrap import FEWEST, weights
+from benchmark.report.stats.contrasts import Pair, Ratio, contrast, of_splits, sd_of_seeds
 from benchmark.results.run import Run
 
 FAMILY, QUESTIONS = (
@@ -29,7 +27,6 @@ INTERACTIONS: dict[str, Callable] = {
     "size": lambda nuclei: column(nuclei, "d_um") < SMALL_UM,
     "crowding": lambda nuclei: column(nuclei, "touching").astype(bool),
 }
-Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators, float64 (R, C) each: runs × clusters
 
 
 @dataclass(frozen=True)
@@ -65,23 +62,19 @@ class Answer:
     high: float
     p: float
     clusters: int
-    pairs: dict[tuple[int, int], float]
+    pairs: dict[Pair, float]
     verdict: str = ""
     why: str = ""
 
     @property
     def of_splits(self) -> dict[int, float]:
         """Split -> mean over its seeds."""
-        splits = sorted({split for split, _ in self.pairs})
-        return {k: float(np.mean([v for (split, _), v in self.pairs.items() if split == k])) for k in splits}
+        return of_splits(self.pairs)
 
     @property
     def sd_of_seeds(self) -> float:
         """Standard deviation over the seeds of a split, pooled over the splits; NaN with one seed a split."""
-        means = self.of_splits
-        deviations = [value - means[split] for (split, _), value in self.pairs.items()]
-        freedom = len(self.pairs) - len(means)
-        return float(np.sqrt(np.sum(np.square(deviations)) / freedom)) if freedom else float("nan")
+        return sd_of_seeds(self.pairs)
 
 
 def answers(observed: Observed, asked: list[tuple[Question, Row | None, Row | None]], expected: int) -> list[Answer]:
@@ -135,25 +128,12 @@ def _measured(observed: Observed, question: Question, a: Row | None, b: Row | No
     for _, (_, bottoms) in parts:
         for split, seed in [key for key, bottom in zip(both, bottoms.sum(1)) if bottom == 0]:
             return replace(unknown, why=f"split {split}, seed {seed} has nothing that this is measured on")
-    each = sum(sign * tops.sum(1) / bottoms.sum(1) for sign, (tops, bottoms) in parts)
-    drawn = np.mean(sum(sign * _resampled(ratio) for sign, ratio in parts), 1)
-    drawn = drawn[~np.isnan(drawn)]
+    measured = contrast(both, parts)
+    drawn = measured.drawn
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-    clusters = int(np.min([bottoms.sum(0) > 0 for _, (_, bottoms) in parts], 0).sum())
-    low = high = nan
-    if clusters >= FEWEST and len(drawn):
-        level = FAMILY / QUESTIONS
-        low, high = (float(q) for q in np.quantile(drawn, [level / 2, 1 - level / 2]))
-    return Answer(question, float(each.mean()), low, high, p, clusters, dict(zip(both, each.tolist())))
-
-
-def _resampled(ratio: Ratio) -> np.ndarray:
-    """The ratio of each run in each resample, float64 (resamples, R)."""
-    tops, bottoms = ratio
-    drawn = weights(tops.shape[1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (drawn @ tops.T) / (drawn @ bottoms.T)
+    interval = measured.interval(FAMILY / QUESTIONS / 2)
+    return Answer(question, measured.value, interval.low, interval.high, p, measured.clusters, measured.pairs)
 
 
 def _of_group(observed: Observed, runs: list[Run], interaction: str, inside: bool) -> Ratio:
