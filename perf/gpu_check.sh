@@ -1,19 +1,21 @@
 #!/bin/sh
 # Checks and times the deformable-attention op and the training step on one GPU.
 #
-#     sh perf/gpu_check.sh check      builds and tests: at most 4 minutes
-#     sh perf/gpu_check.sh measure    speed: at most 5 minutes
+#     sh perf/gpu_check.sh check      builds and tests: at most 6 minutes
+#     sh perf/gpu_check.sh measure    speed: at most 7 minutes
 #
 # from the repository's root; both words: one after the other. PYTHON=… (default .venv's), OUT=… (default reports/gpu),
 # LIMIT=… seconds for each word in place of its own. The most valuable parts come first; each writes $OUT/PART.txt (and
 # csv, plots) as it goes and a line of $OUT/summary.txt as it ends, so that a run that is cut short loses the rest alone.
-# Exits with 1 if a part failed or did not fit into the time, with 2 for other words.
+# After each part all of $OUT is packed into one file, $ARCHIVE (default $OUT.tgz, beside the folder), to be fetched at
+# once. Exits with 1 if a part failed or did not fit into the time, with 2 for other words.
 #
-# check:   environment, compile (registers and spills), tests (the op: values, CUDA graphs, streams, autocast, more than
-#          2^31 elements), harness (training and evaluation on the GPU), memcheck, racecheck
-# measure: goal (the step, beside the published way), ops (every backend beside its peers and the floor), split (one
-#          PanNuke split, the loader, inference), ways (of the backward pass), share (of the op in a step), tune
-#          (what the op's plan chooses, beside what it could), methods, levers
+# check:   environment, graphs (CUDA graphs of whole networks), tests (the op: values, CUDA graphs, streams, autocast,
+#          more than 2^31 elements), harness (training and evaluation on the GPU), compiled (torch.compile of blocks),
+#          memcheck, racecheck, compile (of the op: registers and spills)
+# measure: goal (the step, beside the published way), split (one PanNuke split), ops (every backend beside its peers and
+#          the floor), inference, loader, ways (of the backward pass), share (of the op in a step), tune (what the op's
+#          plan chooses, beside what it could), methods, levers
 cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- help
 for word in "$@"; do
@@ -26,6 +28,7 @@ for word in "$@"; do
     esac
 done
 OUT=${OUT:-reports/gpu}
+ARCHIVE=${ARCHIVE:-$OUT.tgz}
 if [ -z "$PYTHON" ]; then
     PYTHON=python3
     [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
@@ -34,6 +37,12 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$OUT" || exit 1
 echo "== $*, $(date)" >> "$OUT/summary.txt"
 failed=0
+
+# pack: the archive anew; the last one stays until it is whole
+pack() {
+    tar -czf "$ARCHIVE.part" --exclude '*.tgz' --exclude '*.part' -C "$(dirname "$OUT")" "$(basename "$OUT")" &&
+        mv "$ARCHIVE.part" "$ARCHIVE" || echo "$ARCHIVE: NOT WRITTEN" | tee -a "$OUT/summary.txt"
+}
 
 # part NAME SECONDS COMMAND…: runs the command, its output in $OUT/NAME.txt
 part() {
@@ -61,6 +70,7 @@ part() {
     esac
     echo "$name: $verdict ($seconds s)" | tee -a "$OUT/summary.txt"
     [ "$code" = 0 ] || tail -n 15 "$OUT/$name.txt"
+    pack
 }
 
 # needs NAME PACKAGE…: whether all packages can be imported; says for which part they cannot, and why
@@ -76,9 +86,14 @@ needs() {
 }
 
 check() {
+    harness="-m pytest tests/training/test_gpu.py -m gpu -rs -v"
     part environment 15 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
+    needs graphs mmengine timm skimage pyarrow && part graphs 75 "$PYTHON" $harness -k graphs
     part tests 150 "$PYTHON" -m pytest tests/ops/test_cuda_gpu.py -m gpu -rs --durations=10
-    needs harness mmengine timm skimage pyarrow && part harness 60 "$PYTHON" -m pytest tests/training/test_gpu.py -m gpu -rs
+    if [ -z "$missing" ]; then
+        part harness 60 "$PYTHON" $harness -k "not graphs and not compiled"
+        part compiled 90 "$PYTHON" $harness -k compiled
+    fi
     if command -v compute-sanitizer > /dev/null 2>&1; then
         # every kernel once, small; without torch's cache of memory each tensor is an allocation of its own
         # of memcheck, wrong accesses alone: torch's start asks the driver for things that it may refuse
@@ -95,12 +110,14 @@ check() {
 measure() {
     step="perf/train_step.py --out $OUT"
     if needs goal mmengine timm skimage pyarrow; then
-        part goal 130 "$PYTHON" $step/goal --limit 110 --parts goal
+        part goal 200 "$PYTHON" $step/goal --steps 40 --limit 150 --parts goal
+        # the compiler has kept what it made for the part before
+        part split 90 "$PYTHON" $step/split --steps 40 --limit 80 --parts split
     fi
     part ops 60 "$PYTHON" perf/bench_ops.py --dtype fp32 bf16 --limit 45 --out "$OUT/ops"
     if [ -z "$missing" ]; then
         part inference 40 "$PYTHON" perf/inference.py --out "$OUT"
-        part split 60 "$PYTHON" $step/split --limit 45 --parts split loader
+        part loader 40 "$PYTHON" $step/loader --limit 30 --parts loader
     fi
     part ways 40 "$PYTHON" perf/gpu_ways.py --csv "$OUT/ways.csv"
     if [ -z "$missing" ]; then
@@ -118,8 +135,8 @@ if ! "$PYTHON" -c 'import sys; from benchmark.ops import cuda; ok, why = cuda.us
     exit 1
 fi
 for word in "$@"; do
-    limit=240
-    [ "$word" = check ] || limit=300
+    limit=360
+    [ "$word" = check ] || limit=420
     until=$(($(date +%s) + ${LIMIT:-$limit}))
     "$word"
 done

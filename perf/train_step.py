@@ -10,12 +10,13 @@ Parts, most valuable first: goal (the fastest, the default, as the published cod
 100 epochs from the fastest step and a whole validation pass); methods; loader (training images per second without a
 network); levers (each alone); graph (the whole step as a CUDA graph); curve (bf16 beside fp32 and another seed).
 
-Each row is written to <out>/train_step.csv as it is measured; after --limit seconds no other row is begun.
+Each row is written to <out>/train_step.csv as it is measured; after --limit seconds no other row is begun. The note of
+a row that failed, or whose network was not compiled or graphed as it says, begins with "failed"; then it exits with 1.
 """
 
 import argparse
 import contextlib
-import csv
+import gc
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import hardware, positive
-from csv_rows import command, commit
+from step_rows import failed, of_outcomes, shown, table, write
 from step_tools import Kept, Repeated, matrix_rate, operations
 from step_variants import FAST, FASTEST, GOAL, HARNESS, LEVERS, Variant
 
@@ -38,27 +39,13 @@ from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.precision import autocast, precision_on
 from benchmark.runtime.workers import usable_cores
-from benchmark.training import loader, loop
+from benchmark.training import graphed, loader, loop
 from benchmark.training.scales import SCALES
 from benchmark.training.state import TrainState
 from benchmark.training.validation import sides, validate
 
 PARTS = ("goal", "split", "methods", "loader", "levers", "graph", "curve")
 PANNUKE = {"training": 2656, "validation": 2523, "epochs": 100}  # split 1
-COLUMNS = (
-    "part",
-    "method",
-    "what",
-    "steps",
-    "images_per_s",
-    "ms_per_step",
-    "ratio",
-    "memory_gib",
-    "of_peak",
-    "loss",
-    "note",
-)
-FACTS = ("hardware", "torch", "scale", "batch", "commit", "command")
 
 
 @dataclass
@@ -68,6 +55,7 @@ class Bench:
     Attributes:
         scale: whose recipe and rows are taken; steps, warm: updates that are timed, and before them.
         peak: floating-point operations per second of a large matrix product, by number format.
+        stop: why no other row is begun, "" while any may be.
     """
 
     world: distributed.World
@@ -79,6 +67,7 @@ class Bench:
     until: float
     peak: dict[str, float]
     rows: list[dict]
+    stop: str = ""
 
     @property
     def gpu(self) -> bool:
@@ -87,13 +76,18 @@ class Bench:
     def row(self, part: str, method: str, what: str, measure) -> dict | None:
         """Measure and write one row; `measure` returns its columns. None where the time is up or it failed."""
         if time.monotonic() > self.until:
-            print(f"{part}: {method}, {what}: not run, the time is up", flush=True)
+            self.stop = self.stop or "the time is up"
+        if self.stop:
+            print(f"{part}: {method}, {what}: not run, {self.stop}", flush=True)
             return None
         try:
             values = measure()
         except Exception as error:  # a variant that cannot run here costs its own row only
-            values = {"note": f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"}
-        if self.gpu:
+            values = {"note": f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:400]}"}
+            if isinstance(error, graphed.CaptureFailed):
+                self.stop = "a capture failed and left this process unusable"
+        if self.gpu and not self.stop:
+            gc.collect()  # of cycles of references: a network that has graphs
             torch.cuda.empty_cache()
         row = {"part": part, "method": method, "what": what} | values
         self.rows.append(row)
@@ -101,7 +95,7 @@ class Bench:
         print(
             f"{part:8s} {method:28s} {what:44s} " + ", ".join(f"{k} {shown(v)}" for k, v in values.items()), flush=True
         )
-        return row if "images_per_s" in row else None
+        return None if failed(row) else row
 
     def chosen(self, variants: tuple[Variant, ...]) -> list[Variant]:
         """Those that mean something on this device."""
@@ -134,8 +128,8 @@ def main() -> int:
         print(f"{hardware(world.device)}; torch {torch.__version__}; {chosen.threads} CPU thread(s); products: {rates}")
         for part in chosen.parts or (PARTS if gpu else ("goal", "loader", "levers")):
             MEASURES[part](bench)
-    table(bench)
-    return 1 if any("failed" in row.get("note", "") for row in bench.rows) else 0
+    table(bench.rows)
+    return 1 if any(failed(row) for row in bench.rows) else 0
 
 
 # ---- parts
@@ -172,9 +166,10 @@ def plain(bench: Bench, name: str):
 def split(bench: Bench) -> None:
     """One PanNuke split: epochs of the fastest step and a validation of its true size each; one-time costs left out."""
     fastest = FAST if bench.gpu else HARNESS
-    row = next((r for r in bench.rows if r["what"] == fastest.what and "images_per_s" in r), None)
+    row = next((r for r in bench.rows if r["what"] == fastest.what), None)
     row = row or bench.row("split", *train(bench, cellvta(bench), fastest))
-    if row is None:
+    if row is None or failed(row):
+        print(f"split: not run without the rate of '{fastest.what}'", flush=True)
         return
     rate = row["images_per_s"]
     images = PANNUKE["validation"] if bench.gpu else 16
@@ -234,7 +229,8 @@ def curve(bench: Bench) -> None:
             with trained(bench, cellvta(bench), variant, seed=seed) as (state, active, job):
                 active.feed.batch_sampler.samples = active.feed.batch_sampler.batch * max(1, bench.steps // 5)
                 losses = [loop.train_epoch(state, active, epoch, job)["loss"] for epoch in range(10)]
-            return {"loss": sum(losses[-3:]) / 3, "note": "by epoch " + " ".join(f"{loss:.3f}" for loss in losses)}
+            epochs = "by epoch " + " ".join(f"{loss:.3f}" for loss in losses)
+            return {"loss": sum(losses[-3:]) / 3, "note": of_outcomes(active.outcomes, epochs)}
 
         bench.row("curve", cellvta(bench), what, measure)
 
@@ -251,6 +247,7 @@ def train(bench: Bench, name: str, variant: Variant, phase: int = 0) -> tuple:
 
     def measure() -> dict:
         if bench.gpu:
+            gc.collect()  # a network that is gone would count
             torch.cuda.reset_peak_memory_stats()
         with trained(bench, name, variant, phase) as (state, active, job):
             draws = active.feed.batch_sampler
@@ -275,7 +272,7 @@ def train(bench: Bench, name: str, variant: Variant, phase: int = 0) -> tuple:
             "of_peak": rate / bench.peak["bf16" if job.precision == "bf16" and bench.gpu else "fp32"],
             "loss": line["loss"],
         }
-        return out | ({"note": "; ".join(active.outcomes.values())} if active.outcomes else {})
+        return out | ({"note": of_outcomes(active.outcomes)} if active.outcomes else {})
 
     return name, variant.what, measure
 
@@ -307,14 +304,12 @@ def trained(bench: Bench, name: str, variant: Variant, phase: int = 0, seed: int
 def by_hand(bench: Bench, captured: bool) -> dict:
     """Forward, loss, backward and AdamW on a batch that lies on the device."""
     with trained(bench, cellvta(bench), Variant("", {"deterministic": False}, feed="kept")) as (state, active, job):
-        method, batch = state.method, active.feed.batch
-        mean, std = (torch.tensor(v, device=bench.world.device).view(1, 3, 1, 1) for v in (method.mean, method.std))
-        method.normalise = lambda images: (images - mean) / std  # a copy from the host cannot be captured
+        method, batch, device = state.method, active.feed.batch, bench.world.device
         weights = [p for p in method.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(weights, 1e-5, fused=True, capturable=True)
 
         def step() -> torch.Tensor:
-            with autocast(job.precision, bench.world.device):
+            with autocast(job.precision, device):
                 outputs = method.train()(batch["image"])
             loss = sum(method.loss({k: v.float() for k, v in outputs.items()}, batch).values())
             optimiser.zero_grad(set_to_none=True)
@@ -328,10 +323,13 @@ def by_hand(bench: Bench, captured: bool) -> dict:
         with torch.cuda.stream(stream):
             for _ in range(bench.warm):
                 loss = step()
+            if captured:
+                with graphed.waiting_refused():  # what a capture would not survive ends this row alone
+                    loss = step()
         torch.cuda.current_stream().wait_stream(stream)
         if captured:
             whole = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(whole):
+            with graphed.capturing(device), torch.cuda.graph(whole):
                 loss = step()
             run = whole.replay
         wait(bench)
@@ -350,40 +348,6 @@ def by_hand(bench: Bench, captured: bool) -> dict:
 def wait(bench: Bench) -> None:
     if bench.gpu:
         torch.cuda.synchronize()
-
-
-# ---- what is printed and written
-
-
-def shown(value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def write(bench: Bench) -> None:
-    bench.out.mkdir(parents=True, exist_ok=True)
-    for row in bench.rows:
-        if "images_per_s" in row:
-            row["ratio"] = row["images_per_s"] / base(bench, row)["images_per_s"]
-    facts = (hardware(bench.world.device), torch.__version__, bench.scale, SCALES[bench.scale].batch)
-    same = dict(zip(FACTS, (*facts, commit(), command())))
-    with open(bench.out / "train_step.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, (*COLUMNS, *FACTS))
-        out.writeheader()
-        out.writerows(row | same for row in bench.rows)
-
-
-def base(bench: Bench, row: dict) -> dict:
-    """The row that a ratio refers to: the harness's default where the part has it, else the part's first."""
-    rows = [r for r in bench.rows if r["part"] == row["part"] and "images_per_s" in r]
-    return next((r for r in rows if r["what"] == HARNESS.what), rows[0])
-
-
-def table(bench: Bench) -> None:
-    print(f"\ntimes faster than '{HARNESS.what}' where the part has it, else than its first row:")
-    for row in bench.rows:
-        if "images_per_s" in row:
-            name = f"{row['part']:8s} {row['method'][:28]:28s} {row['what']:44s}"
-            print(f"  {name} {row['images_per_s']:9.2f} images/s {row['ratio']:6.2f}x")
 
 
 MEASURES = {

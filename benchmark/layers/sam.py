@@ -1,8 +1,8 @@
 """The image encoder of the Segment Anything Model as CellViT uses it, over timm's modules.
 
 Kirillov et al., "Segment Anything", ICCV 2023; Hörst et al., "CellViT", Medical Image Analysis 2024. Windowed and
-global attention with relative positions. For images smaller than 1024 px CellViT cuts the position embedding, so
-that pixels keep their distance, where timm resamples it.
+global attention with relative positions, which `runtime.timm_alone` keeps on the GPU. For images smaller than 1024 px
+CellViT cuts the position embedding, so that pixels keep their distance, where timm resamples it.
 """
 
 from torch import Tensor

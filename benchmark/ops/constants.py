@@ -25,7 +25,9 @@ def _plain(values):
     return values if isinstance(values, float) else int(values)
 
 
-@functools.lru_cache(maxsize=256)
+# never forgotten: a captured graph reads its constants at their addresses, and nothing else keeps them alive. Each
+# takes the 512 bytes that torch's allocator gives at least, so thousands of shapes are a megabyte or two
+@functools.cache
 def _kept(values: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     with torch.inference_mode(False):  # what is made in inference mode cannot be used in training afterwards
         return torch.tensor(values, dtype=dtype, device=device)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from benchmark.runtime.distributed import World
-from benchmark.runtime.precision import autocast
+from benchmark.training import trial
 from benchmark.training.recipe import Recipe
 
 BACKEND = "inductor"
@@ -45,23 +45,13 @@ def compile_blocks(method, recipe: Recipe, precision: str, world: World, say: Ca
 
 def _trial(method, recipe: Recipe, precision: str, world: World) -> str:
     """Why the compiled blocks do not run forward and backward here, "" where they do."""
-    device, side = world.device, method.input_side(recipe.crop)
-    images = torch.zeros(-(-recipe.batch // (world.size * recipe.accumulate)), 3, side, side, device=device)
-    buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
-    was_training = method.training
-    method.train()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            with autocast(precision, device):
-                outputs = method(images)
-            sum(values.float().square().mean() for values in outputs.values()).backward()
-        return ""
-    except Exception as error:  # dynamo, the compiler, Triton and the driver raise what they like
-        lines = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {lines[0][:200]}"
-    finally:
-        method.train(was_training)
-        method.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, buffer in method.named_buffers():
-                buffer.copy_(buffers[name])
+    side = method.input_side(recipe.crop)
+    count = -(-recipe.batch // (world.size * recipe.accumulate))
+    with trial.without_trace(method, world.device):
+        try:
+            images = torch.zeros(count, 3, side, side, device=world.device)
+            # a block that was compiled with autocast's cache is compiled again without it, as graphs are captured
+            trial.passes(method, images, precision, keep=not recipe.graph)
+        except Exception as error:  # dynamo, the compiler, Triton and the driver raise what they like
+            return trial.reason(error)
+    return ""

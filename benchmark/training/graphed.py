@@ -1,21 +1,37 @@
 """`recipe.graph`: a network's forward and backward pass as CUDA graphs, each started whole and not kernel by kernel.
 
 Launching some thousands of kernels one by one takes Python longer than a fast GPU needs to run them.
+
+A capture must not fail: up to torch 2.11 at least, one that was disturbed leaves its stream current, the generator of
+random numbers refusing to count on, and the memory bookkept as being captured into, and nothing public puts that right.
+So the passes are rehearsed first, under torch's own watch for what would disturb a capture.
 """
+
+import contextlib
+import gc
+import traceback
+import warnings
+from collections.abc import Iterator
 
 import torch
 
 from benchmark.runtime.distributed import World
+from benchmark.runtime.errors import InputError
 from benchmark.runtime.precision import autocast
-from benchmark.training import buffers
+from benchmark.training import trial
 from benchmark.training.recipe import Recipe
+
+
+class CaptureFailed(InputError):
+    """A capture that failed without torch's cleaning up: this process must not compute anything more."""
 
 
 def graph_network(method, images: int, recipe: Recipe, precision: str, world: World, say) -> str:
     """Replace `method.forward` in training by its graphs for batches of one size, or leave it as it was.
 
-    Some passes over an empty batch come first, as CUDA asks for; they leave no trace in buffers or gradients. In
-    evaluation, and after the next call for a phase with other trainable parameters or batches, nothing of them is left.
+    Some passes over an empty batch come first, as CUDA asks for; they leave no trace in buffers, gradients or random
+    numbers. In evaluation, and after the next call for a phase with other trainable parameters or batches, nothing of
+    the graphs is left.
 
     Args:
         method: on the device, with what is trainable set and blocks compiled, if they are.
@@ -24,7 +40,11 @@ def graph_network(method, images: int, recipe: Recipe, precision: str, world: Wo
         say: gets the outcome, one line.
 
     Returns:
-        The outcome, for the provenance: "network graphed for batches of 8", or "network not graphed, " and the reason.
+        The outcome, for the provenance: "network graphed for batches of 8", or "network not graphed, " and the reason;
+        then the traceback is on stderr.
+
+    Raises:
+        CaptureFailed: the rehearsed passes could not be captured, and torch was left in the middle of it.
     """
     vars(method).pop("forward", None)  # of an earlier phase
     reason = _unfit(recipe, world) or _capture(method, images, recipe, precision, world.device)
@@ -48,17 +68,69 @@ def _unfit(recipe: Recipe, world: World) -> str:
 
 
 def _capture(method, images: int, recipe: Recipe, precision: str, device: torch.device) -> str:
-    """Capture the passes. Returns why that failed, "" where it did not."""
-    side, was_training = method.input_side(recipe.crop), method.training
-    method.train()  # a graph is replayed in the mode in which it was captured
+    """Rehearse the passes and capture them. Returns why that failed, "" where it did not. Raises CaptureFailed."""
+    side = method.input_side(recipe.crop)
+    with trial.without_trace(method, device):  # in training mode: a graph is replayed in the mode of its capture alone
+        try:
+            sample = torch.zeros(images, 3, side, side, device=device)
+            # what happens once only (compilation, cuDNN's search, constants) may wait
+            trial.passes(method, sample, precision, keep=False)
+            with waiting_refused():
+                trial.passes(method, sample, precision, keep=False)
+            method.zero_grad(set_to_none=True)  # memory that the capture can have
+            with capturing(device), autocast(precision, device, keep=False):
+                torch.cuda.make_graphed_callables(method, (sample,), allow_unused_input=True)
+        except CaptureFailed:
+            raise
+        except Exception as error:  # CUDA, its libraries and the network's own code raise what they like
+            traceback.print_exc()
+            return trial.reason(error)
+    return ""
+
+
+@contextlib.contextmanager
+def waiting_refused() -> Iterator[None]:
+    """Torch raises RuntimeError where its operators would wait for the GPU, the commonest thing that ends a capture."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it does not notice every such operation
+        torch.cuda.set_sync_debug_mode("error")
     try:
-        sample = torch.zeros(images, 3, side, side, device=device)
-        with buffers.kept(method), autocast(precision, device, keep=False):
-            torch.cuda.make_graphed_callables(method, (sample,), allow_unused_input=True)
-        return ""
-    except Exception as error:  # CUDA, its libraries and the network's own code raise what they like
-        lines = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {lines[0][:200]}"
+        yield
     finally:
-        method.train(was_training)
-        method.zero_grad(set_to_none=True)
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextlib.contextmanager
+def capturing(device: torch.device) -> Iterator[None]:
+    """To be open around a capture on `device`.
+
+    Raises:
+        CaptureFailed: in place of an error after which torch did not clean up; then its traceback is on stderr. Other
+            errors pass.
+    """
+    # torch's graphed networks are cycles of references, and a graph that is destroyed during a capture ends it
+    gc.collect()
+    collects, stream = gc.isenabled(), torch.cuda.current_stream(device)
+    gc.disable()
+    try:
+        yield
+    except Exception as error:
+        # the capture's own stream is still the current one: what torch does last, after the rest of its cleaning up
+        if torch.cuda.current_stream(device) == stream:
+            raise
+        traceback.print_exc()
+        raise CaptureFailed(
+            f"The capture of a CUDA graph failed ({trial.reason(_first(error))}), after which nothing more can be "
+            "computed in this process; set recipe.graph=false."
+        ) from error
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _first(error: BaseException) -> BaseException:
+    """What an error began with: CUDA's own, at the end of a capture, says only that there was one before it."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return error

@@ -7,11 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.layers.vit import BACKBONES, GATED, available, build_backbone, build_encoder, features, quarters
 from benchmark.methods.registry import method_class
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
+from benchmark.runtime.timm_alone import relative_positions, vision_transformer_sam
 from tests.support.shared import shared
 
 
@@ -149,6 +151,39 @@ def test_published_files_of_the_encoders_load(tmp_path):
     torch.save(state, tmp_path / "dino.pth")
     loaded = build_backbone("nano", tmp_path / "dino.pth").state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in source.items())
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (4, 4), (14, 14), (9, 4), (4, 9), (3, 7), (7, 3), (1, 6)])
+@pytest.mark.parametrize("length", [9, 27])
+def test_relative_positions_are_timm_s(sizes, length):
+    assert vision_transformer_sam.get_rel_pos is relative_positions
+    table = torch.randn(length, 3, generator=torch.Generator().manual_seed(0))
+    out, expected = (f(*sizes, table) for f in (relative_positions, relative_positions.__wrapped__))
+    assert out.shape == (*sizes, 3) and torch.equal(out, expected)
+
+
+class Devices(TorchDispatchMode):
+    """The devices of all tensors that operators return."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        out = function(*arguments, **(named or {}))
+        several = out if isinstance(out, tuple | list) else [out]
+        self.seen |= {one.device.type for one in several if torch.is_tensor(one)}
+        return out
+
+
+@pytest.mark.parametrize("name", ["sam_nano", "nano"])
+def test_nothing_is_made_on_the_cpu_for_an_encoder_elsewhere(name):
+    """A copy from there waits for a GPU, and cannot be part of a CUDA graph."""
+    with torch.device("meta"):
+        vit = build_encoder(name)
+    with Devices() as devices:
+        features(vit, torch.empty(2, 3, 96, 64, device="meta"), [2, 4])
+    assert devices.seen == {"meta"}
 
 
 def test_depth_in_quarters():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmark.ops import MSDeformAttn, ms_deform_attn
+from benchmark.ops.constants import constant
 
 S = [(3, 4), (2, 2)]
 
@@ -61,3 +62,12 @@ def test_locations_stay_float32_under_autocast(monkeypatch):
         out = layer(torch.randn(2, 6, 16), torch.rand(1, 6, 1, 2), torch.randn(2, 16, 16), S)
     assert out.dtype == torch.bfloat16
     assert seen == {"value": torch.bfloat16, "locations": torch.float32, "weights": torch.float32}
+
+
+def test_a_constant_stays_where_it_is_however_many_follow():
+    """A captured graph reads it at its address."""
+    like = torch.zeros(1)
+    first = constant((0.25, 7.0), like)
+    for k in range(300):
+        constant((float(k), -1.0), like)
+    assert constant((0.25, 7.0), like) is first

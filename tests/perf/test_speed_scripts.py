@@ -3,8 +3,10 @@
 import csv
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import torch
@@ -43,7 +45,7 @@ def rows_of(path) -> list[dict]:
 def test_the_training_step_is_measured_and_written(tmp_path):
     text = script("train_step.py", "--scale", "debug", "--steps", "2", "--parts", "goal", "--out", str(tmp_path))
     rows = {row["what"]: row for row in rows_of(tmp_path / "train_step.csv")}
-    assert [*rows] == ["as the harness trains", "as published, grid_sample", "as published, our op"]
+    assert [*rows] == ["as published, grid_sample", "as the harness trains", "as published, our op"]
     harness = rows["as the harness trains"]
     assert float(harness["ratio"]) == 1 and harness["steps"] == "2" and harness["batch"] == "4"
     for row in rows.values():
@@ -184,12 +186,36 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     code, lines = gpu_check(tmp_path, "measure")
     assert code == 0 and lines[0].startswith("== measure")
     names = [line.partition(":")[0] for line in lines[1:]]
-    assert names == ["goal", "ops", "inference", "split", "ways", "share", "tune", "methods", "levers"]
+    assert names == ["goal", "split", "ops", "inference", "loader", "ways", "share", "tune", "methods", "levers"]
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
     assert "--parts goal" in called and "-m pytest" not in called
     code, lines = gpu_check(tmp_path, "check")
     assert "== check" in " ".join(lines) and "pytest tests/ops/test_cuda_gpu.py" in (tmp_path / "record").read_text()
+    names = [line.partition(":")[0] for line in lines[lines.index(next(one for one in lines if "== check" in one)) :]]
+    assert names[1:6] == ["environment", "graphs", "tests", "harness", "compiled"]
+
+
+def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):
+    """Where only some files can be fetched, or the run is cut."""
+    gpu_check(tmp_path, "check", LIMIT="3", SLEEP="60")
+    with tarfile.open(tmp_path / "out.tgz") as archive:
+        assert {"out/summary.txt", "out/environment.txt", "out/graphs.txt", "out/tests.txt"} <= {*archive.getnames()}
+        summary = archive.extractfile("out/summary.txt").read().decode()
+    assert "tests: FAILED: more than" in summary
+    inside = tmp_path / "out/all.tgz"
+    gpu_check(tmp_path, "measure", ARCHIVE=str(inside))
+    with tarfile.open(inside) as archive:
+        assert "out/levers.txt" in archive.getnames() and "out/all.tgz" not in archive.getnames()
+    assert not [*tmp_path.rglob("*.part")]
+
+
+def test_the_gpu_script_runs_each_test_of_the_harness_in_one_part(tmp_path):
+    gpu_check(tmp_path, "check")
+    words = [line.split(" -k ")[1] for line in (tmp_path / "record").read_text().splitlines() if " -k " in line]
+    assert words == ["graphs", "not graphs and not compiled", "compiled"]
+    names = re.findall(r"^def (test_\w+)", (ROOT / "tests/training/test_gpu.py").read_text(), re.M)
+    assert {("graphs" in name) + ("compiled" in name) for name in names} == {0, 1}
 
 
 @pytest.mark.parametrize("words", [(), ("all",), ("check", "mesure")])

@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmark.methods import registry
 from benchmark.runtime import distributed
+from benchmark.runtime.precision import autocast
 from benchmark.training import compiled
 from benchmark.training.scales import SCALES
 
@@ -109,3 +110,19 @@ def test_all_processes_take_the_same_way(monkeypatch):
     assert compiled.compile_blocks(method, SCALES["debug"], "fp32", CPU, lambda line: None) == "blocks compiled: 2"
     assert compiled.compile_blocks(method, SCALES["debug"], "fp32", world, lambda line: None) == outcome
     assert all(block._compiled_call_impl is None for block in method.blocks())
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_blocks_are_compiled_as_they_will_run(graph, monkeypatch):
+    """Graphs are captured without autocast's cache, and a block is compiled for one of the two."""
+    compilations = []
+    monkeypatch.setattr(compiled, "BACKEND", lambda module, inputs: compilations.append(module) or module.forward)
+    method, recipe = Unfit(), replace(SCALES["debug"], graph=graph)
+    monkeypatch.setattr(method, "second", nn.ReLU())
+    assert compiled.compile_blocks(method, recipe, "bf16", CPU, print) == "blocks compiled: 2"
+    counts = []
+    for keep in (not graph, graph):
+        with autocast("bf16", CPU.device, keep):
+            method(torch.rand(recipe.batch, 3, recipe.crop, recipe.crop))
+        counts.append(len(compilations))
+    assert counts[0] == 2 < counts[1]

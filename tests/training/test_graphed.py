@@ -1,5 +1,7 @@
 """`recipe.graph` without a GPU: what is said where there are no graphs, and what a capture leaves behind (stand-in)."""
 
+import gc
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -42,33 +44,96 @@ def test_where_there_is_no_graph_the_network_runs_as_it_is_and_says_why(world, c
     assert outcome == f"network not graphed, {reason}" and lines == [outcome] and "forward" not in vars(network)
 
 
-def stand_in(seen: list, error: Exception | None = None):
-    """Passes as torch makes them before a capture, and the attribute that it leaves in the network."""
+class Cuda:
+    """What of torch.cuda a capture asks, on a machine without it.
 
-    def capture(network, arguments, allow_unused_input):
-        for _ in range(3):
-            network(*arguments)["a"].mean().backward()
-        seen.append(
-            (network.training, tuple(arguments[0].shape), torch.is_autocast_cache_enabled(), allow_unused_input)
-        )
+    Attributes:
+        log: arguments of captures, and modes of the watch for waiting, in order.
+        error: that a capture ends with, once it has changed the network.
+        cleans: whether torch goes back to the stream from before the capture then.
+    """
+
+    def __init__(self, monkeypatch):
+        self.log: list = []
+        self.error: Exception | None = None
+        self.cleans = True
+        self.mode: str | int = 0
+        self.stream = "before"
+        names = ("make_graphed_callables", "current_stream", "get_sync_debug_mode", "set_sync_debug_mode")
+        for name in names:
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(graphed, "_unfit", lambda *_: "")
+
+    def current_stream(self, device):
+        return self.stream
+
+    def get_sync_debug_mode(self):
+        return self.mode
+
+    def set_sync_debug_mode(self, mode):
+        self.mode = mode
+        self.log.append(mode)
+
+    def make_graphed_callables(self, network, arguments, allow_unused_input):
+        assert allow_unused_input and network.training and not gc.isenabled() and network.layer[0].weight.grad is None
+        network(*arguments)["a"].mean().backward()
+        self.log.append((tuple(arguments[0].shape), torch.is_autocast_cache_enabled()))
         network.forward = "graphs"
-        if error:
-            raise error
+        if self.error:
+            self.stream = "before" if self.cleans else "the capture's"
+            try:
+                raise self.error
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture")
 
-    return capture
+
+@pytest.fixture
+def cuda(monkeypatch):
+    return Cuda(monkeypatch)
 
 
-def test_a_capture_leaves_no_trace_but_the_graphs(monkeypatch):
-    seen, network = [], Network().eval()
-    monkeypatch.setattr(graphed, "_unfit", lambda *_: "")
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", stand_in(seen))
-    before = {name: values.clone() for name, values in network.state_dict().items()}
+def test_a_capture_leaves_no_trace_but_the_graphs(cuda):
+    network = Network().eval()
+    before, random = {name: values.clone() for name, values in network.state_dict().items()}, torch.get_rng_state()
     outcome = graphed.graph_network(network, 2, RECIPE, "bf16", CPU, print)
     assert outcome == "network graphed for batches of 2" and vars(network)["forward"] == "graphs"
-    assert seen == [(True, (2, 3, 20, 20), False, True)] and not network.training
+    assert cuda.log == ["error", 0, ((2, 3, 20, 20), False)] and gc.isenabled() and not network.training
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", stand_in(seen, RuntimeError("no capture\nmore")))
-    outcome = graphed.graph_network(network, 3, RECIPE, "fp32", CPU, print)
-    assert outcome == "network not graphed, RuntimeError: no capture" and "forward" not in vars(network)
-    assert seen[1] == (True, (3, 3, 20, 20), True, True), "of the network itself, not of the first phase's graphs"
+    assert torch.equal(random, torch.get_rng_state())
+    assert graphed.graph_network(network, 3, RECIPE, "fp32", CPU, print).endswith("for batches of 3")
+    assert cuda.log[-1] == ((3, 3, 20, 20), True), "of the network itself, not of the first phase's graphs"
+
+
+class Waiting(Network):
+    """Asks for a value in its forward pass, as torch refuses it while it watches."""
+
+    def forward(self, images):
+        if torch.cuda.get_sync_debug_mode() == "error":
+            raise RuntimeError("called a synchronizing CUDA operation\nmore")
+        return super().forward(images)
+
+
+def test_a_network_that_waits_is_not_captured(cuda, capsys):
+    network, line = Waiting(), inspect.getsourcelines(Waiting.forward)[1] + 2
+    outcome = graphed.graph_network(network, 2, RECIPE, "fp32", CPU, print)
+    why = f"RuntimeError: called a synchronizing CUDA operation, at training/test_graphed.py:{line}"
+    assert outcome == f"network not graphed, {why}" and "forward" not in vars(network) and network.training
+    assert cuda.log == ["error", 0] and "Traceback" in capsys.readouterr().err
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_capture_after_which_torch_cleaned_up_leaves_the_network_as_it_was(cuda):
+    network, cuda.error = Network(), ValueError("no capture")
+    outcome = graphed.graph_network(network, 2, RECIPE, "fp32", CPU, print)
+    assert outcome.startswith("network not graphed, RuntimeError: operation failed") and gc.isenabled()
+    assert "forward" not in vars(network)
+
+
+def test_a_capture_after_which_torch_did_not_clean_up_ends_the_training(cuda, capsys):
+    """And names what began it, not what CUDA says at the end of such a capture."""
+    network, cuda.error, cuda.cleans = Network(), ValueError("no capture"), False
+    match = r"failed \(ValueError: no capture, at training/test_graphed.py:\d+\).*; set recipe.graph=false\.$"
+    with pytest.raises(graphed.CaptureFailed, match=match):
+        graphed.graph_network(network, 2, RECIPE, "fp32", CPU, print)
+    assert gc.isenabled() and cuda.mode == 0 and "previous error" in capsys.readouterr().err
