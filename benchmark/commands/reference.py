@@ -29,6 +29,12 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--answers", type=Path, default=_own("docs/claim.md"), help="page with the marks of the claim's answers"
     )
+    parser.add_argument(
+        "--representations",
+        type=Path,
+        default=_own("docs/representations.md"),
+        help="page with the marks of the gains by representation",
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--only-ledger", action="store_true", help="add to the ledger, and do nothing else")
     only.add_argument("--only-claim", action="store_true", help="leave the runs on the embedded data as they are")
@@ -40,7 +46,8 @@ def _own(name: str) -> Path | None:
 
 
 def run(options) -> int:
-    if lacking := [name for name in ("out", "readme", "ledger", "answers") if getattr(options, name) is None]:
+    pages = ("out", "readme", "ledger", "answers", "representations")
+    if lacking := [name for name in pages if getattr(options, name) is None]:
         raise InputError(
             "`reference` renews documents of a checkout, and the current folder lies in none; go into one, or name "
             f"{' and '.join(f'--{name}' for name in lacking)}."
@@ -56,6 +63,7 @@ def run(options) -> int:
     if not options.only_claim:
         _embedded(options)
     _claim(options)
+    _representations(options)
     return 0
 
 
@@ -95,3 +103,20 @@ def _claim(options) -> None:
     if sections:
         readme.put(options.answers, "\n\n".join(sections), claim_answers.MARKS)
         print(f"{len(sections)} sections of answers renewed in {options.answers}")
+
+
+def _representations(options) -> None:
+    """Renew the gains by representation, of the claim's kept runs and those beside them."""
+    from benchmark.experiment.config import load
+    from benchmark.report import readme
+    from benchmark.report import representation_answers as page
+
+    out = options.out.parent / page.NAME
+    if not (out / "runs").is_dir():
+        return
+    chosen = load(page.NAME)
+    grid = shared.expected_methods(page.NAME, chosen.dataset), list(chosen.folds), list(chosen.seeds)
+    kept = [options.out.parent / "claim" / "runs", out / "runs"]
+    text = page.renewed(kept, out, *grid, os.path.relpath(out, options.representations.parent))
+    readme.put(options.representations, text, page.MARKS)
+    print(f"gains by representation renewed in {options.representations}")

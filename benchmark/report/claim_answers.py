@@ -61,8 +61,8 @@ class Answers:
 
 
 @contextlib.contextmanager
-def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> Iterator[Answers]:
-    """The answers from the runs kept in `out`/runs, for as long as the context lasts.
+def answers(kept: list[Path], methods: list[str], splits: list[int], seeds: list[int]) -> Iterator[Answers]:
+    """The answers from the runs below these folders, for as long as the context lasts.
 
     Args:
         methods: canonical names of the experiment's rows, each with the learning rate chosen for it.
@@ -71,16 +71,15 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
     Raises:
         InputError: no kept runs, damaged ones, or runs of several data sets or presets.
     """
-    with unpacked(out / "runs") as results:
+    where = " and ".join(map(str, kept))
+    with unpacked(*kept) as results:
         complete = runs(results)
         every = groups(complete, methods=methods)
         if len(every) != 1:
             held = ", ".join(str(group.folder) for group in every) or "none"
-            raise InputError(f"{out / 'runs'}: expected runs of one data set and preset, found {held}.")
+            raise InputError(f"{where}: expected runs of one data set and preset, found {held}.")
         if joint := next((run for run in complete if run.config.get("sets")), None):
-            raise InputError(
-                f"{out / 'runs'}: {joint.id.method} was trained on several sets at once; keep it elsewhere."
-            )
+            raise InputError(f"{where}: {joint.id.method} was trained on several sets at once; keep it elsewhere.")
         own = [run for run in complete if run.id.method in methods]
         (arms,) = groups(own, every[0].dataset, "main", methods, splits, seeds)
         store = Store()
@@ -92,7 +91,7 @@ def answers(out: Path, methods: list[str], splits: list[int], seeds: list[int]) 
 
 def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
     """Write the tables as csv and the figures beside the kept runs; what a missing part would show is left out."""
-    with answers(out, methods, splits, seeds) as found:
+    with answers([out / "runs"], methods, splits, seeds) as found:
         for path in (*out.glob("*.csv"), *out.glob("*.png")):
             path.unlink()  # what is not made again is of runs that are no longer kept
         for table in (*found.tabled.main, *found.tabled.rest, found.rates, found.budget):
@@ -116,18 +115,18 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
         link: path of `out` relative to the page.
         whole: with the search for the rates, the length of the training, and all figures; else the first figure alone.
     """
-    with answers(out, methods, splits, seeds) as found:
-        parts = [_ran(found)]
+    with answers([out / "runs"], methods, splits, seeds) as found:
+        parts = [ran(found)]
         if not is_drawn(found.arms.dataset):
             parts.append(BORROWED)
         if claim := found.table("claim"):
-            parts += [_state(found, claim), _body(claim)]
+            parts += [_state(found, claim), body(claim)]
         else:
             parts.append(
                 "There is no table of the questions: no run of cellvta has a partner, or an arm stands in two rows."
             )
         if main := found.table(f"main-{PROTOCOL}"):
-            parts += [_body(_narrow(main)), _units(found, main)]
+            parts += [body(_narrow(main)), _units(found, main)]
         if not whole and found.budget is not None:
             parts.append(found.budget.conclusion)
         if whole:
@@ -152,7 +151,7 @@ def _not_run(every: Group) -> str:
     return f"Not run: {', '.join(lacking)}." if lacking else "All arms have runs."
 
 
-def _ran(found: Answers) -> str:
+def ran(found: Answers) -> str:
     """How many runs there are, of which arms, where they ran."""
     arms, done = found.arms, len(found.arms.runs)
     expected = len(arms.rows) * arms.expected
@@ -204,7 +203,7 @@ def _units(found: Answers, main: Table) -> str:
     return f"Intervals of the arms: over {unit}, {', '.join(texts)}." if texts else ""
 
 
-def _body(table: Table) -> str:
+def body(table: Table) -> str:
     """A table without its caption, with its notes."""
     return markdown(replace(table, caption="")).split("\n\n", 1)[1].rstrip()
 

@@ -141,15 +141,17 @@ def _occupied(target: RunFolder, key: str | None) -> str:
 
 
 @contextlib.contextmanager
-def unpacked(root: Path) -> Iterator[Path]:
-    """The kept runs below `root` as a folder of results, for as long as the context lasts.
+def unpacked(*roots: Path) -> Iterator[Path]:
+    """The kept runs below the roots as one folder of results, for as long as the context lasts.
 
     Raises:
-        InputError: no kept runs, or a damaged one.
+        InputError: a root without kept runs, a damaged one, or one that stands below two roots.
     """
     with tempfile.TemporaryDirectory() as results:
-        for kept in compact.kept_runs(root):
+        for kept in (kept for root in roots for kept in compact.kept_runs(root)):
             folder = compact.identity(kept).folder(Path(results))
+            if folder.exists():
+                raise InputError(f"{kept}: is kept a second time, below {' and '.join(map(str, roots))}; remove one.")
             folder.mkdir(parents=True)
             compact.unpack(kept, folder)
         yield Path(results)

@@ -69,7 +69,7 @@ def renewed(tmp_path, stored, leave=()) -> tuple[str, str]:
     for name in ("README.md", "claim.md"):
         (tmp_path / name).write_text(MARKED)
     words = {"results": "none", "out": "reference/embedded", "readme": "README.md", "ledger": "ledger.csv"}
-    words["answers"] = "claim.md"
+    words |= {"answers": "claim.md", "representations": "representations.md"}
     flat = [word for name, value in words.items() for word in (f"--{name}", str(tmp_path / value))]
     assert main(["reference", "--only-claim", *flat]) == 0
     return (tmp_path / "README.md").read_text(), (tmp_path / "claim.md").read_text()
@@ -125,6 +125,29 @@ def test_a_missing_training_leaves_its_questions_without_a_verdict(tmp_path, sto
     assert [cell.strip() for cell in line.split("|")][7] == "5/6" and line.rstrip(" |").endswith("–")
     (line,) = [line for line in real.splitlines() if line.startswith("| cellvta − full_finetune in bPQ")]
     assert [cell.strip() for cell in line.split("|")][7] == "6/6" and line.rstrip(" |").endswith("no difference")
+
+
+def test_gains_by_representation_come_from_the_claims_runs_and_those_beside_them(tmp_path, stored):
+    for arm in ("cellvta", "decoder_only"):
+        rate = ARMS[arm]
+        recipe = {"epochs": 64, "samples": 192, "batch": 8, "optimiser": {"lr": rate}}
+        words = {"spec": f"{arm}@mini,instances=stardist", "settings": {"recipe.optimiser.lr": rate}, "recipe": recipe}
+        name = f"{arm}@mini,instances=stardist,recipe.optimiser.lr={rate}"
+        make_run(tmp_path / "other", stored, name, 1, 0, dataset=DRAWN, **words)
+    list(keep(runs(tmp_path / "other"), tmp_path / "reference/representations/runs"))
+    marked = MARKED.replace("claim -->", "representations -->")
+    (tmp_path / "representations.md").write_text(marked)
+    renewed(tmp_path, stored)
+    text = (tmp_path / "representations.md").read_text()
+    assert "20 of 72 trainings (8 arms" in text and "before\n" in text and "of earlier" not in text
+    gains = [
+        [cell.strip() for cell in line.split("|")[1:]] for line in text.splitlines() if line.startswith("| stardist")
+    ]
+    assert {line[4] for line in gains if len(line) == 8} == {"1/9"}, "over the pair that both have"
+    assert (tmp_path / "reference/representations/representations.png").is_file()
+    lines = read_csv(tmp_path / "reference/representations/representations.csv")
+    assert {line["representation"] for line in lines} == {"hv", "stardist"}
+    assert len(read_csv(tmp_path / "reference/representations/runs.csv")) == 20
 
 
 def test_a_joint_training_under_the_same_name_is_no_answer(tmp_path, stored):
