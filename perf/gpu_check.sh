@@ -88,7 +88,7 @@ needs() {
 check() {
     harness="-m pytest tests/training/test_gpu.py -m gpu -rs -v"
     part environment 15 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
-    needs graphs mmengine timm skimage pyarrow && part graphs 75 "$PYTHON" $harness -k graphs
+    needs graphs mmengine timm skimage pyarrow && part graphs 100 "$PYTHON" $harness -k graphs
     part tests 150 "$PYTHON" -m pytest tests/ops/test_cuda_gpu.py -m gpu -rs --durations=10
     if [ -z "$missing" ]; then
         part harness 60 "$PYTHON" $harness -k "not graphs and not compiled"
