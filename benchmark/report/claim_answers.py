@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
-from benchmark.report.readme import machine
+from benchmark.report.readme import LEARNT, machine
 from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
 from benchmark.report.select.groups import Group, groups, overrides
 from benchmark.report.select.observations import Observed, observe
@@ -126,7 +126,7 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
                 "There is no table of the questions: no run of cellvta has a partner, or an arm stands in two rows."
             )
         if main := found.table(f"main-{PROTOCOL}"):
-            parts += [body(_narrow(main)), _units(found, main)]
+            parts += [body(_narrow(main)), f"{_units(found, main)} {_unlearnt(found.arms)}".strip()]
         if not whole and found.budget is not None:
             parts.append(found.budget.conclusion)
         if whole:
@@ -206,6 +206,23 @@ def _units(found: Answers, main: Table) -> str:
 def body(table: Table) -> str:
     """A table without its caption, with its notes."""
     return markdown(replace(table, caption="")).split("\n\n", 1)[1].rstrip()
+
+
+def _unlearnt(arms: Group) -> str:
+    """In how many trainings of each arm a type was not learned: mPQ falls by steps where one is."""
+    texts = []
+    for row in arms.rows:
+        lacking: dict[str, int] = {}
+        for run in row.runs:
+            scores = run.metrics["protocols"][PROTOCOL]
+            for name in run.config["classes"]:
+                value = scores.get(f"F1_{name}")  # None: no true nucleus of it
+                if value is not None and value <= LEARNT:
+                    lacking[name] = lacking.get(name, 0) + 1
+        if row.runs:
+            counts = ", ".join(f"{name} in {n}" for name, n in lacking.items()) or "none"
+            texts.append(f"{row.name} {counts} of {len(row.runs)}")
+    return f"Types not learned (F1 at most {LEARNT}): {'; '.join(texts)}." if texts else ""
 
 
 def _narrow(main: Table) -> Table:

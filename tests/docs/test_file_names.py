@@ -24,7 +24,12 @@ SOURCES = [p for d in ("benchmark", "perf", "experiments") for p in sorted((ROOT
 TEXTS = [*PAGES, *(ROOT / name for name in PLAIN), *SOURCES]
 # files that a reader is invited to write, those of the examples among them, and one that a run leaves
 GUIDE = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/plugins.md"))
-YOURS = {"my/grid.py", "card.md", *re.findall(r"^# (\S+\.py)$", GUIDE, re.MULTILINE)}
+YOURS = {
+    "my/grid.py",
+    "card.md",
+    "docs/reference/representations/runs",
+    *re.findall(r"^# (\S+\.py)$", GUIDE, re.MULTILINE),
+}
 
 # a file or folder below one of ours; any file with the ending of code or a document; a module, with what it holds
 PLACE = r"(?<![\w/.@-])(?:benchmark|tests|perf|experiments|docs|\.ci|\.github)/[\w./*-]*"

@@ -42,7 +42,7 @@ def test_committed_tables_follow_from_the_committed_records(tmp_path):
     methods = [f"{m}@small" for m in load("main").methods]
     with unpacked(KEPT / "runs") as results:
         write_tables(results, tmp_path, experiment_methods=methods, dataset="synthetic")
-    for name in ("main-cellvit.csv", "sizes.csv", "types-cellvit.csv", "significance.csv"):
+    for name in ("main-cellvit.csv", "claim.csv", "sizes.csv", "types-cellvit.csv", "significance.csv"):
         assert (tmp_path / "synthetic/main-small" / name).read_text() == (KEPT / name).read_text(), name
 
 
