@@ -83,6 +83,8 @@ def test_the_budget_compares_lengths_over_the_seeds_that_have_them(out):
     )
     assert "After the longest training (256 epochs, 1 seed of 2) the gain is +0.000 bPQ" in text
     assert "below the smallest effect of interest in bPQ and mPQ" in text
+    gains = ", ".join(f"+0.000 and +0.000 at {epochs}" for epochs in (64, 128, 256))
+    assert f"Of seed 0 alone the gains are {gains} epochs, while cellvta itself has 0." in text
 
 
 def test_one_seed_of_the_budget_allows_no_verdict(tmp_path):

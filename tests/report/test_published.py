@@ -6,7 +6,9 @@ import pytest
 
 from benchmark.data.sources.pannuke import CLASSES, TISSUES
 from benchmark.metrics.protocols import PROTOCOLS
+from benchmark.report.select.groups import Group
 from benchmark.report.tables.published import ALL, published, table, values
+from benchmark.report.tables.published_table import published_table
 from tests.support.report_runs import squares
 from tests.support.shared import shared
 
@@ -94,3 +96,11 @@ def test_values_equal_the_reference():
     ours = table()[table()["metric"].isin(["bPQ", "mPQ", "F1"]) & (table()["split"] != ALL)]
     assert len(ours) == len(logs)
     np.testing.assert_allclose(np.sort(ours["value"]), np.sort(logs["value"]), atol=6e-7)
+
+
+def test_figures_of_an_uncertain_protocol_stand_in_no_table():
+    group = Group("pannuke", "main", "paper", [1], [0], [])
+    shown = published_table(group, "cellvit", {})
+    assert {line["variant"] for line in shown.records if line["method"] == "cellvit"} >= {"sam_h", "vit256"}
+    assert not any(line["variant"].endswith("-x20") for line in shown.records)
+    assert any(note.startswith("Left out: cellvit, sam_h-x20 (images at x20") for note in shown.notes)

@@ -9,6 +9,7 @@
 - average: images (mean over images), tissues (mean over 19 tissues of the mean over each one's images), pooled (counts
   of all images together), count. Figures of different averages are not to be compared: 0.506 (CellVTA, images) stands
   against 0.496 of CellViT-SAM-H, 0.509 (tissues) against 0.498.
+- note: for a person; one that ends in UNSURE says why the protocol is not certain, and the line stands in no table.
 - source: folder of the test log in the authors' published logs, or how the figure follows from the lines above it.
 
 The publications state no confidence interval.
@@ -22,6 +23,7 @@ import pandas as pd
 FILE = Path(__file__).with_name("published.csv")
 COLUMNS = ["method", "row", "dataset", "split", "protocol", "average", "metric", "value", "source", "note"]
 ALL = "all"
+UNSURE = "not known"  # end of the note of a figure whose protocol is not certain
 
 
 @functools.cache

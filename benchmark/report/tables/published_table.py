@@ -27,6 +27,9 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
     """
     dataset = data_set(group.dataset)
     figures = published.published(dataset=dataset, protocol=protocol)
+    unsure = figures["note"].str.endswith(published.UNSURE)
+    left_out = figures[unsure][["method", "row", "note"]].drop_duplicates().values.tolist()
+    figures = figures[~unsure]
     table = Table(
         f"published-{protocol}",
         f"Published figures, {dataset}, protocol `{protocol}`: not measured here",
@@ -43,6 +46,7 @@ def published_table(group: Group, protocol: str, values: dict) -> Table | None:
     plain = [row for row in group.rows if not row.settings]
     others = {row.label: note for row in plain if (note := _other_images(row, figures))}
     table.notes += [f"{label}: {note}." for label, note in others.items()]
+    table.notes += [f"Left out: {method}, {row} ({note})." for method, row, note in left_out]
     for average, (title, metrics, _) in AVERAGES.items():
         part = figures[(figures["average"] == average) & figures["metric"].isin(metrics.values())]
         if part.empty:

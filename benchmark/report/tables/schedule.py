@@ -138,8 +138,21 @@ def _longest(observed: Observed, lengths: dict, seeds: dict[int, list[int]]) -> 
         state += f" (nothing follows before all {SEEDS} seeds were run)"
     return (
         f"After the longest training ({longest} epochs, {counted(len(seeds[longest]), 'seed')} of {SEEDS}) the gain is "
-        f"{gain['bPQ']:+z.3f} bPQ and {gain['mPQ']:+z.3f} mPQ: {state}."
+        f"{gain['bPQ']:+z.3f} bPQ and {gain['mPQ']:+z.3f} mPQ: {state}.{_shorter(observed, lengths, seeds[longest])}"
     )
+
+
+def _shorter(observed: Observed, lengths: dict, seeds: list[int]) -> str:
+    """The same of the shorter trainings of these seeds alone, which another set of seeds would blur."""
+    shared = sorted(set.intersection(*(set(of_arm) for of_arm in lengths.values())))
+    means = {e: _means(observed, lengths, e, seeds) for e in shared if set(seeds) <= set(_common(lengths, [e]))}
+    if len(means) < 2:
+        return ""
+    gains = {epochs: _difference(mean) for epochs, mean in means.items()}
+    texts = [f"{gain['bPQ']:+z.3f} and {gain['mPQ']:+z.3f} at {epochs}" for epochs, gain in gains.items()]
+    own = ", ".join(f"{mean[PAIR[0]]['bPQ']:.3f}" for mean in means.values())
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f" Of {which} alone the gains are {', '.join(texts)} epochs, while {PAIR[0]} itself has {own} bPQ."
 
 
 def _difference(means: dict[str, dict[str, float]]) -> dict[str, float]:
