@@ -5,7 +5,7 @@
 #     sh perf/gpu_check.sh measure    speed: at most 7 minutes
 #
 # from the repository's root; both words: one after the other. PYTHON=… (default .venv's), OUT=… (default reports/gpu),
-# LIMIT=… seconds for each word in place of its own. The most valuable parts come first; each writes $OUT/PART.txt (and
+# LIMIT=… seconds for each word in place of its own, ONLY="graphs harness" for these parts alone. The most valuable parts come first; each writes $OUT/PART.txt (and
 # csv, plots) as it goes and a line of $OUT/summary.txt as it ends, so that a run that is cut short loses the rest alone.
 # After each part all of $OUT is packed into one file, $ARCHIVE (default $OUT.tgz, beside the folder), to be fetched at
 # once. Exits with 1 if a part failed or did not fit into the time, with 2 for other words.
@@ -48,6 +48,7 @@ pack() {
 part() {
     name=$1 limit=$2 verdict=
     shift 2
+    case " ${ONLY:-$name} " in *" $name "*) ;; *) return ;; esac
     start=$(date +%s)
     left=$((until - start))
     if [ "$left" -lt 1 ]; then
@@ -57,7 +58,8 @@ part() {
     fi
     [ "$left" -ge "$limit" ] || limit=$left
     echo "== $name"
-    timeout -k 5 "$limit" "$@" > "$OUT/$name.txt" 2>&1
+    # at SIGINT pytest still prints what has failed so far, and why
+    timeout -s INT -k 5 "$limit" "$@" > "$OUT/$name.txt" 2>&1
     code=$?
     seconds=$(($(date +%s) - start))
     # on some virtual machines the tool cannot attach to the GPU at all
@@ -86,12 +88,12 @@ needs() {
 }
 
 check() {
-    harness="-m pytest tests/training/test_gpu.py -m gpu -rs -v"
+    harness="-m pytest tests/training/test_gpu.py -m gpu -rs -vv"
     part environment 15 sh -c "nvidia-smi; '$PYTHON' -m torch.utils.collect_env"
     needs graphs mmengine timm skimage pyarrow && part graphs 100 "$PYTHON" $harness -k graphs
     part tests 150 "$PYTHON" -m pytest tests/ops/test_cuda_gpu.py -m gpu -rs --durations=10
     if [ -z "$missing" ]; then
-        part harness 60 "$PYTHON" $harness -k "not graphs and not compiled"
+        part harness 90 "$PYTHON" $harness -k "not graphs and not compiled"
         part compiled 90 "$PYTHON" $harness -k compiled
     fi
     if command -v compute-sanitizer > /dev/null 2>&1; then

@@ -329,7 +329,7 @@ def by_hand(bench: Bench, captured: bool) -> dict:
         torch.cuda.current_stream().wait_stream(stream)
         if captured:
             whole = torch.cuda.CUDAGraph()
-            with graphed.capturing(device), torch.cuda.graph(whole):
+            with graphed.capturing(device), torch.cuda.graph(whole, capture_error_mode="thread_local"):
                 loss = step()
             run = whole.replay
         wait(bench)

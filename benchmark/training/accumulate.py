@@ -27,17 +27,26 @@ class MicroBatches:
         count: of micro-batches, at most B; of equal size where B allows. With 1 the passes are the plain ones.
         seed: of the random numbers drawn inside the network: each micro-batch has its own, the same in both passes.
         precision: as from `runtime.precision.precision_on`.
+        keep: as for `autocast`; what is compiled is compiled for one of the two.
     """
 
-    def __init__(self, model: torch.nn.Module, images: Tensor, count: int, seed: tuple[int, ...], precision: str):
-        self.model, self.images, self.seed, self.precision = model, images, seed, precision
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        images: Tensor,
+        count: int,
+        seed: tuple[int, ...],
+        precision: str,
+        keep: bool = True,
+    ):
+        self.model, self.images, self.seed, self.precision, self.keep = model, images, seed, precision, keep
         self.parts = images.tensor_split(count)
         self.outputs: dict[str, Tensor] = {}
 
     def forward(self) -> dict[str, Tensor]:
         """The network's outputs for all images. With several micro-batches these are leaves of the graph."""
         if len(self.parts) == 1:
-            with autocast(self.precision, self.images.device):
+            with autocast(self.precision, self.images.device, self.keep):
                 return self.model(self.images)
         method = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
         with torch.no_grad(), buffers.kept(method):
@@ -58,7 +67,7 @@ class MicroBatches:
 
     def _pass(self, model: torch.nn.Module, k: int) -> dict[str, Tensor]:
         torch.manual_seed(int(np.random.SeedSequence([*self.seed, k]).generate_state(1)[0]))
-        with autocast(self.precision, self.images.device):
+        with autocast(self.precision, self.images.device, self.keep):
             return model(self.parts[k])
 
     def _shared(self, last: bool):

@@ -192,7 +192,9 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         optim.decay(optimiser, optim.lr_factor(recipe.schedule, *position))
         batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
         seed = job.seed, 2, epoch, job.world.rank, step
-        passes = accumulate.MicroBatches(active.model, batch["image"], recipe.accumulate, seed, job.precision)
+        # as blocks were compiled: also where graphs were asked for and could not be had
+        keep = not recipe.graph
+        passes = accumulate.MicroBatches(active.model, batch["image"], recipe.accumulate, seed, job.precision, keep)
         outputs = passes.forward()
 
         # ---- loss

@@ -196,6 +196,11 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     assert names[1:6] == ["environment", "graphs", "tests", "harness", "compiled"]
 
 
+def test_the_gpu_script_runs_the_parts_alone_that_are_named(tmp_path):
+    code, lines = gpu_check(tmp_path, "check", "measure", ONLY="harness split")
+    assert code == 0 and [line.partition(":")[0] for line in lines if ": passed (" in line] == ["harness", "split"]
+
+
 def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):
     """Where only some files can be fetched, or the run is cut."""
     gpu_check(tmp_path, "check", LIMIT="3", SLEEP="60")
