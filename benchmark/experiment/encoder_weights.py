@@ -96,7 +96,8 @@ def check(text: str | None) -> None:
     for name in registry.known_names():
         with contextlib.suppress(InputError):  # a broken package of another's: no encoder is known of it
             classes.append(registry.method_class(name))
-    known = {cls.encoder_of(cls.arguments() | row) for cls in classes for row in cls.presets.values()} - {None}
+    encoders = (cls.encoder_of(cls.arguments() | row) for cls in classes for row in cls.presets.values())
+    known = {encoder for encoder in encoders if encoder is not None}
     for name in by_name(text):
         if name not in known and not timm.is_model(name.split(".")[0]):
             raise InputError(

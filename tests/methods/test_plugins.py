@@ -1,6 +1,7 @@
 """docs/plugins.md: its package is installed into a folder, found, and runs; broken ones are named."""
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,10 @@ import sys
 import pytest
 
 from benchmark.cli import main
+from benchmark.experiment.cell import Cell
+from benchmark.experiment.setup import Setup
 from benchmark.methods import registry
+from benchmark.results.identity import differing
 from benchmark.runtime import plugins, terminal
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
@@ -47,7 +51,10 @@ def test_the_example_is_installed_and_runs(tmp_path, cache):
     words = [*line.split(), "--results", str(tmp_path / "results"), "--cache", str(cache), "--device", "cpu"]
     done = call(tmp_path / "packages", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "results").glob("*/two_convolutions@debug*/fold1-seed0/metrics.json"))
+    (path,) = (tmp_path / "results").glob("*/two_convolutions@debug*/fold1-seed0/metrics.json")
+    assert json.loads(path.read_text())["identity"]["package"] == "two-convolutions 0.1"
+    assert json.loads((path.parent / "provenance.json").read_text())["package"] == "two-convolutions 0.1"
+    assert "- package of the method: `two-convolutions 0.1`" in (path.parent / "card.md").read_text()
     done = call(tmp_path / "packages", "run", "--method", "two_convolution", "--preset", "debug", cwd=tmp_path)
     assert done.returncode == 2 and "Did you mean 'two_convolutions'" in done.stderr
 
@@ -67,9 +74,7 @@ class {cls}(Method):
 def installed(tmp_path, monkeypatch):
     """Install modules (name -> source) that offer entry points (name -> value) in one package; all forgotten after."""
 
-    def install(
-        points: dict[str, str], modules: dict[str, str], group="nuclei_benchmark.methods", package="my-package"
-    ):
+    def install(points: dict[str, str], modules: dict[str, str], package="my-package"):
         for name, text in modules.items():
             path = tmp_path / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +83,7 @@ def installed(tmp_path, monkeypatch):
         facts.mkdir()
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.1\n", encoding="utf-8")
         lines = "".join(f"{name} = {value}\n" for name, value in points.items())
-        (facts / "entry_points.txt").write_text(f"[{group}]\n{lines}", encoding="utf-8")
+        (facts / "entry_points.txt").write_text(f"[nuclei_benchmark.methods]\n{lines}", encoding="utf-8")
         plugins.offered.cache_clear()
         importlib.invalidate_caches()
 
@@ -197,6 +202,18 @@ def test_a_representation_by_argument_is_enough(installed):
     text = METHOD + "class First(Method):\n presets = {'debug': {}}\n @classmethod\n"
     installed({"first": "by_argument"}, {"by_argument": text + " def representation_of(cls, arguments): ..."})
     assert registry.method_class("first").__name__ == "First"
+
+
+def test_an_upgrade_of_another_package_is_another_result_and_ours_name_none(installed, tmp_path):
+    installed({"first": "quick"}, {"quick": REGISTER.format(name="first", cls="First")})
+    setup = Setup("synthetic@patches=6", None, "debug", "main", tmp_path, tmp_path)
+    ours, other = (Cell(setup, registry.parse(name, "debug"), 1, 0) for name in ("classical", "first"))
+    assert "package" not in ours.identity and other.identity["package"] == "my-package 0.1"
+    facts = tmp_path / "my_package-0.1.dist-info" / "METADATA"
+    facts.write_text(facts.read_text().replace("0.1", "0.2"))
+    upgraded = Cell(setup, registry.parse("first", "debug"), 1, 0)
+    assert differing(other.identity, upgraded.identity) == ["package: my-package 0.1 -> my-package 0.2"]
+    assert upgraded.folder == other.folder and upgraded.key != other.key
 
 
 def test_two_packages_with_one_name_are_refused(installed):
