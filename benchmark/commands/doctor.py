@@ -42,7 +42,7 @@ def run(options) -> int:
         free = shutil.disk_usage(existing).free / 2**30
         exists = "exists" if folder.exists() else "is made when needed"
         rows.append((name, f"{folder} (by {chosen}; {exists}, {free:.0f} GiB free)"))
-    rows += [line for name in registry.method_names() for line in _rows(name)]
+    rows += [line for name in registry.known_names() for line in _rows(name)]
     print(terminal.columns([[visible(text) for text in row] for row in rows], terminal.room()))
     return 0
 
@@ -50,7 +50,15 @@ def run(options) -> int:
 def _rows(name: str) -> list[tuple[str, str]]:
     """Which rows of a method run without a file of weights, and what the others need."""
     from benchmark.methods import registry
+    from benchmark.runtime.errors import InputError
 
+    refused = []
+    try:
+        registry.import_other(name)
+    except InputError as error:  # of another package, which stops none of the other rows
+        if not registry.is_ours(name):
+            return [("method", f"{name}: none: {error}")]
+        refused = [("", str(error))]
     cls = registry.method_class(name)
     ready, blocked = [], {}
     for row in cls.presets:
@@ -62,4 +70,5 @@ def _rows(name: str) -> list[tuple[str, str]]:
         else:
             blocked.setdefault(why, []).append(row)
     lines = [("method", f"{name}: {', '.join(ready) or 'none'}")]
-    return lines + [("", f"needs weights, {', '.join(rows)}: {why}") for why, rows in blocked.items()]
+    lines += [("", f"needs weights, {', '.join(rows)}: {why}") for why, rows in blocked.items()]
+    return lines + refused

@@ -125,7 +125,9 @@ class Cell:
             "records": VERSION,
         }
         stitched = {"stitching": number} if (number := stitching_version(self.recipe.tiling)) else {}
-        return entries | stitched | self.weights.identity(self)
+        # the code of another package is in no commit of ours; the results of our own methods keep their keys
+        package = {"package": name} if (name := registry.package_of(self.spec.name)) else {}
+        return entries | package | stitched | self.weights.identity(self)
 
     @functools.cached_property
     def key(self) -> str:

@@ -195,7 +195,11 @@ class Attempt:
         encoder, pretrain_seconds = self._encoder()
         method = self._build(encoder)
         origin = provenance.describe(
-            cell.seed, str(world.device), op_backend(method, world.device), data.fingerprint(cell.split)
+            cell.seed,
+            str(world.device),
+            op_backend(method, world.device),
+            data.fingerprint(cell.split),
+            registry.package_of(cell.spec.name),
         )
         config = describe(cell, data, encoder)
         if world.first:

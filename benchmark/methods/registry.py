@@ -4,10 +4,12 @@ A method is registered by its file in `benchmark/methods`, or by a package that 
 first use; what follows the row overrides its arguments.
 """
 
+import inspect
 from dataclasses import dataclass, field
 
 from mmengine.registry import Registry
 
+from benchmark.methods.base import Method
 from benchmark.representations.base import Representation
 from benchmark.runtime.errors import InputError, near_miss, short
 from benchmark.runtime.plugins import (
@@ -16,32 +18,86 @@ from benchmark.runtime.plugins import (
     import_all,
     import_offered,
     name_of,
+    offered,
     text_of,
     value_of,
     words_of,
 )
+from benchmark.runtime.plugins import package_of as offered_by
 from benchmark.runtime.scales import ARGUMENTS_OF
 
 METHODS = Registry("method")
+_GROUP = OFFERED["benchmark.methods"]
 
 
 def method_names() -> list[str]:
-    """Names of all registered methods, sorted, those of other packages too."""
-    _import_methods()
+    """Names of all registered methods, sorted, those of other packages too, which are all imported.
+
+    Raises:
+        InputError: a package offers a method that cannot be used.
+    """
+    for name in known_names():
+        import_other(name)
     return sorted(METHODS.module_dict)
 
 
-def method_class(name: str):
-    """The Method subclass called `name`. Raises InputError with a near-miss hint."""
-    _import_methods()
+def known_names() -> list[str]:
+    """Names of our methods and of those that other packages offer, sorted; none of theirs is imported."""
+    import_all("benchmark.methods")
+    return sorted({*METHODS.module_dict, *offered(_GROUP)})
+
+
+def method_class(name: str) -> type[Method]:
+    """The Method subclass called `name`. Of other packages the one that offers it is imported, and no other.
+
+    Raises:
+        InputError: no such name, with a near-miss hint; a package offers it, and it cannot be used.
+    """
+    import_all("benchmark.methods")
+    if not is_ours(name):  # a package that offers a name of ours stops no result of ours; `models` refuses it
+        import_other(name)
     if name not in METHODS.module_dict:  # else the sorted names, at each look at a cell, take longer than the look
-        check_name("method", name, method_names())
+        check_name("method", name, known_names())
     return METHODS.module_dict[name]
 
 
-def _import_methods() -> None:
-    import_all("benchmark.methods")
-    import_offered(OFFERED["benchmark.methods"], METHODS)
+def import_other(name: str) -> None:
+    """Import the method `name` of another package, where one offers it. Raises InputError when it cannot be used."""
+    import_offered(_GROUP, METHODS, name, _fault)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a method that is imported is one of `benchmark/methods`."""
+    module = getattr(METHODS.module_dict.get(name), "__module__", None) or ""
+    return module.startswith("benchmark.")
+
+
+def package_of(name: str) -> str | None:
+    """The package and version that a method comes from, such as "two-convolutions 0.1"; None for our own."""
+    return None if is_ours(name) else offered_by(_GROUP, name)
+
+
+def _fault(cls) -> str | None:
+    """Why what a package registered cannot be used as a method, or None."""
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        return f"{short(str(getattr(cls, '__qualname__', cls)))} is no subclass of benchmark.methods.base.Method"
+    if not isinstance(cls.presets, dict) or not all(isinstance(row, dict) for row in cls.presets.values()):
+        return "its presets are no dict of row name -> dict of arguments"
+    if not cls.presets:
+        return "it has no presets, such as {'debug': {}, 'small': {}, 'paper': {}}"
+    arguments = cls.arguments()
+    for name, value in arguments.items():
+        if value is inspect.Parameter.empty:
+            return f"its argument '{name}' has no default"
+    for row, values in cls.presets.items():
+        for key in values:
+            if key not in arguments:
+                have = ", ".join(sorted(arguments)) or "none"
+                return f"its preset '{row}' sets '{key}', which is none of its arguments ({have})"
+    own = cls.representation_of.__func__ is not Method.representation_of.__func__  # type: ignore[attr-defined]
+    if not own and not isinstance(getattr(cls, "representation", None), Representation):
+        return "it has no representation, an instance of a Representation, and does not override representation_of"
+    return None
 
 
 @dataclass(frozen=True)

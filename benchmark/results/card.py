@@ -169,6 +169,8 @@ def _origin(run: Run) -> list[str]:
         f"- operator: {_code(origin.get('op_backend'))}, execution: {_code(words(origin.get('execution') or {}))}",
         f"- key of the result: {_code(run.metrics.get('key'))}",
     ]
+    if origin.get("package"):
+        lines.insert(1, f"- package of the method: {_code(origin['package'])}")
     return lines + ([f"- adopted from: {_code(origin.get('adopted_from'))}"] if origin.get("adopted") else [])
 
 

@@ -17,14 +17,19 @@ COMMAND = "BENCHMARK_COMMAND"  # set by the grid for its cells: the command that
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "pandas", "mmengine")
 
 
-def describe(seed: int, device: str, op_backend: str, data_fingerprint: str) -> dict:
-    """Provenance of a run that starts now; `finished` is added by the harness."""
+def describe(seed: int, device: str, op_backend: str, data_fingerprint: str, package: str | None = None) -> dict:
+    """Provenance of a run that starts now; `finished` is added by the harness.
+
+    Args:
+        package: the package and version that its method comes from; None for our own, whose commit says it.
+    """
     return {
         "command": os.environ.get(COMMAND) or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]]),
         **commit(),
         "seed": seed,
         "hardware": hardware(device),
         "versions": versions(),
+        **({"package": package} if package else {}),
         "op_backend": op_backend,
         "data_fingerprint": data_fingerprint,
         "started": now(),

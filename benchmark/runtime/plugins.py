@@ -5,7 +5,7 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from benchmark.runtime.errors import InputError, near_miss, short
 
 # package -> group of entry points by which other packages offer more of what its modules register
 OFFERED = {"benchmark.methods": "nuclei_benchmark.methods"}
-_IMPORTED: dict[str, Exception | None] = {}
+_IMPORTED: dict[str, BaseException | None] = {}
 
 
 def import_all(package: str) -> None:
@@ -30,54 +30,89 @@ def import_all(package: str) -> None:
 
 
 @functools.cache  # looking through all packages takes longer than all that a look at a cell does
-def offered(group: str) -> dict[str, EntryPoint]:
-    """Name -> entry point of a group, of all packages that are installed; nothing of theirs is imported.
+def offered(group: str) -> dict[str, list[EntryPoint]]:
+    """Name -> entry points of a group, of all packages that are installed; nothing of theirs is imported.
 
-    Raises:
-        InputError: two packages offer the same name.
+    A name has several where packages offer different things under it, which `import_offered` refuses.
     """
-    found: dict[str, EntryPoint] = {}
+    out: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise InputError(
-                f"The packages {_package(other)} and {_package(point)} both offer '{point.name}' as one of {group}; "
-                "uninstall one of them."
-            )
-    return found
+        same = out.setdefault(point.name, [])
+        if all(point.value != other.value for other in same):
+            same.append(point)
+    return out
 
 
-def import_offered(group: str, registry) -> None:
-    """Import what other packages offer by entry points, once, after which each must have registered its name.
+def import_offered(group: str, registry, name: str, fault: Callable[[type], str | None] = lambda cls: None) -> None:
+    """Import what another package offers as `name`, once, after which it must have registered it; nothing for others.
+
+    What the module of the entry point, or another of the same package, has registered before is its own: a package may
+    offer several names, and a script may import it first.
 
     Args:
         registry: an mmengine Registry.
+        fault: why what is registered cannot be used, or None.
 
     Raises:
-        InputError: an import fails, a name is taken, or is not registered; raised at each call.
+        InputError: two packages offer the name, the import fails, the name is taken, is not registered, or `fault` says
+            why not; raised at each call.
     """
-    for name, point in offered(group).items():
-        key = f"{group}:{point.value}"
-        if key not in _IMPORTED:
-            _IMPORTED[key] = None
-            taken = name in registry.module_dict
-            try:
-                if taken:
-                    raise InputError("the name is taken")
-                point.load()
-                if name not in registry.module_dict:
-                    raise InputError(f"it registers no '{name}'")
-            except Exception as error:
-                _IMPORTED[key] = error
-        if (error := _IMPORTED[key]) is not None:
-            raise InputError(
-                f"The package {_package(point)} offers '{name}' ({point.value}) as one of {group}, which cannot be "
-                f"used ({short(str(error)) or type(error).__name__}); mend or uninstall that package."
-            ) from error
+    if not (points := offered(group).get(name)):
+        return
+    point, *others = points
+    if others:
+        raise InputError(
+            f"The packages '{_dist(point)}' and '{_dist(others[0])}' both offer '{name}' as one of {group}; "
+            "uninstall one of them."
+        )
+    key = f"{group}:{name}={point.value}"
+    if key not in _IMPORTED:
+        _IMPORTED[key] = None  # before the import, in which the package may ask for its own name
+        try:
+            _load(point, registry, fault)
+        except (Exception, SystemExit) as error:  # a module that is a script may end itself
+            _IMPORTED[key] = error
+        except BaseException:  # Ctrl-C: not imported, and no fault of the package
+            del _IMPORTED[key]
+            raise
+    if (error := _IMPORTED[key]) is not None:
+        raise InputError(
+            f"The package '{_dist(point)}' offers '{name}' ({point.value}) as one of {group}, which cannot be used "
+            f"({_reason(error)}); mend or uninstall that package."
+        ) from error
 
 
-def _package(point: EntryPoint) -> str:
-    return f"'{point.dist.name}'" if point.dist else "?"
+def _load(point: EntryPoint, registry, fault: Callable[[type], str | None]) -> None:
+    """Import an entry point's module. Raises InputError for a name that is taken or unregistered, or a fault of it."""
+    before = registry.module_dict.get(point.name)
+    if before is not None:
+        owner = getattr(before, "__module__", None) or "?"
+        if owner.partition(".")[0] != point.module.partition(".")[0]:
+            raise InputError(f"the name is taken, by {owner}")
+    point.load()
+    if (registered := registry.module_dict.get(point.name)) is None:
+        raise InputError(f"it registers no '{point.name}'")
+    if why := fault(registered):
+        raise InputError(why)
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, on one line, with its kind where the words alone do not say what failed."""
+    text = short(" ".join(str(error).split()), 160)
+    plain = isinstance(error, InputError | ImportError) and text
+    return text if plain else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def package_of(group: str, name: str) -> str | None:
+    """The package that offers a name, with its version, such as "two-convolutions 0.1"; None where none does."""
+    points = offered(group).get(name)
+    return _dist(points[0], version=True) if points else None
+
+
+def _dist(point: EntryPoint, version: bool = False) -> str:
+    if point.dist is None:
+        return "?"
+    return f"{point.dist.name} {point.dist.version}" if version else point.dist.name
 
 
 def declared(package: str) -> set[str] | None:
