@@ -127,6 +127,12 @@ def test_a_missing_training_leaves_its_questions_without_a_verdict(tmp_path, sto
     assert [cell.strip() for cell in line.split("|")][7] == "6/6" and line.rstrip(" |").endswith("no difference")
 
 
+def test_an_arm_that_was_not_run_at_all_is_missing_too(tmp_path, stored):
+    every = {("full_finetune", split, seed) for split in (1, 2, 3) for seed in (0, 1)}
+    real = section(renewed(tmp_path, stored, leave=every)[1], "### Real images")
+    assert "12 of 18 trainings" in real and "There is no verdict before all trainings have run." in real
+
+
 def test_gains_by_representation_come_from_the_claims_runs_and_those_beside_them(tmp_path, stored):
     for arm in ("cellvta", "decoder_only"):
         rate = ARMS[arm]
