@@ -56,6 +56,31 @@ def test_the_training_step_is_measured_and_written(tmp_path):
     assert "1.00x" in text
 
 
+def test_the_ways_of_a_step_on_a_cpu_compute_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "perf"))
+    cpu = loaded("cpu_step")
+    monkeypatch.setattr(cpu.memory, "keep_freed", lambda: kept.append(True))
+    method, images, kept = registry.build("cellvta@debug", 5, 19).eval(), torch.rand(1, 3, 64, 64), []
+    with torch.no_grad():
+        expected = method(images)
+        for changes in cpu.CHANGES.values():
+            with cpu.method_as(method, changes):
+                for name, values in method(images).items():
+                    torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-4)
+    assert kept == [True] and method.decoder.forward.__func__ is type(method.decoder).forward  # all is put back
+
+
+@pytest.mark.slow
+def test_a_step_on_a_cpu_is_measured_in_processes_of_its_own(tmp_path):
+    script("cpu_step.py", "--scale", "debug", "--turns", "1", "--calls", "1", "--out", str(tmp_path))
+    rows = rows_of(next(tmp_path.glob("*_cpu_step.csv")))
+    assert [row["way"] for row in rows] == 2 * ["as published", "skips once", "and our op", "and freed memory kept"]
+    for row in rows:
+        assert float(row["seconds"]) > 0 and 0 < float(row["arithmetic"]) < 1
+        assert row["pass"] in ("forward", "step") and "cpu_step.py" in row["command"]
+    assert rows[0]["ratio"] == rows[4]["ratio"] == "1.0"
+
+
 def test_the_floor_of_a_step_is_added_up_without_a_gpu():
     text = script("step_floor.py", "--method", "cellvta@debug", "--batch", "2", "--lines", "5")
     lines = {line.split()[0]: line.split() for line in text.splitlines()[:4]}
