@@ -73,6 +73,14 @@ def test_compiled_blocks_train_alike(data, tmp_path):
     assert line["loss"] == pytest.approx(epoch(data, tmp_path)[0]["loss"], rel=2e-2)
 
 
+def test_compiled_blocks_in_a_graph_by_the_fastest_kernels_train_alike(data, tmp_path):
+    """What docs/speed.md's goal is measured with, in bf16."""
+    line, _, outcomes = epoch(data, tmp_path, "bf16", deterministic=False, compile=True, graph=True)
+    assert outcomes["compile"].startswith("blocks compiled: 22"), outcomes
+    assert outcomes["graph"].startswith("network graphed for batches of "), outcomes
+    assert line["loss"] == pytest.approx(epoch(data, tmp_path)[0]["loss"], rel=0.1)
+
+
 GRAPHED = ["cellvta@debug", "cellvit@debug", "hovernet@debug", "cellvit@debug,backbone=sam_nano"]
 
 
