@@ -14,7 +14,7 @@ from benchmark.report.select.observations import Observed, observe
 from benchmark.report.select.store import Store
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
-from benchmark.report.tables.schedule import budget_table, rates_table
+from benchmark.report.tables.schedule import budget_table, converged, rates_table
 from benchmark.report.write import Tabled, group_tables
 from benchmark.results.collect import runs
 from benchmark.results.kept import unpacked
@@ -26,6 +26,7 @@ PROTOCOL = "cellvit"
 MARKS = ("<!-- claim -->", "<!-- /claim -->")
 SHOWN = ("method", "settings", "bPQ", "95 %", "mPQ", "95 % ", "detection F1", "runs")
 FURTHER = ("cellvit", "cellvit@tune=lora", "hovernet", "classical")  # arms that follow as far as time goes
+QUIRKS = {"cls_in_vit", "offset_grid", "double_softmax", "cross_msge", "drop_path"}  # of `experiments/quirks.py`
 BORROWED = (
     "Learning rates and schedule were chosen on drawn images and are used here as they are: whether they suit these "
     "images, or training converges on them, is not known; a rival at a rate that does not suit it looks like a gain."
@@ -33,8 +34,10 @@ BORROWED = (
 FIGURES = {
     "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest nucleus",
     "pq_by_size": "PQ and recall against nucleus diameter, per arm",
-    "budget": "Scores against the length of the training, in updates and in time",
+    "budget": "Scores against the length of the training, in updates and in time by the clock; dots: all runs, at any "
+    "split and seed; lines: the splits and seeds that have every length",
 }
+BRIEF = ("gain", "budget")  # figures of the README
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Answers:
         arms: the group of the experiment's rows alone, with their tables.
         every, observed: the group of all kept runs, with their scores.
         rates, budget: of all kept runs; None where there is none.
+        converged: (epochs, whether they count as converged), None where that is not known.
     """
 
     arms: Group
@@ -53,6 +57,7 @@ class Answers:
     observed: Observed
     rates: Table | None
     budget: Table | None
+    converged: tuple[int, bool] | None
 
     def table(self, name: str) -> Table | None:
         """One of the arms' tables."""
@@ -86,7 +91,7 @@ def answers(kept: list[Path], methods: list[str], splits: list[int], seeds: list
         tabled = group_tables(arms, [PROTOCOL], store)
         observed = observe(every[0], PROTOCOL, store)
         rates, budget = rates_table(every[0]), budget_table(every[0], observed)
-        yield Answers(arms, tabled, every[0], observed, rates, budget)
+        yield Answers(arms, tabled, every[0], observed, rates, budget, converged(every[0], observed))
 
 
 def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
@@ -113,7 +118,7 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
 
     Args:
         link: path of `out` relative to the page.
-        whole: with the search for the rates, the length of the training, and all figures; else the first figure alone.
+        whole: with the search for the rates, the table of lengths of the training, and all figures; else BRIEF's alone.
     """
     with answers([out / "runs"], methods, splits, seeds) as found:
         parts = [ran(found)]
@@ -132,10 +137,9 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
         if whole:
             parts.append(_not_run(found.every))
             parts += [markdown(table).rstrip() for table in (found.rates, found.budget) if table is not None]
-    shown = [stem for stem in FIGURES if (out / f"{stem}.png").is_file()]
-    parts += [
-        f"![{FIGURES[stem]}: {found.arms.dataset}]({link}/{stem}.png)" for stem in (shown if whole else shown[:1])
-    ]
+    for stem in FIGURES if whole else BRIEF:
+        if (out / f"{stem}.png").is_file():
+            parts.append(f"![{FIGURES[stem]}: {found.arms.dataset}]({link}/{stem}.png)")
     parts.append(f"Records, every table as csv and the figures' csv: [{link}]({link}).")
     return "\n\n".join(part for part in parts if part)
 
@@ -144,11 +148,15 @@ def _not_run(every: Group) -> str:
     """Which of the arms and ablations that docs/claim.md announces have no run among those that are kept."""
     kept = set()
     for row in every.rows:
-        changed = overrides(row)
+        name, changed = row.method.partition("@")[0], overrides(row)
         if row.runs and changed in ([], ["tune=lora"]):
-            kept.add("@".join([row.method.partition("@")[0], *changed]))
+            kept.add("@".join([name, *changed]))
+        if row.runs and name == "cellvta":
+            keys = {word.partition("=")[0] for word in changed} - {"instances"}
+            kept |= {"quirks"} if keys & QUIRKS else {"adapter"} if keys else set()
     lacking = [f"`{name}`" for name in FURTHER if name not in kept]
-    return f"Not run: {', '.join(lacking)}." if lacking else "All arms have runs."
+    lacking += [f"the ablations of `EXPERIMENT={name}`" for name in ("adapter", "quirks") if name not in kept]
+    return f"Not run: {', '.join(lacking)}." if lacking else "All arms and ablations have runs."
 
 
 def ran(found: Answers) -> str:
@@ -192,8 +200,18 @@ def _state(found: Answers, claim: Table) -> str:
         return "There is no verdict before all trainings have run."
     return (
         f"All {len(found.arms.runs)} trainings have run: the column *so* is what the rule of docs/claim.md, which was "
-        "written down before, says of these very trainings in miniature."
+        f"written down before, says of these very trainings in miniature{_length(found)}."
     )
+
+
+def _length(found: Answers) -> str:
+    """How long the trainings were and whether that is enough, as the end of a sentence; "" where it is not known."""
+    if found.converged is None:
+        return ""
+    epochs, enough = found.converged
+    if enough:
+        return f", {epochs} epochs each, which count as converged"
+    return f", {epochs} epochs each, which are not converged: how longer ones change the scores stands below"
 
 
 def _units(found: Answers, main: Table) -> str:

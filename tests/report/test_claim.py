@@ -12,6 +12,7 @@ from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.bootstrap import weights
 from benchmark.report.stats.claim import FAMILY, Question, answers
+from benchmark.report.tables import claim
 from benchmark.report.tables.claim import claim_table
 from tests.support.report_runs import Stub
 
@@ -107,6 +108,32 @@ def means_of_resamples(seen, a, b) -> np.ndarray:
     return np.mean(out, 0)
 
 
+def test_an_interval_over_seeds_too_shows_how_trainings_differ_and_decides_nothing():
+    seen, a, b = arms(lambda split, seed: 0.04 * seed, noise=0.005)  # 0, 0.04, 0.08: on average 0.04
+    answer = ask(seen, a, b)
+    low, high = answer.with_seeds
+    assert answer.verdict == "better" and answer.high - answer.low < 0.02
+    # a mean of 3 x 3 draws among 0, 0.04, 0.08: standard deviation 0.0327 / 3, and 2.64 of them at this level
+    assert high - low == pytest.approx(2 * 2.64 * 0.0327 / 3, rel=0.15) and low < 0.04 < high
+    assert claim._line(answer, 9)[3] == f"[{low:+.3f}, {high:+.3f}]" and claim._line(answer, 9)[-1] == "better"
+    assert claim._with_seeds(answer, 9) == "", "the same would be said"
+
+
+def test_a_verdict_that_other_seeds_could_turn_is_named():
+    answer = ask(*arms(lambda split, seed: [0.2, 0.0, -0.05][seed], noise=0.005))
+    assert answer.verdict == "better" and claim._with_seeds(answer, 9) == "a − b in bPQ would be undecided"
+    group = Group("s", "main", "mini", [*SPLITS], [*SEEDS], [])
+    notes = claim._reading(group, Observed([], True, {}), [answer], 9)
+    assert "With the seeds resampled too a − b in bPQ would be undecided." in notes
+    whole = claim._record(group, answer, None)
+    assert whole["low_with_seeds"] < 0.01 < whole["low"]
+
+
+def test_one_seed_a_split_shows_nothing_of_other_seeds():
+    answer = ask(*arms(lambda split, seed: 0.05, noise=0.01, seeds=(0,)))
+    assert np.isnan(answer.with_seeds).all() and answer.low > 0
+
+
 def test_few_clusters_say_nothing():
     seen, a, b = arms(lambda split, seed: 0.05)
     few = Observed(seen.clusters, True, {k: frame.iloc[:2] for k, frame in seen.images.items()})
@@ -176,7 +203,7 @@ def test_the_table_has_a_line_a_question_and_a_csv_line_a_pair():
         "gain over decoder_only, touching nuclei less free ones (PQ)",
     ]
     assert [line[-1] for line in lines[1:]] == ["no difference"] * 4 + ["better", "–"]
-    assert [line[6] for line in lines[1:]] == ["3/3"] * 5 + ["0/3"] and [line[8] for line in lines[1:]][4:] == [
+    assert [line[7] for line in lines[1:]] == ["3/3"] * 5 + ["0/3"] and [line[9] for line in lines[1:]][4:] == [
         "12",
         "–",
     ]
@@ -192,7 +219,7 @@ def test_a_registered_data_set_waits_for_the_registered_pairs_and_an_absent_arm_
     seen, rows = recorded({"cellvta": 8, "decoder_only": 4})
     group = Group("synthetic@patches=168", "main", "mini", list(SPLITS), [0], list(rows.values()))
     table = claim_table(group, seen, "caption", [])
-    assert [line[6] for line in table.blocks[0].rows[1:]] == ["3/9", "3/9", "0/9", "0/9", "3/9", "0/9"]
+    assert [line[7] for line in table.blocks[0].rows[1:]] == ["3/9", "3/9", "0/9", "0/9", "3/9", "0/9"]
     assert {line[-1] for line in table.blocks[0].rows[1:]} == {"–"} and "docs/claim.md" in table.notes[1]
     assert "in mPQ (no single row of full_finetune has records)" in table.notes[2]
     whole = [record for record in table.records if "fold" not in record]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_the_budget_compares_lengths_over_the_seeds_that_have_them(out):
     assert f"Of seed 0 alone the gains are {gains} epochs, while cellvta itself has 0." in text
 
 
+def test_the_verdicts_say_how_long_the_trainings_were(out):
+    with claim_answers.answers([out / "runs"], ARMS, *GRID) as found:
+        assert found.converged == (64, False)
+        assert claim_answers._length(found).startswith(", 64 epochs each, which are not converged")
+        assert "which count as converged" in claim_answers._length(replace(found, converged=(64, True)))
+        assert claim_answers._length(replace(found, converged=None)) == ""
+
+
 def test_one_seed_of_the_budget_allows_no_verdict(tmp_path):
     squares().save(tmp_path / "records")
     for arm, rate in (("cellvta", 0.002), ("decoder_only", 0.004)):
@@ -100,14 +109,18 @@ def test_one_seed_of_the_budget_allows_no_verdict(tmp_path):
 
 def test_what_was_not_run_is_listed_and_what_is_no_longer_kept_goes(out):
     text = claim_answers.section(out, ARMS, *GRID, "kept", whole=True)
-    assert "Not run: `cellvit`, `cellvit@tune=lora`, `hovernet`, `classical`." in text
+    assert (
+        "Not run: `cellvit`, `cellvit@tune=lora`, `hovernet`, `classical`, the ablations of `EXPERIMENT=adapter`"
+        in text
+    )
     assert not list(out.glob("old.*"))
 
 
-def test_the_short_section_has_the_questions_and_one_figure(out):
+def test_the_short_section_has_the_questions_and_two_figures(out):
     text = claim_answers.section(out, ARMS, *GRID, "docs/kept", whole=False)
     assert "4 of 4 trainings (2 arms, 1 splits, 2 seeds)" in text
-    assert "| cellvta − decoder_only in bPQ" in text and text.count("![") == 1
+    assert "| cellvta − decoder_only in bPQ" in text and text.count("![") == 2
+    assert "/gain.png)" in text and "/budget.png)" in text, "what may be concluded depends on the length"
     assert "Validation bPQ of each arm" not in text
     fewer = claim_answers.section(out, ARMS, [1, 2, 3], [0, 1], "kept", whole=False)
     assert "4 of 12 trainings" in fewer

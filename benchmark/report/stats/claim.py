@@ -49,6 +49,7 @@ class Answer:
     Attributes:
         value: mean over the pairs; NaN where it could not be measured.
         low, high: percentile interval at the level FAMILY / QUESTIONS; NaN with fewer than FEWEST clusters.
+        with_seeds: (low, high) where seeds are resampled as well: exploratory, no verdict rests on it.
         p: two-sided, of a difference of 0, from the same resamples; not corrected.
         clusters: independent test images or slides.
         pairs: (split, seed) -> difference.
@@ -60,6 +61,7 @@ class Answer:
     value: float
     low: float
     high: float
+    with_seeds: tuple[float, float]
     p: float
     clusters: int
     pairs: dict[Pair, float]
@@ -107,7 +109,7 @@ def verdict(answer: Answer, expected: int) -> str:
 def _measured(observed: Observed, question: Question, a: Row | None, b: Row | None) -> Answer:
     """The answer without a verdict."""
     nan = float("nan")
-    unknown = Answer(question, nan, nan, nan, nan, 0, {})
+    unknown = Answer(question, nan, nan, nan, (nan, nan), nan, 0, {})
     if a is None or b is None:
         return replace(unknown, why=f"no single row of {question.b if b is None else question.a} has records")
     of_a, of_b = observed.runs(a), observed.runs(b)
@@ -130,10 +132,12 @@ def _measured(observed: Observed, question: Question, a: Row | None, b: Row | No
             return replace(unknown, why=f"split {split}, seed {seed} has nothing that this is measured on")
     measured = contrast(both, parts)
     drawn = measured.drawn
-    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-    interval = measured.interval(FAMILY / QUESTIONS / 2)
-    return Answer(question, measured.value, interval.low, interval.high, p, measured.clusters, measured.pairs)
+    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    tail = FAMILY / QUESTIONS / 2
+    interval, wide = measured.interval(tail), measured.interval_with_seeds(tail)
+    ends = interval.low, interval.high, (wide.low, wide.high)
+    return Answer(question, measured.value, *ends, p, measured.clusters, measured.pairs)
 
 
 def _of_group(observed: Observed, runs: list[Run], interaction: str, inside: bool) -> Ratio:

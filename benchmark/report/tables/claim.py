@@ -1,13 +1,14 @@
 """The table of docs/claim.md: the primary questions with their answers, where the arms that they are about were run."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
-from benchmark.report.stats.claim import FAMILY, INTERACTIONS, LEAST, QUESTIONS, Answer, Question, answers
+from benchmark.report.stats.claim import FAMILY, INTERACTIONS, LEAST, QUESTIONS, Answer, Question, answers, verdict
 from benchmark.runtime.counts import counted
 
 REGISTERED = {
@@ -44,6 +45,7 @@ def claim_table(group: Group, observed: Observed, caption: str, notes: list[str]
         "question",
         "difference",
         f"{1 - FAMILY:.0%} (all {QUESTIONS})",
+        "seeds resampled too",
         "smallest effect",
         "per split",
         "sd over seeds",
@@ -71,12 +73,24 @@ def _line(answer: Answer, expected: int) -> list[str]:
     question = answer.question
     text, least = WORDS[question.asked].format(a=question.a, b=question.b), f"{LEAST[question.asked]:g}"
     if answer.why:
-        return [text, "–", "–", least, "–", "–", f"0/{expected}", "–", "–", "–"]
-    interval = "–" if math.isnan(answer.low) else f"[{answer.low:+z.3f}, {answer.high:+z.3f}]"
+        return [text, "–", "–", "–", least, "–", "–", f"0/{expected}", "–", "–", "–"]
+    interval, wide = (
+        "–" if math.isnan(low) else f"[{low:+z.3f}, {high:+z.3f}]"
+        for low, high in ((answer.low, answer.high), answer.with_seeds)
+    )
     spread = "–" if math.isnan(answer.sd_of_seeds) else f"{answer.sd_of_seeds:.3f}"
     splits = ", ".join(f"{value:+z.3f}" for value in answer.of_splits.values())
     extremes = ", ".join(f"{end(answer.pairs.values()):+z.3f}" for end in (min, max))
-    numbers = [f"{answer.value:+z.3f}", interval, least, splits, spread, f"{len(answer.pairs)}/{expected}", extremes]
+    numbers = [
+        f"{answer.value:+z.3f}",
+        interval,
+        wide,
+        least,
+        splits,
+        spread,
+        f"{len(answer.pairs)}/{expected}",
+        extremes,
+    ]
     return [text, *numbers, str(answer.clusters), answer.verdict or "–"]
 
 
@@ -87,7 +101,8 @@ def _record(group: Group, answer: Answer, pair: tuple[int, int] | None) -> dict:
     facts |= {"a": question.a, "b": question.b, "asked": question.asked, "clusters": answer.clusters}
     if pair is not None:
         return facts | {"fold": pair[0], "seed": pair[1], "difference": answer.pairs[pair]}
-    whole = {"difference": answer.value, "low": answer.low, "high": answer.high, "p": answer.p}
+    whole = {"difference": answer.value, "low": answer.low, "high": answer.high}
+    whole |= {"low_with_seeds": answer.with_seeds[0], "high_with_seeds": answer.with_seeds[1], "p": answer.p}
     whole |= {"sd_over_seeds": answer.sd_of_seeds, "pairs": len(answer.pairs), "verdict": answer.verdict}
     return facts | whole | {"not_measured": answer.why}
 
@@ -101,6 +116,15 @@ def _of_both_signs(answer: Answer) -> str:
     return f"{asked} has the other sign in {other} of {counted(len(answer.pairs), 'pair')}"
 
 
+def _with_seeds(answer: Answer, expected: int) -> str:
+    """What the interval over seeds as well would make of the verdict, in words; "" where it stays."""
+    low, high = answer.with_seeds
+    if math.isnan(low) or (word := verdict(replace(answer, low=low, high=high), expected)) == answer.verdict:
+        return ""
+    asked = WORDS[answer.question.asked].format(a=answer.question.a, b=answer.question.b)
+    return f"{asked} would be {word}"
+
+
 def _reading(group: Group, observed: Observed, answered: list[Answer], expected: int) -> list[str]:
     unit = "source images" if observed.sources else "test images (the data name no source image)"
     rule = "docs/claim.md has the rule, which stood there before the runs, and what was amended since."
@@ -109,7 +133,9 @@ def _reading(group: Group, observed: Observed, answered: list[Answer], expected:
         f"Differences are paired within split and seed and averaged over the pairs. Intervals are percentiles of a "
         f"bootstrap over {unit}, resampled once for all splits that test them, each at the level 1 − {FAMILY:g}/"
         f"{QUESTIONS}, so that all {QUESTIONS} hold together at {1 - FAMILY:.0%}. They are of these very trainings: "
-        "how others may differ is seen in the sd over seeds and in the lowest and highest of the pairs.",
+        "how others may differ is seen in the sd over seeds, in the lowest and highest of the pairs, and in the "
+        "interval for which the seeds of each split were resampled too (exploratory; of so few seeds it is rather too "
+        "narrow).",
         "so: better (worse) when the interval lies above the smallest effect of interest (below its negative) and all "
         "splits agree in sign; no difference when it lies within ± that effect; else undecided; – before all "
         f"{expected} pairs, of three splits, were run. Of the last two rows better means that the gain is larger."
@@ -117,9 +143,10 @@ def _reading(group: Group, observed: Observed, answered: list[Answer], expected:
     ]
     if split := [text for answer in answered if (text := _of_both_signs(answer))]:
         lines.append(
-            f"Trainings disagree: {'; '.join(split)}. The intervals leave out how trainings differ: other seeds could "
-            "turn these."
+            f"Trainings disagree: {'; '.join(split)}. The registered intervals leave out how trainings differ."
         )
+    if turned := [text for answer in answered if (text := _with_seeds(answer, expected))]:
+        lines.append(f"With the seeds resampled too {'; '.join(turned)}.")
     if lacking := [answer for answer in answered if answer.why]:
         asked = [(WORDS[one.question.asked].format(a=one.question.a, b=one.question.b), one.why) for one in lacking]
         lines.append(f"Not measured: {'; '.join(f'{text} ({why})' for text, why in asked)}.")

@@ -14,6 +14,7 @@ RATE, EPOCHS = "recipe.optimiser.lr", "recipe.epochs"
 SEARCHED = (1, 0)  # split and seed of the search
 PAIR = ("cellvta", "decoder_only")
 SEEDS = 2  # of the budget's experiment
+WALL = "by the clock, which other work on the machine makes longer: not comparable between arms"
 LARGEST = 0.01  # change by which a doubled schedule still counts as converged
 
 
@@ -44,7 +45,7 @@ def rates_table(group: Group) -> Table | None:
             facts = {"arm": arm, "lr": rate, "fold": run.id.split, "seed": run.id.seed, "val_bPQ": values[rate]}
             table.records.append(facts | {"train_seconds": run.cost.get("train_seconds")})
     table.blocks.append(Block(lines, ranks=ranks))
-    table.notes.append("training: of all its rates together, the price of the search.")
+    table.notes.append(f"training: of all its rates together, the price of the search, {WALL}.")
     return table
 
 
@@ -73,8 +74,18 @@ def budget_table(group: Group, observed: Observed) -> Table | None:
         texts = [f"{delta['bPQ']:+z.3f}", f"{delta['mPQ']:+z.3f}"]
         lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", *texts, "", str(len(of_length))])
     table.blocks.append(Block(lines, left=2))
+    table.notes.append(f"training: mean over the seeds, {WALL}.")
     table.conclusion = f"{_doubled(observed, lengths, [*seeds])} {_longest(observed, lengths, seeds)}".strip()
     return table
+
+
+def converged(group: Group, observed: Observed) -> tuple[int, bool] | None:
+    """(epochs of the first length, whether it counts as converged); None before all SEEDS of its double were run."""
+    lengths = {name: _lengths(group, name) for name in PAIR}
+    seeds, changes = _doubling(observed, lengths, [*_seeds_of(lengths)])
+    if len(seeds) < SEEDS:
+        return None
+    return next(iter(_seeds_of(lengths))), _small(changes)
 
 
 def _seeds_of(lengths: dict[str, dict[int, list[Run]]]) -> dict[int, list[int]]:
@@ -105,18 +116,30 @@ def _means(observed: Observed, lengths: dict, epochs: int, seeds: list[int]) -> 
     return out
 
 
-def _doubled(observed: Observed, lengths: dict, known: list[int]) -> str:
-    """Whether doubling the first length changes what docs/claim.md allows to change, over the seeds of both."""
-    first, double = known[0], 2 * known[0]
-    if double not in known:
-        return f"No training of {double} epochs: whether {first} suffice is not known."
-    seeds = _common(lengths, [first, double])
-    before, after = (_means(observed, lengths, epochs, seeds) for epochs in (first, double))
+def _doubling(observed: Observed, lengths: dict, known: list[int]) -> tuple[list[int], dict[str, float]]:
+    """(seeds that have both lengths, what changes by how much) when the first length is doubled; ([], {}) without."""
+    if not known or 2 * known[0] not in known:
+        return [], {}
+    seeds = _common(lengths, [known[0], 2 * known[0]])
+    before, after = (_means(observed, lengths, epochs, seeds) for epochs in (known[0], 2 * known[0]))
     changes = {f"validation bPQ of {name}": after[name]["val_bPQ"] - before[name]["val_bPQ"] for name in PAIR}
     for metric in ("bPQ", "mPQ"):
         changes[f"the difference in {metric}"] = _difference(after)[metric] - _difference(before)[metric]
+    return seeds, changes
+
+
+def _small(changes: dict[str, float]) -> bool:
+    return all(abs(change) <= LARGEST for change in changes.values())
+
+
+def _doubled(observed: Observed, lengths: dict, known: list[int]) -> str:
+    """Whether doubling the first length changes what docs/claim.md allows to change, over the seeds of both."""
+    first, double = known[0], 2 * known[0]
+    seeds, changes = _doubling(observed, lengths, known)
+    if not seeds:
+        return f"No training of {double} epochs: whether {first} suffice is not known."
     text = ", ".join(f"{what} by {change:+z.3f}" for what, change in changes.items())
-    verdict = "converged" if all(abs(change) <= LARGEST for change in changes.values()) else "not converged"
+    verdict = "converged" if _small(changes) else "not converged"
     if len(seeds) < SEEDS:
         verdict = f"no verdict before all {SEEDS} seeds were run"
     return (
