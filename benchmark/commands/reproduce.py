@@ -37,11 +37,13 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     from benchmark.report.papers import paper as papers
+    from benchmark.runtime import distributed
 
+    _check_options(options)
     if options.paper == "list":
         print("\n".join(_described(papers.find(name), options) for name in papers.names()))
         return 0
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if distributed.processes() > 1:
         raise InputError("reproduce works in one process; start it without torchrun, or `evaluate` with it first.")
     paper = papers.find(options.paper)
     splits = _splits(options, paper)
@@ -51,7 +53,20 @@ def run(options) -> int:
             "(TRAIN=1); `reproduce list` says where they are published."
         )
     lacking, done = (_trained if options.train else _evaluated)(options, paper, splits)
-    return _compared(paper, done, lacking)
+    return _compared(paper, splits, done, lacking)
+
+
+def _check_options(options) -> None:
+    """Raises InputError for options that would be left without effect."""
+    if options.train and options.weights is not None:
+        raise InputError(
+            "--train (TRAIN=1) trains the paper's networks and reads no official files; leave out --weights (WEIGHTS=) or "
+            "--train."
+        )
+    if options.backbone is not None and not options.train:
+        raise InputError(
+            "--backbone (BACKBONE=) is for --train (TRAIN=1): official files hold their encoders; leave it out."
+        )
 
 
 def _splits(options, paper) -> tuple[int, ...]:
@@ -147,20 +162,28 @@ def _prepare(cells) -> None:
         )  # every cell compares the hashes
 
 
-def _compared(paper, done, missing: list[str]) -> int:
+def _compared(paper, splits: tuple[int, ...], done, missing: list[str]) -> int:
     """Print the comparison; the exit code.
+
+    Args:
+        splits: those asked for. done: folders of the results. missing: in words, what is.
 
     Raises:
         InputError: no figure is outside, and something is missing or has no verdict.
     """
-    from benchmark.report.papers.compare import comparison_table, figures
+    from benchmark.report.papers.compare import comparison_table, figures, without_mean
     from benchmark.report.render.terminal import shown
     from benchmark.results.collect import finished
     from benchmark.runtime import terminal
 
-    measured = figures(paper, [finished(folder.path) for folder in done])
+    runs = [finished(folder.path) for folder in done]
+    measured = figures(paper, runs)
     print(shown(comparison_table(paper, measured), terminal.room()))
+    if set(splits) == set(paper.splits):
+        missing = [*missing, *without_mean(paper, runs)]
     if any(figure.within is False for figure in measured):
+        for one in missing:
+            print(f"missing: {one}", file=sys.stderr)
         return 1
     reasons = dict.fromkeys(" ".join(figure.why.split()) for figure in measured if figure.why)
     lacks = missing[:NAMED]

@@ -27,7 +27,7 @@ class World:
     @property
     def local(self) -> int:
         """Processes on this machine."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+        return _variable("LOCAL_WORLD_SIZE", 1) if self.size > 1 else 1
 
     @property
     def first(self) -> bool:
@@ -69,6 +69,21 @@ class World:
                 dist.broadcast(buffer, 0)
 
 
+def processes() -> int:
+    """How many processes torchrun started, 1 without it. Raises InputError for a WORLD_SIZE that is no number."""
+    return _variable("WORLD_SIZE", 1)
+
+
+def _variable(name: str, default: int) -> int:
+    """A variable of torchrun's; an empty one counts as not set."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise InputError(
+            f"{name} is {text!r} in the environment; expected a whole number, as torchrun sets it: unset it."
+        )
+    return int(text)
+
+
 def start(device: str) -> World:
     """Join the process group when torchrun started this process.
 
@@ -78,8 +93,8 @@ def start(device: str) -> World:
     Raises:
         InputError: `device` is a GPU and there is none, or fewer than this machine has processes.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if size > 1 else 1
+    size, rank = processes(), _variable("RANK", 0)
+    here = _variable("LOCAL_WORLD_SIZE", 1) if size > 1 else 1
     if here > 1 and device.startswith("cuda:"):
         raise InputError(
             f"--device {device} was asked for, but torchrun started {here} processes on this machine, which cannot "

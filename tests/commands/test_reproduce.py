@@ -150,6 +150,8 @@ def test_a_missing_file(world, paper, tmp_path, capsys):
     assert [line.split("|")[-2].strip() for line in files] == ["me_split1.pth", "missing", "missing"]
     assert world.call(paper(), "--folds", 1, weights=part) == 0, "of one split nothing is missing"
     assert world.call(paper({("1", "images", "bPQ"): 0.1}), weights=part) == 1, "a figure outside comes before a file"
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("missing: ")]
+    assert len(lines) == 2 and "cellvta@debug, split 2" in lines[0], "which is named all the same"
 
 
 def test_files_are_known_by_their_content(world, paper, tmp_path, capsys):
@@ -271,6 +273,11 @@ BAD = {
     "no folder": (["cellvta-pannuke", "--weights", "/nowhere/at/all"], "/nowhere/at/all: expected a folder"),
     "fold": (["cellvta-pannuke", "--weights", ".", "--folds", "4"], "FOLDS=4"),
     "another recipe": (["me", "recipe.precision=bf16"], "recipe.precision decides the result"),
+    "files for a training": (["cellvta-pannuke", "--weights", ".", "--train"], "reads no official files"),
+    "an encoder for files": (
+        ["cellvta-pannuke", "--weights", ".", "--backbone", "b"],
+        "official files hold their encoders",
+    ),
     "data": (["me", "--data-root", "/nowhere/at/all"], "/nowhere/at/all"),
 }
 
@@ -293,6 +300,10 @@ def test_bad_input_is_one_sentence(name, world, paper, tmp_path, capsys):
 def test_several_processes_are_refused(world, paper, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert world.call(paper()) == 2 and "works in one process" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert world.call(paper()) == 2 and "WORLD_SIZE is 'two'" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert world.call(paper()) == 0
 
 
 def test_the_list_names_files_licences_and_sizes(capsys, tmp_path, cache):

@@ -13,7 +13,7 @@ from benchmark.cli import main
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.report.papers import ledger
 from benchmark.report.papers import paper as papers
-from benchmark.report.papers.compare import comparison_table, figures
+from benchmark.report.papers.compare import comparison_table, figures, without_mean
 from benchmark.report.papers.files import lacking
 from benchmark.report.tables import published
 from benchmark.results import collect
@@ -205,6 +205,11 @@ BAD = {
     "title = 1": "expected 'title' to be text, found 1",
     'titel = "x"': "Did you mean 'title'",
     "splits = []": "at least one file and one split",
+    "splits = [1, 1, 2, 3]": "each once; found [1, 1, 2, 3]",
+    "splits = [true, 2, 3]": "splits as whole numbers",
+    "weights = inf": "expected 'weights' to be a number of at least 0, found inf",
+    "trained = nan": "expected 'trained' to be a number of at least 0, found nan",
+    "weights = -0.1": "at least 0, found -0.1",
     'protocol = "celvit"': "unknown protocol 'celvit'",
     'reservation = "x"': "either [tolerance] or a 'reservation'",
     'published = "nowhere.csv"': "nowhere.csv: expected the table",
@@ -224,6 +229,26 @@ def test_a_paper_that_is_not_as_it_should_be_is_one_sentence(line, tmp_path):
     with pytest.raises(InputError) as raised:
         papers.find(str(tmp_path / "me.toml"))
     assert BAD[line] in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["", "n/a", "0.5 ± 0.1", "nan", "inf"])
+def test_a_published_figure_is_a_number(value, tmp_path):
+    lines = (papers.FOLDER / "cellvta-pannuke.toml").read_text()
+    (tmp_path / "me.toml").write_text(f'published = "own.csv"\n{lines}')
+    table = [",".join(published.COLUMNS), f"cellvta,paper,pannuke,1,cellvit,images,bPQ,{value},me,"]
+    (tmp_path / "own.csv").write_text("\n".join(table))
+    with pytest.raises(InputError, match=r"own.csv, line 2: expected a number as value"):
+        papers.find(str(tmp_path / "me.toml"))
+
+
+def test_a_split_with_two_files_has_no_mean_and_that_is_a_lack(results, tmp_path):
+    runs = collect.runs(results)
+    assert without_mean(cellvta(), runs) == []
+    again = collect.finished(store(tmp_path, 1, seed=5))
+    both = [*runs, again]
+    assert not any(figure.split == "all" for figure in figures(cellvta(), both))
+    (lack,) = without_mean(cellvta(), both)
+    assert "split 1 has split1.pth and split1.pth" in lack and "leave one file of each split" in lack
 
 
 def test_what_one_can_get_is_named_first():

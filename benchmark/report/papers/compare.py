@@ -76,6 +76,24 @@ def figures(paper: Paper, runs: list[Run]) -> list[Figure]:
     return out
 
 
+def without_mean(paper: Paper, runs: list[Run]) -> list[str]:
+    """In words, the rows whose mean over the splits is not among the `figures` because a split has several files."""
+    out = []
+    for row in paper.rows if len(paper.splits) > 1 else ():
+        of_split: dict[int, list[str]] = {}
+        for run in runs:
+            if run.id.kind == "official" and _belongs(paper, row, run) and not _unknown_split(paper, run):
+                of_split.setdefault(run.id.split, []).append(run.config["file"]["name"])
+        several = {split: sorted(names) for split, names in of_split.items() if len(names) > 1}
+        if several and set(of_split) == set(paper.splits):
+            texts = "; ".join(f"split {split} has {' and '.join(names)}" for split, names in sorted(several.items()))
+            out.append(
+                f"{paper.method}@{row}: which files its mean over the splits is of is not known ({texts}); leave one "
+                "file of each split in the folder"
+            )
+    return out
+
+
 def _belongs(paper: Paper, row: str, run: Run) -> bool:
     """Whether a run is of a row of the paper as it was published, on a split of its own."""
     trained_for = (run.config.get("file") or {}).get("split")

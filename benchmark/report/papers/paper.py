@@ -149,14 +149,24 @@ def read(path: Path) -> Paper:
     tolerance = content.get("tolerance", {})
     if "tolerance" in content:
         _check(f"{path}, [tolerance]", tolerance, TOLERANCE)
-    if not content["files"] or not content["splits"] or not all(isinstance(k, int) for k in content["splits"]):
-        raise InputError(f"{path}: expected at least one file and one split, splits as whole numbers; add them.")
+        for key in ("weights", "trained"):
+            if not 0 <= tolerance[key] < math.inf:
+                raise InputError(
+                    f"{path}: expected '{key}' to be a number of at least 0, found {tolerance[key]}; correct it."
+                )
+    splits = content["splits"]
+    if not content["files"] or not splits or not all(type(k) is int for k in splits) or len({*splits}) < len(splits):
+        raise InputError(
+            f"{path}: expected at least one file and one split, splits as whole numbers, each once; found {splits}."
+        )
     for i, file in enumerate(content["files"], 1):
         _check(f"{path}, file {i}", file, FILE, {"split": int})
         if file.get("split") not in (None, *content["splits"]):
             raise InputError(f"{path}, file {i}: split {file['split']} is none of {content['splits']}; correct it.")
     if content["protocol"] not in PROTOCOLS:
         raise InputError(f"{path}: unknown protocol '{content['protocol']}'; known are {', '.join(PROTOCOLS)}.")
+    if not any(content["metrics"].values()):
+        raise InputError(f"{path}: expected at least one metric under [metrics], found none; add one.")
     for average, metrics in content["metrics"].items():
         if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
             raise InputError(f"{path}: expected '{average}' of [metrics] to be a list of names, found {metrics!r}.")
@@ -203,4 +213,11 @@ def _table(path: Path, content: dict) -> Path:
         raise InputError(f"{file}: expected the table of published figures of {path} ({error}); add it.") from error
     if columns != published.COLUMNS:
         raise InputError(f"{file}: expected the columns {', '.join(published.COLUMNS)}, found {', '.join(columns)}.")
+    for line, value in enumerate(pd.read_csv(file, dtype=str, keep_default_na=False)["value"], 2):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{file}, line {line}: expected a number as value, found {value!r}; correct or remove it.")
     return file
