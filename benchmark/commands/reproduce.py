@@ -60,8 +60,8 @@ def _check_options(options) -> None:
     """Raises InputError for options that would be left without effect."""
     if options.train and options.weights is not None:
         raise InputError(
-            "--train (TRAIN=1) trains the paper's networks and reads no official files; leave out --weights (WEIGHTS=) or "
-            "--train."
+            "--train (TRAIN=1) trains the paper's networks and reads no official files; leave out --weights (WEIGHTS=) "
+            "or --train."
         )
     if options.backbone is not None and not options.train:
         raise InputError(

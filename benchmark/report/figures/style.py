@@ -192,7 +192,7 @@ def log_scale(axis, values: list[float]) -> None:
     if ratio < 3:
         return
     (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 40 else (1,)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 10 else (1, 3) if ratio < 40 else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(lambda value, place: "")
 
