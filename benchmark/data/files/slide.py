@@ -234,7 +234,8 @@ class View:
     Attributes:
         height, width: px as seen.
         mpp: micrometres per pixel as seen.
-        scale: pixels of the slide's finest level along one as seen.
+        scale: pixels of the slide's finest level along one as seen, along y and x: they differ where a level's sides
+            are cut to whole pixels.
     """
 
     slide: Slide
@@ -254,9 +255,9 @@ class View:
         return cls(slide, level, round(whole.height * own / mpp), round(whole.width * own / mpp), mpp)
 
     @property
-    def scale(self) -> float:
+    def scale(self) -> tuple[float, float]:
         finest = self.slide.levels[0]
-        return (finest.height / self.height + finest.width / self.width) / 2
+        return finest.height / self.height, finest.width / self.width
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """uint8 (height, width, 3) of a window as seen; what lies beyond the slide is mirrored."""

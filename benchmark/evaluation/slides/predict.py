@@ -30,7 +30,7 @@ from benchmark.runtime.files import atomic
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-KEPT_AS = 3  # form of what is kept of a tile; raise it when the same call would keep something else
+KEPT_AS = 4  # form of what is kept and written; raise it when the same call would make something else
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
 
@@ -151,7 +151,7 @@ def _predicted(method, slide: Slide, work, stem, classes, settings: Settings, de
                 for part in seams.whole():
                     outputs.add(tiles.nucleus_of(part, kept.scored))
     outputs.overview(overview.tissue)
-    pixel = (slide.mpp * view.scale * 1e-3) ** 2  # mm² of a pixel as seen
+    pixel = (slide.mpp * 1e-3) ** 2 * view.scale[0] * view.scale[1]  # mm² of a pixel as seen
     return {
         "slide": slide.path.name,
         "mpp": slide.mpp,
