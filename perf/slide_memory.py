@@ -1,6 +1,7 @@
 """Peak memory and time of predicting slides of growing size, main process and workers together.
 
-    python perf/slide_memory.py [--sides 4000 8000] [--tissue 1] [--channels 10] [--workers 2] [--folder DIR] [--out FILE.csv]
+    python perf/slide_memory.py [--sides 4000 8000] [--tissue 1] [--channels 10] [--workers 2] [--folder DIR]
+        [--out FILE.csv]
 
 A slide is drawn nuclei over and over, stored as the raw maps that a perfect network would give for them (in the
 colours of its pixels): reading, tiling, HV decoding, joining and writing are those of any slide, and a network's own

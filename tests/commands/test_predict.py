@@ -19,7 +19,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.sources.synthetic import draw
 from benchmark.methods import registry
 from benchmark.representations.hv import HoVerNetHV
-from tests.support.slide_files import damage, mosaic, write_svs
+from tests.support.slide_files import damage, mosaic, write_pyramid, write_svs
 from tests.support.tiny_data import TINY
 
 CLASSICAL = ["predict", "--method", "classical", "--device", "cpu"]
@@ -143,6 +143,21 @@ def test_a_tiff_without_a_header_is_left_out_and_slides_are_predicted(image, tmp
     (folder / "u.svs").unlink()
     assert main([*words[:-1], str(tmp_path / "images")]) == 2, "headers of images are looked at first"
     assert not list(tmp_path.glob("images/*"))
+
+
+def test_a_small_pyramid_is_never_predicted_as_an_image(image, tmp_path, monkeypatch, capsys):
+    """Before, it was, at an assumed 0.25 µm/px where it states none, and without tiffslide too."""
+    pytest.importorskip("tiffslide")
+    path = write_pyramid(tmp_path / "x.ome.tif", image, levels=2)
+    words = [*CLASSICAL, "--images", str(path), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "states no resolution" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tiffslide", None)
+    assert main([*words, "--mpp", "0.25"]) == 2
+    assert "install the extra [slides]" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*words, "--mpp", "0.25"]) == 0
+    assert json.loads((tmp_path / "out" / "x.json").read_text())["nuclei"] > 0
 
 
 def test_an_upgrade_of_a_package_makes_slides_anew(image, tmp_path, monkeypatch, capsys):

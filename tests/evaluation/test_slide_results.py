@@ -269,3 +269,11 @@ def test_a_slide_without_tissue_says_how_it_is_predicted_all_the_same(tmp_path, 
     assert words in capsys.readouterr().err
     predict(path, tmp_path / "all", Settings(mpp=0.25, window=64, margin=16, tile=256, everywhere=True))
     assert "no tissue is seen" not in capsys.readouterr().err
+
+
+def test_windows_and_tiles_that_see_each_pixel_many_times_are_said(path, tmp_path, capsys):
+    """Before, a window of 1024 px with a margin of 500 took hours without a word."""
+    predict(path, tmp_path / "out")
+    assert "see each pixel of a slide 16.0 times (2.6 by default)" in capsys.readouterr().err
+    predict(path, tmp_path / "usual", Settings(mpp=0.25))
+    assert "see each pixel" not in capsys.readouterr().err

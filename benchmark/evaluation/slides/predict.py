@@ -16,7 +16,7 @@ from benchmark.evaluation import resampling
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.settings import Settings
 from benchmark.evaluation.slides import tiles
-from benchmark.evaluation.slides.grid import Grid, Tile
+from benchmark.evaluation.slides.grid import Grid, Tile, times_seen
 from benchmark.evaluation.slides.outputs import ENDINGS, Outputs
 from benchmark.evaluation.slides.place import COLUMNS, COUNTS, Place, begin_counts, left_out
 from benchmark.evaluation.slides.tissue import tissue
@@ -33,6 +33,7 @@ from benchmark.runtime.workers import in_order, usable_cores
 KEPT_AS = 4  # form of what is kept and written; raise it when the same call would make something else
 WAITING = 75_000_000  # bytes of raw maps that are with the workers at once, per worker; they stand there several times
 FEW = 4  # workers, below which there is room for as much as for these
+MANY = 4  # times that each pixel is seen, from which on it is said; 2.6 with the settings by default
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
 
@@ -61,6 +62,7 @@ def predict_slides(
             written, with white in their place. A slides.csv that is none of an earlier call: nothing is written.
     """
     begin_counts(out)
+    _say_cost(settings)
     method.eval().to(device)
     summaries, faults = [], []
     for path in paths:
@@ -86,6 +88,16 @@ def predict_slides(
         first = faults[0].rstrip(".")
         raise InputError(f"{part_of(len(faults), len(paths), 'slide')} left out or damaged: {first}.{more}")
     return sum(summary["nuclei"] for summary in summaries)
+
+
+def _say_cost(settings: Settings) -> None:
+    times = times_seen(settings.window, settings.margin, settings.tile)
+    if times > MANY:
+        print(
+            f"window {settings.window}, margin {settings.margin} and tile {settings.tile} have the network see each "
+            f"pixel of a slide {times:,.1f} times (2.6 by default); a smaller margin or a larger tile takes less time",
+            file=sys.stderr,
+        )
 
 
 def predict_slide(method, path: Path, out: Path, classes: list[str], settings: Settings, device, made_by) -> dict:
