@@ -1,10 +1,12 @@
 """Peak memory and time of predicting slides of growing size, main process and workers together.
 
-    python perf/slide_memory.py [--sides 4000 8000] [--tissue 1] [--folder DIR] [--out slide_memory.csv]
+    python perf/slide_memory.py [--sides 4000 8000] [--tissue 1] [--channels 10] [--workers 2] [--folder DIR]
+        [--out FILE.csv]
 
 A slide is drawn nuclei over and over, stored as the raw maps that a perfect network would give for them (in the
 colours of its pixels): reading, tiling, HV decoding, joining and writing are those of any slide, and a network's own
-share, which does not grow with the slide, is left out. Memory is the sum of the processes' proportional set sizes
+share, which does not grow with the slide, is left out. `--channels` adds maps that nothing looks at, as many as other
+representations have (stardist 39). Memory is the sum of the processes' proportional set sizes
 (Linux), looked at twice a second.
 """
 
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 TYPES = 5
+LEAST_CHANNELS = 4 + TYPES + 1
 BLOCK = 8  # patches a side that are drawn and repeated
 TILE = 256
 
@@ -67,12 +70,12 @@ def make(path: Path, side: int, share: float) -> None:
             )  # fmt: skip
 
 
-def predict(path: Path, out: Path) -> None:
-    """What the measured process does."""
+def predict(path: Path, out: Path, channels: int, workers: int) -> None:
+    """What the measured process does; as many workers as are asked for, however few the cores."""
     import torch
 
     from benchmark.evaluation.settings import Settings
-    from benchmark.evaluation.slides.predict import predict_slides
+    from benchmark.evaluation.slides import predict as slides
     from benchmark.representations.hv import HV
 
     class Coded(torch.nn.Module):
@@ -81,11 +84,14 @@ def predict(path: Path, out: Path) -> None:
         def predict(self, images):
             red, hv = images[:, :1] * 255 - 127, images[:, 1:] * 255 / 127 - 1
             kinds = torch.cat([red * 0 + k / 10 for k in range(TYPES + 1)], 1)
-            return {"np": torch.cat([-red, red], 1), "hv": hv, "tp": kinds}
+            maps = {"np": torch.cat([-red, red], 1), "hv": hv, "tp": kinds}
+            return maps | ({"more": red.repeat(1, more, 1, 1)} if more else {})
 
+    more = channels - LEAST_CHANNELS
+    slides.usable_cores = lambda: workers
     began = time.monotonic()
     names = [f"type {k}" for k in range(1, TYPES + 1)]
-    count = predict_slides(Coded(), [path], out, names, Settings(), "cpu", "coded")
+    count = slides.predict_slides(Coded(), [path], out, names, Settings(workers=workers), "cpu", "coded")
     facts = json.loads((out / f"{path.stem}.json").read_text())
     print(json.dumps({"nuclei": count, "tiles": facts["tiles"], "seconds": round(time.monotonic() - began)}))
 
@@ -107,9 +113,10 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def measured(path: Path, out: Path) -> dict:
+def measured(path: Path, out: Path, channels: int, workers: int) -> dict:
     """Run `predict` in a process of its own; its result and peaks in MB."""
     command = [sys.executable, __file__, "--child", str(path), str(out)]
+    command += ["--channels", str(channels), "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     total = first = most = 0
     while process.poll() is None:
@@ -126,20 +133,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000], help="of the slides (4000 8000)")
     parser.add_argument("--tissue", type=float, default=1, help="share of the slides that is tissue (default 1)")
+    parser.add_argument("--channels", type=int, default=LEAST_CHANNELS, help="of the raw maps (default 10, the least)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
     parser.add_argument("--folder", help="where slides and results go meanwhile")
     parser.add_argument("--out", type=Path, help="csv with a line per slide")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        return predict(*map(Path, options.child))
+        return predict(*map(Path, options.child), options.channels, options.workers)
     rows = []
     for side in options.sides:
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="slide-memory-") as folder:
             path = Path(folder) / "slide.tif"
             make(path, side, options.tissue)
-            row = {"side": side, "tissue": options.tissue, "slide_mb": round(path.stat().st_size / 1e6)} | measured(
-                path, Path(folder) / "out"
-            )
+            row = {"side": side, "tissue": options.tissue, "channels": options.channels, "workers": options.workers}
+            row |= {"slide_mb": round(path.stat().st_size / 1e6)}
+            row |= measured(path, Path(folder) / "out", options.channels, options.workers)
             written = sum(one.stat().st_size for one in (Path(folder) / "out").iterdir())
             row |= {"written_mb": round(written / 1e6), "cores": os.cpu_count(), "machine": platform.machine()}
             rows.append(row)

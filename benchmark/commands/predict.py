@@ -52,8 +52,7 @@ def run(options) -> int:
     settings = Settings(**{name: getattr(options, name) for name in chosen})
     settings.check("--")
     paths = images_in(options.images)
-    slides = [path for path in paths if slide.is_slide(path)]
-    images = [path for path in paths if path not in slides]
+    slides, images, faults = _apart(paths)
     if beside := unread(options.images, slide.SUFFIXES):
         print(f"{options.images}: {beside}", file=sys.stderr)
     # both: a link to an image would be overwritten where it lies
@@ -65,7 +64,7 @@ def run(options) -> int:
     method, classes, made_by = _method(options)
     options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
-    count, faults = 0, []
+    count = 0
     try:
         if images:
             show = Progress("predicted", "images")
@@ -82,6 +81,30 @@ def run(options) -> int:
     words = [counted(len(some), what) for some, what in ((images, "image"), (slides, "slide")) if some]
     print(f"{count} {'nucleus' if count == 1 else 'nuclei'} in {' and '.join(words)} -> {options.out}")
     return 0
+
+
+def _apart(paths: list[Path]) -> tuple[list[Path], list[Path], list[InputError]]:
+    """(slides, images, what is wrong with TIFFs whose headers do not say which of both they are).
+
+    Raises:
+        InputError: such a TIFF, where there are no slides: of images all headers are looked at before the first one is
+            predicted.
+    """
+    from benchmark.data.files.slide import is_slide
+
+    slides: list[Path] = []
+    images: list[Path] = []
+    faults = []
+    for path in paths:
+        try:
+            (slides if is_slide(path) else images).append(path)
+        except InputError as error:
+            faults.append(error)
+    if faults and not slides:
+        raise faults[0]
+    for error in faults:
+        print(f"left out: {error}", file=sys.stderr)
+    return slides, images, faults
 
 
 def _method(options) -> tuple:
@@ -115,5 +138,7 @@ def _method(options) -> tuple:
     for sentence in (why, fit.left_out(facts) if facts and facts.left_out else ""):
         if sentence:
             print(sentence, file=sys.stderr)
-    weights = facts.sha256 if facts else None
-    return method, classes, {"method": str(spec), "version": cls.version, "weights": weights, "mpp": method.mpp}
+    made_by = {"method": str(spec), "version": cls.version, "weights": facts.sha256 if facts else None}
+    # another package's code may change with its version; the results of our own methods keep their keys
+    package = {"package": name} if (name := registry.package_of(spec.name)) else {}
+    return method, classes, made_by | package | {"mpp": method.mpp}

@@ -64,8 +64,8 @@ class Features:
         if kind is None:
             self._write("]}")
 
-    def add(self, number: int, polygons: list[list], kind: int, area: float, score: float | None) -> None:
-        """A nucleus.
+    def add(self, number: int, polygons: list[list], kind: int, area: float, score: float | None) -> str:
+        """Write a nucleus; returns its id in the file, a UUID.
 
         Args:
             number: distinct in the image.
@@ -88,6 +88,7 @@ class Features:
         feature = {"type": "Feature", "id": identity, "geometry": geometry, "properties": properties}
         self._write(self._between + json.dumps(feature, ensure_ascii=False))
         self._between = ", "
+        return identity
 
 
 def outlines(instances: np.ndarray) -> dict[int, list[Ring]]:

@@ -43,7 +43,15 @@ def pool(workers: int, start=None, arguments: tuple = ()):
 
 
 def in_order(
-    function: Callable, jobs: Iterable[tuple], workers: int, *, ahead: int, start=None, arguments: tuple = ()
+    function: Callable,
+    jobs: Iterable[tuple],
+    workers: int,
+    *,
+    ahead: int,
+    size: Callable[..., int] = lambda *job: 0,
+    most: int = 0,
+    start=None,
+    arguments: tuple = (),
 ) -> Iterator:
     """Results of `function(*job)` in the order of `jobs`, computed in worker processes.
 
@@ -52,6 +60,8 @@ def in_order(
     Args:
         workers: processes; 0: each call happens in this process, when its result is asked for.
         ahead: jobs per process that may be drawn before the oldest result is taken: what waits stands in memory.
+        size: of a job, such as its bytes. most: of all jobs that are handed out at once, as `size` has it; a job that
+            is larger is handed out alone.
         start, arguments: as in `pool`.
 
     Raises:
@@ -66,11 +76,15 @@ def in_order(
     with pool(workers, start, arguments) as processes:
         waiting: collections.deque = collections.deque()
         for job in jobs:
-            waiting.append(processes.submit(function, *job))
+            own = size(*job)
+            while waiting and sum(one for one, _ in waiting) + own > most:
+                yield waiting.popleft()[1].result()
+            waiting.append((own, processes.submit(function, *job)))
+            del job  # what is being made of the next one stands beside it in memory
             if len(waiting) > ahead * workers:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[1].result()
 
 
 def _begin(start, arguments: tuple) -> None:

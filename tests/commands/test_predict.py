@@ -19,7 +19,7 @@ from benchmark.data.nuclei import Nuclei
 from benchmark.data.sources.synthetic import draw
 from benchmark.methods import registry
 from benchmark.representations.hv import HoVerNetHV
-from tests.support.slide_files import damage, mosaic, write_svs
+from tests.support.slide_files import damage, mosaic, write_pyramid, write_svs
 from tests.support.tiny_data import TINY
 
 CLASSICAL = ["predict", "--method", "classical", "--device", "cpu"]
@@ -125,6 +125,51 @@ def test_images_and_slides_of_one_folder(image, tmp_path, capsys):
     lines = {line["slide"]: line for line in csv.DictReader((out / "slides.csv").open())}
     assert [lines[name]["unreadable_tiles"] for name in ("a.svs", "b.svs")] == ["1", "0"]
     assert 0 < int(lines["a.svs"]["nuclei"]) < int(lines["b.svs"]["nuclei"])
+
+
+def test_a_tiff_without_a_header_is_left_out_and_slides_are_predicted(image, tmp_path, capsys):
+    """Before, nothing was."""
+    pytest.importorskip("tiffslide")
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write_svs(folder / "u.svs", image)
+    Image.fromarray(image[:64, :64]).save(folder / "c.png")
+    (folder / "bad.tif").write_bytes(b"II*\0")
+    words = [*CLASSICAL, "--images", str(folder), "--out", str(out)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "left out: " in error and "bad.tif" in error.splitlines()[-1]
+    assert {one.name for one in out.iterdir()} >= {"u.parquet", "c.tif", "slides.csv", "nuclei.csv"}
+    (folder / "u.svs").unlink()
+    assert main([*words[:-1], str(tmp_path / "images")]) == 2, "headers of images are looked at first"
+    assert not list(tmp_path.glob("images/*"))
+
+
+def test_a_small_pyramid_is_never_predicted_as_an_image(image, tmp_path, monkeypatch, capsys):
+    """Before, it was, at an assumed 0.25 µm/px where it states none, and without tiffslide too."""
+    pytest.importorskip("tiffslide")
+    path = write_pyramid(tmp_path / "x.ome.tif", image, levels=2)
+    words = [*CLASSICAL, "--images", str(path), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "states no resolution" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tiffslide", None)
+    assert main([*words, "--mpp", "0.25"]) == 2
+    assert "install the extra [slides]" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*words, "--mpp", "0.25"]) == 0
+    assert json.loads((tmp_path / "out" / "x.json").read_text())["nuclei"] > 0
+
+
+def test_an_upgrade_of_a_package_makes_slides_anew(image, tmp_path, monkeypatch, capsys):
+    """The package and its version identify what a method of another package made, as of runs."""
+    pytest.importorskip("tiffslide")
+    words = [*CLASSICAL, "--images", str(write_svs(tmp_path / "x.svs", image)), "--out", str(tmp_path / "out")]
+    for version in ("0.1", "0.2", "0.2"):
+        monkeypatch.setattr(registry, "package_of", lambda name, version=version: f"two {version}")
+        assert main(words) == 0
+        method = json.loads((tmp_path / "out" / "x.json").read_text())["identity"]["method"]
+        assert method["package"] == f"two {version}", "before, results of 0.1 stayed"
+    assert capsys.readouterr().err.count("done before") == 1
 
 
 def test_the_folder_of_images_is_never_that_of_the_results(image, tmp_path, capsys):

@@ -92,9 +92,9 @@ def test_the_coarsest_level_that_is_fine_enough_for_a_resolution(tmp_path, image
         assert (view.height, view.width, view.mpp, view.level) == (701, 1003, 0.25, 0), "5 % are left as they are"
         view = View.of(slide, 0.5)
         assert (view.height, view.width, view.mpp, view.level) == (350, 502, 0.5, 0)
-        assert view.scale == pytest.approx(2, abs=0.01)
+        assert view.scale == pytest.approx((2, 2), abs=0.01)
         view = View.of(slide, 1.25)
-        assert view.level == 1 and view.scale == pytest.approx(5, rel=0.02)
+        assert view.level == 1 and view.scale == pytest.approx((5, 5), rel=0.02)
         assert (View.of(slide, 0.52).level, View.of(slide, 0.1).level) == (0, 0)
 
 
@@ -269,6 +269,45 @@ def test_which_files_are_slides(tmp_path, image, monkeypatch):
     assert is_slide(tmp_path / "x.SVS") and is_slide(tmp_path / "x.ndpi")
     monkeypatch.setattr("benchmark.data.files.slide.LARGE", 700_000)
     assert is_slide(tmp_path / "x.tif")
+
+
+def test_a_tiled_pyramid_is_a_slide_however_small(tmp_path, image):
+    """Before, its memory grew with its area, and a resolution that it does not state was assumed."""
+    tifffile.imwrite(tmp_path / "tiled.tif", image, photometric="rgb", tile=(256, 256))
+    assert not is_slide(tmp_path / "tiled.tif"), "an image of one level"
+    for ome in (False, True):
+        assert is_slide(write_pyramid(tmp_path / f"{ome}.ome.tif", image, levels=2, ome=ome))
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as file:  # as vips writes it: levels one after the other
+        for k in range(3):
+            file.write(half(image, k), photometric="rgb", tile=(256, 256), metadata=None, subfiletype=int(k > 0))
+    assert is_slide(tmp_path / "pages.tif")
+
+
+def test_an_opaque_alpha_is_dropped(tmp_path, image):
+    """As of images; before, it was called no RGB. Tiles without bytes have none that is opaque."""
+    clear = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    path = tmp_path / "x.tif"
+    options = {"photometric": "rgb", "extrasamples": ["unassalpha"], "tile": (256, 256)}
+    tifffile.imwrite(path, clear, **options)
+    damage(path, 1, "empty")
+    with Slide(path, 0.25) as slide:
+        read = slide.read(0, 0, 0, 701, 1003)
+        assert (read[:256, 256:512] == 255).all() and np.array_equal(read[256:], image[256:])
+        assert slide.thumbnail()[0].shape[2] == 3
+    clear[600, 900, 3] = 254
+    tifffile.imwrite(path, clear, **options)
+    with Slide(path, 0.25) as slide, pytest.raises(InputError, match=r"x.tif: expected an opaque alpha.*flatten"):
+        slide.read(0, 500, 800, 201, 203)
+    tifffile.imwrite(path, clear, photometric="separated", tile=(256, 256))
+    with pytest.raises(InputError, match="expected a slide of 8-bit RGB"):
+        Slide(path, 0.25)
+
+
+def test_colours_in_planes_of_their_own_are_named(tmp_path, image):
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / "x.tif", planes, photometric="rgb", planarconfig="separate", tile=(256, 256))
+    with pytest.raises(InputError, match=r"found 3 planes \(PlanarConfiguration 2\).* convert it"):
+        Slide(tmp_path / "x.tif", 0.25)
 
 
 def test_without_tiffslide_the_extra_is_named(tmp_path, image, monkeypatch):

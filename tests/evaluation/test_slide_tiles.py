@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.evaluation.slides import tiles
-from benchmark.evaluation.slides.grid import Grid
+from benchmark.evaluation.slides.grid import Grid, times_seen
 from benchmark.evaluation.slides.tissue import tissue
 from tests.support import coded_slides
 from tests.support.coded_slides import by_id, scattered
@@ -27,6 +27,16 @@ def test_tiles_cover_a_slide_and_their_windows_are_those_of_the_whole(window):
             seen[top // 8 : -(-bottom // 8), left // 8 : -(-right // 8)] += 1
         assert (seen[: -(-height // 8), : -(-width // 8)] > 0).all()
         assert grid.tiles[0].top == -((-(-height // core) * core - height) // 2)
+
+
+@pytest.mark.parametrize(("window", "margin", "tile"), [(256, 32, 1152), (64, 16, 256), (512, 64, 1152)])
+def test_how_often_a_pixel_is_seen(window, margin, tile):
+    """Counted on a large slide, whose edges add a little."""
+    grid = Grid.of(40_000, 40_000, window, margin, tile)
+    core = window - 2 * margin
+    seen = sum(one.height * one.width for one in grid.tiles) / core**2 * window**2 / 40_000**2
+    assert seen == pytest.approx(times_seen(window, margin, tile), rel=0.04)
+    assert times_seen(1024, 500, 128) > 1000
 
 
 def test_tissue_is_what_is_coloured():

@@ -160,7 +160,7 @@ def test_what_is_written(tmp_path, labels):
             assert kind == CLASSES[of_truth % 3] and row.score == pytest.approx(of_truth % 100 / 100)
             rows, columns = np.nonzero(labels == of_truth)
             assert (row.x, row.y) == pytest.approx((columns.mean() + 0.5, rows.mean() + 0.5))
-        assert decoded(row.outline) == polygons_of(feature["geometry"])
+        assert decoded(row.outline) == polygons_of(feature["geometry"]) and row.uuid == feature["id"]
     assert table.area_um2.sum() == pytest.approx((labels > 0).sum() * 0.25**2, rel=1e-5)
     facts = json.loads((out / "x.json").read_text())
     assert facts["nuclei"] == count == sum(facts["by_type"].values()) and facts["untyped"] == 0
@@ -313,6 +313,22 @@ def test_another_resolution_is_given_in_pixels_of_the_finest_level(tmp_path, lab
     table = pq.read_table(tmp_path / "out" / "x.parquet").to_pandas()
     assert table.area_um2.sum() == pytest.approx((labels > 0).sum() * 0.25**2, rel=1e-5)
     assert table.x.max() > 1100
+
+
+def test_axes_of_a_level_that_are_cut_differently_have_a_scale_each(tmp_path):
+    """Before, both had the mean, 2.0053: columns at the right were 8 px off."""
+    labels = scattered(99, 1799)
+    fine = np.pad(by_id(labels).repeat(2, 0).repeat(2, 1), ((0, 1), (0, 1), (0, 0)), mode="edge")
+    path = write_pyramid(tmp_path / "x.tif", fine, levels=2)
+    predict(path, tmp_path / "out", Settings(mpp=0.125, window=64, margin=16, tile=256))
+    table = pq.read_table(tmp_path / "out" / "x.parquet").to_pandas()
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.unique(labels)[1:])) + 0.5
+    right = centres[centres[:, 1] > 1700] * 2
+    assert len(right) > 3
+    distances = np.abs(table[["y", "x"]].to_numpy() - right[:, None]).max(2).min(1)
+    assert distances.max() < 1.1, "a pixel of the finest level that the coarser one has not"
+    facts = json.loads((tmp_path / "out" / "x.json").read_text())
+    assert facts["tissue_mm2"] == pytest.approx(199 * 3599 * 0.125**2 * 1e-6, rel=1e-6)
 
 
 def test_pixels_that_must_be_enlarged_are_named(tmp_path, labels, capsys):

@@ -79,6 +79,22 @@ def test_results_come_in_order_while_few_jobs_wait(workers):
     assert k == 11
 
 
+@pytest.mark.parametrize(("most", "at_once"), [(5, 1), (25, 2), (1000, 5)])
+def test_jobs_wait_where_those_handed_out_are_large(most, at_once):
+    """A job larger than `most` goes alone; the next one is made meanwhile."""
+    drawn, ended = [], []
+
+    def jobs():
+        for x in range(9):
+            drawn.append(x)
+            yield (x,)
+
+    for result in in_order(square, jobs(), 2, ahead=2, size=lambda x: 10, most=most):
+        assert len(drawn) - len(ended) <= at_once + 1
+        ended.append(result)
+    assert ended == [x * x for x in range(9)]
+
+
 def test_processes_begin_with_the_arguments_of_start_and_end_with_a_failure():
     before = len(multiprocessing.active_children())
     for workers in (0, 1):

@@ -16,13 +16,14 @@ from PIL import Image
 from benchmark.data.files import archive, raster, resolution
 from benchmark.runtime.errors import InputError
 
-SUFFIXES = (".svs", ".ndpi", ".scn")  # always slides; a TIFF is one where it has more than LARGE pixels
+SUFFIXES = (".svs", ".ndpi", ".scn")  # always slides; a TIFF is one by its content
 LARGE = 100_000_000
 WHITE = 255
 SIDE = 2000  # px of a thumbnail's longer side, about
 FINEST = 1.0  # micrometres per pixel of a thumbnail, at least
 _BLOCK = 2048  # px of a side of what is read at once for it
 _CHUNK = 64_000_000  # pixels of one tile or strip of the file, at most
+_RGB = 2  # photometric interpretation
 _APERIO_YCBCR = 33003  # compression: JPEG 2000 of colours that no decoder turns into RGB
 
 
@@ -36,7 +37,7 @@ class Level:
 
 
 def is_slide(path: Path) -> bool:
-    """Whether `predict` reads a file region by region: by its ending, or a TIFF by its size.
+    """Whether `predict` reads a file region by region: by its ending, or a TIFF that is a tiled pyramid or is large.
 
     Raises:
         InputError: a TIFF whose header cannot be read.
@@ -50,7 +51,7 @@ def is_slide(path: Path) -> bool:
 
     with archive.reading(path), tifffile.TiffFile(path) as file:
         page = file.pages.first
-        return page.imagelength * page.imagewidth > LARGE
+        return page.imagelength * page.imagewidth > LARGE or (page.is_tiled and len(file.series[0].levels) > 1)
 
 
 class Slide:
@@ -91,6 +92,7 @@ class Slide:
             series = file.series[facts["tiffslide.series-index"]]
             self._composed = "tiffslide.series-composition" in facts
             self._pages = [level.keyframe for level in series.levels]
+            self._samples = 4 if _alpha(series) else 3
             self._jp2_ycbcr = series.keyframe.compression == _APERIO_YCBCR
             stated = (facts["tiffslide.mpp-x"], facts["tiffslide.mpp-y"])
         self._check(series, file)
@@ -107,7 +109,8 @@ class Slide:
 
     def _check(self, series, file) -> None:
         """Raises InputError for what is not one slide of 8-bit RGB in tiles."""
-        if series.dtype != np.uint8 or series.axes not in ("YXS", "CYX") or 3 not in (series.shape[0], series.shape[2]):
+        rgb = series.axes in ("YXS", "CYX") and 3 in (series.shape[0], series.shape[2])
+        if series.dtype != np.uint8 or not (rgb or _alpha(series)):
             raise _no_rgb(self.path, series)
         largest = max(file.series, key=lambda one: math.prod(one.shape))
         if largest is not series and not self._composed:
@@ -140,7 +143,7 @@ class Slide:
 
         Raises:
             ValueError: a window beyond the level.
-            InputError: the system cannot read the file now, whatever its content.
+            InputError: the system cannot read the file now, whatever its content; an alpha that is not opaque.
         """
         whole = self.levels[level]
         if min(top, left) < 0 or top + height > whole.height or left + width > whole.width:
@@ -151,7 +154,7 @@ class Slide:
             self._check_content(error)
             if self._composed:
                 raise archive.unreadable(self.path, error) from error
-            region = np.full((height, width, 3), WHITE, np.uint8)
+            region = np.full((height, width, self._samples), WHITE, np.uint8)
             for row, column, window, inside in self._chunks(level, top, left, height, width):
                 try:
                     region[inside] = self._region(level, *window)
@@ -162,7 +165,12 @@ class Slide:
             for row, column, _, inside in self._chunks(level, top, left, height, width):
                 if self._empty(level, row, column):
                     region[inside] = WHITE
-        return region
+        if (region[..., 3:] != 255).any():
+            raise InputError(
+                f"{self.path}: expected an opaque alpha, found pixels that are not (level {level}, within {height} x "
+                f"{width} from {top}, {left}); flatten it onto white and save it without (vips flatten, vips tiffsave)."
+            )
+        return np.ascontiguousarray(region[..., :3])
 
     def _check_content(self, error: Exception) -> None:
         """Raises what says nothing about the file's content: a tile must not be kept as damaged for a disk's failure.
@@ -177,7 +185,7 @@ class Slide:
     def _region(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         corner = tuple(_at(place, self.levels[level].downsample) for place in (left, top))
         region = self._slide.read_region(corner, level, (width, height), as_array=True, padding=False)
-        if region.shape != (height, width, 3):
+        if region.shape != (height, width, self._samples):
             raise OSError(f"a region of {height} x {width} was read as {region.shape}")
         return _from_ycbcr(region) if self._jp2_ycbcr else np.array(region)
 
@@ -234,7 +242,8 @@ class View:
     Attributes:
         height, width: px as seen.
         mpp: micrometres per pixel as seen.
-        scale: pixels of the slide's finest level along one as seen.
+        scale: pixels of the slide's finest level along one as seen, along y and x: they differ where a level's sides
+            are cut to whole pixels.
     """
 
     slide: Slide
@@ -254,9 +263,9 @@ class View:
         return cls(slide, level, round(whole.height * own / mpp), round(whole.width * own / mpp), mpp)
 
     @property
-    def scale(self) -> float:
+    def scale(self) -> tuple[float, float]:
         finest = self.slide.levels[0]
-        return (finest.height / self.height + finest.width / self.width) / 2
+        return finest.height / self.height, finest.width / self.width
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """uint8 (height, width, 3) of a window as seen; what lies beyond the slide is mirrored."""
@@ -302,7 +311,17 @@ def mirrored(start: int, length: int, side: int) -> np.ndarray:
     return np.minimum(place, period - place) if side > 1 else np.zeros(length, np.int64)
 
 
+def _alpha(series) -> bool:
+    """Whether an image is RGB with one channel more; CMYK has four others."""
+    return series.axes == "YXS" and series.shape[2] == 4 and series.keyframe.photometric == _RGB
+
+
 def _no_rgb(path: Path, series) -> InputError:
+    if series.axes == "SYX" and series.dtype == np.uint8:
+        return InputError(
+            f"{path}: expected the colours of each pixel together, found {series.shape[0]} planes (PlanarConfiguration "
+            "2), which tiffslide does not read; convert it, such as with vips tiffsave --tile --pyramid."
+        )
     return InputError(
         f"{path}: expected a slide of 8-bit RGB, found {series.dtype} of shape {series.shape} ({series.axes}); stained "
         "tissue in bright field is meant, one image of it with its coarser levels: save it so, as tiled TIFF."

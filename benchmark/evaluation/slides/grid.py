@@ -49,9 +49,7 @@ class Grid:
     @classmethod
     def of(cls, height: int, width: int, window: int, margin: int, tile: int) -> "Grid":
         """window, margin: as in `Settings`. tile: side in px, about."""
-        core = window - 2 * margin
-        overlap = core * -(-OVERLAP // core) if core <= LARGE_CORE else OF_LARGE
-        cores = max(round(tile / core), overlap // core + 1)
+        core, cores, overlap = _lengths(window, margin, tile)
         rows, columns = (_spans(side, core, cores, overlap) for side in (height, width))
         tiles = []
         for i, (top, high) in enumerate(rows):
@@ -74,6 +72,19 @@ class Grid:
             if tissue[top:bottom, left:right].any():
                 chosen.append(tile)
         return chosen
+
+
+def times_seen(window: int, margin: int, tile: int) -> float:
+    """How many times the network sees each pixel far from a slide's edges; arguments as in `Grid.of`."""
+    core, cores, overlap = _lengths(window, margin, tile)
+    return (window * cores / (core * cores - overlap)) ** 2
+
+
+def _lengths(window: int, margin: int, tile: int) -> tuple[int, int, int]:
+    """(px of a core, cores along a tile's side, px that two tiles share)."""
+    core = window - 2 * margin
+    overlap = core * -(-OVERLAP // core) if core <= LARGE_CORE else OF_LARGE
+    return core, max(round(tile / core), overlap // core + 1), overlap
 
 
 def _spans(side: int, core: int, cores: int, overlap: int) -> list[tuple[int, int]]:

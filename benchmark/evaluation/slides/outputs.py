@@ -27,6 +27,7 @@ _COLUMN = {"encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"], "cr
 SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
+        ("uuid", pa.string()),  # its id in the GeoJSON
         ("x", pa.float64()),
         ("y", pa.float64()),
         ("area_um2", pa.float32()),
@@ -54,7 +55,7 @@ class Outputs:
     Args:
         folder, stem: where, and the beginning of the files' names.
         classes: names of types 1..C.
-        scale: pixels of the finest level along one as the method sees the slide.
+        scale: pixels of the finest level along one as the method sees the slide, along y and x.
         mpp: micrometres per pixel as the method sees it.
         thumbnail: uint8 (h, w, 3).
         per_pixel: px as the method sees the slide, of one of the thumbnail.
@@ -68,7 +69,7 @@ class Outputs:
         folder: Path,
         stem: str,
         classes: list[str],
-        scale: float,
+        scale: tuple[float, float],
         mpp: float,
         thumbnail: np.ndarray,
         per_pixel: tuple[float, float],
@@ -101,10 +102,10 @@ class Outputs:
         number = int(self.counts.sum()) + 1
         polygons = [[self._placed(ring) for ring in rings] for rings in nucleus.polygons]
         area = nucleus.area * self._mpp**2
-        self._features.add(number, polygons, nucleus.type, area, nucleus.score)
+        identity = self._features.add(number, polygons, nucleus.type, area, nucleus.score)
         name = self._classes[nucleus.type - 1] if nucleus.type else None
-        x, y = nucleus.x * self._scale, nucleus.y * self._scale
-        self._rows.append((number, x, y, area, name, nucleus.score, wkb.encoded(polygons)))
+        y, x = nucleus.y * self._scale[0], nucleus.x * self._scale[1]
+        self._rows.append((number, identity, x, y, area, name, nucleus.score, wkb.encoded(polygons)))
         if len(self._rows) >= GROUP:
             self._flush()
         self.counts[nucleus.type] += 1
@@ -113,9 +114,9 @@ class Outputs:
         self._density[cell] = min(int(self._density[cell]) + 1, 65535)
 
     def _placed(self, ring: np.ndarray) -> list:
-        if self._scale == 1:
+        if self._scale == (1, 1):
             return ring.tolist()
-        return np.round(ring * self._scale, DIGITS).tolist()
+        return np.round(ring * self._scale[::-1], DIGITS).tolist()
 
     def _flush(self) -> None:
         if self._rows:

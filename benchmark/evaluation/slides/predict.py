@@ -1,15 +1,12 @@
 """Nuclei of a slide: tiles through network and decoding, kept one by one, joined over their seams at the end."""
 
-import contextlib
 import csv
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 
@@ -19,8 +16,9 @@ from benchmark.evaluation import resampling
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.settings import Settings
 from benchmark.evaluation.slides import tiles
-from benchmark.evaluation.slides.grid import Grid, Tile
-from benchmark.evaluation.slides.outputs import ENDINGS, Outputs, slide_of
+from benchmark.evaluation.slides.grid import Grid, Tile, times_seen
+from benchmark.evaluation.slides.outputs import ENDINGS, Outputs
+from benchmark.evaluation.slides.place import COLUMNS, COUNTS, Place, begin_counts, left_out
 from benchmark.evaluation.slides.tissue import tissue
 from benchmark.layers import image_ops
 from benchmark.postproc.seams import Seams, common
@@ -28,13 +26,14 @@ from benchmark.runtime import precision
 from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
-from benchmark.runtime.files import atomic, read_json, sweep, write_json
+from benchmark.runtime.files import atomic
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
-KEPT_AS = 3  # form of what is kept of a tile; raise it when the same call would keep something else
-COUNTS = "slides.csv"
-IDENTITY = "identity.json"  # of the tiles that are kept, in their folder
+KEPT_AS = 4  # form of what is kept and written; raise it when the same call would make something else
+WAITING = 75_000_000  # bytes of raw maps that are with the workers at once, per worker; they stand there several times
+FEW = 4  # workers, below which there is room for as much as for these
+MANY = 4  # times that each pixel is seen, from which on it is said; 2.6 with the settings by default
 POOL_FROM = 4  # tiles, from which on processes are worth their start
 
 
@@ -60,15 +59,17 @@ def predict_slides(
 
     Raises:
         InputError: a slide that cannot be used: all others are written. One with tiles that cannot be decoded is
-            written, with white in their place.
+            written, with white in their place. A slides.csv that is none of an earlier call: nothing is written.
     """
+    begin_counts(out)
+    _say_cost(settings)
     method.eval().to(device)
     summaries, faults = [], []
     for path in paths:
         try:
             summary = predict_slide(method, path, out, classes, settings, device, made_by)
         except InputError as error:
-            faults.append(_left_out(error, out / f"{names.stem(path)}{ENDINGS[-1]}"))
+            faults.append(left_out(error, out / f"{names.stem(path)}{ENDINGS[-1]}"))
             print(f"left out: {faults[-1]}", file=sys.stderr)
             continue
         summaries.append(summary)
@@ -89,12 +90,22 @@ def predict_slides(
     return sum(summary["nuclei"] for summary in summaries)
 
 
+def _say_cost(settings: Settings) -> None:
+    times = times_seen(settings.window, settings.margin, settings.tile)
+    if times > MANY:
+        print(
+            f"window {settings.window}, margin {settings.margin} and tile {settings.tile} have the network see each "
+            f"pixel of a slide {times:,.1f} times (2.6 by default); a smaller margin or a larger tile takes less time",
+            file=sys.stderr,
+        )
+
+
 def predict_slide(method, path: Path, out: Path, classes: list[str], settings: Settings, device, made_by) -> dict:
     """Predict one slide; returns the content of its <stem>.json.
 
     Raises:
-        InputError: not a slide that can be read, another process predicts it, results of another slide in their
-            place, or outputs that are not finite.
+        InputError: not a slide that can be read, another process predicts it, results of another slide or files of
+            the user's in their place, or outputs that are not finite.
     """
     stem = names.stem(path)
     number_format = precision.precision_on(settings.precision, torch.device(device))
@@ -107,97 +118,19 @@ def predict_slide(method, path: Path, out: Path, classes: list[str], settings: S
             "device": torch.device(device).type,
             "settings": asdict(settings) | {"mpp": slide.mpp, "precision": number_format, "workers": None},
         }
-        facts = out / f"{stem}{ENDINGS[-1]}"
-        work = out / f"{stem}.tiles"
-        if (done := _summary(facts, identity)) is not None:
+        place = Place(out, stem, identity, path)
+        if (done := place.done()) is not None:
             print(f"{path}: done before, by the same settings and weights", file=sys.stderr)
-            if work.exists():  # of a call that was killed at its end
-                with contextlib.suppress(InputError), _alone(work, path):
-                    shutil.rmtree(work, ignore_errors=True)
             return done
-        _check_place(facts, identity, path)
-        with _alone(work, path):
-            own = facts.exists() or (work / IDENTITY).exists()
-            _clear(work, identity, path)
-            for ending in reversed(ENDINGS):
-                sweep(out, f"{stem}{ending}.")
-                if own:  # results of other settings must not stand beside these
-                    (out / f"{stem}{ending}").unlink(missing_ok=True)
-            summary = _predicted(method, slide, work, out, stem, classes, settings, device, number_format)
-            write_json(facts, summary | {"identity": identity})
-            shutil.rmtree(work, ignore_errors=True)
+        place.check()
+        with place.alone():
+            place.begin()
+            summary = _predicted(method, slide, place.work, stem, classes, settings, device, number_format)
+            place.finish(summary)
         return summary
 
 
-@contextlib.contextmanager
-def _alone(work: Path, path: Path) -> Iterator[None]:
-    """The folder of a slide's tiles for this process alone. Raises InputError where another one has it."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(work / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise InputError(f"{path}: another process predicts it into {work.parent}; wait for it.") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_place(facts: Path, identity: dict, path: Path) -> None:
-    """Raises InputError where results would take the place of another slide's, of an image's, or of a file that is no
-    result."""
-    stem = facts.name.removesuffix(ENDINGS[-1])
-    image = [facts.with_name(f"{stem}{ending}") for ending in (".tif", ".png", ".geojson")]
-    if not facts.exists() and all(file.exists() for file in image):
-        raise InputError(
-            f"{path}: {image[1]} is of an image of this name and would be overwritten; name another folder."
-        )
-    if not facts.exists() or (slide := slide_of(facts)) == identity["slide"]:
-        return
-    whose = "is no result of a slide" if slide is None else "is of another slide of this name, as the files beside it,"
-    raise InputError(f"{path}: {facts} {whose} and would be overwritten; name another folder, or remove it.")
-
-
-def _left_out(error: InputError, facts: Path) -> str:
-    """Why a slide is left out, and what stands in the place of its results."""
-    why = str(error).rstrip(".")
-    earlier = slide_of(facts) is not None and str(facts) not in why
-    return f"{why}; {facts} and the files beside it are of an earlier call" if earlier else why
-
-
-def _summary(path: Path, identity: dict) -> dict | None:
-    """The content of a slide's <stem>.json where it was made by the same, and its other files are there."""
-    try:
-        content = read_json(path)
-        same = content["identity"] == identity and {"nuclei", "by_type", "tissue_mm2", "unreadable"} <= content.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    stem = path.name.removesuffix(ENDINGS[-1])
-    return content if same and all((path.parent / f"{stem}{ending}").exists() for ending in ENDINGS) else None
-
-
-def _clear(work: Path, identity: dict, path: Path) -> None:
-    """Empty the folder of tiles where they are of another slide, other settings or other weights."""
-    sweep(work)
-    file = work / IDENTITY
-    try:
-        same = read_json(file) == identity
-    except (OSError, ValueError):
-        same = False
-    if same:
-        return
-    kept = [one for one in work.iterdir() if one.name != "lock"]
-    if kept:
-        print(
-            f"{path}: tiles were kept by other settings or weights, or of another file; it begins anew", file=sys.stderr
-        )
-    for one in kept:
-        one.unlink()
-    write_json(file, identity)
-
-
-def _predicted(method, slide: Slide, work, out, stem, classes, settings: Settings, device, number_format) -> dict:
+def _predicted(method, slide: Slide, work, stem, classes, settings: Settings, device, number_format) -> dict:
     view = View.of(slide, method.mpp)
     overview, lost = _overview(slide, view, work / "overview.npz")
     grid = Grid.of(view.height, view.width, settings.window, settings.margin, settings.tile)
@@ -220,7 +153,7 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
     _predict_tiles(method, view, work, chosen, settings, device, number_format)
     seams = Seams([tile.box for tile in chosen])
     show = Progress(f"{slide.path.name}: joined", "tiles", end=False)
-    with Outputs(out, stem, classes, view.scale, view.mpp, overview.image, overview.per_pixel) as outputs:
+    with Outputs(work, stem, classes, view.scale, view.mpp, overview.image, overview.per_pixel) as outputs:
         for k, tile in enumerate(chosen):
             show(k, len(chosen))
             kept = _kept(work / f"{tile.name}.npz")
@@ -232,7 +165,7 @@ def _predicted(method, slide: Slide, work, out, stem, classes, settings: Setting
                 for part in seams.whole():
                     outputs.add(tiles.nucleus_of(part, kept.scored))
     outputs.overview(overview.tissue)
-    pixel = (slide.mpp * view.scale * 1e-3) ** 2  # mm² of a pixel as seen
+    pixel = (slide.mpp * 1e-3) ** 2 * view.scale[0] * view.scale[1]  # mm² of a pixel as seen
     return {
         "slide": slide.path.name,
         "mpp": slide.mpp,
@@ -309,7 +242,8 @@ def _predict_tiles(method, view: View, work: Path, chosen: list[Tile], settings:
             yield tile, lost, Forward(forward, pixels[None], number_format, where)
 
     def jobs() -> Iterator[tuple]:
-        for tile, lost, passed in one_ahead(started()):
+        # on a CPU a pass has ended when it is made: a second one would only take its maps' memory
+        for tile, lost, passed in started() if where.type == "cpu" else one_ahead(started()):
             top, left_, bottom, right = tile.box
             inner = (slice(top - tile.top, bottom - tile.top), slice(left_ - tile.left, right - tile.left))
             maps = {name: values[0][(slice(None), *inner)] for name, values in passed.maps().items()}
@@ -322,8 +256,15 @@ def _predict_tiles(method, view: View, work: Path, chosen: list[Tile], settings:
             )
 
     workers = min(usable_cores(), settings.workers) if len(left) >= POOL_FROM else 0
-    for done, _ in enumerate(in_order(tiles.decode_and_store, jobs(), workers, ahead=1), len(chosen) - len(left) + 1):
+    most = WAITING * max(FEW, workers)
+    decoded = in_order(tiles.decode_and_store, jobs(), workers, ahead=1, size=_bytes, most=most)
+    for done, _ in enumerate(decoded, len(chosen) - len(left) + 1):
         show(done, len(chosen))
+
+
+def _bytes(decode, maps: dict[str, np.ndarray], job: tiles.Job) -> int:
+    """Of a tile's raw maps: ten channels of 1152 px have 53 MB, stardist's 39 have 207."""
+    return sum(values.nbytes for values in maps.values())
 
 
 def _read_ahead(read, items: Iterable) -> Iterator:
@@ -334,7 +275,7 @@ def _read_ahead(read, items: Iterable) -> Iterator:
 
 def _write_counts(path: Path, summaries: list[dict], classes: list[str]) -> None:
     """A line per slide: nuclei in all and of each type, and the tissue's area."""
-    columns = ["slide", "nuclei", "tissue_mm2", "unreadable_tiles", *classes]
+    columns = [*COLUMNS, *classes]
     with atomic(path, "w") as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(map(csv_cell, columns))
