@@ -30,6 +30,7 @@ from benchmark.runtime.files import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 READ = f"images ({', '.join(SUFFIXES)}) or slides ({', '.join(SLIDES)})"
+SOFTWARE = "nuclei-benchmark predict"  # tag of the label maps that are written: whose they are
 COLUMNS = ("image", "id", "type", "x", "y", "area_px", "area_um2", "score")
 DEFAULTS = Settings()
 
@@ -148,7 +149,8 @@ def write(folder: Path, path: Path, image: np.ndarray, nuclei: Nuclei, classes: 
     """
     content = io.BytesIO()
     small = len(nuclei) < 2**16
-    tifffile.imwrite(content, nuclei.instances.astype(np.uint16 if small else np.int32), compression="zlib")
+    labels_as = np.uint16 if small else np.int32
+    tifffile.imwrite(content, nuclei.instances.astype(labels_as), compression="zlib", software=SOFTWARE)
     overlay = io.BytesIO()
     Image.fromarray(outlined(Sample(image, nuclei))).save(overlay, "PNG")
     labels, picture, contours = _files(folder, path)
@@ -174,18 +176,48 @@ def _files(folder: Path, path: Path) -> list[Path]:
     return [folder / f"{names.stem(path)}{suffix}" for suffix in (".tif", ".png", ".geojson")]
 
 
+def _not_ours(files: list[Path]) -> Path | None:
+    """A file of the user's in the place of an image's results; None where there is none.
+
+    Results are there all three, or, of a call that was killed between them, the label map with our tag.
+    """
+    there = [file for file in files if file.exists()]
+    if len(there) in (0, len(files)):
+        return None
+    try:
+        with tifffile.TiffFile(files[0]) as file:
+            ours = file.pages.first.software == SOFTWARE
+    except Exception:  # tifffile raises errors of any class for what is no TIFF of ours
+        ours = False
+    return None if ours else there[0]
+
+
 def _begin(out: Path, paths: list[Path]) -> None:
     """Make room for results: those of earlier calls must not stand between them as if they were of this one.
 
     Raises:
-        InputError: the folder holds results of other images, or of a slide of the same name.
+        InputError: the folder holds results of other images, or of a slide of the same name, or files that are none in
+            the place of a result.
     """
+    if (table := out / names.PREDICTED).exists():
+        with open(table, encoding="utf-8", errors="replace") as handle:
+            first = handle.readline().strip()
+        if first != ",".join(COLUMNS):
+            raise InputError(
+                f"{table}: expected the nuclei of an earlier call, found another file, which would be overwritten; "
+                "name another folder, or move it."
+            )
     for path in paths:
         facts = out / f"{names.stem(path)}{ENDINGS[-1]}"
         if slide_of(facts) is not None:
             raise InputError(
                 f"{out}: {facts.name} and the files beside it are of a slide; the overlay of {path.name} "
                 "would overwrite its overview; name another folder."
+            )
+        if other := _not_ours(_files(out, path)):
+            raise InputError(
+                f"{path}: {other} is no result of an earlier call and would be overwritten; name another folder, or "
+                "move it."
             )
     own = {names.key(names.stem(path)) for path in paths}
     tifs = names.listing(out, (".tif",)) if out.is_dir() else []

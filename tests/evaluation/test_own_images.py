@@ -319,6 +319,28 @@ def test_results_of_other_images_are_never_mixed_in(images, tmp_path, capsys):
     assert main([*words, str(images)]) == 0
 
 
+def predicted(images, out) -> int:
+    return main(["predict", "--method", "classical", "--images", str(images), "--out", str(out)])
+
+
+@pytest.mark.parametrize("name", ["tile 0.png", "tile 0.tif", "tile 0.geojson", "nuclei.csv"])
+def test_files_of_the_user_s_are_not_overwritten(name, images, tmp_path, capsys):
+    out = tmp_path / "found"
+    out.mkdir()
+    (out / name).write_text("mine")
+    assert predicted(images, out) == 2 and "another folder, or move it" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "mine"
+
+
+def test_what_a_killed_call_left_is_made_anew(images, tmp_path):
+    out = tmp_path / "found"
+    assert predicted(images, out) == 0
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    for name in ("tile 0.png", "tile 0.geojson", "nuclei.csv"):  # the label map is written first, the table last
+        (out / name).unlink()
+    assert predicted(images, out) == 0 and {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
 def test_images_of_other_kinds_are_said(images, tmp_path, capsys):
     folder = tmp_path / "images"
     shutil.copytree(images, folder)
