@@ -19,6 +19,7 @@ from pathlib import Path
 import gpu_time
 import torch
 import torch.nn.functional as F
+from arguments import positive
 from csv_rows import Rows
 
 from benchmark.layers.global_attention import reference_points
@@ -57,13 +58,6 @@ def main() -> None:
     if rows.rows:
         means(rows.rows)
         plot(rows.rows, stem, machine)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
 
 
 def hardware(device: torch.device) -> str:

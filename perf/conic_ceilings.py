@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 
 from benchmark.data.registry import dataset
-from benchmark.evaluation import test_set
+from benchmark.evaluation import decode_score
 from benchmark.evaluation.scoring import collect
 from benchmark.metrics.aggregate import nanmean
 from benchmark.metrics.protocols import PROTOCOLS
@@ -32,7 +32,7 @@ def main() -> None:
     truths = [sample.nuclei for fold in source.folds() for sample in source.samples(fold)]
     rows = []
     for way in WAYS:
-        scored = [test_set.score_ideal(HV(), i, truth, CLASSES, way) for i, truth in enumerate(truths)]
+        scored = [decode_score.score_ideal(HV(), i, truth, CLASSES, way) for i, truth in enumerate(truths)]
         records = collect(scored)
         images = PROTOCOLS["cellvit"].images(records, CLASSES)
         row = {"tiling": way, "images": len(truths)}

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_ops import hardware, positive
+from arguments import positive
+from bench_ops import hardware
 from csv_rows import Rows
 from step_floor import CLASSES, TISSUES
 from step_variants import by_grid_sample, skips_of_each_branch

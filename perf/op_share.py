@@ -15,6 +15,7 @@ from bench_ops import GRIDS, hardware
 from benchmark.data.sources.synthetic import CLASSES, TISSUES, draw
 from benchmark.methods import registry
 from benchmark.ops import autograd, backends
+from benchmark.runtime.placing import placed
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def training_step(preset: str, images: int, device: torch.device):
     """(the method with random weights, a function that does one step)."""
     torch.manual_seed(0)
     extra = {"weights": "random"} if preset == "paper" else {}
-    method = registry.build(f"cellvta@{preset}", len(CLASSES), len(TISSUES), **extra).to(device).train()
+    method = placed(registry.build(f"cellvta@{preset}", len(CLASSES), len(TISSUES), **extra), device).train()
     samples = [draw(TISSUES[k % len(TISSUES)], k, 0) for k in range(images)]
     targets = [method.representation.targets(s.nuclei) for s in samples]
     batch = {k: torch.stack([torch.as_tensor(t[k]) for t in targets]).to(device) for k in targets[0]}

@@ -158,7 +158,12 @@ def test_timm_is_imported_in_one_place():
     assert users == {"benchmark.runtime.timm_alone"}
 
 
-@pytest.mark.parametrize("module", ["benchmark.report.write", "benchmark.metrics.protocols", "benchmark.postproc.hv"])
+QUICK = ["benchmark.report.write", "benchmark.metrics.protocols", "benchmark.postproc.hv", "benchmark.cli"]
+# what processes that decode import when they start
+QUICK += [f"benchmark.evaluation.{name}" for name in ("decode_score", "decode_grid", "slides.tiles")]
+
+
+@pytest.mark.parametrize("module", QUICK)
 def test_torch_is_not_loaded(module):
     code = f"import sys, {module}; print([m for m in {sorted(HEAVY)} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

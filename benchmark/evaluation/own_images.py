@@ -27,6 +27,7 @@ from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
+from benchmark.runtime.placing import placed
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 READ = f"images ({', '.join(SUFFIXES)}) or slides ({', '.join(SLIDES)})"
@@ -246,7 +247,7 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
         path, blurred = next(iter(coarse.items()))
         print(f"{len(coarse)} of {counted(len(paths), 'image')} (such as {path.name}): {blurred}", file=sys.stderr)
     _begin(out, paths)
-    method.eval().to(device)
+    placed(method.eval(), device)
     lines, faults = [], []
     show(0, len(paths))
     with checks.Doubts() as doubts:

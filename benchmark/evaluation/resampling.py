@@ -9,8 +9,6 @@ for one, and nothing is resampled.
 from dataclasses import replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from benchmark.data.files.resolution import differs
 from benchmark.data.nuclei import Nuclei, Sample
@@ -28,6 +26,9 @@ def sides(shape: tuple[int, ...], mpp: float, seen: float) -> tuple[int, int]:
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (H, W, 3) to (height, width, 3)."""
+    import torch  # not with this module: the processes that decode do without it, see `decode_score`
+    import torch.nn.functional as F
+
     values = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     values = F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
     return values[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

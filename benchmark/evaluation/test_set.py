@@ -1,14 +1,13 @@
 """A method over a validation or test side: predict, decode, score; the pixels are not touched again after that."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from benchmark.data.nuclei import Nuclei, Sample
-from benchmark.evaluation import decoding, resampling, scoring, tiled
+from benchmark.data.nuclei import Sample
+from benchmark.evaluation import decode_score, resampling, scoring, tiled
 from benchmark.evaluation.forward import Forward, one_ahead
 from benchmark.evaluation.prediction import Prediction, check_finite
 from benchmark.evaluation.scoring import ScoredImage
@@ -108,7 +107,7 @@ def evaluate(
 
     # four batches wait for the processes at most: their maps stand in memory
     ahead = max(2, -(-4 * size // max(1, workers)))
-    scored = list(in_order(decode_and_score, jobs(), workers, ahead=ahead))
+    scored = list(in_order(decode_score.decode_and_score, jobs(), workers, ahead=ahead))
     return Share(scored, seconds)
 
 
@@ -143,31 +142,6 @@ def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> 
         yield rows, samples
 
 
-def decode_and_score(
-    representation,
-    index: int,
-    truth: Nuclei,
-    maps: dict[str, np.ndarray],
-    tiling: str,
-    typed: bool,
-    keep: bool,
-    types: np.ndarray | None = None,
-    mpp: float | None = None,
-) -> ScoredImage:
-    """One image's raw maps, of `mpp` µm/px where they are not at the truth's, against its truth; may run in a worker
-    process."""
-    began = time.perf_counter()
-    if mpp is None or not resampling.differs(truth.mpp, mpp):
-        predicted = decoding.decode(representation, maps, truth.mpp, tiling)
-    else:
-        decoded = decoding.decode(representation, maps, mpp, tiling)
-        predicted = resampling.brought_back(decoded, truth.instances.shape, truth.mpp, mpp)
-    if types is not None:
-        predicted = predicted.retyped(types)
-    seconds = time.perf_counter() - began
-    return scoring.score_image(index, truth, predicted, typed, keep=keep, decode_seconds=seconds)
-
-
 def join(shares: list[Share]) -> Evaluation:
     """The shares of all ranks as one, in the order of the subset."""
     images = sorted((image for share in shares for image in share.images), key=lambda image: image.meta["image"])
@@ -191,15 +165,8 @@ def ceiling(method, subset, classes: int, prediction: Prediction) -> dict:
     workers = usable_cores() if len(subset) >= POOL_FROM else 0
     way = method.representation
     jobs = ((way, i, subset[i].nuclei, classes, prediction.tiling) for i in range(len(subset)))
-    records = scoring.collect(in_order(score_ideal, jobs, workers, ahead=8))
+    records = scoring.collect(in_order(decode_score.score_ideal, jobs, workers, ahead=8))
     return {
         "bPQ": float(nanmean(PROTOCOLS["cellvit"].images(records, 0)["bPQ"])),
         "sizes": by_size(records).to_dict("records"),
     }
-
-
-def score_ideal(representation, index: int, truth: Nuclei, classes: int, tiling: str) -> ScoredImage:
-    """What decoding makes of the truth's own targets, against the truth; may run in a worker process."""
-    perfect = decoding.ideal(representation, truth, classes, tiling)
-    decoded = decoding.decode(representation, perfect, truth.mpp, tiling)
-    return scoring.score_image(index, truth, decoded, False, shapes=False)

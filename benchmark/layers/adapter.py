@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.layers.cellvit_decoder import scaled
 from benchmark.layers.global_attention import GlobalAttention, reference_points
+from benchmark.layers.image_ops import enlarged
 from benchmark.layers.vit import embed, summary, to_map
 from benchmark.ops import MSDeformAttn
 from benchmark.runtime.timm_alone import DropPath, VisionTransformer
@@ -108,7 +109,7 @@ class PatchPrior(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
         """Embedded patches (B, h * w, dim), position included, to maps at strides 4, 8, 16, bilinear."""
         patches = to_map(tokens, grid)
-        larger = [F.interpolate(patches, scale_factor=scale, mode="bilinear", align_corners=False) for scale in (4, 2)]
+        larger = [enlarged(patches, factor) for factor in (4, 2)]
         return [*larger, patches]
 
 
@@ -190,6 +191,37 @@ class Interaction(nn.Module):
         self.extra_extractors = nn.ModuleList(extras) if extras else None
 
 
+class Fusion(nn.Module):
+    """Pyramid tokens, ViT features and the map at stride 2 to the four maps of the decoder; no parameters of its own.
+
+    A module for `ViTAdapter.blocks`: the largest maps of the network are made here, by operations that are all memory.
+    """
+
+    def forward(
+        self,
+        up: nn.Module,
+        norms: tuple[nn.Module, ...],
+        pyramid: list[Tensor],
+        c: Tensor,
+        outs: list[Tensor],
+        grids: list[Grid],
+    ) -> list[Tensor]:
+        """up: stride 4 to 2; norms: of the four maps; pyramid: maps at strides (2,) 4, 8, 16, of which only one at
+        stride 2 is read; c: (B, 21 n, dim); outs: of the ViT (B, dim, h, w), or none; grids: of c. Returns (B, dim,
+        H / s, W / s) at strides s = 2, 4, 8, 16."""
+        maps = [to_map(part, g) for part, g in zip(c.split([a * b for a, b in grids], 1), grids)]
+        # the largest map is summed in place: no gradient needs its terms
+        finest = up(maps[0])
+        maps.insert(0, finest.add_(pyramid[0]) if len(pyramid) == 4 else finest)
+        for k, out in enumerate(outs):
+            if k == 0 and out.shape[1] >= WIDE and not out.is_cuda:
+                out = out.contiguous()
+            if k < 3:
+                out = enlarged(out, 2 ** (3 - k))
+            maps[k] = maps[k].add_(out) if k == 0 else maps[k] + out
+        return [norm(m) for norm, m in zip(norms, maps)]
+
+
 class ViTAdapter(nn.Module):
     """The pyramid, the interactions and the four fused maps.
 
@@ -222,11 +254,12 @@ class ViTAdapter(nn.Module):
         self.interactions = nn.ModuleList(Interaction(dim, config, count) for count in extra)
         self.up = nn.ConvTranspose2d(dim, dim, 2, 2)
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.BatchNorm2d(dim) for _ in range(4))
+        self.fusion = Fusion()
         self.reset_parameters(config.offset_grid)
 
     def blocks(self) -> list[nn.Module]:
-        """The pyramid, the injectors and the extractors, see `methods.base.Method.blocks`."""
-        parts = [self.spm]
+        """The pyramid, the injectors, the extractors and the fusion, see `methods.base.Method.blocks`."""
+        parts = [self.spm, self.fusion]
         for exchange in self.interactions:
             parts += [exchange.injector, exchange.extractor, *(exchange.extra_extractors or [])]
         return [part for part in parts if part is not None]
@@ -274,7 +307,7 @@ class ViTAdapter(nn.Module):
             tokens = torch.cat([prefix, x], 1) if self.cls_in_vit else x
             for number in range(k * stretch, (k + 1) * stretch):
                 tokens = vit.blocks[number](tokens)
-                if number + 1 in self.taps:
+                if number + 1 in self.taps and self.vit_features:
                     outs.append(to_map(tokens[:, count:], (h, w)))
             x = tokens[:, count:]
             prefix = tokens[:, :count] if self.cls_in_vit else prefix
@@ -282,19 +315,9 @@ class ViTAdapter(nn.Module):
                 if extractor is not None:
                     c = extractor(c, x, everywhere, grids)
 
-        maps = [to_map(part, g) for part, g in zip(c.split([a * b for a, b in grids], 1), grids)]
-        # the largest map is summed in place: no gradient needs its terms
-        finest = self.up(maps[0])
-        maps.insert(0, finest.add_(pyramid[0]) if len(pyramid) == 4 else finest)
-        if self.vit_features:
-            for k, out in enumerate(outs):
-                if k == 0 and out.shape[1] >= WIDE and not out.is_cuda:
-                    out = out.contiguous()
-                if k < 3:
-                    out = F.interpolate(out, scale_factor=2 ** (3 - k), mode="bilinear", align_corners=False)
-                maps[k] = maps[k].add_(out) if k == 0 else maps[k] + out
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return [norm(m) for norm, m in zip(norms, maps)], summary(vit, torch.cat([prefix, x], 1))
+        maps = self.fusion(self.up, norms, pyramid, c, outs, grids)
+        return maps, summary(vit, torch.cat([prefix, x], 1))
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

@@ -19,6 +19,36 @@ def standardised(images: torch.Tensor, mean: Sequence[float], std: Sequence[floa
     return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
 
 
+def enlarged(maps: torch.Tensor, factor: int) -> torch.Tensor:
+    """(B, C, h, w) to (B, C, h * factor, w * factor), bilinear, corners not aligned.
+
+    Under autocast on a GPU as a matrix product, in half precision and with the channels last: torch's kernel takes ten
+    times what its memory traffic needs there, forward and backward. For factors of 2, 4 and 8 the weights are exact in
+    bfloat16 and float16, so that all that is rounded is the maps before and after.
+    """
+    if maps.is_cuda and torch.is_autocast_enabled("cuda"):
+        return enlarged_by_product(maps, factor)
+    return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def enlarged_by_product(maps: torch.Tensor, factor: int) -> torch.Tensor:
+    """`enlarged` as one matrix product over all pixels: for small maps of many channels."""
+    height, width = maps.shape[-2:]
+    rows, columns = (_bilinear(side, factor, maps.device) for side in (height, width))
+    weights = (rows[:, None, :, None] * columns[None, :, None, :]).flatten(2).flatten(0, 1)
+    pixels = maps.flatten(2).transpose(1, 2)
+    # not matmul, which would fold the batch into the channels and give the result with the pixels last
+    out = torch.bmm(weights.to(maps.dtype).expand(len(maps), -1, -1), pixels)
+    return out.transpose(1, 2).unflatten(2, (height * factor, width * factor))
+
+
+def _bilinear(side: int, factor: int, device: torch.device) -> torch.Tensor:
+    """float32 (side * factor, side): the share of each old pixel in each new one along an axis."""
+    new, old = (torch.arange(count, dtype=torch.float32, device=device) for count in (side * factor, side))
+    place = ((new + 0.5) / factor - 0.5).clamp(0, side - 1)
+    return (1 - (place[:, None] - old).abs()).clamp(min=0)
+
+
 def pad_to(images: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Mirror-pad (B, C, H, W) to height × width, image in the centre; also returns its (top, left) there."""
     top, left = (height - images.shape[-2]) // 2, (width - images.shape[-1]) // 2

@@ -6,6 +6,7 @@ import torch
 
 from benchmark.runtime.distributed import World
 from benchmark.training import trial
+from benchmark.training.outputs import comparable
 from benchmark.training.recipe import Recipe
 
 BACKEND = "inductor"
@@ -13,8 +14,15 @@ BACKEND = "inductor"
 GRAPHS = 64
 
 
-def compile_blocks(method, recipe: Recipe, precision: str, world: World, say: Callable[[str], None]) -> str:
-    """Compile `method.blocks()` in place, or leave all of them as they were where one cannot be compiled.
+def compile_blocks(
+    method,
+    recipe: Recipe,
+    precision: str,
+    world: World,
+    say: Callable[[str], None],
+    item: dict[str, torch.Tensor] | None = None,
+) -> str:
+    """Compile `method.blocks()` and its loss in place, or leave all as it was where one of them cannot be compiled.
 
     A forward and a backward pass over an empty batch decide: torch compiles when a block is first called. They leave
     no trace in buffers, gradients or random numbers. A block that would be compiled in part only counts as one that
@@ -24,34 +32,57 @@ def compile_blocks(method, recipe: Recipe, precision: str, world: World, say: Ca
         method: on the device, with what is trainable set.
         precision: as from `precision_on`.
         say: gets the outcome, one line.
+        item: of the training, see `loader.Crops`: what the loss is tried on; None: the loss stays as it is.
 
     Returns:
-        The outcome, for the provenance: "blocks compiled: 12", or 0 with the reason.
+        The outcome, for the provenance: "blocks compiled: 12, and the loss", or 0 with the reason.
     """
     torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+    vars(method).pop("loss", None)  # of an earlier phase
     blocks = method.blocks()
-    for block in blocks:
-        block.compile(backend=BACKEND, fullgraph=True, dynamic=False)
-    reason = _trial(method, recipe, precision, world)
+    if item is not None:
+        vars(method)["loss"] = torch.compile(method.loss, backend=BACKEND, fullgraph=True, dynamic=False)
+    for block in blocks:  # what `Module.compile` sets; torch has no call to take it back
+        block._compiled_call_impl = torch.compile(_whole(block), backend=BACKEND, fullgraph=True, dynamic=False)
+    reason = _trial(method, recipe, precision, world, item)
     # a process that had no reason of its own has to follow one that had
     reasons = [one for one in world.gather(reason) if one]
     if reasons:
         for block in blocks:
-            block._compiled_call_impl = None  # torch has no call for it; this is what `Module.compile` sets
-    outcome = f"blocks compiled: 0, {reasons[0]}" if reasons else f"blocks compiled: {len(blocks)}"
+            block._compiled_call_impl = None
+        vars(method).pop("loss", None)
+    done = f"{len(blocks)}" if item is None else f"{len(blocks)}, and the loss"
+    outcome = f"blocks compiled: 0, {reasons[0]}" if reasons else f"blocks compiled: {done}"
     say(outcome)
     return outcome
 
 
-def _trial(method, recipe: Recipe, precision: str, world: World) -> str:
-    """Why the compiled blocks do not run forward and backward here, "" where they do."""
+def _whole(block: torch.nn.Module) -> Callable:
+    """The block's call as a function that is not torch's: up to 2.11 at least, `Module.compile` leaves a block of a
+    class of torch's own, such as Sequential, as it is, without a word and in spite of `fullgraph`."""
+
+    def call(*words, **more):
+        return block._call_impl(*words, **more)
+
+    return call
+
+
+def _trial(method, recipe: Recipe, precision: str, world: World, item: dict[str, torch.Tensor] | None) -> str:
+    """Why the compiled blocks, and the loss, do not run forward and backward here, "" where they do."""
     side = method.input_side(recipe.crop)
     count = -(-recipe.batch // (world.size * recipe.accumulate))
+    loss = trial.squares
+    if item is not None:
+        batch = {name: torch.stack([values] * count).to(world.device) for name, values in item.items()}
+
+        def loss(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            return sum(method.loss(comparable(outputs, batch, recipe.crop), batch).values())
+
     with trial.without_trace(method, world.device):
         try:
             images = torch.zeros(count, 3, side, side, device=world.device)
             # a block that was compiled with autocast's cache is compiled again without it, as graphs are captured
-            trial.passes(method, images, precision, keep=not recipe.graph)
+            trial.passes(method, images, precision, keep=not recipe.graph, loss=loss)
         except Exception as error:  # dynamo, the compiler, Triton and the driver raise what they like
             return trial.reason(error)
     return ""

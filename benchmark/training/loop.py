@@ -17,21 +17,21 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.data.store.prepare import Prepared
-from benchmark.layers.image_ops import centre
 from benchmark.layers.instance_maps import OPEN_ORDER
 from benchmark.results import manifest, training_log
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.placing import placed
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import accumulate, checkpoint, compiled, graphed, loader, optim, recompute
 from benchmark.training.loss_sums import LossSums
+from benchmark.training.outputs import comparable
 from benchmark.training.recipe import Recipe
 from benchmark.training.state import TrainState
 from benchmark.training.validation import mean_of, of_sets, sides, validate
 
-ABSENT = -1e4  # logit of a class that an image's data set lacks: its softmax is 0 in float32
 TRIED = ("compile", "graph")  # of the recipe: what may not be possible, and is said in the provenance
 LOOK_EVERY = {"cpu": 1, "cuda": 50}  # device -> updates between two looks at whether the loss is finite
 
@@ -123,7 +123,7 @@ def train(method, job: Job) -> Trained:
     check_batches(phases, recipe, len(training), world)
 
     # ---- state: new, or as the checkpoint left it
-    state = TrainState.new(method.to(world.device), recipe, job.precision, world.device)
+    state = TrainState.new(placed(method, world.device), recipe, job.precision, world.device)
     resume(state, job)
     first = state.epoch
     outcomes = {name: "no epoch was left to train" for name in TRIED if getattr(recipe, name)}
@@ -198,10 +198,7 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
         outputs = passes.forward()
 
         # ---- loss
-        # an input side that the crop is no multiple of gives larger maps than targets
-        outputs = {k: centre(v, *[min(s, recipe.crop) for s in v.shape[-2:]]) for k, v in outputs.items()}
-        # losses in fp32: their sums over pixels overflow half precision
-        terms = method.loss(named_only({k: v.float() for k, v in outputs.items()}, batch), batch)
+        terms = method.loss(comparable(outputs, batch, recipe.crop), batch)
         loss = sum(terms.values())
         losses.add(step + 1, terms, loss)
         # the one place inside an epoch that waits for the device (in fp16 the scaler's step is another): seldom on a
@@ -234,18 +231,6 @@ def train_epoch(state: TrainState, active: ActivePhase, epoch: int, job: Job) ->
     return line
 
 
-def named_only(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Outputs whose type logits "tp" (B, C + 1, H, W) have no say on classes that an image's data set lacks.
-
-    There they are so low that softmax makes 0 of them, and have no gradient: the loss compares background and the
-    classes of the set alone. Nothing changes without batch["named"] (B, C + 1) bool, which images of several sets have.
-    """
-    if "named" not in batch or "tp" not in outputs:
-        return outputs
-    absent = ~batch["named"][:, :, None, None]
-    return outputs | {"tp": outputs["tp"].masked_fill(absent, ABSENT)}
-
-
 def enter(state: TrainState, phases: list, number: int, starts: list[int], training, job: Job) -> ActivePhase:
     """Begin a phase, or continue within it: what is trainable, its batches, and where the phase or the recipe asks for
     it a fresh optimiser, blocks that are compiled or computed again, and the network's graphs.
@@ -265,7 +250,9 @@ def enter(state: TrainState, phases: list, number: int, starts: list[int], train
     images = min(batch_of(phase, recipe), recipe.samples or len(training))
     outcomes = {}
     if recipe.compile:
-        outcomes["compile"] = compiled.compile_blocks(method, recipe, job.precision, world, job.say)
+        outcomes["compile"] = compiled.compile_blocks(
+            method, recipe, job.precision, world, job.say, feed.dataset[(0, 0, 0)]
+        )
     if recipe.recompute:
         recompute.recompute_blocks(method, job.say)
     if recipe.graph:

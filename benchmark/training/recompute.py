@@ -25,22 +25,25 @@ class Recomputed:
     def __call__(self, *args, **kwargs):
         if not torch.is_grad_enabled():
             return self.call(*args, **kwargs)
-        versions = [(one, one._version) for one in _tensors([args, kwargs])]
+        versions = [(one, one._version) for one in _all(Tensor, [args, kwargs])]
 
         def contexts():
-            return contextlib.nullcontext(), self._again(versions)
+            return contextlib.nullcontext(), self._again(versions, [args, kwargs])
 
         return checkpoint(self.call, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
     @contextlib.contextmanager
-    def _again(self, versions: list[tuple[Tensor, int]]) -> Iterator[None]:
-        """Context of the second pass. Raises InputError where an input is not what it was in the first."""
+    def _again(self, versions: list[tuple[Tensor, int]], inputs: list) -> Iterator[None]:
+        """Context of the second pass over the inputs, of which some may be modules. Raises InputError where a tensor is
+        not what it was in the first."""
         if any(one._version != version for one, version in versions):
             raise InputError(
                 f"recipe.recompute: the network changes an input of its block '{self.name}' in place after the block "
                 "ran, so that the block cannot be computed again; set recipe.recompute=false."
             )
-        with buffers.kept(self.block):
+        with contextlib.ExitStack() as stack:
+            for module in (self.block, *_all(nn.Module, inputs)):
+                stack.enter_context(buffers.kept(module))
             yield
 
 
@@ -67,10 +70,10 @@ def recompute_blocks(method, say: Callable[[str], None]) -> str:
     return outcome
 
 
-def _tensors(value) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
+def _all(kind: type, value) -> Iterator:
+    """What is of a kind in nested lists, tuples and dictionaries."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, list | tuple | dict):
         for one in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(one)
+            yield from _all(kind, one)

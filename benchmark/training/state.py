@@ -85,7 +85,17 @@ class TrainState:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
+        _laid_out_alike(self.optimiser)
         self.scaler.load_state_dict(state["scaler"])
         for name in PLAIN:
             if name in state:  # checkpoints of earlier code have no hash of the weights
                 setattr(self, name, state[name])
+
+
+def _laid_out_alike(optimiser: torch.optim.Optimizer) -> None:
+    """Give an optimiser's state, such as of a checkpoint, the memory layout of its parameters: fused updates go through
+    the memory of both, element by element, whatever the layouts."""
+    for parameter, own in optimiser.state.items():
+        for name, value in own.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

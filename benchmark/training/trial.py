@@ -2,7 +2,7 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -26,11 +26,22 @@ def without_trace(method: torch.nn.Module, device: torch.device) -> Iterator[Non
         method.zero_grad(set_to_none=True)
 
 
-def passes(method: torch.nn.Module, images: torch.Tensor, precision: str, keep: bool) -> None:
+def squares(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A loss that needs no targets and has a gradient for every output."""
+    return torch.stack([values.float().square().mean() for values in outputs.values()]).sum()
+
+
+def passes(
+    method: torch.nn.Module,
+    images: torch.Tensor,
+    precision: str,
+    keep: bool,
+    loss: Callable[[dict[str, torch.Tensor]], torch.Tensor] = squares,
+) -> None:
     """A forward and a backward pass over images (B, 3, H, W). precision, keep: as for `runtime.precision.autocast`."""
     with autocast(precision, images.device, keep):
         outputs = method(images)
-    sum(values.float().square().mean() for values in outputs.values()).backward()
+    loss(outputs).backward()
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from benchmark.data.sources.conic import CoNIC
 from benchmark.data.store.prepare import prepare
 from benchmark.data.tiles import Tiles, Tiling, random_tiles
-from benchmark.evaluation import test_set, tiled
+from benchmark.evaluation import decode_score, tiled
 from benchmark.experiment import config
 from benchmark.methods import registry
 from benchmark.metrics.match import match
@@ -160,8 +160,8 @@ def test_prediction_and_ceiling_take_the_same_way(data, tiling):
     maps = {k: v.numpy() for k, v in tiled.predict(method, images, tiling).items()}
     for i, sample in enumerate(samples):
         one = {k: v[i] for k, v in maps.items()}
-        outcome = test_set.decode_and_score(way, i, sample.nuclei, one, tiling, True, False).match
-        perfect = test_set.score_ideal(way, i, sample.nuclei, CLASSES, tiling).match
+        outcome = decode_score.decode_and_score(way, i, sample.nuclei, one, tiling, True, False).match
+        perfect = decode_score.score_ideal(way, i, sample.nuclei, CLASSES, tiling).match
         assert np.array_equal(outcome.pixels, perfect.pixels)
         assert outcome.shape == (SIDE, SIDE) and np.array_equal(outcome.pred.type, perfect.pred.type)
 

@@ -22,9 +22,9 @@ OUTCOMES = [
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "perf")
-    import train_step
+    import step_parts
 
-    return train_step
+    return step_parts
 
 
 @pytest.fixture

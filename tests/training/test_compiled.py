@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.data.registry import dataset
+from benchmark.data.store.prepare import prepare
 from benchmark.methods import registry
 from benchmark.runtime import distributed
 from benchmark.runtime.precision import autocast
 from benchmark.training import compiled
+from benchmark.training.loader import training_loader
+from benchmark.training.outputs import comparable
 from benchmark.training.scales import SCALES
+from tests.support.tiny_data import TINY
 
 CPU = distributed.World(0, 1, torch.device("cpu"))
 
@@ -126,3 +131,37 @@ def test_blocks_are_compiled_as_they_will_run(graph, monkeypatch):
             method(torch.rand(recipe.batch, 3, recipe.crop, recipe.crop))
         counts.append(len(compilations))
     assert counts[0] == 2 < counts[1]
+
+
+@pytest.mark.parametrize("spec", ["cellvta@debug", "hovernet@debug", "cellvta@debug,instances=stardist"])
+def test_the_loss_is_compiled_and_the_same(spec, cache):
+    data = prepare(dataset(TINY, None), cache, 1, progress=False)
+    recipe = replace(SCALES["debug"], samples=4, batch=2, workers=0)
+    method = registry.build(spec, len(data.classes), len(data.tissues))
+    feed = training_loader(data.subset(1, "train"), method, recipe, data, 0, CPU, 2)
+    batch = next(iter(feed))
+    plain = method.loss
+    with torch.no_grad():
+        outputs = comparable(method.train()(batch["image"]), batch, recipe.crop)
+    outcome = compiled.compile_blocks(method, recipe, "fp32", CPU, print, feed.dataset[0, 0, 0])
+    assert outcome == f"blocks compiled: {len(method.blocks())}, and the loss" and method.loss != plain
+    expected = plain(outputs, batch)
+    for name, value in method.loss(outputs, batch).items():
+        torch.testing.assert_close(value, expected.pop(name))
+    assert not expected
+    compiled.compile_blocks(method, recipe, "fp32", CPU, print)  # as for a next phase
+    assert method.loss == plain
+
+
+class UnfitLoss(Unfit):
+    def loss(self, outputs, batch):
+        return {"a": Asking()(outputs["a"]).sum()}
+
+
+def test_a_loss_that_cannot_be_compiled_is_left_with_the_blocks():
+    method = UnfitLoss()
+    method.second = nn.ReLU()
+    item, lines = {"np": torch.zeros(16, 16)}, []
+    outcome = compiled.compile_blocks(method, replace(SCALES["debug"], crop=16), "fp32", CPU, lines.append, item)
+    assert outcome.startswith("blocks compiled: 0, ") and lines == [outcome]
+    assert all(block._compiled_call_impl is None for block in method.blocks())

@@ -19,6 +19,7 @@ from benchmark.runtime import distributed
 from benchmark.runtime.errors import InputError
 from benchmark.training import loop, validation
 from benchmark.training.loader import Draws, draw_weights, image_weights, training_loader
+from benchmark.training.outputs import named_only
 from benchmark.training.recipe import Recipe, Sampling
 from tests.support import joint_sets
 
@@ -109,7 +110,7 @@ def test_one_set_has_no_mask(tmp_path):
     _, loader = feed(data)
     assert "named" not in loader.dataset[0, 0, 0]
     outputs = {"tp": torch.zeros(2, 3, 4, 4)}
-    assert loop.named_only(outputs, {}) is outputs
+    assert named_only(outputs, {}) is outputs
 
 
 @pytest.mark.parametrize("double_softmax", [False, True])
@@ -129,7 +130,7 @@ def test_a_lacking_class_has_no_gradient_and_no_say(method, double_softmax):
 
     def loss(logits):
         maps = {"np": torch.zeros(2, 2, 8, 8), "hv": torch.zeros(2, 2, 8, 8), "tp": logits}
-        out = loop.named_only(maps, batch)
+        out = named_only(maps, batch)
         if method == "hovernet":
             return registry.build("hovernet@debug", 2, 0).loss(out, batch)
         return cellvit_loss(out, batch, LossConfig(double_softmax=double_softmax))

@@ -27,6 +27,7 @@ from benchmark.runtime.counts import counted, part_of
 from benchmark.runtime.csv_cells import csv_cell
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
+from benchmark.runtime.placing import placed
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import in_order, usable_cores
 
@@ -63,7 +64,7 @@ def predict_slides(
     """
     begin_counts(out)
     _say_cost(settings)
-    method.eval().to(device)
+    placed(method.eval(), device)
     summaries, faults = [], []
     for path in paths:
         try:
