@@ -64,6 +64,10 @@ class Feed(list):
     class batch_sampler:
         epoch = -1
 
+    @property
+    def dataset(self):
+        return {(0, 0, 0): {name: values[0] for name, values in self[0].items()}}
+
 
 class Data:
     classes = ()
@@ -370,7 +374,7 @@ def test_the_loop_trains_compiled_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "eager")
     plain = run(tmp_path / "plain", monkeypatch, [0.1, 0.2, 0.3], OneBlock())
     other = run(tmp_path / "compiled", monkeypatch, [0.1, 0.2, 0.3], OneBlock(), compile=True)
-    assert plain[0].outcomes == {} and other[0].outcomes == {"compile": "blocks compiled: 1"}
+    assert plain[0].outcomes == {} and other[0].outcomes == {"compile": "blocks compiled: 1, and the loss"}
     assert other[2] == pytest.approx(plain[2]) and other[3] == pytest.approx(plain[3])
     again = run(tmp_path / "compiled", monkeypatch, [], OneBlock(), compile=True)
     assert again[0].outcomes == {"compile": "no epoch was left to train"}
