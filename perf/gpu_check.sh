@@ -14,8 +14,8 @@
 #          more than 2^31 elements), harness (training and evaluation on the GPU), compiled (torch.compile of blocks),
 #          memcheck, racecheck, compile (of the op: registers and spills)
 # measure: goal (the step, beside the published way), split (one PanNuke split), ops (every backend beside its peers and
-#          the floor), inference, loader, ways (of the backward pass), share (of the op in a step), tune (what the op's
-#          plan chooses, beside what it could), methods, levers
+#          the floor), inference, loader, ways (of the backward pass), share (of the op in a step), profile (of a step's
+#          kernels), tune (what the op's plan chooses, beside what it could), methods, levers
 cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- help
 for word in "$@"; do
@@ -124,6 +124,7 @@ measure() {
     part ways 40 "$PYTHON" perf/gpu_ways.py --csv "$OUT/ways.csv"
     if [ -z "$missing" ]; then
         part share 40 "$PYTHON" perf/op_share.py
+        part profile 60 "$PYTHON" perf/step_profile.py --out "$OUT"
     fi
     part tune 60 "$PYTHON" perf/gpu_tune.py --limit 50 --csv "$OUT/tune.csv"
     if [ -z "$missing" ]; then
