@@ -17,7 +17,7 @@ from benchmark.metrics.records import Records
 from benchmark.metrics.sizes import by_size
 from benchmark.results.predictions import Packed
 from benchmark.runtime import precision
-from benchmark.runtime.workers import in_order, usable_cores
+from benchmark.runtime.workers import Lasting, in_order, usable_cores
 
 LARGE = 512**2  # pixels of an image, from which on fewer are predicted at once
 POOL_FROM = 200  # below this many images, starting worker processes costs more than it saves
@@ -60,6 +60,7 @@ def evaluate(
     put=None,
     types: np.ndarray | None = None,
     true_types: np.ndarray | None = None,
+    lasting: Lasting | None = None,
 ) -> Share:
     """Predict and score this rank's share of `subset`.
 
@@ -71,6 +72,7 @@ def evaluate(
         put: called with (index, raw maps) of each image, as `results.raw_maps.writing` yields it.
         types: uint8, the data's type of each of the method's, see `class_names.Matched`; None: the same numbers.
         true_types: uint8, the type that each of the truth's counts as; None: itself.
+        lasting: whose processes decode, where there are enough images for any; None: own ones, which end with this.
 
     Raises:
         InputError: the method's output for an image is not finite.
@@ -107,7 +109,7 @@ def evaluate(
 
     # four batches wait for the processes at most: their maps stand in memory
     ahead = max(2, -(-4 * size // max(1, workers)))
-    scored = list(in_order(decode_score.decode_and_score, jobs(), workers, ahead=ahead))
+    scored = list(in_order(decode_score.decode_and_score, jobs(), workers, ahead=ahead, lasting=lasting))
     return Share(scored, seconds)
 
 

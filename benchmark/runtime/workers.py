@@ -42,6 +42,30 @@ def pool(workers: int, start=None, arguments: tuple = ()):
     processes.shutdown()
 
 
+class Lasting:
+    """A pool for several calls of `in_order`, started by the first and ended with this context; see `pool`.
+
+    Starting processes is seconds of a validation, and a training has one after every epoch.
+    """
+
+    def __init__(self):
+        self._stack, self._count = contextlib.ExitStack(), 0
+
+    def __enter__(self) -> "Lasting":
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def of(self, workers: int) -> concurrent.futures.ProcessPoolExecutor:
+        """The pool, of that many processes. Raises ValueError: it has another number."""
+        if not self._count:
+            self._count, self._pool = workers, self._stack.enter_context(pool(workers))
+        if workers != self._count:
+            raise ValueError(f"the pool has {self._count} processes, {workers} were asked for")
+        return self._pool
+
+
 def in_order(
     function: Callable,
     jobs: Iterable[tuple],
@@ -52,6 +76,7 @@ def in_order(
     most: int = 0,
     start=None,
     arguments: tuple = (),
+    lasting: Lasting | None = None,
 ) -> Iterator:
     """Results of `function(*job)` in the order of `jobs`, computed in worker processes.
 
@@ -63,9 +88,10 @@ def in_order(
         size: of a job, such as its bytes. most: of all jobs that are handed out at once, as `size` has it; a job that
             is larger is handed out alone.
         start, arguments: as in `pool`.
+        lasting: whose processes are used, without `start`; None: own ones, which end with the jobs.
 
     Raises:
-        OutOfMemory: a process died under its task.
+        OutOfMemory: a process died under its task; where they are lasting, on leaving their context.
     """
     if not workers:
         if start:
@@ -73,7 +99,8 @@ def in_order(
         for job in jobs:
             yield function(*job)
         return
-    with pool(workers, start, arguments) as processes:
+    own_ones = pool(workers, start, arguments) if lasting is None else contextlib.nullcontext(lasting.of(workers))
+    with own_ones as processes:
         waiting: collections.deque = collections.deque()
         for job in jobs:
             own = size(*job)

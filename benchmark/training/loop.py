@@ -25,6 +25,7 @@ from benchmark.runtime.errors import InputError
 from benchmark.runtime.placing import placed
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
+from benchmark.runtime.workers import Lasting
 from benchmark.training import accumulate, checkpoint, compiled, graphed, loader, optim, recompute
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.outputs import comparable
@@ -129,43 +130,44 @@ def train(method, job: Job) -> Trained:
     outcomes = {name: "no epoch was left to train" for name in TRIED if getattr(recipe, name)}
     open_order = not_deterministic(method, recipe, world.device)
 
-    for epoch in range(first, recipe.epochs):
-        if recipe.patience and state.stale >= recipe.patience:
-            break
-        began = time.perf_counter()
+    with Lasting() as decoders:
+        for epoch in range(first, recipe.epochs):
+            if recipe.patience and state.stale >= recipe.patience:
+                break
+            began = time.perf_counter()
 
-        # ---- phase: what is trained from here on, with which batches and which optimiser
-        if epoch == first or epoch in starts:
-            begun = [number for number, start in enumerate(starts) if start <= epoch]
-            active = enter(state, phases, begun[-1], starts, training, job)
-            outcomes = active.outcomes
+            # ---- phase: what is trained from here on, with which batches and which optimiser
+            if epoch == first or epoch in starts:
+                begun = [number for number, start in enumerate(starts) if start <= epoch]
+                active = enter(state, phases, begun[-1], starts, training, job)
+                outcomes = active.outcomes
 
-        # ---- updates
-        line = train_epoch(state, active, epoch, job)
+            # ---- updates
+            line = train_epoch(state, active, epoch, job)
 
-        # ---- validation
-        if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
-            scores = {
-                name: validate(state.judged, images, prediction, world, job.data, recipe.monitor)
-                for name, images in of_sets(validation).items()
-            }
-            line["val_bPQ"] = mean_of(scores)
-            line |= {"val_bPQ_of": scores} if len(scores) > 1 else {}
-            if line["val_bPQ"] is None and state.best_epoch < 0:
-                job.say("no validation image has a bPQ, since none holds nuclei; all epochs count alike")
-            is_best = state.update_best(epoch, line["val_bPQ"])
-            if is_best and recipe.keep == "best" and world.first:
-                state.weights = checkpoint.save_weights(job.folder.next_weights, state.judged)
+            # ---- validation
+            if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+                scores = {
+                    name: validate(state.judged, images, prediction, world, job.data, recipe.monitor, decoders)
+                    for name, images in of_sets(validation).items()
+                }
+                line["val_bPQ"] = mean_of(scores)
+                line |= {"val_bPQ_of": scores} if len(scores) > 1 else {}
+                if line["val_bPQ"] is None and state.best_epoch < 0:
+                    job.say("no validation image has a bPQ, since none holds nuclei; all epochs count alike")
+                is_best = state.update_best(epoch, line["val_bPQ"])
+                if is_best and recipe.keep == "best" and world.first:
+                    state.weights = checkpoint.save_weights(job.folder.next_weights, state.judged)
 
-        # ---- log and checkpoint
-        line["seconds"] = round(time.perf_counter() - began, 3)
-        state.seconds += line["seconds"]
-        state.log.append(line)
-        state.epoch = epoch + 1
-        if world.first:
-            save(state, job)
-            job.say(_progress(state, recipe.epochs))
-        world.barrier()
+            # ---- log and checkpoint
+            line["seconds"] = round(time.perf_counter() - began, 3)
+            state.seconds += line["seconds"]
+            state.log.append(line)
+            state.epoch = epoch + 1
+            if world.first:
+                save(state, job)
+                job.say(_progress(state, recipe.epochs))
+            world.barrier()
 
     # ---- what is kept
     if recipe.keep == "best":

@@ -14,6 +14,7 @@ from benchmark.metrics.panoptic import tally
 from benchmark.metrics.protocols import PROTOCOLS
 from benchmark.runtime.distributed import World
 from benchmark.runtime.errors import InputError
+from benchmark.runtime.workers import Lasting
 from benchmark.training.recipe import Recipe
 
 
@@ -69,13 +70,21 @@ def mean_of(scores: dict[str, float | None]) -> float | None:
     return values[0] if len(scores) == 1 and values else float(np.mean(values)) if values else None
 
 
-def validate(method, subset, prediction: Prediction, world: World, data: Prepared, monitor: str) -> float | None:
+def validate(
+    method,
+    subset,
+    prediction: Prediction,
+    world: World,
+    data: Prepared,
+    monitor: str,
+    lasting: Lasting | None = None,
+) -> float | None:
     """Mean image bPQ on the validation subset: in the `cellvit` protocol (images without nuclei left out), or "raw".
 
-    None where no image has a value, since none holds nuclei.
+    None where no image has a value, since none holds nuclei. lasting: as for `test_set.evaluate`.
     """
     typed = method.has_types and bool(data.classes)
-    shares = world.gather_first(test_set.evaluate(method, subset, prediction, world, typed))
+    shares = world.gather_first(test_set.evaluate(method, subset, prediction, world, typed, lasting=lasting))
     return world.share_first(_bpq(shares, data, monitor) if world.first else None)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
-from benchmark.runtime.workers import AT_ONCE, in_order, pool, usable_cores
+from benchmark.runtime.workers import AT_ONCE, Lasting, in_order, pool, usable_cores
 from tests.support.processes import heeds_interrupts
 
 SLEEPER = """
@@ -93,6 +93,26 @@ def test_jobs_wait_where_those_handed_out_are_large(most, at_once):
         assert len(drawn) - len(ended) <= at_once + 1
         ended.append(result)
     assert ended == [x * x for x in range(9)]
+
+
+def own_process(_):
+    return os.getpid()
+
+
+def test_lasting_processes_serve_several_calls_and_end_with_their_context():
+    with Lasting() as lasting:
+        assert not multiprocessing.active_children(), "none before they are needed"
+        pids = [set(in_order(own_process, [(k,) for k in range(8)], 2, ahead=1, lasting=lasting)) for _ in range(2)]
+        assert len(pids[0] | pids[1]) <= 2 and os.getpid() not in pids[0]
+        assert list(in_order(own_process, [(0,)], 0, ahead=1, lasting=lasting)) == [os.getpid()]
+        with pytest.raises(ValueError, match="the pool has 2 processes, 3 were asked for"):
+            list(in_order(own_process, [(0,)], 3, ahead=1, lasting=lasting))
+    assert not multiprocessing.active_children()
+
+
+def test_lasting_processes_of_which_one_was_killed_are_one_sentence():
+    with pytest.raises(InputError, match="main memory ran out"), Lasting() as lasting:
+        list(in_order(die, [()], 1, ahead=1, lasting=lasting))
 
 
 def test_processes_begin_with_the_arguments_of_start_and_end_with_a_failure():

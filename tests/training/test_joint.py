@@ -152,7 +152,7 @@ SCORES = {"one": 0.2, "two": 0.6}  # validation bPQ of each set
 def test_epochs_are_compared_by_the_mean_over_the_sets(data, monkeypatch, tmp_path):
     asked = []
 
-    def validate(method, images, prediction, world, data, monitor):
+    def validate(method, images, prediction, world, data, monitor, decoders):
         asked.append((images.label, images.image_ids))
         return SCORES[images.label]
 

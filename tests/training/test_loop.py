@@ -249,7 +249,7 @@ def test_what_an_epoch_is_selected_by(monkeypatch, monitor, expected):
     true[2:6, 2:6], pred[2:6, 2:5] = 1, 1
     matches = [match(true, [1], pred, [1], mpp=0.25), match(none, [], pred, [1], mpp=0.25)]
     records = Records.collect(matches, [{"image": i} for i in range(2)])
-    monkeypatch.setattr(validation.test_set, "evaluate", lambda *_: None)
+    monkeypatch.setattr(validation.test_set, "evaluate", lambda *_, **__: None)
     monkeypatch.setattr(validation.test_set, "join", lambda _: SimpleNamespace(records=records))
     method, data = SimpleNamespace(has_types=True), SimpleNamespace(classes=("one",))
     bpq = validation.validate(method, None, RECIPE.prediction, distributed.start("cpu"), data, monitor)
