@@ -211,7 +211,8 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     code, lines = gpu_check(tmp_path, "measure")
     assert code == 0 and lines[0].startswith("== measure")
     names = [line.partition(":")[0] for line in lines[1:]]
-    assert names == ["goal", "split", "ops", "inference", "loader", "ways", "share", "tune", "methods", "levers"]
+    timed = ["goal", "split", "ops", "inference", "loader", "ways", "share", "profile", "tune", "methods", "levers"]
+    assert names == timed
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
     assert "--parts goal" in called and "-m pytest" not in called
