@@ -229,7 +229,7 @@ def test_the_gpu_script_runs_the_parts_alone_that_are_named(tmp_path):
 
 def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):
     """Where only some files can be fetched, or the run is cut."""
-    gpu_check(tmp_path, "check", LIMIT="3", SLEEP="60")
+    gpu_check(tmp_path, "check", LIMIT="8", SLEEP="60")
     with tarfile.open(tmp_path / "out.tgz") as archive:
         assert {"out/summary.txt", "out/environment.txt", "out/graphs.txt", "out/tests.txt"} <= {*archive.getnames()}
         summary = archive.extractfile("out/summary.txt").read().decode()
