@@ -159,8 +159,7 @@ def split(bench: Bench) -> None:
     def measure() -> dict:
         with trained(bench, cellvta(bench), fastest) as (state, _, job), Lasting() as decoders:
             prediction = sides(bench.data, 1, job.recipe, 0)[2]
-            # of both sizes that the batches of a pass have (a compiled block is compiled once for each), and enough for
-            # the processes to start, as they do once in a training
+            # of both sizes that the batches of a pass have, and enough for the processes to start, once in a training
             warm = (
                 images % prediction.batch + (-(-POOL_FROM // prediction.batch) if bench.gpu else 1) * prediction.batch
             )

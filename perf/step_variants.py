@@ -94,7 +94,8 @@ def _skips(decoder) -> list:
 
 
 def channels_first(method):
-    """Images as PyTorch lays them out by default, and the maps that are made of them."""
+    """Images and weights as PyTorch lays them out by default, and the maps that are made of them."""
+    method.to(memory_format=torch.contiguous_format)
     plain = method.normalise
     return mock.patch.object(method, "normalise", lambda images: plain(images).contiguous())
 
@@ -111,9 +112,10 @@ def ema_by_tensor(method):
     return mock.patch.object(state, "ModelEmaV3", lambda *words, **more: plain(*words, foreach=False, **more))
 
 
-def channels_last(method):
-    """Weights of all two-dimensional convolutions with the channels last; their outputs follow."""
-    method.to(memory_format=torch.channels_last)
+def other_layout(method):
+    """Weights of all two-dimensional convolutions with the channels last where they are first, and the reverse."""
+    on_gpu = next(method.parameters()).is_cuda
+    method.to(memory_format=torch.contiguous_format if on_gpu else torch.channels_last)
     return contextlib.nullcontext()
 
 
@@ -163,7 +165,7 @@ LEVERS = (
     Variant("graph=true", {"graph": True}, gpu=True),
     Variant("one batch on the device, no loader", feed="kept"),
     Variant("channels first", around=(channels_first,), gpu=True),
-    Variant("weights of convolutions channels last", around=(channels_last,)),
+    Variant("weights of convolutions in the other layout", around=(other_layout,)),
     Variant("AdamW not fused", around=(unfused,)),
     Variant("no flash attention", around=(without_flash,)),
     Variant("waits at every update", around=(look_each_update,), gpu=True),

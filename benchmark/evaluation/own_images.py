@@ -99,7 +99,7 @@ def predict(
     else:
         pixels, name = checks.rgb(np.asarray(image), "the image"), "the image"
     where = distributed.resolve(device)
-    method.eval().to(where)
+    placed(method.eval(), where)
     return nuclei_of(method, pixels, ASSUMED if mpp is None else mpp, where, settings, name=name)
 
 

@@ -24,6 +24,7 @@ from benchmark.results.run import scale_of
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import read_json, write_json
+from benchmark.runtime.placing import placed
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.training import checkpoint, loop
@@ -272,7 +273,7 @@ class Attempt:
         else:
             cell.weights.fill(method)
             trained = loop.Trained(-1, None, 0.0, 0, {})
-        method.to(self.world.device)
+        placed(method, self.world.device)
         return trained
 
     def _test(self, method) -> test_set.Evaluation | None:
@@ -291,7 +292,7 @@ class Attempt:
             checkpoint.load_weights(self.folder.weights, method)
         else:
             self.cell.weights.fill(method)
-        method.to(self.world.device)
+        placed(method, self.world.device)
         self._predict(method, "maps:", keep=False, keep_maps=True)
         self.world.barrier()
         if self.world.first:

@@ -19,26 +19,31 @@ def standardised(images: torch.Tensor, mean: Sequence[float], std: Sequence[floa
     return (images - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
 
 
+# pixels of a map up to which it is enlarged by a product: those of 512 x 512 images at stride 16
+PRODUCT_UP_TO = 1024
+
+
 def enlarged(maps: torch.Tensor, factor: int) -> torch.Tensor:
     """(B, C, h, w) to (B, C, h * factor, w * factor), bilinear, corners not aligned.
 
-    Under autocast on a GPU as a matrix product, in half precision and with the channels last: torch's kernel takes ten
-    times what its memory traffic needs there, forward and backward. For factors of 2, 4 and 8 the weights are exact in
+    Under autocast on a GPU small maps by a matrix product, in half precision and with the channels last: torch's kernel
+    takes ten times what its memory traffic needs there, forward and backward, and the product's matrix grows with the
+    square of the pixels. For factors of 2, 4 and 8 the weights are exact in
     bfloat16 and float16, so that all that is rounded is the maps before and after.
     """
-    if maps.is_cuda and torch.is_autocast_enabled("cuda"):
-        return enlarged_by_product(maps, factor)
+    if maps.is_cuda and torch.is_autocast_enabled("cuda") and maps.shape[-2] * maps.shape[-1] <= PRODUCT_UP_TO:
+        return enlarged_by_product(maps, factor, torch.get_autocast_dtype("cuda"))
     return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def enlarged_by_product(maps: torch.Tensor, factor: int) -> torch.Tensor:
-    """`enlarged` as one matrix product over all pixels: for small maps of many channels."""
+def enlarged_by_product(maps: torch.Tensor, factor: int, dtype: torch.dtype) -> torch.Tensor:
+    """`enlarged` as one matrix product over all pixels, in `dtype`: for small maps of many channels."""
     height, width = maps.shape[-2:]
     rows, columns = (_bilinear(side, factor, maps.device) for side in (height, width))
     weights = (rows[:, None, :, None] * columns[None, :, None, :]).flatten(2).flatten(0, 1)
     pixels = maps.flatten(2).transpose(1, 2)
     # not matmul, which would fold the batch into the channels and give the result with the pixels last
-    out = torch.bmm(weights.to(maps.dtype).expand(len(maps), -1, -1), pixels)
+    out = torch.bmm(weights.to(dtype).expand(len(maps), -1, -1), pixels.to(dtype))
     return out.transpose(1, 2).unflatten(2, (height * factor, width * factor))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def placed(network: nn.Module, device: torch.device) -> nn.Module:
+def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
     """The network itself, moved to the device; on a GPU with the weights of its convolutions channels last in memory.
 
     Else torch lays them out anew in every pass, and their gradients back: maps have their channels last there, see

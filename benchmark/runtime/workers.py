@@ -58,11 +58,10 @@ class Lasting:
         return self._stack.__exit__(*error)
 
     def of(self, workers: int) -> concurrent.futures.ProcessPoolExecutor:
-        """The pool, of that many processes. Raises ValueError: it has another number."""
-        if not self._count:
-            self._count, self._pool = workers, self._stack.enter_context(pool(workers))
+        """The pool, of that many processes: another one than before where their number was another."""
         if workers != self._count:
-            raise ValueError(f"the pool has {self._count} processes, {workers} were asked for")
+            self._stack.close()
+            self._count, self._pool = workers, self._stack.enter_context(pool(workers))
         return self._pool
 
 

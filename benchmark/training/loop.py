@@ -251,9 +251,10 @@ def enter(state: TrainState, phases: list, number: int, starts: list[int], train
     state.phase = number
     images = min(batch_of(phase, recipe), recipe.samples or len(training))
     outcomes = {}
+    vars(method).pop("forward", None)  # the graphs of an earlier phase
     if recipe.compile:
         outcomes["compile"] = compiled.compile_blocks(
-            method, recipe, job.precision, world, job.say, feed.dataset[(0, 0, 0)]
+            method, recipe, job.precision, world, job.say, feed.dataset[(0, 0, 0)], images
         )
     if recipe.recompute:
         recompute.recompute_blocks(method, job.say)

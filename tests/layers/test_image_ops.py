@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.layers.image_ops import in_windows, pad_to, windows
+from benchmark.layers.image_ops import enlarged, enlarged_by_product, in_windows, pad_to, windows
 
 
 def blurred(images: torch.Tensor, reach: int) -> torch.Tensor:
@@ -48,3 +48,20 @@ def test_windows_begin_at_their_corners():
     cut = windows(images, [(0, 0), (1, 2)], 4)
     assert cut.shape == (2, 2, 1, 4, 4)
     assert torch.equal(cut[:, 0], images[..., :4, :4]) and torch.equal(cut[:, 1], images[..., 1:5, 2:6])
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (7, 3), (16, 9)])
+def test_enlarging_by_a_product_is_bilinear(factor, height, width):
+    """Values and gradients of torch's own, with the channels last; in bfloat16 the weights lose nothing."""
+    maps = torch.rand(2, 5, height, width, dtype=torch.float64)
+    first, second = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    expected, found = enlarged(first, factor), enlarged_by_product(second, factor, torch.float64)
+    torch.testing.assert_close(found, expected)
+    weights = torch.rand_like(expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    torch.testing.assert_close(second.grad, first.grad)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    eye = torch.eye(height * width).view(1, -1, height, width)
+    assert torch.equal(enlarged_by_product(eye, factor, torch.bfloat16).float(), enlarged(eye, factor))

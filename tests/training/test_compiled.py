@@ -12,6 +12,7 @@ from benchmark.methods import registry
 from benchmark.runtime import distributed
 from benchmark.runtime.precision import autocast
 from benchmark.training import compiled
+from benchmark.training.accumulate import MicroBatches
 from benchmark.training.loader import training_loader
 from benchmark.training.outputs import comparable
 from benchmark.training.scales import SCALES
@@ -165,3 +166,40 @@ def test_a_loss_that_cannot_be_compiled_is_left_with_the_blocks():
     outcome = compiled.compile_blocks(method, replace(SCALES["debug"], crop=16), "fp32", CPU, lines.append, item)
     assert outcome.startswith("blocks compiled: 0, ") and lines == [outcome]
     assert all(block._compiled_call_impl is None for block in method.blocks())
+
+
+def test_images_of_any_size_are_evaluated_without_compiling(monkeypatch):
+    """Of a set of whole fields every image may have a size of its own; torch limits the graphs of a function."""
+    compilations = []
+    monkeypatch.setattr(compiled, "BACKEND", lambda module, inputs: compilations.append(module) or module.forward)
+    method, recipe = registry.build("cellvta@debug,drop_path=0.4", 3, 2), replace(SCALES["debug"], batch=2)
+    plain = registry.build("cellvta@debug,drop_path=0.4", 3, 2)
+    plain.load_state_dict(method.state_dict())
+    assert compiled.compile_blocks(method, recipe, "fp32", CPU, print).startswith("blocks compiled: 2")
+    count = len(compilations)
+    assert count
+    for side in (64, 80, 96):
+        images = torch.rand(1, 3, side, side)
+        with torch.inference_mode():
+            expected = plain.eval().predict(images)
+            assert all(torch.equal(values, expected[k]) for k, values in method.eval().predict(images).items())
+    assert len(compilations) == count
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_trial_is_of_the_batches_that_follow(cache, accumulate, monkeypatch):
+    """Also where a phase has other batches than the recipe, and the loss sees several micro-batches at once."""
+    data = prepare(dataset(TINY, None), cache, 1, progress=False)
+    compilations = []
+    monkeypatch.setattr(compiled, "BACKEND", lambda module, inputs: compilations.append(module) or module.forward)
+    recipe = replace(SCALES["debug"], samples=4, batch=2, workers=0, accumulate=accumulate)
+    method = registry.build("cellvta@debug", len(data.classes), len(data.tissues))
+    feed = training_loader(data.subset(1, "train"), method, recipe, data, 0, CPU, 4)
+    compiled.compile_blocks(method, recipe, "fp32", CPU, print, feed.dataset[0, 0, 0], 4)
+    count, batch = len(compilations), next(iter(feed))
+    passes = MicroBatches(method.train(), batch["image"], accumulate, (0,), "fp32", True)
+    sum(method.loss(comparable(passes.forward(), batch, recipe.crop), batch).values()).backward()
+    passes.backward()
+    assert len(batch["image"]) == 4
+    # for the first pass over micro-batches, which keeps nothing for gradients, blocks are compiled once more, no loss
+    assert len(compilations) == count if accumulate == 1 else count < len(compilations) < 2 * count
