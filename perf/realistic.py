@@ -132,7 +132,8 @@ def perfect(method, samples: list[Sample], device: torch.device) -> Iterator[Non
     def predict(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         nonlocal position
         outputs = plain(inputs)
-        rows = torch.arange(position, position + len(inputs)).remainder(len(samples)).to(device)
+        # made on the device: a copy from here would wait for the forward pass, and the next one would begin after that
+        rows = torch.arange(position, position + len(inputs), device=device).remainder(len(samples))
         position += len(inputs)
         return outputs | {name: values[rows] for name, values in maps.items()}
 

@@ -5,7 +5,8 @@
 
 A slide is drawn nuclei over and over, stored as the raw maps that a perfect network would give for them (in the
 colours of its pixels): reading, tiling, HV decoding, joining and writing are those of any slide, and a network's own
-share, which does not grow with the slide, is left out. `--channels` adds maps that nothing looks at, as many as other
+share, which does not grow with the slide, is left out. With the ten channels of hv maps they are condensed as those
+are; `--channels` adds maps that nothing looks at, and of which none is condensed, as many as other
 representations have (stardist 39). Memory is the sum of the processes' proportional set sizes
 (Linux), looked at twice a second.
 """
@@ -78,8 +79,14 @@ def predict(path: Path, out: Path, channels: int, workers: int) -> None:
     from benchmark.evaluation.slides import predict as slides
     from benchmark.representations.hv import HV
 
+    class Uncondensed(HV):
+        def condensed(self, maps):
+            return maps
+
+    more = channels - LEAST_CHANNELS
+
     class Coded(torch.nn.Module):
-        mpp, representation = 0.25, HV()
+        mpp, representation = 0.25, Uncondensed() if more else HV()
 
         def predict(self, images):
             red, hv = images[:, :1] * 255 - 127, images[:, 1:] * 255 / 127 - 1
@@ -87,7 +94,6 @@ def predict(path: Path, out: Path, channels: int, workers: int) -> None:
             maps = {"np": torch.cat([-red, red], 1), "hv": hv, "tp": kinds}
             return maps | ({"more": red.repeat(1, more, 1, 1)} if more else {})
 
-    more = channels - LEAST_CHANNELS
     slides.usable_cores = lambda: workers
     began = time.monotonic()
     names = [f"type {k}" for k in range(1, TYPES + 1)]
@@ -133,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000], help="of the slides (4000 8000)")
     parser.add_argument("--tissue", type=float, default=1, help="share of the slides that is tissue (default 1)")
-    parser.add_argument("--channels", type=int, default=LEAST_CHANNELS, help="of the raw maps (default 10, the least)")
+    parser.add_argument("--channels", type=int, default=LEAST_CHANNELS, help="of the raw maps (10)")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
     parser.add_argument("--folder", help="where slides and results go meanwhile")
     parser.add_argument("--out", type=Path, help="csv with a line per slide")

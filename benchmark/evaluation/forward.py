@@ -14,7 +14,8 @@ class Forward:
     """A forward pass over a batch that has begun. On a GPU it goes on, with its copies, while the host does other work.
 
     Args:
-        predict: images float (B, 3, H, W) in [0, 1] on the device to outputs by name, such as raw maps.
+        predict: images float (B, 3, H, W) in [0, 1] on the device to outputs by name, such as raw maps; of dtypes that
+            numpy has.
         images: uint8 (B, H, W, 3).
         number_format: fp32, bf16 or fp16.
 
@@ -37,14 +38,14 @@ class Forward:
         batch = self._to_device(torch.from_numpy(images)).permute(0, 3, 1, 2)
         with torch.inference_mode(), precision.autocast(number_format, device):
             maps = predict(image_ops.to_float(batch))
-            self._maps = {name: self._to_host(values.float()) for name, values in maps.items()}
+            self._maps = {name: self._to_host(values) for name, values in maps.items()}
         if device.type == "cuda":
             self._end.record()
         else:
             self.seconds = time.perf_counter() - began
 
     def maps(self) -> dict[str, np.ndarray]:
-        """The outputs, float32, shaped as `predict` gives them; waits for the device."""
+        """The outputs, as `predict` gives them; waits for the device."""
         if self.device.type == "cuda":
             self._end.synchronize()
             self.seconds = self._begin.elapsed_time(self._end) / 1e3

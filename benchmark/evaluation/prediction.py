@@ -28,14 +28,14 @@ def check_finite(maps: dict[str, np.ndarray], image: str) -> None:
     """Refuse outputs that are not finite: decoded, they are an image without nuclei or of noise, and a score like any.
 
     Args:
-        maps: raw maps of one image by name.
+        maps: raw maps of one image by name, or `Representation.condensed` ones.
         image: which one, the beginning of the sentence.
 
     Raises:
-        InputError: a map holds NaN or infinity.
+        InputError: a map holds NaN or infinity, or an integer below 0 in their place.
     """
     for name, values in maps.items():
-        if not np.isfinite(values).all():
+        if not (np.isfinite(values) if values.dtype.kind == "f" else values >= 0).all():
             raise InputError(
                 f"{image}: expected finite outputs of the method, found NaN or infinity in '{name}'; its weights or "
                 "their number format do not fit: use other weights, or recipe.precision=fp32."

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from benchmark.data.nuclei import Sample
 from benchmark.evaluation import decode_score, resampling, scoring, tiled
@@ -82,7 +83,7 @@ def evaluate(
     indices = list(range(len(subset)))[world.rank :: world.size]
     workers = max(1, usable_cores() // world.local) if len(indices) >= POOL_FROM else 0
     number_format, tiling = precision.precision_on(prediction.precision, device), tiled.of(method, prediction.tiling)
-    predict = partial(tiled.predict, method, tiling=tiling)
+    predict = partial(_predicted, method, tiling, put is not None)
     seconds = 0.0
 
     def started() -> Iterator[tuple[list[int], list, Forward]]:
@@ -111,6 +112,12 @@ def evaluate(
     ahead = max(2, -(-4 * size // max(1, workers)))
     scored = list(in_order(decode_score.decode_and_score, jobs(), workers, ahead=ahead, lasting=lasting))
     return Share(scored, seconds)
+
+
+def _predicted(method, tiling: str, whole: bool, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Raw maps, whole or as decoding needs them: a quarter of the bytes go to the processes that decode."""
+    maps = {name: values.float() for name, values in tiled.predict(method, images, tiling).items()}
+    return maps if whole else method.representation.condensed(maps)
 
 
 def seen_at(sample: Sample, mpp: float | None) -> np.ndarray:

@@ -46,11 +46,23 @@ class Representation:
         """
         raise NotImplementedError
 
+    def condensed(self, maps: dict) -> dict:
+        """Of raw maps what `decode` needs for the same nuclei: less to copy from a GPU and to other processes.
+
+        Args:
+            maps: floating torch tensors (..., C, H, W) on any device. What is not finite in them is not finite, or
+                below 0 where the result holds integers, in the result too.
+
+        Returns:
+            Tensors on the same device, of maps that numpy has a dtype for; here all maps as they are.
+        """
+        return maps
+
     def decode(self, maps: dict[str, np.ndarray], mpp: float, settings=None) -> Nuclei:
         """One image's raw maps (C, H, W) to nuclei; applies softmax, sigmoid or argmax itself.
 
         Args:
-            maps: those of `channels`; tp (classes + 1, H, W) logits or absent; others are not looked at.
+            maps: those of `channels`; tp (classes + 1, H, W) logits or absent; others are not looked at; or `condensed`
             mpp: micrometres per pixel.
             settings: as `settings` returns them; None: those.
         """

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.data.nuclei import Nuclei
 from benchmark.postproc.targets import hv_targets
+from benchmark.representations.base import Representation
 from benchmark.representations.hv import HV
 
 GREEN = 200  # of all coded pixels: they count as tissue, and what lies around, white or grey, is no nucleus
@@ -44,7 +45,7 @@ def decode_distances(outputs: dict[str, np.ndarray], mpp: float, params=None) ->
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Representation):
     """The part of a representation that predicting needs: a function that decodes raw maps."""
 
     function: Callable[..., Nuclei]

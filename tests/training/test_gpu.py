@@ -15,6 +15,7 @@ from benchmark.data.store.prepare import prepare
 from benchmark.evaluation import test_set
 from benchmark.evaluation.prediction import Prediction
 from benchmark.methods import registry
+from benchmark.representations.hv import HV
 from benchmark.results.run_folder import RunFolder
 from benchmark.runtime import distributed
 from benchmark.runtime.paths import ROOT
@@ -241,3 +242,13 @@ def test_evaluation_overlapped_is_that_of_one_batch_after_another(data):
     for (_, one), (_, other) in zip(maps["cuda"], maps["cpu"]):
         for name in other:  # TF32 in convolutions
             torch.testing.assert_close(torch.tensor(one[name]), torch.tensor(other[name]), rtol=2e-2, atol=2e-2)
+
+
+def test_maps_are_condensed_as_on_a_cpu():
+    torch.manual_seed(0)
+    maps = {"np": torch.randn(2, 2, 64, 64), "hv": torch.randn(2, 2, 64, 64), "tp": torch.randn(2, 6, 64, 64)}
+    maps = {name: values.to(torch.bfloat16).float() for name, values in maps.items()}  # many are equal
+    maps["tp"][1, 3, 5, 5], maps["np"][0, 0, 7, 7] = torch.inf, torch.nan
+    expected, condensed = HV().condensed(maps), HV().condensed({name: values.cuda() for name, values in maps.items()})
+    for name, values in expected.items():
+        torch.testing.assert_close(condensed[name].cpu(), values, rtol=0, atol=0, equal_nan=True)
