@@ -22,3 +22,5 @@ methods = [
 # fmt: on
 folds = [1]
 seeds = [0]
+# the rate that `rates` found for cellvta, whose row is the claim's; arms that tune otherwise have their own in claim.py
+recipes = dict(mini=dict(optimiser=dict(lr=2e-3)))

@@ -10,3 +10,4 @@ methods = [
 # fmt: on
 folds = [1]
 seeds = [0]
+recipes = dict(mini=dict(optimiser=dict(lr=2e-3)))  # the rate that `rates` found for cellvta: its row is the claim's

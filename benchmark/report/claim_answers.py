@@ -9,13 +9,14 @@ from benchmark.report.figures.budget import budget_figure
 from benchmark.report.figures.curves import curves_figure, gain_figure
 from benchmark.report.readme import LEARNT, machine
 from benchmark.report.render.table import Block, Table, markdown, to_csv, write_file
-from benchmark.report.select.groups import Group, groups, overrides
+from benchmark.report.select.groups import Group, Row, groups, overrides
 from benchmark.report.select.observations import Observed, observe
 from benchmark.report.select.store import Store
 from benchmark.report.stats.curves import curves
 from benchmark.report.tables.common import run_list
+from benchmark.report.tables.headline import main_table
 from benchmark.report.tables.schedule import budget_table, converged, rates_table
-from benchmark.report.write import Tabled, group_tables
+from benchmark.report.write import Tabled, group_tables, protocol_values
 from benchmark.results.collect import runs
 from benchmark.results.kept import unpacked
 from benchmark.results.run_id import is_drawn
@@ -31,9 +32,15 @@ BORROWED = (
     "Learning rates and schedule were chosen on drawn images and are used here as they are: whether they suit these "
     "images, or training converges on them, is not known; a rival at a rate that does not suit it looks like a gain."
 )
+BESIDE = {  # heading of the arms beside those of the questions -> whether they are trained
+    "Beside them, under the same protocol and on the same images, and part of no question:": True,
+    "What trains nothing, under the same protocol and on the same images; one run a split, ± is over splits:": False,
+}
 FIGURES = {
-    "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest nucleus",
-    "pq_by_size": "PQ and recall against nucleus diameter, per arm",
+    "gain": "PQ of CellVTA minus PQ of the decoder-only arm by nucleus diameter and by distance to the nearest "
+    "nucleus; runs pooled; band: 95 % of resamples of the sources at each point",
+    "pq_by_size": "PQ and recall against nucleus diameter, per arm, its runs pooled; band: 95 % of resamples of the "
+    "sources at each point",
     "budget": "Scores against the length of the training, in updates and in time by the clock; dots: all runs, at any "
     "split and seed; lines: the splits and seeds that have every length",
 }
@@ -47,6 +54,7 @@ class Answers:
     Attributes:
         arms: the group of the experiment's rows alone, with their tables.
         every, observed: the group of all kept runs, with their scores.
+        beside: heading -> table of the arms of FURTHER that have all runs.
         rates, budget: of all kept runs; None where there is none.
         converged: (epochs, whether they count as converged), None where that is not known.
     """
@@ -55,6 +63,7 @@ class Answers:
     tabled: Tabled
     every: Group
     observed: Observed
+    beside: dict[str, Table]
     rates: Table | None
     budget: Table | None
     converged: tuple[int, bool] | None
@@ -90,8 +99,33 @@ def answers(kept: list[Path], methods: list[str], splits: list[int], seeds: list
         store = Store()
         tabled = group_tables(arms, [PROTOCOL], store)
         observed = observe(every[0], PROTOCOL, store)
+        beside = _beside(arms, every[0], observed)
         rates, budget = rates_table(every[0]), budget_table(every[0], observed)
-        yield Answers(arms, tabled, every[0], observed, rates, budget, converged(every[0], observed))
+        yield Answers(arms, tabled, every[0], observed, beside, rates, budget, converged(every[0], observed))
+
+
+def _beside(arms: Group, every: Group, observed: Observed) -> dict[str, Table]:
+    """The arms of FURTHER that have all runs, as the arms of the questions are tabled; one that trains nothing gives
+    the same with every seed and has them with one."""
+    out = {}
+    for heading, trained in BESIDE.items():
+        seeds = arms.seeds if trained else arms.seeds[:1]
+        own = replace(arms, seeds=seeds, rows=[], asked=[])
+        for row in every.rows:
+            complete = [run for run in row.runs if bool(run.cost.get("epochs")) == trained and run.id.seed in seeds]
+            if row.method not in arms.asked and _arm(row) in FURTHER and len(complete) == own.expected:
+                own.rows.append(replace(row, runs=complete))
+        if own.rows:
+            values = {run.folder: protocol_values(run, PROTOCOL) for run in own.runs}
+            name = "beside" if trained else "untrained"
+            out[heading] = replace(main_table(own, PROTOCOL, values, observed), name=name)
+    return out
+
+
+def _arm(row: Row) -> str:
+    """As FURTHER and docs/claim.md call an arm; "" for one with other arguments."""
+    changed = overrides(row)
+    return "@".join([row.method.partition("@")[0], *changed]) if changed in ([], ["tune=lora"]) else ""
 
 
 def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) -> None:
@@ -99,7 +133,7 @@ def renew(out: Path, methods: list[str], splits: list[int], seeds: list[int]) ->
     with answers([out / "runs"], methods, splits, seeds) as found:
         for path in (*out.glob("*.csv"), *out.glob("*.png")):
             path.unlink()  # what is not made again is of runs that are no longer kept
-        for table in (*found.tabled.main, *found.tabled.rest, found.rates, found.budget):
+        for table in (*found.tabled.main, *found.tabled.rest, *found.beside.values(), found.rates, found.budget):
             if table is not None and table.records:
                 write_file(out / f"{table.name}.csv", to_csv(table.records).encode())
         write_file(out / "runs.csv", to_csv(run_list(found.every)).encode())
@@ -132,10 +166,12 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
             )
         if main := found.table(f"main-{PROTOCOL}"):
             parts += [body(_narrow(main)), f"{_units(found, main)} {_unlearnt(found.arms)}".strip()]
+        for heading, table in found.beside.items():
+            parts += [heading, body(_narrow(table))]
         if not whole and found.budget is not None:
             parts.append(found.budget.conclusion)
         if whole:
-            parts.append(_not_run(found.every))
+            parts.append(_not_run(found.every, found.arms.expected))
             parts += [markdown(table).rstrip() for table in (found.rates, found.budget) if table is not None]
     for stem in FIGURES if whole else BRIEF:
         if (out / f"{stem}.png").is_file():
@@ -144,19 +180,31 @@ def section(out: Path, methods: list[str], splits: list[int], seeds: list[int], 
     return "\n\n".join(part for part in parts if part)
 
 
-def _not_run(every: Group) -> str:
-    """Which of the arms and ablations that docs/claim.md announces have no run among those that are kept."""
-    kept = set()
-    for row in every.rows:
-        name, changed = row.method.partition("@")[0], overrides(row)
-        if row.runs and changed in ([], ["tune=lora"]):
-            kept.add("@".join([name, *changed]))
-        if row.runs and name == "cellvta":
-            keys = {word.partition("=")[0] for word in changed} - {"instances"}
-            kept |= {"quirks"} if keys & QUIRKS else {"adapter"} if keys else set()
-    lacking = [f"`{name}`" for name in FURTHER if name not in kept]
-    lacking += [f"the ablations of `EXPERIMENT={name}`" for name in ("adapter", "quirks") if name not in kept]
-    return f"Not run: {', '.join(lacking)}." if lacking else "All arms and ablations have runs."
+def _not_run(every: Group, expected: int) -> str:
+    """Which of the arms and ablations that docs/claim.md announces have no run among those that are kept, or not all.
+
+    Args:
+        expected: runs of an arm.
+    """
+    lacking = []
+    for name in FURTHER:
+        n = max((len(row.runs) for row in every.rows if _arm(row) == name), default=0)
+        trained = any(run.cost.get("epochs") for row in every.rows if _arm(row) == name for run in row.runs)
+        if not n or (trained and n < expected):
+            lacking.append(f"`{name}`" + (f" ({n} of {expected} runs are there)" if n else ""))
+    for name in ("adapter", "quirks"):
+        own = sorted({word for row in every.rows if row.runs for word in _ablated(row, name)})
+        but = f" but for {', '.join(f'`{word}`' for word in own)}" if own else ""
+        lacking.append(f"the ablations of `EXPERIMENT={name}`{but}")
+    return f"Not run: {', '.join(lacking)}."
+
+
+def _ablated(row: Row, experiment: str) -> list[str]:
+    """What a row of the adapter's changes that `adapter` or `quirks` is about, such as "points=8"."""
+    if row.method.partition("@")[0] != "cellvta":
+        return []
+    words = [word for word in overrides(row) if not word.startswith("instances=")]
+    return [word for word in words if (word.partition("=")[0] in QUIRKS) == (experiment == "quirks")]
 
 
 def ran(found: Answers) -> str:

@@ -82,6 +82,13 @@ def scale_of(method: str) -> str:
     return row if row in SCALES else "paper"
 
 
+def updates_of(config: dict) -> int | None:
+    """Updates of a run's training; None where its recipe does not say."""
+    recipe = config.get("recipe") or {}
+    epochs, samples, batch = (recipe.get(key) for key in ("epochs", "samples", "batch"))
+    return epochs * max(1, samples // batch) if epochs and samples and batch else None
+
+
 def words(value) -> str:
     """A value of the provenance on one line: of a dict "key value, key value" in order of the keys, without None."""
     if isinstance(value, dict):

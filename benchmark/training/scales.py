@@ -36,7 +36,8 @@ SCALES = {
         optimiser=replace(BASE.optimiser, lr=3e-3),
         workers=0,
     ),
-    # ten minutes or so per cell on a laptop CPU: the networks of `small`, trained until longer training adds little
+    # 10 to 35 minutes per cell on a CPU core: the networks of `small`, trained longer, though not until they converge
+    # (docs/claim.md)
     "mini": replace(
         BASE,
         epochs=64,

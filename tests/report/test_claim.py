@@ -124,7 +124,8 @@ def test_a_verdict_that_other_seeds_could_turn_is_named():
     assert answer.verdict == "better" and claim._with_seeds(answer, 9) == "a − b in bPQ would be undecided"
     group = Group("s", "main", "mini", [*SPLITS], [*SEEDS], [])
     notes = claim._reading(group, Observed([], True, {}), [answer], 9)
-    assert "With the seeds resampled too a − b in bPQ would be undecided." in notes
+    assert "†: with the seeds resampled too a − b in bPQ would be undecided." in notes
+    assert claim._line(answer, 9)[-1] == "better †"
     whole = claim._record(group, answer, None)
     assert whole["low_with_seeds"] < 0.01 < whole["low"]
 

@@ -116,6 +116,30 @@ def test_what_was_not_run_is_listed_and_what_is_no_longer_kept_goes(out):
     assert not list(out.glob("old.*"))
 
 
+def test_arms_and_ablations_with_some_runs_are_named_and_what_trains_nothing_needs_one_seed(tmp_path):
+    """A single run of an arm or of one ablation once took all of it from the list of what was not run."""
+    squares().save(tmp_path / "records")
+    for seed in (0, 1):
+        train(tmp_path / "results", tmp_path / "records", "cellvta", 0.002, seed)
+    more = {"dataset": "synthetic@patches=168", "recipe": {"epochs": 64, "samples": 192, "batch": 8}}
+    for name, cost in (
+        ("hovernet@mini", {"epochs": 64}),
+        ("classical@mini", {"epochs": 0}),
+        ("cellvta@mini,points=8", {"epochs": 64}),
+        ("cellvta@mini,drop_path=0.4", {"epochs": 64}),
+    ):
+        make_run(tmp_path / "results", tmp_path / "records", name, cost=cost, spec=name, **more)
+    list(keep(runs(tmp_path / "results"), tmp_path / "kept" / "runs"))
+    text = claim_answers.section(tmp_path / "kept", ARMS, *GRID, "kept", whole=True)
+    assert (
+        "Not run: `cellvit`, `cellvit@tune=lora`, `hovernet` (1 of 2 runs are there), the ablations of "
+        "`EXPERIMENT=adapter` but for `points=8`, the ablations of `EXPERIMENT=quirks` but for `drop_path=0.4`."
+    ) in text
+    assert "What trains nothing" in text and "Beside them" not in text, "hovernet lacks a seed"
+    (row,) = [line for line in text.splitlines() if line.startswith("| classical")]
+    assert row.rstrip(" |").endswith("1/1")
+
+
 def test_the_short_section_has_the_questions_and_two_figures(out):
     text = claim_answers.section(out, ARMS, *GRID, "docs/kept", whole=False)
     assert "4 of 4 trainings (2 arms, 1 splits, 2 seeds)" in text

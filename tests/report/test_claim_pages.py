@@ -149,7 +149,7 @@ def test_gains_by_representation_come_from_the_claims_runs_and_those_beside_them
     gains = [
         [cell.strip() for cell in line.split("|")[1:]] for line in text.splitlines() if line.startswith("| stardist")
     ]
-    assert {line[4] for line in gains if len(line) == 8} == {"1/9"}, "over the pair that both have"
+    assert {line[5] for line in gains if len(line) == 9} == {"1/9"}, "over the pair that both have"
     assert (tmp_path / "reference/representations/representations.png").is_file()
     lines = read_csv(tmp_path / "reference/representations/representations.csv")
     assert {line["representation"] for line in lines} == {"hv", "stardist"}

@@ -83,7 +83,12 @@ def test_the_spread_of_the_pairs_stands_beside_every_interval():
     assert hv["pairs"] == 4 and hv["lowest"] == pytest.approx(0.03, abs=2e-3)
     assert hv["highest"] == pytest.approx(0.04, abs=2e-3)
     assert hv["sd_over_seeds"] == pytest.approx(0.01 / 2**0.5, abs=1e-3), "over the seeds of a split"
-    assert table.blocks[0].rows[1][4:] == ["4/4", f"{hv['lowest']:+.3f}, {hv['highest']:+.3f}", "0.007"]
+    assert table.blocks[0].rows[1][4:] == [
+        str(hv["clusters"]),
+        "4/4",
+        f"{hv['lowest']:+.3f}, {hv['highest']:+.3f}",
+        "0.007",
+    ]
     assert any("of these very trainings" in note and "split 1, seed 0" in note for note in table.notes)
     single = table_of(*rows(HV | STARDIST, seeds=(0,), splits=(1, 2)))
     assert {line[-1] for block in single.blocks for line in block.rows[1:]} == {"–"}, "one seed a split has no spread"
@@ -129,7 +134,7 @@ def test_of_several_rows_the_one_that_the_experiment_names_counts():
     table = table_of(seen, both)
     why = "hv stands in 2 rows of cellvta and none is named: name EXPERIMENT=representations"
     assert without(table) == f"Not measured: {why}.", "said once"
-    assert table.blocks[0].rows[1] == ["hv"] + ["–"] * 6 and len(table.blocks) == 2, "gains alone"
+    assert table.blocks[0].rows[1] == ["hv"] + ["–"] * 7 and len(table.blocks) == 2, "gains alone"
     assert [("gain" in record) for record in by_name(table).values()] == [False, True, True]
     named = table_of(seen, both, asked=["cellvta@mini"])
     assert not without(named) and by_name(named)["hv"]["a"] == "cellvta@mini"
@@ -197,7 +202,9 @@ def test_the_figure_draws_what_the_table_has(tmp_path, monkeypatch):
     assert len(lines) == 6 and (tmp_path / "representations.pdf").is_file()
     panels = figures[0].axes
     assert [axes.get_xlabel().split(" (")[0] for axes in panels] == ["Δ bPQ", "Δ mPQ"]
-    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["hv", "flows", "stardist"]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == [
+        f"{name} (2 pairs)" for name in ("hv", "flows", "stardist")
+    ]
     for axes, of_metric in zip(panels, (lines[:3], lines[3:])):
         dots = [x for one in axes.collections if isinstance(one, PathCollection) for x, _ in one.get_offsets().tolist()]
         ends = [end for one in axes.collections if isinstance(one, LineCollection) for end in one.get_segments()]

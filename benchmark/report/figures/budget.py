@@ -8,9 +8,10 @@ import pandas as pd
 from benchmark.report.figures.style import drawing, keys, legend, legend_height, log_scale, looks, save, semantics
 from benchmark.report.select.groups import Group
 from benchmark.report.select.observations import Observed
-from benchmark.results.run import Run
+from benchmark.results.run import Run, updates_of
 
 METRICS = ("bPQ", "mPQ")
+MOST = 6  # lengths that each have a tick
 
 
 def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
@@ -23,7 +24,7 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
     """
     import seaborn as sns
 
-    points = [_point(observed, run) for run in group.runs if run.folder in observed.images and _updates(run.config)]
+    points = [_point(observed, run) for run in group.runs if run.folder in observed.images and updates_of(run.config)]
     frame = pd.DataFrame(points, columns=list(points[0]) if points else ["arm", "updates"])
     frame = frame[frame.groupby("arm")["updates"].transform("nunique") > 1]
     if frame.empty:
@@ -41,18 +42,13 @@ def budget_figure(group: Group, observed: Observed, folder: Path) -> bool:
                 sns.scatterplot(frame, x=x, y=metric, s=18, alpha=0.4, ax=panel, **semantics(styles))
                 sns.lineplot(means, x=x, y=metric, sort=False, ax=panel, **semantics(styles, line=True))
                 log_scale(panel.xaxis, list(frame[x]))
+                if x == "updates" and frame[x].nunique() <= MOST:
+                    panel.set_xticks(sorted(frame[x].unique()))
                 panel.set(xlabel=title, ylabel=metric)
                 panel.label_outer()
         legend(figure, keys(styles))
     save(figure, Path(folder) / "budget", frame.drop(columns="label").to_dict("records"))
     return True
-
-
-def _updates(config: dict) -> int | None:
-    """Updates of a run's training; None where its recipe does not say."""
-    recipe = config.get("recipe") or {}
-    epochs, samples, batch = (recipe.get(key) for key in ("epochs", "samples", "batch"))
-    return epochs * max(1, samples // batch) if epochs and samples and batch else None
 
 
 def _point(observed: Observed, run: Run) -> dict:
@@ -62,7 +58,7 @@ def _point(observed: Observed, run: Run) -> dict:
     tops, bottoms = zip(*(observed.sums(run, metric) for metric in METRICS))
     scores = {m: float(t.sum() / b.sum()) if b.sum() else float("nan") for m, t, b in zip(METRICS, tops, bottoms)}
     facts = {"arm": arm, "name": run.config.get("name"), "fold": run.id.split, "seed": run.id.seed}
-    length = {"updates": _updates(run.config), "seconds": run.cost.get("train_seconds", float("nan"))}
+    length = {"updates": updates_of(run.config), "seconds": run.cost.get("train_seconds", float("nan"))}
     return facts | length | {"val_bPQ": run.metrics.get("val_bPQ")} | scores
 
 

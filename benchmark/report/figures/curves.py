@@ -108,6 +108,7 @@ def records(group: Group, row: Row, curves: Curves, values: dict[str, np.ndarray
         "by": curves.by,
         "runs": len(curves.runs(row)),
         "expected": group.expected,
+        "clusters": len(curves.clusters),
     }
     facts |= extra
     out = []

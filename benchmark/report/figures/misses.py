@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.report.figures.names import distinct
 from benchmark.report.figures.style import COLOURS, WIDTH, broken, drawing, legend, legend_height, save
 
 
@@ -25,7 +26,7 @@ def misses_figure(counted: dict[str, pd.DataFrame], folder: Path) -> bool:
         return False
     lost = [fate for fate in dict.fromkeys(next(iter(counted.values()))["fate"]) if fate != "found"]
     colours = dict(zip(lost, COLOURS))
-    columns = min(3, len(counted))
+    columns, titles = min(3, len(counted)), distinct(list(counted))
     lines = -(-len(counted) // columns)
     width = max(WIDTH, 2.1 * columns)
     with drawing(0.3 + 2.1 * lines + legend_height(lost, width), width) as figure:
@@ -49,7 +50,7 @@ def misses_figure(counted: dict[str, pd.DataFrame], folder: Path) -> bool:
             )
             panel.grid(False, axis="x")
             panel.set(xlabel="", ylabel="")
-            panel.set_title(broken(name, width / columns - 0.4, 7), fontsize=7)
+            panel.set_title(broken(titles[name], width / columns - 0.4, 7), fontsize=7)
         for panel in panels[len(counted) :]:
             panel.set_visible(False)
         for panel in panels[max(0, len(counted) - columns) : len(counted)]:

@@ -18,6 +18,7 @@ from benchmark.report.figures.style import (
     save,
     shorten,
 )
+from benchmark.runtime.counts import counted
 
 # entry of a record -> (its label, the entries of its interval)
 DRAWN = {
@@ -55,7 +56,11 @@ def representations_figure(records: list[dict], folder: Path) -> bool:
             some = frame.loc[frame["metric"] == metric, "low"].notna().any()
             axes.set(xlabel=f"Δ {metric} ({'95 % interval' if some else 'too few clusters for intervals'})", ylabel="")
             axes.grid(False, axis="y")
-        panels[0].set_yticks(range(len(names)), [shorten(name, 26) for name in names])
+        pairs = frame.groupby("representation")["pairs"].max()
+        labels = [
+            f"{shorten(name, 26)} ({counted(int(n), 'pair')})" if (n := pairs[name]) > 0 else name for name in names
+        ]
+        panels[0].set_yticks(range(len(names)), labels)
         panels[0].set_ylim(len(names) - 0.4, -0.6)
         legend(figure, keys(styles, linestyle="none"))
     save(figure, Path(folder) / "representations", records)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.report.figures.names import distinct
 from benchmark.report.figures.style import (
     EDGE,
     WIDTH,
@@ -35,9 +36,9 @@ def settings_figure(gains: dict[str, list[dict]], methods: dict[str, str], folde
     if frame.empty:
         return False
     settings, metrics = list(dict.fromkeys(frame["setting"])), list(dict.fromkeys(frame["metric"]))
-    styles = looks(methods)
+    styles, labels = looks(methods), distinct(list(gains))
     width, names = 1.6 * WIDTH, list(gains)
-    with drawing(0.5 + 0.19 * len(settings) + legend_height(names, width), width) as figure:
+    with drawing(0.5 + 0.19 * len(settings) + legend_height(list(labels.values()), width), width) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True)).ravel()
         for axes, metric in zip(panels, metrics):
             axes.axvline(0, color="#888888", linewidth=0.8)
@@ -49,7 +50,7 @@ def settings_figure(gains: dict[str, list[dict]], methods: dict[str, str], folde
             axes.grid(False, axis="y")
         panels[0].set_yticks(range(len(settings)), [shorten(name, 36) for name in settings])
         panels[0].set_ylim(len(settings) - 0.4, -0.6)
-        legend(figure, keys(styles, linestyle="none"))
+        legend(figure, keys({labels[name]: styles[name] for name in names}, linestyle="none"))
     save(figure, Path(folder) / "settings", frame.to_dict("records"))
     return True
 

@@ -91,7 +91,8 @@ def _line(answer: Answer, expected: int) -> list[str]:
         f"{len(answer.pairs)}/{expected}",
         extremes,
     ]
-    return [text, *numbers, str(answer.clusters), answer.verdict or "–"]
+    mark = " †" if _with_seeds(answer, expected) else ""
+    return [text, *numbers, str(answer.clusters), f"{answer.verdict}{mark}" or "–"]
 
 
 def _record(group: Group, answer: Answer, pair: tuple[int, int] | None) -> dict:
@@ -146,7 +147,7 @@ def _reading(group: Group, observed: Observed, answered: list[Answer], expected:
             f"Trainings disagree: {'; '.join(split)}. The registered intervals leave out how trainings differ."
         )
     if turned := [text for answer in answered if (text := _with_seeds(answer, expected))]:
-        lines.append(f"With the seeds resampled too {'; '.join(turned)}.")
+        lines.append(f"†: with the seeds resampled too {'; '.join(turned)}.")
     if lacking := [answer for answer in answered if answer.why]:
         asked = [(WORDS[one.question.asked].format(a=one.question.a, b=one.question.b), one.why) for one in lacking]
         lines.append(f"Not measured: {'; '.join(f'{text} ({why})' for text, why in asked)}.")

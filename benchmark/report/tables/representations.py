@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
-from benchmark.report.stats.bootstrap import interval
+from benchmark.report.stats.bootstrap import FEWEST, interval
 from benchmark.report.stats.contrasts import Contrast, of_rows, sd_of_seeds
-from benchmark.report.tables.comparisons import TESTED, reading
+from benchmark.report.tables.comparisons import TESTED
 
 ADAPTER, ALONE, PUBLISHED = "cellvta", "decoder_only", "hv"
 WORD = "instances="
-SPREAD = ["pairs", "lowest, highest", "sd over seeds"]
+SPREAD = ["sources", "pairs", "lowest, highest", "sd over seeds"]
 GAINS = ["representation", ADAPTER, ALONE, "gain [95 %]", *SPREAD]
 INTERACTIONS = ["representation", "gain", f"gain with {PUBLISHED}", "interaction [95 %]", *SPREAD]
 READING = [
@@ -74,7 +74,7 @@ def representation_table(group: Group, observed: Observed, caption: str, notes: 
             if other := known.get(name):
                 facts |= dict(zip(("common_gain", f"{PUBLISHED}_gain"), _common(gains, name, other)))
             table.records.append(facts | _record(known.get(name), "interaction_"))
-    table.notes = [reading(observed, 0)[0], *READING, *_lacking(arms, lacking), *notes]
+    table.notes = [_resampled(observed), *READING, *_lacking(arms, lacking), *notes]
     return table if table.blocks else None
 
 
@@ -112,7 +112,8 @@ def _part(row: Row, contrast: Contrast) -> Row:
 def _spread(group: Group, contrast: Contrast) -> list[str]:
     values, spread = contrast.pairs.values(), sd_of_seeds(contrast.pairs)
     extremes = ", ".join(f"{end(values):+z.3f}" for end in (min, max))
-    return [f"{len(values)}/{group.expected}", extremes, "–" if math.isnan(spread) else f"{spread:.3f}"]
+    sources = str(contrast.interval().clusters)
+    return [sources, f"{len(values)}/{group.expected}", extremes, "–" if math.isnan(spread) else f"{spread:.3f}"]
 
 
 def _record(contrast: Contrast | None, before: str) -> dict[str, object]:
@@ -197,6 +198,14 @@ def _why_no_interaction(observed: Observed, arms: dict[str, Arms], name: str) ->
         return f"{name} has another encoder than {PUBLISHED}, or another file of its weights"
     shared = set.intersection(*(set(observed.runs(row)) for row in rows))
     return "" if shared else f"{name} and {PUBLISHED} have no split and seed in common"
+
+
+def _resampled(observed: Observed) -> str:
+    unit = "source images" if observed.sources else "test images (the data name no source image)"
+    return (
+        f"Intervals: percentile bootstrap over the {unit} that a line's pairs test (sources), 2000 resamples; folds "
+        f"and seeds are averaged within a resample, never taken for independent replicates; no interval below {FEWEST}."
+    )
 
 
 def _lacking(arms: dict[str, Arms], interactions: dict[str, str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 import math
 import statistics
+from collections.abc import Iterable
 
 from benchmark.report.render.table import Block, Table
 from benchmark.report.select.groups import Group, Row, overrides
 from benchmark.report.select.observations import Observed
 from benchmark.report.stats.claim import LEAST
-from benchmark.results.run import Run
+from benchmark.results.run import Run, updates_of
 from benchmark.runtime.counts import counted
 
 RATE, EPOCHS = "recipe.optimiser.lr", "recipe.epochs"
@@ -61,19 +62,26 @@ def budget_table(group: Group, observed: Observed) -> Table | None:
     if len(seeds) < 2:
         return None
     table = Table("schedule", f"Scores against the length of the training: split {SEARCHED[0]}")
-    lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "training (min)", "seeds"]]
+    lines = [["epochs", "arm", "validation bPQ", "bPQ", "mPQ", "selected", "training (min)", "seeds"]]
     for epochs, of_length in seeds.items():
         means = _means(observed, lengths, epochs, of_length)
         for name in PAIR:
             texts = [f"{means[name][key]:.3f}" for key in ("val_bPQ", "bPQ", "mPQ")]
+            chosen = _runs(lengths[name][epochs], of_length)
+            texts.append(", ".join(str(run.metrics["best_epoch"] + 1) for run in chosen))
             lines.append([str(epochs), name, *texts, f"{means[name]['train_seconds'] / 60:.1f}", str(len(of_length))])
-            for run in _runs(lengths[name][epochs], of_length):
+            for run in chosen:
                 facts = {"arm": name, "epochs": epochs, "fold": run.id.split, "seed": run.id.seed}
+                facts["selected"] = run.metrics["best_epoch"] + 1
                 table.records.append(facts | _point(observed, run))
         delta = _difference(means)
         texts = [f"{delta['bPQ']:+z.3f}", f"{delta['mPQ']:+z.3f}"]
-        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", *texts, "", str(len(of_length))])
+        lines.append([str(epochs), f"{PAIR[0]} − {PAIR[1]}", "", *texts, "", "", str(len(of_length))])
     table.blocks.append(Block(lines, left=2))
+    updates = {e: updates_of(_runs(lengths[PAIR[0]][e], of_length)[0].config) for e, of_length in seeds.items()}
+    if all(updates.values()):
+        table.notes.append(f"{_listed(updates)} epochs are {_listed(updates.values())} updates.")
+    table.notes.append("selected: the epoch whose weights were kept, by validation bPQ, of each seed.")
     table.notes.append(f"training: mean over the seeds, {WALL}.")
     table.conclusion = f"{_doubled(observed, lengths, [*seeds])} {_longest(observed, lengths, seeds)}".strip()
     return table
@@ -209,6 +217,10 @@ def _point(observed: Observed, run: Run) -> dict[str, float]:
 
 def _arm(row: Row) -> str:
     return row.method.partition("@")[0]
+
+
+def _listed(numbers: Iterable[int | None]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _text(value: float | None) -> str:
