@@ -182,8 +182,8 @@ def _shorter(observed: Observed, lengths: dict, seeds: list[int]) -> str:
     gains = {epochs: _difference(mean) for epochs, mean in means.items()}
     texts = [f"{gain['bPQ']:+z.3f} and {gain['mPQ']:+z.3f} at {epochs}" for epochs, gain in gains.items()]
     own = ", ".join(f"{mean[PAIR[0]]['bPQ']:.3f}" for mean in means.values())
-    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f" Of {which} alone the gains are {', '.join(texts)} epochs, while {PAIR[0]} itself has {own} bPQ."
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{' alone' * (len(seeds) < SEEDS)}"
+    return f" Of {which} the gains are {', '.join(texts)} epochs, while {PAIR[0]} itself has {own} bPQ."
 
 
 def _difference(means: dict[str, dict[str, float]]) -> dict[str, float]:
