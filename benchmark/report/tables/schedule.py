@@ -1,5 +1,6 @@
 """What precedes the claim's answers: the search for each arm's learning rate, and the length of the training."""
 
+import collections
 import math
 import statistics
 from collections.abc import Iterable
@@ -46,8 +47,18 @@ def rates_table(group: Group) -> Table | None:
             facts = {"arm": arm, "lr": rate, "fold": run.id.split, "seed": run.id.seed, "val_bPQ": values[rate]}
             table.records.append(facts | {"train_seconds": run.cost.get("train_seconds")})
     table.blocks.append(Block(lines, ranks=ranks))
-    table.notes.append(f"training: of all its rates together, the price of the search, {WALL}.")
+    table.notes.append(f"training: of all its rates together, the price of the search, {WALL}.{_cores(of_arm)}")
     return table
+
+
+def _cores(of_arm: dict[str, dict[float, Run]]) -> str:
+    """How many trainings had how many cores, where these differ."""
+    hardware = [run.provenance.get("hardware") or {} for runs in of_arm.values() for run in runs.values()]
+    counts = collections.Counter(one["cores"] for one in hardware if one.get("cores"))
+    if len(counts) < 2:
+        return ""
+    texts = [f"{n} had {counted(cores, 'core')}" for cores, n in sorted(counts.items())]
+    return f" Of the {counts.total()} trainings {' and '.join(texts)}."
 
 
 def budget_table(group: Group, observed: Observed) -> Table | None:
