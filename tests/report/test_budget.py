@@ -1,4 +1,6 @@
-"""The figure of accuracy against the length of the training."""
+"""The figure of accuracy against the length of the training, and what stands below the search for the rates."""
+
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from benchmark.report.figures import budget
 from benchmark.report.figures.budget import budget_figure
 from benchmark.report.select.groups import Group, Row
 from benchmark.report.select.observations import Observed
+from benchmark.report.tables import schedule
 from tests.support.report_runs import Stub, read_csv
 
 
@@ -64,3 +67,12 @@ def test_a_line_joins_the_seeds_that_every_length_has(tmp_path, monkeypatch):
     (line,) = figures[0].axes[0].lines
     assert list(line.get_ydata()) == pytest.approx([0.51, 0.52])
     assert 0.9 in [pytest.approx(y) for dots in figures[0].axes[0].collections for _, y in dots.get_offsets()]
+
+
+def test_the_search_says_how_many_cores_its_trainings_had():
+    def run(cores):
+        return SimpleNamespace(provenance={"hardware": cores if isinstance(cores, str) else {"cores": cores}})
+
+    mixed = {"a": {0.1: run(1), 0.2: run(2)}, "b": {0.1: run(2), 0.2: run("a laptop")}}
+    assert schedule._cores(mixed) == " Of the 3 trainings 1 had 1 core and 2 had 2 cores."
+    assert schedule._cores({"a": {0.1: run(2), 0.2: run(2)}}) == ""

@@ -53,8 +53,8 @@ def rates_table(group: Group) -> Table | None:
 
 def _cores(of_arm: dict[str, dict[float, Run]]) -> str:
     """How many trainings had how many cores, where these differ."""
-    hardware = [run.provenance.get("hardware") or {} for runs in of_arm.values() for run in runs.values()]
-    counts = collections.Counter(one["cores"] for one in hardware if one.get("cores"))
+    hardware = [run.provenance.get("hardware") for runs in of_arm.values() for run in runs.values()]
+    counts = collections.Counter(one["cores"] for one in hardware if isinstance(one, dict) and one.get("cores"))
     if len(counts) < 2:
         return ""
     texts = [f"{n} had {counted(cores, 'core')}" for cores, n in sorted(counts.items())]
