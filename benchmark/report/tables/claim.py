@@ -136,7 +136,8 @@ def _reading(group: Group, observed: Observed, answered: list[Answer], expected:
         f"{QUESTIONS}, so that all {QUESTIONS} hold together at {1 - FAMILY:.0%}. They are of these very trainings: "
         "how others may differ is seen in the sd over seeds, in the lowest and highest of the pairs, and in the "
         "interval for which the seeds of each split were resampled too (exploratory; of so few seeds it is rather too "
-        "narrow).",
+        "narrow). The csv of this table has the difference of every pair; "
+        f"{'sources' if observed.sources else 'images'} are those that hold nuclei which a question is about.",
         "so: better (worse) when the interval lies above the smallest effect of interest (below its negative) and all "
         "splits agree in sign; no difference when it lies within ± that effect; else undecided; – before all "
         f"{expected} pairs, of three splits, were run. Of the last two rows better means that the gain is larger."
