@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _predicted(method, tiling: str, whole: bool, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Raw maps, whole or as decoding needs them: a quarter of the bytes go to the processes that decode."""
+    """Raw maps, whole or as decoding needs them: of HV maps three tenths of the bytes go to the decoding processes."""
     maps = {name: values.float() for name, values in tiled.predict(method, images, tiling).items()}
     return maps if whole else method.representation.condensed(maps)
 
