@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmark.ops import layer
-from benchmark.training import loop, optim, state
+from benchmark.training import compiled, loop, optim, state
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_ops import grid_sample_form
@@ -122,6 +122,27 @@ def other_layout(method):
 def without_flash(method):
     """Attention as matrix products with the scores in memory."""
     return sdpa_kernel(SDPBackend.MATH)
+
+
+@contextlib.contextmanager
+def compiled_in_evaluation(method) -> Iterator[None]:
+    """Blocks compiled for the shapes of an evaluation, which `recipe.compile` leaves as they are."""
+
+    def of(block: torch.nn.Module):
+        def whole(*words, **more):
+            return block._call_impl(*words, **more)
+
+        return torch.compile(whole, backend=compiled.BACKEND, fullgraph=True, dynamic=False)
+
+    limits = dict.fromkeys(("recompile_limit", "accumulated_recompile_limit"), compiled.GRAPHS)
+    with torch._dynamo.config.patch(limits):
+        for block in method.blocks():
+            block._compiled_call_impl = of(block)
+        try:
+            yield
+        finally:
+            for block in method.blocks():
+                block._compiled_call_impl = None
 
 
 def look_each_update(method):

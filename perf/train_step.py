@@ -7,8 +7,9 @@ A number is from the harness's own `training.loop.train_epoch` over its own load
 weights; what `step_variants.py` changes about it is named. Ratios are to "as the harness trains" within a part.
 
 Parts, most valuable first: goal (the fastest, the default, as the published code trains); split (one PanNuke split of
-100 epochs from the fastest step and a whole validation pass); methods; loader (training images per second without a
-network); levers (each alone); graph (the whole step as a CUDA graph); curve (bf16 beside fp32 and another seed).
+100 epochs from the fastest step and a whole validation pass); validation (that pass by compiled blocks); methods;
+loader (training images per second without a network); levers (each alone); graph (the whole step as a CUDA graph);
+curve (bf16 beside fp32 and another seed).
 
 Each row is written to <out>/train_step.csv as it is measured; after --limit seconds no other row is begun. The note of
 a row that failed, or whose network was not compiled or graphed as it says, begins with "failed"; then it exits with 1.
@@ -21,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from arguments import positive
 
-PARTS = ("goal", "split", "methods", "loader", "levers", "graph", "curve")
+PARTS = ("goal", "split", "validation", "methods", "loader", "levers", "graph", "curve")
 
 
 def main() -> int:

@@ -194,6 +194,9 @@ esac
 """
 
 
+TIMED = ["goal", "inference", "validation", "ops", "loader", "ways", "methods", "share", "profile", "tune", "levers"]
+
+
 def gpu_check(tmp_path, *words: str, **environment: str):
     """(exit code, lines of the summary) of gpu_check.sh whose Python does nothing."""
     python = tmp_path / "python"
@@ -211,11 +214,10 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     code, lines = gpu_check(tmp_path, "measure")
     assert code == 0 and lines[0].startswith("== measure")
     names = [line.partition(":")[0] for line in lines[1:]]
-    timed = ["goal", "split", "ops", "inference", "loader", "ways", "share", "profile", "tune", "methods", "levers"]
-    assert names == timed
+    assert names == TIMED
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
-    assert "--parts goal" in called and "-m pytest" not in called
+    assert "--parts split goal" in called and "-m pytest" not in called
     code, lines = gpu_check(tmp_path, "check")
     assert "== check" in " ".join(lines) and "pytest tests/ops/test_cuda_gpu.py" in (tmp_path / "record").read_text()
     names = [line.partition(":")[0] for line in lines[lines.index(next(one for one in lines if "== check" in one)) :]]
@@ -223,8 +225,22 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
 
 
 def test_the_gpu_script_runs_the_parts_alone_that_are_named(tmp_path):
-    code, lines = gpu_check(tmp_path, "check", "measure", ONLY="harness split")
-    assert code == 0 and [line.partition(":")[0] for line in lines if ": passed (" in line] == ["harness", "split"]
+    code, lines = gpu_check(tmp_path, "check", "measure", ONLY="harness loader")
+    assert code == 0 and [line.partition(":")[0] for line in lines if ": passed (" in line] == ["harness", "loader"]
+
+
+def test_the_gpu_script_checks_beside_each_other_and_times_alone(tmp_path):
+    """What waits longest ends last, nothing is lost, and a failure beside others is still a failure."""
+    code, lines = gpu_check(tmp_path, "check", "measure", BESIDE="1", SLEEP="2", CODE="7")
+    assert code == 1
+    names = [line.partition(":")[0] for line in lines if ": passed (" in line or ": FAILED" in line]
+    checked = names[: names.index("goal")]
+    assert {"graphs", "harness", "compiled", "compile"} < {*checked} and checked[-1] == "tests"
+    assert any(line.startswith("tests: FAILED with 7") for line in lines)
+    assert names[names.index("goal") :] == TIMED
+    with tarfile.open(tmp_path / "out.tgz") as archive:
+        assert {"out/tests.txt", "out/compiled.txt", "out/levers.txt"} <= {*archive.getnames()}
+    assert not [*tmp_path.rglob("*.part")]
 
 
 def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):

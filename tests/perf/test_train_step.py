@@ -6,6 +6,8 @@ import time
 import pytest
 import torch
 
+from benchmark.data.registry import dataset
+from benchmark.data.store.prepare import prepare
 from benchmark.methods import registry
 from benchmark.runtime import distributed
 from benchmark.runtime.paths import ROOT
@@ -40,6 +42,34 @@ def test_a_row_that_is_not_what_it_is_named_has_failed(script, bench, capsys, ou
     assert (row is None) == failed and values["note"].endswith("; ".join(outcomes.values()))
     script.table(bench.rows)
     assert capsys.readouterr().out.strip().endswith(f"2.00 images/s   1.00x  {values['note']}")
+
+
+def test_the_goal_takes_what_the_split_measured(script, bench, monkeypatch):
+    monkeypatch.setattr(script, "GOAL", (script.HARNESS,))
+    monkeypatch.setattr(
+        script, "train", lambda bench, name, variant: (name, variant.what, lambda: {"images_per_s": 3.0})
+    )
+    bench.row("split", "cellvta@debug", script.HARNESS.what, lambda: {"images_per_s": 2.0, "note": "measured"})
+    script.goal(bench)
+    assert bench.rows[-1] == bench.rows[0] | {"part": "goal"}
+    bench.rows[0]["note"] = "failed: x"
+    script.goal(bench)
+    assert bench.rows[-1]["images_per_s"] == 3.0
+
+
+def test_validation_is_timed_with_blocks_as_they_are_and_compiled(script, bench, cache, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        script.loop.compiled, "BACKEND", lambda module, inputs: lambda *x: calls.append(1) or module(*x)
+    )
+    bench.data = prepare(dataset("synthetic@patches=8"), cache, 1, progress=False)
+    seen = []
+    plain = script.validation_rate
+    monkeypatch.setattr(script, "validation_rate", lambda *x: (plain(*x), seen.append(len(calls)))[0])
+    bench.until += 600
+    script.validation(bench)
+    assert [row["what"] for row in bench.rows] == ["blocks as they are", "blocks compiled"]
+    assert all(row["images_per_s"] > 0 for row in bench.rows) and seen[0] == 0 < seen[1]
 
 
 def test_a_split_is_not_reckoned_from_such_a_row(script, bench, capsys):
