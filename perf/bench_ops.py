@@ -27,7 +27,7 @@ from benchmark.ops import backends, ms_deform_attn
 
 GRIDS = [(64, 64), (32, 32), (16, 16)]  # of a 256 x 256 image at strides 4, 8 and 16
 HEADS, CHANNELS, POINTS = 8, 64, 4  # ViT-L
-SHAPES = {"injector": (GRIDS[-1:], GRIDS), "extractor": (GRIDS, GRIDS[-1:])}  # grids of the queries, of the values
+SHAPES = {"extractor": (GRIDS, GRIDS[-1:]), "injector": (GRIDS[-1:], GRIDS)}  # grids of the queries, of the values
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 BASE = "grid_sample"
 COLUMNS = ("shape", "batch", "dtype", "pass", "implementation", "ms", "ratio", "bytes_per_s", "of_floor")

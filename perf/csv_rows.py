@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -12,8 +13,13 @@ import torch
 
 
 def commit() -> str:
-    """Short hash of the commit that is checked out; "" outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    """Short hash of the commit that is checked out, "-dirty" behind it where files differ; "" outside a repository.
+
+    The variable COMMIT goes before it: a copy of the files elsewhere may have the history of another commit.
+    """
+    if known := os.environ.get("COMMIT"):
+        return known
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

@@ -8,9 +8,11 @@ On a GPU the times lie between events in the stream: where the host is late, its
 
 import argparse
 import time
+from pathlib import Path
 
 import torch
 from bench_ops import GRIDS, hardware
+from csv_rows import Rows
 
 from benchmark.data.sources.synthetic import CLASSES, TISSUES, draw
 from benchmark.methods import registry
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default 1)")
     parser.add_argument("--preset", help="default: debug on a CPU, paper on a GPU")
     parser.add_argument("--rounds", type=int, default=3, help="steps after the first; the fastest counts (default 3)")
+    parser.add_argument("--csv", type=Path, help="a row for each backend is written here, too")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
@@ -31,6 +34,8 @@ def main() -> None:
     preset, images = chosen.preset or ("paper" if gpu else "debug"), 16 if gpu else 4
     print(f"{hardware(device)}: cellvta@{preset}, {images} images of 256 x 256, {chosen.threads} CPU thread(s)")
     method, step = training_step(preset, images, device)
+    facts = {"hardware": hardware(device), "method": f"cellvta@{preset}", "batch": images}
+    rows = Rows(chosen.csv, ("backend", "ms_per_step", "of_step"), **facts)
     took = None
     for name in ("torch", device.type):
         works, why = backends()[name]
@@ -42,6 +47,7 @@ def main() -> None:
         shares = [share_of(step, device) for _ in range(1 + chosen.rounds)][1:]
         took, share = min(shares)
         print(f"  backend {name}: step {1e3 * took:.0f} ms, of which the op {100 * share:.1f} %")
+        rows.add(name, 1e3 * took, share)
     alone = min(around_the_op(method, images, device) for _ in range(1 + chosen.rounds))
     print(f"  softmax and sampling locations by themselves, forward+backward: {100 * alone / took:.1f} % of that step")
 

@@ -49,22 +49,29 @@ def measure(chosen) -> None:
     placed(method.eval(), world.device)
     prediction = SCALES[scale].prediction
     images = chosen.images or (2048 if gpu else 32)
+    facts = {"hardware": hardware(world.device), "torch": torch.__version__, "method": name, "images": images}
+    facts |= {"batch": prediction.batch, "nuclei": density, "commit": commit(), "command": command()}
     alone = forward_alone(method, samples, prediction, images, world.device)
+    rows = [{"what": "forward alone", "images_per_s": alone, "ratio": 1.0}]
+    show(rows, facts, chosen.out)
     whole, steady = evaluated(method, samples, prediction, images, world)
-    rows = [
-        {"what": "forward alone", "images_per_s": alone, "ratio": 1.0},
+    more = [
         {"what": "forward, decode, match; once all run", "images_per_s": steady, "ratio": steady / alone},
         {"what": "forward, decode, match; with the processes' start", "images_per_s": whole, "ratio": whole / alone},
     ]
-    for row in rows:
-        print(f"  {row['what']:50s} {row['images_per_s']:8.2f} images/s  {row['ratio']:.2f} of the forward pass alone")
-    facts = {"hardware": hardware(world.device), "torch": torch.__version__, "method": name, "images": images}
-    facts |= {"batch": prediction.batch, "nuclei": density, "commit": commit(), "command": command()}
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with open(chosen.out / "inference.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, (*rows[0], *facts))
-        out.writeheader()
-        out.writerows(row | facts for row in rows)
+    show(rows + more, facts, chosen.out, printed=len(rows))
+
+
+def show(rows: list[dict], facts: dict, out: Path, printed: int = 0) -> None:
+    """Print the rows that are new, and write all so far to inference.csv."""
+    for row in rows[printed:]:
+        text = f"  {row['what']:50s} {row['images_per_s']:8.2f} images/s  {row['ratio']:.2f} of the forward pass alone"
+        print(text, flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "inference.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, (*rows[0], *facts))
+        table.writeheader()
+        table.writerows(row | facts for row in rows)
 
 
 def drawn(count: int) -> list[Sample]:

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,7 +47,7 @@ def rows_of(path) -> list[dict]:
 def test_the_training_step_is_measured_and_written(tmp_path):
     text = script("train_step.py", "--scale", "debug", "--steps", "2", "--parts", "goal", "--out", str(tmp_path))
     rows = {row["what"]: row for row in rows_of(tmp_path / "train_step.csv")}
-    assert [*rows] == ["as published, grid_sample", "as the harness trains", "as published, our op"]
+    assert [*rows] == ["as published, grid_sample", "as published, our op", "as the harness trains"]
     harness = rows["as the harness trains"]
     assert float(harness["ratio"]) == 1 and harness["steps"] == "2" and harness["batch"] == "4"
     for row in rows.values():
@@ -194,17 +196,21 @@ esac
 """
 
 
-TIMED = ["goal", "inference", "validation", "ops", "loader", "ways", "methods", "share", "profile", "tune", "levers"]
+TIMED = ["step", "inference", "ops", "methods", "ways"]
+LEVERS = ["validation", "levers", "profile", "share", "tune", "graph"]
 
 
-def gpu_check(tmp_path, *words: str, **environment: str):
+def gpu_check(tmp_path, *words: str, stand_in: str = STAND_IN, **environment: str):
     """(exit code, lines of the summary) of gpu_check.sh whose Python does nothing."""
     python = tmp_path / "python"
-    python.write_text(STAND_IN)
+    python.write_text(stand_in)
     python.chmod(0o755)
-    values = {"PYTHON": str(python), "OUT": str(tmp_path / "out"), "RECORD": str(tmp_path / "record")} | environment
+    values = {"PYTHON": str(python), "OUT": str(tmp_path / "out"), "RECORD": str(tmp_path / "record"), "BESIDE": "0"}
     done = subprocess.run(
-        ["sh", str(ROOT / "perf/gpu_check.sh"), *words], capture_output=True, text=True, env=os.environ | values
+        ["sh", str(ROOT / "perf/gpu_check.sh"), *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | values | environment,
     )
     summary = tmp_path / "out/summary.txt"
     return done.returncode, summary.read_text().splitlines() if summary.exists() else done.stderr.splitlines()
@@ -217,7 +223,9 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
     assert names == TIMED
     assert all(": passed (" in line for line in lines[1:])
     called = (tmp_path / "record").read_text()
-    assert "--parts split goal" in called and "-m pytest" not in called
+    assert "--parts split goal loader" in called and "-m pytest" not in called
+    code, lines = gpu_check(tmp_path, "levers")
+    assert code == 0 and [line.partition(":")[0] for line in lines[len(TIMED) + 2 :]] == LEVERS
     code, lines = gpu_check(tmp_path, "check")
     assert "== check" in " ".join(lines) and "pytest tests/ops/test_cuda_gpu.py" in (tmp_path / "record").read_text()
     names = [line.partition(":")[0] for line in lines[lines.index(next(one for one in lines if "== check" in one)) :]]
@@ -225,22 +233,43 @@ def test_the_gpu_script_runs_the_parts_that_it_is_asked_for(tmp_path):
 
 
 def test_the_gpu_script_runs_the_parts_alone_that_are_named(tmp_path):
-    code, lines = gpu_check(tmp_path, "check", "measure", ONLY="harness loader")
-    assert code == 0 and [line.partition(":")[0] for line in lines if ": passed (" in line] == ["harness", "loader"]
+    code, lines = gpu_check(tmp_path, "check", "measure", ONLY="harness methods")
+    assert code == 0 and [line.partition(":")[0] for line in lines if ": passed (" in line] == ["harness", "methods"]
 
 
 def test_the_gpu_script_checks_beside_each_other_and_times_alone(tmp_path):
-    """What waits longest ends last, nothing is lost, and a failure beside others is still a failure."""
-    code, lines = gpu_check(tmp_path, "check", "measure", BESIDE="1", SLEEP="2", CODE="7")
+    """Nothing is lost, and a failure beside others is still a failure."""
+    code, lines = gpu_check(tmp_path, "check", "measure", BESIDE="1", SLEEP="4", CODE="7")
     assert code == 1
     names = [line.partition(":")[0] for line in lines if ": passed (" in line or ": FAILED" in line]
-    checked = names[: names.index("goal")]
-    assert {"graphs", "harness", "compiled", "compile"} < {*checked} and checked[-1] == "tests"
+    checked = names[: -len(TIMED)]
+    assert names[-len(TIMED) :] == TIMED
+    assert {"graphs", "harness", "compiled", "curve", "compile"} < {*checked}
+    assert checked.index("tests") > checked.index("harness"), "one waited for the other"
     assert any(line.startswith("tests: FAILED with 7") for line in lines)
-    assert names[names.index("goal") :] == TIMED
     with tarfile.open(tmp_path / "out.tgz") as archive:
-        assert {"out/tests.txt", "out/compiled.txt", "out/levers.txt"} <= {*archive.getnames()}
+        assert {"out/tests.txt", "out/compiled.txt", "out/ways.txt"} <= {*archive.getnames()}
     assert not [*tmp_path.rglob("*.part")]
+
+
+@pytest.mark.parametrize("beside", ["0", "1"])
+def test_the_gpu_script_ends_what_it_began_when_it_is_ended(tmp_path, beside):
+    python = tmp_path / "python"
+    python.write_text(STAND_IN.replace("sleep", f"echo $$ >> {tmp_path}/waiting; exec sleep"))
+    python.chmod(0o755)
+    values = {"PYTHON": str(python), "OUT": str(tmp_path / "out"), "RECORD": str(tmp_path / "record")}
+    values |= {"BESIDE": beside, "SLEEP": "60"}
+    script = subprocess.Popen(["sh", str(ROOT / "perf/gpu_check.sh"), "check"], env=os.environ | values)
+    waiting = tmp_path / "waiting"
+    until = time.monotonic() + 60
+    while not (waiting.exists() and waiting.read_text().strip()) and time.monotonic() < until:
+        time.sleep(0.05)
+    script.terminate()
+    assert script.wait(30) == 143
+    number = int(waiting.read_text())
+    while (running := Path(f"/proc/{number}").exists()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running
 
 
 def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):
@@ -253,7 +282,7 @@ def test_the_gpu_script_packs_what_it_wrote_after_each_part(tmp_path):
     inside = tmp_path / "out/all.tgz"
     gpu_check(tmp_path, "measure", ARCHIVE=str(inside))
     with tarfile.open(inside) as archive:
-        assert "out/levers.txt" in archive.getnames() and "out/all.tgz" not in archive.getnames()
+        assert "out/ways.txt" in archive.getnames() and "out/all.tgz" not in archive.getnames()
     assert not [*tmp_path.rglob("*.part")]
 
 
@@ -268,7 +297,7 @@ def test_the_gpu_script_runs_each_test_of_the_harness_in_one_part(tmp_path):
 @pytest.mark.parametrize("words", [(), ("all",), ("check", "mesure")])
 def test_the_gpu_script_refuses_other_words(tmp_path, words):
     code, lines = gpu_check(tmp_path, *words)
-    assert code == 2 and "check | measure" in lines[0] and not (tmp_path / "record").exists()
+    assert code == 2 and "check | measure | levers" in lines[0] and not (tmp_path / "record").exists()
 
 
 def test_the_gpu_script_ends_in_time_and_says_what_is_missing(tmp_path):
@@ -282,3 +311,37 @@ def test_the_gpu_script_goes_on_after_a_part_that_failed(tmp_path):
     code, lines = gpu_check(tmp_path, "check", CODE="7")
     assert code == 1 and any(line.startswith("tests: FAILED with 7") for line in lines)
     assert any(line.startswith("compile: passed") for line in lines)
+
+
+def test_the_gpu_script_says_what_was_skipped_and_what_was_not_timed(tmp_path):
+    lines = STAND_IN.replace('sleep "${SLEEP:-0}"', "echo '= 127 passed, 2 skipped in 74.56s ='")
+    _, checked = gpu_check(tmp_path, "check", "measure", stand_in=lines.replace(
+        "esac", "    *train_step*) echo 'goal: x: not run, the time is up' ;;\nesac"))  # fmt: skip
+    tests = next(line for line in checked if line.startswith("tests:"))
+    assert "passed (" in tests and "127 passed, 2 skipped" in tests
+    assert any(line.startswith("step: passed, 1 rows not run") for line in checked)
+
+
+def test_rows_name_the_commit_and_whether_files_differ(tmp_path, monkeypatch):
+    rows = loaded("csv_rows")
+    folder = tmp_path / "perf"
+    folder.mkdir()
+    (folder / "csv_rows.py").write_text("")
+    monkeypatch.setattr(rows, "__file__", str(folder / "csv_rows.py"))
+    monkeypatch.delenv("COMMIT", raising=False)
+    assert rows.commit() == ""
+
+    def git(*words: str) -> str:
+        me = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        return subprocess.run(["git", "-C", str(tmp_path), *me, *words], capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    git("add", "perf")
+    git("commit", "-m", "x")
+    git("tag", "-a", "v1", "-m", "x")
+    short = git("rev-parse", "--short", "HEAD")
+    assert short and rows.commit() == short
+    (folder / "csv_rows.py").write_text("x")
+    assert rows.commit() == f"{short}-dirty"
+    monkeypatch.setenv("COMMIT", "1234567")
+    assert rows.commit() == "1234567"
