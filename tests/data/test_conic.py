@@ -42,6 +42,15 @@ def test_another_number_of_patches_than_published_is_said(tmp_path):
     assert CoNIC(conic(tmp_path)).remarks() == ["conic: 20 patches, the published set has 4981."]
 
 
+def test_a_copy_of_other_sizes_that_is_not_read_is_named(tmp_path):
+    conic(tmp_path)
+    conic(tmp_path / "same" / "deeper")
+    assert not [line for line in CoNIC(tmp_path).remarks() if "twice" in line]
+    conic(tmp_path / "another", side=24)
+    (line,) = [line for line in CoNIC(tmp_path).remarks() if "twice" in line]
+    assert f"{tmp_path / 'images.npy'} is read, {tmp_path / 'another/images.npy'}, whose files" in line
+
+
 def test_split_keeps_source_images_whole(tmp_path):
     data = prepare(CoNIC(conic(tmp_path / "d")), tmp_path / "c", progress=False)
     sides = [data.subset(1, side) for side in ("train", "val", "test")]

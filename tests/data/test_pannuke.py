@@ -81,6 +81,18 @@ def test_nested_symlinked_named_with_spaces_and_beside_a_zip(tmp_path):
     assert equal(data.subset(1, "train"), ready(real, tmp_path / "c2").subset(1, "train"))
 
 
+def test_a_zip_of_other_sizes_beside_the_extracted_fold_is_named(tmp_path):
+    root = tiny_data.pannuke(tmp_path / "d", (1, 2))
+    copies = tiny_data.pannuke(tmp_path / "e", (1, 2), 7)
+    extracted = root / "Fold 1/images/fold1/images.npy"
+    shutil.copy(tiny_data.zip_fold(copies, 1), root)
+    same = tiny_data.pannuke(tmp_path / "f", (1, 2))
+    shutil.copy(tiny_data.zip_fold(same, 2), root)
+    lines = [line for line in PanNuke(root).remarks() if "twice" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"pannuke: WARNING: fold 1 lies there twice: {extracted} is read, ")
+    assert f"{root / 'fold_1.zip'}: " in lines[0] and "remove the copy" in lines[0]
+
+
 def test_folder_without_top_level_and_single_zip(tmp_path):
     root = tiny_data.pannuke(tmp_path / "d")
     flat = tmp_path / "flat"

@@ -112,6 +112,14 @@ class Member:
                 return f"sampled:{_sampled(stream, self.size())}"
 
 
+def unlike(first: dict[str, Member], others: list[dict[str, Member]]) -> dict[str, Member] | None:
+    """The first of other copies, {name: file}, of which a file has another size than that of the copy that is read."""
+    for other in others:
+        if any(member.size() != other[name].size() for name, member in first.items() if name in other):
+            return other
+    return None
+
+
 def _sampled(stream, size: int) -> str:
     result = hashlib.sha256(str(size).encode())
     starts = range(0, size, _BLOCK)

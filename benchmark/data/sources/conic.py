@@ -85,9 +85,16 @@ class CoNIC(Source):
         return len(self._open(fold)[0])
 
     def remarks(self) -> list[str]:
-        """Another number of patches than published."""
+        """Another number of patches than published; a copy that is not read."""
         n, published = self.count(1), sum(facts.of("conic").images.values())
-        return [f"{self.name}: {n} patches, the published set has {published}."] if n != published else []
+        lines = [f"{self.name}: {n} patches, the published set has {published}."] if n != published else []
+        first, *others = [{name: copy[name] for name in _FILES} for copy in self._copies]
+        if other := archive.unlike(first, others):
+            lines.append(
+                f"{self.name}: WARNING: it lies there twice: {first['images.npy']} is read, {other['images.npy']}, "
+                "whose files have other sizes, is not; remove the copy that is not meant."
+            )
+        return lines
 
     def samples(self, fold: int, start: int = 0) -> Iterator[Sample]:
         images, labels, names = self._open(fold)
@@ -105,8 +112,13 @@ class CoNIC(Source):
                     Nuclei.from_labels(instances, types, self.mpp, **meta),
                 )
 
-    @cached_property
+    @property
     def _files(self) -> dict[str, Member]:
+        return self._copies[0]
+
+    @cached_property
+    def _copies(self) -> list[dict[str, Member]]:
+        """Files by name of each complete copy below the root, the one that is read first."""
         root = archive.check_root(self.root, self.name)
         listing = archive.find(root, {*_FILES, "counts.csv"})
         groups: dict[tuple, dict[str, Member]] = {}
@@ -124,7 +136,7 @@ class CoNIC(Source):
             first, second = (groups[place]["images.npy"] for place in whole[:2])
             raise InputError(f"CoNIC lies twice below '{root}': {first} and {second}; keep one of them.")
         if whole:
-            return groups[whole[0]]
+            return [groups[place] for place in whole]
         for path, error in listing.broken.items():
             raise archive.unreadable(path, error)
         present = ", ".join(sorted({m.name for m in listing.members})) or "none of them"

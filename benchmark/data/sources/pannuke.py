@@ -116,9 +116,11 @@ class PanNuke(Source):
         return len(images)
 
     def remarks(self) -> list[str]:
-        """Folds with other numbers of images than published; nothing of data of one's own in this layout."""
+        """Folds with other numbers of images than published, which data of one's own in this layout have; copies that
+        are not read."""
         published = facts.of("pannuke").images if self.name == "pannuke" else {}
-        return [
+        copies = [] if self._parquet else [self._files.passed_over(fold) for fold in self.folds()]
+        return [f"{self.name}: WARNING: {line}" for line in copies if line] + [
             f"{self.name}: its fold {fold} has {n} images, the published one has {published[key]}."
             for fold in self.folds()
             if (key := f"fold{fold}") in published and (n := self.count(fold)) != published[key]

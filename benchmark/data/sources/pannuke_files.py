@@ -110,6 +110,17 @@ class PanNukeFiles:
         inside = [m for m in inside if (str(m.file) if m.inner else "", m.below[:-1]) == places[0][1:]]
         return PublishedFold(self._groups[places[0]], self.beside(fold) or next(iter(inside), None))
 
+    def passed_over(self, fold: int) -> str:
+        """A sentence where a copy of a fold, with files of other sizes, lies beside the one that is read, or ""."""
+        copies = [self._groups[place] for place in self._ranked(fold, whole=True)]
+        other = archive.unlike(copies[0], copies[1:]) if copies else None
+        if not other:
+            return ""
+        return (
+            f"fold {fold} lies there twice: {copies[0]['images.npy']} is read, {other['images.npy']}, whose files have "
+            "other sizes, is not; remove the copy that is not meant."
+        )
+
     def complain(self, fold: int):
         """Raise the InputError that says why a fold cannot be had."""
         for path, error in self.listing.broken.items():
