@@ -72,7 +72,7 @@ def test_example(title, checkout):
     shown = {
         "Add a method": r"\d+ passed",
         "Add a data set": r"folds 1 \(6 images\), 2 \(6 images\), 3 \(6 images\); 2 types",
-        "Add a protocol": r"protocol `counting` version 1",
+        "Add a protocol": r"protocol `counting` version 1[\s\S]*count_error",
         "Add an experiment": r"missing +\S+ cellvta@debug,points=8 fold 1 seed 1",
     }
     assert re.search(shown[title], "\n".join(printed)), printed

@@ -75,6 +75,18 @@ def test_main_table(tmp_path, stored):
     assert read_csv(folder / "cost.csv")[0]["peak_memory_rss_bytes_mean"] == str(512 * 2**20)
 
 
+def test_scores_that_a_protocol_adds_have_columns_of_their_own(tmp_path, stored):
+    make_run(tmp_path / "results", stored, "cellvta@small", 1, 0, version=-1)  # scored anew from its records
+    headers = []
+    for protocol in ("cellvit", "conic"):
+        text = write_tables(tmp_path / "results", tmp_path / "out", protocol=protocol, dataset="synthetic")
+        headers += [line for line in text.splitlines() if line.startswith("| method") and "bPQ" in line]
+    assert ["R2" in line for line in headers] == [False, True]
+    rows = read_csv(tmp_path / "out" / MAIN / "main-conic.csv")
+    assert -1e9 < float(rows[0]["R2_mean"]) <= 1
+    assert not {"precision_mean", "accuracy_mean", "pooled/bPQ_mean", "PQ_Neoplastic_mean"} & rows[0].keys()
+
+
 def test_latex_is_booktabs_and_escaped(tmp_path, stored):
     for fold in (1, 2):
         make_run(tmp_path, stored, "decoder_only@small", fold)

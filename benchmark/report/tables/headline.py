@@ -14,6 +14,8 @@ from benchmark.report.tables.comparisons import reading
 SCORES = ("bPQ", "mPQ", "bDQ", "bSQ", "F1", "Dice", "AJI")
 MEANS = tuple(f"{mean}/{score}" for mean in ("image_mean", "tissue_mean") for score in ("bPQ", "mPQ"))  # csv only
 SHOWN = {"bPQ": "bPQ", "mPQ": "mPQ", "bDQ": "DQ", "bSQ": "SQ", "F1": "detection F1"}
+# what protocols have in common; what one adds to it, as R2 or a score of one's own, gets a column
+COMMON = {*SCORES, "mDQ", "mSQ", "Jaccard", "precision", "recall", "accuracy", "version"}
 BACKBONE = "backbone (weights)"
 WITH_INTERVAL = ("bPQ", "mPQ", "F1")  # as printed; the csv has those of all SHOWN
 COSTS = (
@@ -38,15 +40,16 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
     head = []
     for score, name in SHOWN.items():
         head += [name, INTERVAL] if score in WITH_INTERVAL else [name]
+    added = added_scores(group, values)
     first = [*named(group), BACKBONE]
     scores = [*SHOWN.values(), *(f"F1 {t}" for t in types)]
-    block = Block([[*first, *head, *scores[len(SHOWN) :], "runs"]], left=len(first))
+    block = Block([[*first, *head, *scores[len(SHOWN) :], *added, "runs"]], left=len(first))
     names = block.names()
-    block.importance = [names.index(name) for name in (*FIRST, *scores[len(SHOWN) :], "runs")]
+    block.importance = [names.index(name) for name in (*added, *FIRST, *scores[len(SHOWN) :], "runs")]
     table = Table(f"main-{protocol}", caption(group, protocol, values), notes(group), [block])
     tissues = group.names("tissues")
     for row in group.rows:
-        keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types)]
+        keys = [*SCORES, *MEANS, *(f"F1_{t}" for t in types), *added]
         summaries = {key: score_of(group, row, key, values) for key in keys}
         line = [*named(group, row), row.backbone_text]
         facts = record(group, row, protocol, values) | _columns(summaries)
@@ -58,13 +61,22 @@ def main_table(group: Group, protocol: str, values: dict, observed: Observed) ->
                 facts |= {f"{key}_low": bounds.low, f"{key}_high": bounds.high, f"{key}_clusters": bounds.clusters}
             if key in WITH_INTERVAL:
                 line.append("–" if math.isnan(bounds.low) else f"[{bounds.low:.3f}, {bounds.high:.3f}]")
+        line += [summaries[key].text() for key in added]
         block.rows.append([*line, f"{len(row.runs)}/{group.expected}"])
         table.records.append(facts)
-    for name in scores:
+    for name in scores:  # of an added one nothing says whether more is better
         ranked(block, names.index(name))
     if any(line[len(first) + 1] != "–" for line in block.rows[1:]):
         table.notes.insert(1, reading(observed, 0)[0])
     return table
+
+
+def added_scores(group: Group, values: dict) -> list[str]:
+    """Scores of the set that the protocol adds to those of all protocols, in its order; not those of a type, a tissue
+    or an averaging."""
+    types = tuple(f"_{name}" for name in group.names("classes"))
+    keys = dict.fromkeys(key for scores in values.values() for key in scores)
+    return [key for key in keys if key not in COMMON and "/" not in key and not key.endswith(types)]
 
 
 def cost_table(group: Group) -> Table | None:
