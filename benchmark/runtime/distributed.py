@@ -149,5 +149,8 @@ def resolve(device: str, option: str = "--device") -> str:
     if kind == "cuda" and torch.cuda.is_available() and index >= torch.cuda.device_count():
         raise InputError(f"{option} {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
+        raise InputError(
+            f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here; use cpu or auto, "
+            "or give it a driver and a torch that fit each other (`python -m benchmark doctor` says what is here)."
+        )
     return device
