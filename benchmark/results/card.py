@@ -255,7 +255,7 @@ def _visible(value):
 
 
 def _listed(names) -> str:
-    return ", ".join(map(_code, names)) if names else UNKNOWN
+    return UNKNOWN if names is None else ", ".join(map(_code, names)) or "none"
 
 
 def _json(value) -> str | None:

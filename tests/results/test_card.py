@@ -77,6 +77,10 @@ def test_what_is_not_recorded_is_said_to_be(make):
         assert f"- {line}" in sections[section], section
 
 
+def test_data_without_types_have_none(make):
+    assert "- classes: none\n" in parts(card(finished(make(classes=[]))))[1]["Data"]
+
+
 def test_imported_predictions_have_no_model(make):
     folder = make("mytool", kind="imported", cost={}, imported={"from": "p.npz"}, recipe=None, backbone=None)
     front, sections = parts(card(finished(folder)))
