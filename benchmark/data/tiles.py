@@ -80,13 +80,14 @@ class Tiles:
     """The tiles of one or more subsets as a sequence of Sample: all tiles of the first image, then of the next.
 
     Attributes:
+        subsets: of the whole images.
         tissues, sources, image_ids: list[str], one per tile; image_ids end in the tile's number.
         typed: bool (N,).
         counts: int64 (N, C) nuclei per class (read from every label map when first asked for).
     """
 
     def __init__(self, subsets: list, classes: int, rows: np.ndarray | None = None):
-        self._subsets, self._classes = subsets, classes
+        self.subsets, self._classes = subsets, classes
         self._starts = np.cumsum([0, *(4 * len(s) for s in subsets)])
         self.rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, np.int64)
 
@@ -95,7 +96,7 @@ class Tiles:
 
     def chosen(self, rows: np.ndarray) -> "Tiles":
         """The tiles at these positions of this view."""
-        return Tiles(self._subsets, self._classes, self.rows[rows])
+        return Tiles(self.subsets, self._classes, self.rows[rows])
 
     def _place(self, i: int) -> tuple[int, int, int]:
         """(subset, image, tile) of position i. Raises IndexError beyond either end."""
@@ -105,7 +106,7 @@ class Tiles:
 
     def __getitem__(self, i: int) -> Sample:
         part, image, tile = self._place(i)
-        sample = self._subsets[part][image]
+        sample = self.subsets[part][image]
         tiling = Tiling.of(*sample.nuclei.instances.shape)
         corner = tiling.corners[tile]
         nuclei = tiling.nuclei(sample.nuclei, corner)
@@ -117,20 +118,20 @@ class Tiles:
 
     @cached_property
     def tissues(self) -> list[str]:
-        return self._per_tile([s.tissues for s in self._subsets])
+        return self._per_tile([s.tissues for s in self.subsets])
 
     @cached_property
     def sources(self) -> list[str]:
-        return self._per_tile([s.sources for s in self._subsets])
+        return self._per_tile([s.sources for s in self.subsets])
 
     @cached_property
     def image_ids(self) -> list[str]:
-        names = self._per_tile([s.image_ids for s in self._subsets])
+        names = self._per_tile([s.image_ids for s in self.subsets])
         return [f"{name}:{self._place(i)[2]}" for i, name in enumerate(names)]
 
     @cached_property
     def typed(self) -> np.ndarray:
-        return np.array(self._per_tile([s.typed for s in self._subsets]), bool)
+        return np.array(self._per_tile([s.typed for s in self.subsets]), bool)
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -139,7 +140,7 @@ class Tiles:
         for i in range(len(self)):
             part, image, tile = self._place(i)
             if seen != (part, image):
-                seen, nuclei = (part, image), self._subsets[part][image].nuclei
+                seen, nuclei = (part, image), self.subsets[part][image].nuclei
                 tiling = Tiling.of(*nuclei.instances.shape)
             # every pixel of the patch under a tile is hit by at least one pixel of the tile
             ends = [tiling.source(start)[[0, -1]] for start in tiling.corners[tile]]

@@ -124,27 +124,38 @@ def seen_at(sample: Sample, mpp: float | None) -> np.ndarray:
     """uint8 (H, W, 3): the image as a network that sees `mpp` µm/px sees it; None: as it is."""
     if mpp is None or not resampling.differs(sample.nuclei.mpp, mpp):
         return sample.image
-    height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp)
-    return resampling.resized(sample.image, max(height, resampling.LEAST), max(width, resampling.LEAST))
+    return resampling.resized(sample.image, *_seen_sides(sample, mpp))
+
+
+def _seen_sides(sample: Sample, mpp: float | None) -> tuple[int, int]:
+    """Height and width of `seen_at`, without its pixels."""
+    shape = sample.image.shape
+    if mpp is None or not resampling.differs(sample.nuclei.mpp, mpp):
+        return shape[0], shape[1]
+    height, width = resampling.sides(shape, sample.nuclei.mpp, mpp)
+    return max(height, resampling.LEAST), max(width, resampling.LEAST)
 
 
 def batches(subset, indices: list[int], size: int, mpp: float | None = None) -> Iterator[tuple[list[int], list]]:
     """(indices, samples) of the images that are predicted at once, in their order.
 
-    They are of one shape, and `size` of them; of images of more than LARGE pixels, as many as hold the pixels of `size`
-    images of 256 x 256, at least one: whole fields of a data set are dozens of patches each. Pixels are those that the
-    network sees, see `seen_at`.
+    They are of one shape, stored and as the network sees them (those of joined data sets may differ in either), and
+    `size` of them; of images of more than LARGE pixels, as many as hold the pixels of `size` images of 256 x 256, at
+    least one: whole fields of a data set are dozens of patches each. Pixels are those that the network sees, see
+    `seen_at`.
     """
     rows: list[int] = []
     samples: list = []
+    shapes = None
     for i in indices:
         sample = subset[i]
-        height, width = resampling.sides(sample.image.shape, sample.nuclei.mpp, mpp or sample.nuclei.mpp)
-        pixels = height * width
+        height, width = _seen_sides(sample, mpp)
+        pixels, own = height * width, (sample.image.shape, height, width)
         most = size if pixels <= LARGE else max(1, size * 256**2 // pixels)
-        if samples and (len(samples) >= most or sample.image.shape != samples[0].image.shape):
+        if samples and (len(samples) >= most or own != shapes):
             yield rows, samples
             rows, samples = [], []
+        shapes = own
         rows.append(i)
         samples.append(sample)
     if samples:

@@ -26,7 +26,7 @@ from benchmark.runtime.placing import placed
 from benchmark.runtime.precision import precision_on
 from benchmark.runtime.progress import Progress
 from benchmark.runtime.workers import Lasting
-from benchmark.training import accumulate, checkpoint, compiled, graphed, loader, optim, recompute
+from benchmark.training import accumulate, checkpoint, compiled, graphed, loader, mirrored, optim, recompute
 from benchmark.training.loss_sums import LossSums
 from benchmark.training.outputs import comparable
 from benchmark.training.recipe import Recipe
@@ -119,6 +119,8 @@ def train(method, job: Job) -> Trained:
 
     # ---- data
     training, validation, prediction = sides(job.data, job.split, recipe, job.seed)
+    for remark in mirrored.remarks(training, job.data, recipe.crop):
+        job.say(remark)
     phases = method.phases(job.published)
     starts = [math.ceil(phase.start * recipe.epochs) for phase in phases]
     check_batches(phases, recipe, len(training), world)

@@ -57,8 +57,12 @@ def number(low: float, high: float, what: str = "a number", open_low: bool = Fal
 
 
 def one_of(*choices: str) -> Check:
-    """One of these words."""
-    return Check(lambda value: value in choices, f"one of {', '.join(choices)}")
+    """One of these words; None is the word "none" where that is one: `key=none` is read as None."""
+
+    def word(value):
+        return "none" if value is None else value
+
+    return Check(lambda value: word(value) in choices, f"one of {', '.join(choices)}", word)
 
 
 def _two_decays() -> Check:

@@ -150,6 +150,13 @@ BAD = {
     "fold": (["--method", METHOD, "--fold", "4"], "FOLD=4"),
     "no data": (["--method", METHOD, "--data-root", "/nowhere/at/all"], "/nowhere/at/all"),
     "override": (["--method", METHOD, "recipe.precison=fp32"], "Did you mean 'precision'"),
+    "of training": (
+        ["--method", METHOD, "recipe.epochs=4", "recipe.crop=32"],
+        "recipe.epochs, recipe.crop: of no effect",
+    ),
+    "of the loader": (["--method", METHOD, "recipe.workers=1"], "recipe.workers: of no effect"),
+    "of training, in METHOD": (["--method", f"{METHOD},recipe.optimiser.lr=0.1"], "recipe.optimiser.lr: of no effect"),
+    "tiles of x40": (["--method", METHOD, "recipe.tiling=conic40"], "as x40 tiles, those of pannuke have 0.25 µm/px"),
 }
 
 

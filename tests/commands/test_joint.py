@@ -69,6 +69,17 @@ def test_trained_on_two_tested_on_each(transfer, tmp_path, folders):
     assert (code, again) == (0, out) and err.count("already done") == 3
 
 
+@pytest.mark.parametrize("method", ["classical@debug", "cellvta@debug"])
+def test_sets_of_one_stored_size_and_two_resolutions(method, tmp_path, cache, capsys):
+    """64 px at 0.25 and at 0.5 µm/px: the test sides meet in a batch, which the network sees as 64 and as 128 px."""
+    names = joint_sets.folder(tmp_path / "one", "one"), joint_sets.folder(tmp_path / "two", "two", slide=80, mpp=0.5)
+    line = ["run", "--method", method, "--dataset", joined(names), "--device", "cpu", *SHORT, "recipe.crop=64"]
+    code = main([*line, "--results", str(tmp_path / "results"), "--cache", str(cache)])
+    assert code == 0, capsys.readouterr().err
+    (run,) = runs(tmp_path / "results")
+    assert run.metrics["n_images"] == 4 and run.metrics["identity"]["resampling"] == "bilinear-nearest"
+
+
 def test_equal_shares_are_another_run(transfer, tmp_path, folders):
     """The choice stands in the run's name, its recipe and its identity."""
     words = ("--train", joined(folders), "--test", f"folder:{folders[0]}", "recipe.shares=equal")

@@ -93,3 +93,18 @@ def test_images_that_are_seen_larger_are_fewer_at_once():
     together = [rows for rows, _ in test_set.batches(samples, [0, 1, 2], 16, None)]
     assert together == [[0, 1, 2]]
     assert [rows for rows, _ in test_set.batches(samples, [0, 1, 2], 16, 0.25)] == [[0], [1], [2]]
+
+
+def test_images_of_one_stored_shape_that_are_seen_apart_are_predicted_apart():
+    """As on the test side of joined sets: 24 px at 0.25 and at 0.5 µm/px, of which the network sees 24 and 48 px."""
+    samples = [squares(24, 1, mpp) for mpp in (0.25, 0.25, 0.25, 0.5, 0.5, 0.25)]
+    assert [rows for rows, _ in test_set.batches(samples, range(6), 4, 0.25)] == [[0, 1, 2], [3, 4], [5]]
+    assert [rows for rows, _ in test_set.batches(samples, range(6), 4)] == [[0, 1, 2, 3], [4, 5]]
+    shapes, evaluation = evaluated(samples, 0.25)
+    assert shapes == [(24, 24), (24, 24), (48, 48), (24, 24)] and evaluation.images == 6
+    assert evaluation.records.images["mpp"].tolist() == [sample.nuclei.mpp for sample in samples]
+
+
+def test_images_that_become_one_shape_are_predicted_apart_as_before():
+    samples = [squares(48, 1, 0.25), squares(24, 1, 0.5)]
+    assert [rows for rows, _ in test_set.batches(samples, [0, 1], 4, 0.25)] == [[0], [1]]

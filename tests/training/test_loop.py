@@ -70,10 +70,10 @@ class Feed(list):
 
 
 class Data:
-    classes = ()
+    name, classes = "four", ()
 
     def subset(self, fold, side):
-        return [0, 0, 0, 0]
+        return type("Side", (list,), {"shapes": [(16, 16)] * 4})([0, 0, 0, 0])
 
 
 def job_in(folder, recipe=RECIPE, pretrained=""):

@@ -28,6 +28,7 @@ class Patches:
         subset: whole images. side: of a patch, px. classes: number of types.
 
     Attributes:
+        shapes: height and width of each patch.
         tissues, sources, image_ids: list[str], one per patch; image_ids end in its row and column.
         typed: bool (N,). nuclei: int64 (N,). counts: int64 (N, C): as of `Subset` (read from every label map when
             first asked for).
@@ -61,6 +62,11 @@ class Patches:
 
     def _per_patch(self, values) -> list:
         return [values[image] for image, _, _ in self._places]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        whole = self._per_patch(self._subset.shapes)
+        return [(min(height, self._side), min(width, self._side)) for height, width in whole]
 
     @property
     def tissues(self) -> list[str]:
