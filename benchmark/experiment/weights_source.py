@@ -163,7 +163,8 @@ class FromFile:
     @functools.cached_property
     def tag(self) -> str:
         """Name of the file in the run's folder name."""
-        return file_tag(self.facts.name, self.facts.sha256) + self._map_mark
+        tested = elsewhere.tested_mark(self.overlap, self.saw_types)
+        return file_tag(self.facts.name, self.facts.sha256) + self._map_mark + tested
 
     @property
     def _map_mark(self) -> str:
@@ -203,7 +204,7 @@ class FromFile:
         """Nothing fills the encoder alone; the tables have one row for the files of a method's splits."""
         name, pattern = self.facts.name, self._pattern
         label = f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern
-        return random(label + self._map_mark)
+        return random(label + self._map_mark + elsewhere.tested_words(self.overlap, self.saw_types))
 
     def supports(self, cell) -> tuple[bool, str]:
         """(True, ""): nothing but the file is needed."""
