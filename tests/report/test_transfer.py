@@ -206,6 +206,18 @@ def test_the_page_has_a_block_of_it(tmp_path, results):
     assert "transfer0" not in only
 
 
+def test_a_report_of_one_data_set_leaves_the_matrix_whole(tmp_path, results, capsys):
+    """It was overwritten with the part of that data set, and nothing said so."""
+    build(results, tmp_path / "out", tmp_path / "cache")
+    folder = tmp_path / "out/transfer" / METHOD
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    page = build(results, tmp_path / "out", tmp_path / "cache", dataset="b").read_text(encoding="utf-8")
+    assert before == {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert "transfer0" not in page and "`report` without --dataset writes them" in capsys.readouterr().err
+    build(results, tmp_path / "out", tmp_path / "cache", dataset="d")
+    assert "without --dataset" not in capsys.readouterr().err, "it stands in no matrix"
+
+
 def test_long_names_of_sets_stay_apart_in_the_figure(tmp_path, monkeypatch):
     trained = ["consep@classes=4+monuseg", "consep@classes=pannuke+monuseg", "pannuke"]
     tested = ["lizard@classes=consep", "lizard@classes=conic"]
