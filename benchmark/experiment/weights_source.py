@@ -87,6 +87,9 @@ class TrainedHere:
             "backbone": {"name": name, "weights": encoder.label, "file": encoder.mark},
         }
 
+    def completed(self, cell, config: dict) -> None:
+        """None: nothing is known later than at the training."""
+
     def matched(self, cell) -> None:
         """None: the method predicts the data's own classes."""
 
@@ -295,6 +298,14 @@ class FromFile:
         } | elsewhere.describe(
             facts, cell.setup.label, cell.setup.source.classes, self.matched(cell), self._seen(cell), self.overlap
         )
+
+    def completed(self, cell, config: dict) -> dict | None:
+        """A stored config.json with what is known of the overlap, where it says nothing of it; None elsewhere."""
+        stored = config.get("transfer")
+        if self.overlap is None or not isinstance(stored, dict) or isinstance(stored.get("overlap"), dict):
+            return None
+        own = self.describe(cell, cell.encoder)
+        return config | {key: own[key] for key in ("file", "transfer")}
 
     def remarks(self, cell) -> list[str]:
         """Sentences that go with the scores."""
