@@ -149,5 +149,8 @@ def resolve(device: str, option: str = "--device") -> str:
     if kind == "cuda" and torch.cuda.is_available() and index >= torch.cuda.device_count():
         raise InputError(f"{option} {device} was asked for, but there are {torch.cuda.device_count()}, counted from 0.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here.")
+        raise InputError(
+            f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here; use "
+            f"{option} cpu, or auto."
+        )
     return device
