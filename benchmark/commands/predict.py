@@ -1,5 +1,6 @@
 """`predict`: nuclei in images of one's own."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -61,9 +62,10 @@ def run(options) -> int:
             f"--out {options.out} is the folder of the images: overlays and label maps would overwrite them; "
             "name another folder."
         )
-    method, classes, made_by = _method(options)
-    options.out.mkdir(parents=True, exist_ok=True)
     device = distributed.resolve(options.device)
+    method, classes, made_by = _method(options)
+    there = options.out.exists()
+    options.out.mkdir(parents=True, exist_ok=True)
     count = 0
     try:
         if images:
@@ -71,6 +73,9 @@ def run(options) -> int:
             count += predict_files(method, images, options.out, classes, settings, device, show)
     except InputError as error:
         if not slides:
+            if not there:
+                with contextlib.suppress(OSError):  # holds what could be predicted
+                    options.out.rmdir()
             raise
         faults.append(error)  # said again at the end, which slides that fail too keep from being reached
         print(error, file=sys.stderr)

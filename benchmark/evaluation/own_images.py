@@ -237,7 +237,8 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
     Raises:
         InputError: an image that cannot be used, where its header shows that before the first one is predicted, or
             results of other images in `out`: nothing is written. An image that turns out to be damaged, or for which
-            the method's output is not finite: it has no files and no lines, all others are written.
+            the method's output is not finite: it has no files and no lines, all others are written; without any other
+            there is no nuclei.csv.
     """
     for path in paths:
         label_files.check_image(path)
@@ -258,22 +259,29 @@ def predict_files(method, paths: list[Path], out: Path, classes: list[str], sett
                 nuclei = nuclei_of(method, image, mpp, device, settings, str(path))
             except InputError as error:
                 faults.append(str(error))
-                print(f"left out: {error}", file=sys.stderr)
+                if len(faults) > 1:  # the first is named at the end
+                    print(f"left out: {error}", file=sys.stderr)
                 for file in _files(out, path):
                     file.unlink(missing_ok=True)
             else:
                 lines += write(out, path, image, replace(nuclei, image_id=names.stem(path)), classes)
             show(done, len(paths))
-    with atomic(out / names.PREDICTED, "w") as handle:
+    more = f" And {len(faults) - 1} more, named above." if len(faults) > 1 else ""
+    if len(faults) == len(paths):
+        such = f"none of {len(faults)} images can be used, and nothing is written: " if len(faults) > 1 else ""
+        raise InputError(f"{such}{faults[0]}{more}")
+    _write_table(out / names.PREDICTED, lines)
+    if faults:
+        left_out = part_of(len(faults), len(paths), "image")
+        raise InputError(f"{left_out} left out, all others are written to {out}: {faults[0]}{more}")
+    return len(lines)
+
+
+def _write_table(path: Path, lines: list[dict]) -> None:
+    with atomic(path, "w") as handle:
         table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows({column: csv_cell(value) for column, value in line.items()} for line in lines)
-    if faults:
-        raise InputError(
-            f"{part_of(len(faults), len(paths), 'image')} left out, all others are written to {out}: {faults[0]}"
-            + (f" And {len(faults) - 1} more, named above." if len(faults) > 1 else "")
-        )
-    return len(lines)
 
 
 def _resolutions(paths: list[Path], chosen: float | None) -> dict[Path, float]:

@@ -1,5 +1,8 @@
 """Weights on images of another data set than they were trained on: which classes, resolution and images count there."""
 
+import hashlib
+import json
+
 from benchmark.data.files.class_names import ClassMap, Matched, by_shared_names, matched
 from benchmark.data.files.names import key
 from benchmark.data.overlap import Overlap, merged, of_origin
@@ -117,6 +120,28 @@ def identity(match: Matched | None, seen: float | None, overlap: Overlap | None)
     if overlap and overlap.left_out:
         out["left out"] = list(overlap.left_out)
     return out
+
+
+def tested_mark(overlap: Overlap | None, saw_types: bool) -> str:
+    """What the name of a result's folder adds where it is no test of the whole test side with all types; "" elsewhere.
+
+    `transfer` knows the training images and `evaluate` does not: both test the same file on the same split, and neither
+    may take the place of the other's result.
+
+    Args:
+        saw_types: as of `weights_source.FromFile`.
+    """
+    out = "" if saw_types else ",types=none"
+    if overlap and overlap.left_out:
+        positions = hashlib.sha256(json.dumps(list(overlap.left_out)).encode()).hexdigest()[:8]
+        out += f",left_out={len(overlap.left_out)}-{positions}"
+    return out
+
+
+def tested_words(overlap: Overlap | None, saw_types: bool) -> str:
+    """The same for the rows of tables, where it is alike for all splits of the training."""
+    known = ", without images known to the training" if overlap and overlap.left_out else ""
+    return ("" if saw_types else ", without types") + known
 
 
 def scored_classes(match: Matched | None, classes) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from benchmark.experiment.encoder_weights import EncoderWeights, file_mark
 from benchmark.experiment.state import of_another, state_of
 from benchmark.methods import registry
 from benchmark.results import aside, provenance, raw_maps
+from benchmark.results.restate import restate
 from benchmark.results.run import scale_of
 from benchmark.runtime import distributed, memory
 from benchmark.runtime.errors import InputError
@@ -126,7 +127,13 @@ class Attempt:
                 why = f"stale: {state.why}" if state.name == "stale" else "made under another configuration"
                 self.say(f"what was here is moved to {aside.move(self.folder)} ({why}); running anew")
             return "run"
+        self._say_overlap()
         return "maps" if self.keep_maps and not self._all_maps_are_kept() else "nothing"
+
+    def _say_overlap(self) -> None:
+        """Have a result that was stored before anybody looked into the overlap say what is known of it now."""
+        if config := self.cell.weights.completed(self.cell, self.folder.stored(self.folder.config)):
+            restate(self.folder, config)
 
     def _all_maps_are_kept(self) -> bool:
         """Whether the raw maps of every test image are there and can be opened."""

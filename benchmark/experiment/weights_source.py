@@ -89,6 +89,9 @@ class TrainedHere:
             "backbone": {"name": name, "weights": encoder.label, "file": encoder.mark},
         }
 
+    def completed(self, cell, config: dict) -> None:
+        """None: nothing is known later than at the training."""
+
     def matched(self, cell) -> None:
         """None: the method predicts the data's own classes."""
 
@@ -165,7 +168,8 @@ class FromFile:
     @functools.cached_property
     def tag(self) -> str:
         """Name of the file in the run's folder name."""
-        return file_tag(self.facts.name, self.facts.sha256) + self._map_mark
+        tested = elsewhere.tested_mark(self.overlap, self.saw_types)
+        return file_tag(self.facts.name, self.facts.sha256) + self._map_mark + tested
 
     @property
     def _map_mark(self) -> str:
@@ -209,7 +213,7 @@ class FromFile:
         """Nothing fills the encoder alone; the tables have one row for the files of a method's splits."""
         name, pattern = self.facts.name, self._pattern
         label = f"{name}, sha256 {self.facts.sha256[:8]}" if pattern == name else pattern
-        return random(label + self._map_mark)
+        return random(label + self._map_mark + elsewhere.tested_words(self.overlap, self.saw_types))
 
     def supports(self, cell) -> tuple[bool, str]:
         """(True, ""): nothing but the file is needed."""
@@ -300,6 +304,14 @@ class FromFile:
         } | elsewhere.describe(
             facts, cell.setup.label, cell.setup.source.classes, self.matched(cell), self._seen(cell), self.overlap
         )
+
+    def completed(self, cell, config: dict) -> dict | None:
+        """A stored config.json with what is known of the overlap, where it says nothing of it; None elsewhere."""
+        stored = config.get("transfer")
+        if self.overlap is None or not isinstance(stored, dict) or isinstance(stored.get("overlap"), dict):
+            return None
+        own = self.describe(cell, cell.encoder)
+        return config | {key: own[key] for key in ("file", "transfer")}
 
     def remarks(self, cell) -> list[str]:
         """Sentences that go with the scores."""

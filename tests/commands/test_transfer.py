@@ -97,7 +97,9 @@ def test_drawn_images_to_a_folder(transfer, tmp_path, folder, cache, capsys):
     assert f"Trained here, tested there: {trained.id.method}" in page and 'id="transfer0"' in page
 
 
-def test_a_finer_copy_of_the_training_images_is_left_out_and_others_are_resampled(transfer, tmp_path, folder):
+def test_a_finer_copy_of_the_training_images_is_left_out_and_others_are_resampled(
+    transfer, tmp_path, folder, cache, capsys
+):
     """A folder at 0.125 µm/px: one image is a training image, enlarged by two."""
     source = dataset(TINY)
     seen = next(source.samples(1))
@@ -124,6 +126,40 @@ def test_a_finer_copy_of_the_training_images_is_left_out_and_others_are_resample
     assert "test2" not in list(run.records().images["image_id"]) and run.config["mpp"] == 0.125
     assert (run.records().images["height"] == side).all(), "matched in the truth's pixels"
     assert "Left out for overlap:" in out and "1 of 4 images" in out.replace("\n", " ")
+
+    # `evaluate` has no training images to look at, and tests all four
+    (trained,) = [run for run in runs(tmp_path / "results") if run.id.kind == "main"]
+    line = ["evaluate", "--weights", trained.folder, "--dataset", "folder", "--data-root", fine, "--device", "cpu"]
+    line += ["--results", tmp_path / "results", "--cache", cache]
+    assert main([str(word) for word in line]) == 0, capsys.readouterr().err
+    assert "_stale" not in capsys.readouterr().err and not (tmp_path / "results/_stale").exists()
+    both = [run for run in runs(tmp_path / "results") if run.id.kind == "evaluated"]
+    assert sorted(run.metrics["n_images"] for run in both) == [3, 4]
+    code, again, err = transfer("--train", TINY, "--test", f"folder:{fine}")
+    assert code == 0 and again == out and err.count("already done") == 2, "the filtered test still stands, and counts"
+
+
+def test_transfer_says_of_a_stored_test_what_evaluate_did_not_know(transfer, tmp_path, folder, cache, capsys):
+    """No image is known to the training, so that both are one result; the matrix went on calling it not looked into."""
+    assert transfer("--train", TINY, "--test", f"folder:{folder}")[0] == 0
+    (first,) = [run for run in runs(tmp_path / "results") if run.id.kind == "evaluated"]
+    (trained,) = [run for run in runs(tmp_path / "results") if run.id.kind == "main"]
+    scores, shown = first.metrics["protocols"], (first.folder / "config.json").read_bytes()
+    shutil.rmtree(first.folder)
+    line = ["evaluate", "--weights", trained.folder, "--dataset", "folder", "--data-root", folder, "--device", "cpu"]
+    line += ["--results", tmp_path / "results", "--cache", cache]
+    assert main([str(word) for word in line]) == 0
+    capsys.readouterr()
+    assert "not looked into" in (first.folder / "card.md").read_text(encoding="utf-8")
+    code, _, err = transfer("--train", TINY, "--test", f"folder:{folder}")
+    assert code == 0 and err.count("already done") == 2
+    (run,) = [run for run in runs(tmp_path / "results") if run.id.kind == "evaluated"]
+    assert (run.folder / "config.json").read_bytes() == shown and run.metrics["protocols"] == scores
+    assert "not looked into" not in (run.folder / "card.md").read_text(encoding="utf-8")
+    assert "Left out for overlap: none. Overlap unknown" in (
+        next((tmp_path / "reports/transfer").rglob("*.md")).read_text(encoding="utf-8")
+    )
+    assert main(["verify", "--results", str(tmp_path / "results")]) == 0, capsys.readouterr()
 
 
 def test_real_images_of_two_sets(transfer, tmp_path, once):

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmark.data.overlap import Overlap
 from benchmark.experiment.cell import Cell
 from benchmark.experiment.setup import Setup
 from benchmark.experiment.weights_source import FromFile
 from benchmark.methods import registry
+from benchmark.results.run_id import RunId
 from benchmark.runtime.errors import InputError
 from benchmark.weights.recognise import Facts
 from tests.support.tiny_data import TINY
@@ -52,3 +54,28 @@ def test_classes_that_are_predicted_as_they_are_leave_the_identity_alone(tmp_pat
         entries.append(cell.weights.identity(cell))
     assert set(entries[0]) == {"kind", "sha256", "any_fold", "recipe"}
     assert entries[1] == entries[0] | {"classes": list(names[::-1])}
+
+
+def test_what_is_not_tested_has_a_folder_and_a_row_of_its_own(tmp_path):
+    """`evaluate`, which knows no training images, and `transfer` moved each other's result aside, again and again."""
+    cell = cell_of(tmp_path, {})
+    facts = cell.weights.facts
+    facts.path.write_bytes(b"weights")
+    name = f"fold1-weights-{facts.sha256[:8]}"
+    plain, none, some, others, untyped = (
+        replace(cell, weights=FromFile(facts, **entries))
+        for entries in (
+            {},
+            {"overlap": Overlap(9, unknown="why")},
+            {"overlap": Overlap(9, (1, 2), 2)},
+            {"overlap": Overlap(9, (1, 3), 2)},
+            {"saw_types": False},
+        )
+    )
+    assert plain.folder == none.folder and plain.folder.path.name == name, "as before"
+    assert len({one.folder for one in (plain, some, others, untyped)}) == 4
+    assert some.folder.path.name.startswith(f"{name},left_out=2-")
+    assert RunId.of(some.folder.path) == some.run
+    assert plain.encoder.label == none.encoder.label == f"{facts.name}, sha256 {facts.sha256[:8]}"
+    assert some.encoder.label == others.encoder.label == f"{plain.encoder.label}, without images known to the training"
+    assert untyped.encoder.label == f"{plain.encoder.label}, without types"

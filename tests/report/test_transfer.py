@@ -75,6 +75,51 @@ def test_of_weights_that_were_trained_anew_the_last_evaluation_counts(tmp_path, 
     assert run.metrics["protocols"]["cellvit"]["bPQ"] == 0.4
 
 
+def ended(folder, finished, n_images=2):
+    """Set when a run ended, and how many images it tested."""
+    path = folder / "provenance.json"
+    path.write_text(path.read_text().replace('{"command"', f'{{"finished": "{finished}", "command"', 1))
+    path = folder / "metrics.json"
+    path.write_text(path.read_text().replace('"n_images": 2', f'"n_images": {n_images}'))
+
+
+@pytest.mark.parametrize("last", ["filtered", "not looked into", "none left out"])
+def test_a_test_without_the_known_images_counts_whatever_was_run_last(last, tmp_path, stored):
+    overlaps = {"filtered": OVERLAP, "not looked into": None, "none left out": OVERLAP | {"left_out": 0}}
+    for name, overlap in overlaps.items():
+        folder = transferred(tmp_path, stored, "a", "b", 0.4 if overlap is OVERLAP else 0.9, tag=name, overlap=overlap)
+        ended(folder, "2026-01-02" if name == last else "2026-01-01")
+    (matrix,) = matrices(runs(tmp_path))
+    (run,) = matrix.cells["a", "b"].runs
+    assert run.metrics["protocols"]["cellvit"]["bPQ"] == 0.4
+
+
+def test_tests_that_were_not_looked_into_are_not_averaged_with_those_that_were(tmp_path, stored):
+    ended(transferred(tmp_path / "r", stored, "a", "b", 0.9, seed=0, overlap=None), "2026-01-01", 5)
+    transferred(tmp_path / "r", stored, "a", "b", 0.4, seed=1)
+    ended(
+        transferred(tmp_path / "r", stored, "a", "b", 0.2, seed=2, overlap=OVERLAP | {"left_out": 0, "by_name": 0}),
+        "2026-01-01",
+        5,
+    )
+    transferred(tmp_path / "r", stored, "a", "c", 0.1, overlap=None)
+    make_run(tmp_path / "r", stored, METHOD, dataset="a")
+    write_matrices(runs(tmp_path / "r"), tmp_path / "out", "cellvit")
+    folder = tmp_path / "out" / "transfer" / METHOD
+    text = (folder / "transfer-cellvit.md").read_text()
+    assert "Left out for overlap: a → b 3 of 5 and 0 of 5 images. Overlap not looked into: a → c." in text
+    assert "3 of 5 test images left out (2 by name, 1 by pixels)" in text and "0 of 5 test images left out" in text
+    assert "1 other run, whose overlap was not looked into, not averaged with these" in text
+    assert "whether the training has seen test images was not looked into" in text
+    with open(folder / "transfer-cellvit.csv", newline="") as stream:
+        lines = {(r["trained"], r["tested"]): r for r in csv.DictReader(stream) if r["metric"] == "bPQ"}
+    both = lines["a", "b"]
+    assert float(both["value"]) == pytest.approx(0.3) and both["runs"] == "2"
+    assert {*both["left_out"].split("; ")} == {"3", "0"} and {*both["images"].split("; ")} == {"2", "5"}
+    unknown = {pair: line["overlap_unknown"] for pair, line in lines.items()}
+    assert unknown == {("a", "a"): "", ("a", "b"): "", ("a", "c"): "not looked into"}
+
+
 def test_trainings_of_two_kinds_are_two_matrices(tmp_path, stored):
     make_run(tmp_path, stored, METHOD, dataset="a")
     make_run(tmp_path, stored, METHOD, dataset="a", kind="published")
@@ -159,6 +204,18 @@ def test_the_page_has_a_block_of_it(tmp_path, results):
     assert f"transfer/{METHOD}/transfer-cellvit.csv" in page or f"transfer/{METHOD.replace('@', '%40')}/" in page
     only = build(results, tmp_path / "d", tmp_path / "cache", dataset="d").read_text(encoding="utf-8")
     assert "transfer0" not in only
+
+
+def test_a_report_of_one_data_set_leaves_the_matrix_whole(tmp_path, results, capsys):
+    """It was overwritten with the part of that data set, and nothing said so."""
+    build(results, tmp_path / "out", tmp_path / "cache")
+    folder = tmp_path / "out/transfer" / METHOD
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    page = build(results, tmp_path / "out", tmp_path / "cache", dataset="b").read_text(encoding="utf-8")
+    assert before == {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert "transfer0" not in page and "`report` without --dataset writes them" in capsys.readouterr().err
+    build(results, tmp_path / "out", tmp_path / "cache", dataset="d")
+    assert "without --dataset" not in capsys.readouterr().err, "it stands in no matrix"
 
 
 def test_long_names_of_sets_stay_apart_in_the_figure(tmp_path, monkeypatch):

@@ -16,12 +16,15 @@ class Tested:
     Attributes:
         trained, tested: names of the data sets in results.
         runs: one per fold and seed of the training and split of the test.
+        beside: runs on other folds, seeds or splits that are not averaged with these: nobody looked into what their
+            training had seen of the test images, and of `runs` somebody did.
         own: whether these are the training's own test images.
     """
 
     trained: str
     tested: str
     runs: list[Run] = field(default_factory=list)
+    beside: list[Run] = field(default_factory=list)
 
     @property
     def own(self) -> bool:
@@ -31,6 +34,24 @@ class Tested:
     def facts(self) -> dict:
         """The entry `transfer` of the first run's config.json; {} of a training's own test images."""
         return self.runs[0].config.get("transfer") or {}
+
+    @property
+    def overlaps(self) -> list[dict]:
+        """What is known of the overlap of each run, see `elsewhere.describe`; [] where it was not looked into."""
+        return [overlap for run in self.runs if (overlap := overlap_of(run)) is not None]
+
+    def keep_apart(self) -> None:
+        """Take the runs whose overlap was not looked into out of the mean, where there are others."""
+        known = [run for run in self.runs if overlap_of(run) is not None]
+        if known and not self.own:
+            self.beside = [run for run in self.runs if overlap_of(run) is None]
+            self.runs = known
+
+
+def overlap_of(run: Run) -> dict | None:
+    """The entry `overlap` of a run's config.json; None where it was not looked into."""
+    overlap = (run.config.get("transfer") or {}).get("overlap")
+    return overlap if isinstance(overlap, dict) else None
 
 
 @dataclass
@@ -67,12 +88,13 @@ class Matrix:
 def matrices(runs: list[Run]) -> list[Matrix]:
     """The matrices of all methods that were tested on other data than they were trained on, by name.
 
-    Of a training that was evaluated twice on one split the run that finished last counts.
+    Of a training that was evaluated several times on one split one run counts, see `_counts`.
     """
-    latest: dict[tuple, Run] = {}
+    several: dict[tuple, list[Run]] = {}
     for run in sorted(runs, key=lambda run: str(run.provenance.get("finished") or "")):
         if (trained := _trained(run)) and trained[2] != run.id.dataset:
-            latest[(*trained, run.id.dataset, run.id.split)] = run
+            several.setdefault((*trained, run.id.dataset, run.id.split), []).append(run)
+    latest = {key: _counts(evaluated) for key, evaluated in several.items()}
     transferred = {(method, kind, dataset) for method, kind, dataset, *_ in latest}
     out = []
     for method, kind in sorted({(method, kind) for method, kind, _ in transferred}):
@@ -85,12 +107,36 @@ def matrices(runs: list[Run]) -> list[Matrix]:
         for dataset, run in chosen:
             place = dataset, run.id.dataset
             cells.setdefault(place, Tested(*place)).runs.append(run)
+        for cell in cells.values():
+            cell.keep_apart()
         trained, tested = ({pair[i] for pair in cells} for i in (0, 1))
         both = sorted(trained & tested)
         rows, columns = [*both, *sorted(trained - tested)], [*both, *sorted(tested - trained)]
         ordered = {(row, column): cells[row, column] for row in rows for column in columns if (row, column) in cells}
         out.append(Matrix(method, kind, rows, columns, ordered))
     return out
+
+
+def _counts(evaluated: list[Run]) -> Run:
+    """The run that counts of those that evaluated one training on one split, which are in order of their end.
+
+    It is the last one. Where the same weights were tested on the same data with more images left out as known to the
+    training, it is the last of those: `evaluate` after `transfer` would bring them back.
+    """
+
+    def facts(run: Run) -> tuple:
+        identity, file = (
+            part if isinstance(part, dict) else {} for part in (run.metrics.get("identity"), run.config.get("file"))
+        )
+        return file.get("sha256"), identity.get("data")
+
+    def left_out(run: Run) -> int:
+        overlap = overlap_of(run)
+        return -1 if overlap is None else int(overlap.get("left_out") or 0)
+
+    alike = [run for run in evaluated if facts(run) == facts(evaluated[-1])]
+    most = max(map(left_out, alike))
+    return [run for run in alike if left_out(run) == most][-1]
 
 
 def _trained(run: Run) -> tuple[str, str, str, int, int] | None:

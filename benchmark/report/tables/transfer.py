@@ -54,7 +54,7 @@ def _estimate(cell: Tested, metric: str, values: dict, observed: dict[str, Obser
 
 def _record(cell: Tested, metric: str, estimate: Interval) -> dict:
     """A csv line."""
-    overlap, classes = cell.facts.get("overlap") or {}, cell.facts.get("classes")
+    classes = cell.facts.get("classes")
     return {
         "trained": cell.trained,
         "tested": cell.tested,
@@ -64,29 +64,54 @@ def _record(cell: Tested, metric: str, estimate: Interval) -> dict:
         "high": estimate.high,
         "clusters": estimate.clusters,
         "runs": len(cell.runs),
-        "images": cell.runs[0].metrics.get("n_images"),
-        "left_out": overlap.get("left_out"),
-        "by_name": overlap.get("by_name"),
-        "by_pixels": overlap.get("by_pixels"),
-        "overlap_unknown": overlap.get("unknown"),
+        "images": _each(_images(cell)),
+        **{key: _each([one.get(key) for one in cell.overlaps]) for key in ("left_out", "by_name", "by_pixels")},
+        "overlap_unknown": _unknown(cell),
         "classes": None if classes is None else "; ".join(map(str, classes)),
         "seen_mpp": cell.facts.get("seen_mpp"),
     }
+
+
+def _images(cell: Tested) -> list:
+    """Test images of each run."""
+    return [run.metrics.get("n_images") for run in cell.runs]
+
+
+def _each(values: list):
+    """The value of all runs in a csv; where they differ, each once: "24; 0"; None without any."""
+    once = list(dict.fromkeys(values))
+    return "; ".join(map(str, once)) if len(once) > 1 else once[0] if once else None
+
+
+def _unknown(cell: Tested) -> str | None:
+    """Why the overlap is unknown, in a csv; None on the own test side."""
+    if cell.own:
+        return None
+    return "; ".join(_doubts(cell)) if cell.overlaps else "not looked into"
+
+
+def _doubts(cell: Tested) -> list[str]:
+    return list(dict.fromkeys(str(one["unknown"]) for one in cell.overlaps if one.get("unknown")))
+
+
+def _left_out(cell: Tested) -> list[str]:
+    """ "3 of 5" of each run's test images, each once."""
+    return list(dict.fromkeys(f"{one.get('left_out')} of {one.get('images')}" for one in cell.overlaps))
 
 
 def _overlaps(matrix: Matrix) -> str:
     """Images that were left out, and pairs of which the overlap is not known."""
     left_out, unknown, unseen = [], [], []
     for cell in matrix.cells.values():
-        pair, overlap = f"{cell.trained} → {cell.tested}", cell.facts.get("overlap")
+        pair = f"{cell.trained} → {cell.tested}"
         if cell.own:
             continue
-        if not isinstance(overlap, dict):
+        if not cell.overlaps:
             unseen.append(pair)
             continue
-        if overlap.get("left_out"):
-            left_out.append(f"{pair} {overlap['left_out']} of {overlap.get('images')} images")
-        if overlap.get("unknown"):
+        if any(one.get("left_out") for one in cell.overlaps):
+            left_out.append(f"{pair} {' and '.join(_left_out(cell))} images")
+        if _doubts(cell):
             unknown.append(pair)
     parts = [f"Left out for overlap: {'; '.join(left_out) or 'none'}."]
     parts += [f"Overlap unknown: {'; '.join(unknown)}."] if unknown else []
@@ -120,16 +145,28 @@ def _notes(matrix: Matrix, observed: dict[str, Observed]) -> list[str]:
                 f"images resampled from {own:g} to {facts['seen_mpp']:g} µm/px, nuclei brought back (rule "
                 f"{facts.get('resampling')})"
             )
-        overlap = facts.get("overlap")
-        if isinstance(overlap, dict):
-            known = f"{overlap.get('by_name')} by name, {overlap.get('by_pixels')} by pixels"
-            sentences.append(f"{overlap.get('left_out')} of {overlap.get('images')} test images left out ({known})")
-            if overlap.get("unknown"):
-                sentences.append(f"overlap unknown beyond that: {overlap['unknown']}")
+        sentences += _known(cell)
         notes.append(f"{cell.trained} → {cell.tested}: {'; '.join(sentences)}.")
     return notes
 
 
+def _known(cell: Tested) -> list[str]:
+    """What is known of the images that the training has seen."""
+    known = (
+        f"{one.get('left_out')} of {one.get('images')} test images left out ({one.get('by_name')} by name, "
+        f"{one.get('by_pixels')} by pixels)"
+        for one in cell.overlaps
+    )
+    sentences = list(dict.fromkeys(known))
+    if not cell.overlaps:
+        sentences.append("whether the training has seen test images was not looked into")
+    if doubts := _doubts(cell):
+        sentences.append(f"overlap unknown beyond that: {', '.join(doubts)}")
+    if n := len(cell.beside):
+        sentences.append(f"{n} other run{'s' * (n > 1)}, whose overlap was not looked into, not averaged with these")
+    return sentences
+
+
 def _runs(cell: Tested) -> str:
-    n, images = len(cell.runs), cell.runs[0].metrics.get("n_images")
+    n, images = len(cell.runs), " and ".join(map(str, dict.fromkeys(_images(cell))))
     return f"{n} run{'s' * (n > 1)}, {images} test images"
