@@ -10,6 +10,8 @@ from benchmark.results import aside, manifest, training_log
 from benchmark.results.identity import differing
 
 TO_RUN = ("missing", "partial", "failed")
+# of a result whose data are new or have changed: a look at a state must not take as long as preparing them
+UNKNOWN_DATA = "not compared with the data, which are not prepared as they are now"
 
 
 class State(NamedTuple):
@@ -17,7 +19,8 @@ class State(NamedTuple):
 
     Attributes:
         name: done, stale, running, queued, skipped, partial, failed or missing.
-        why: the reason in words; for done, the removable files that are gone, "" when all are there.
+        why: the reason in words; for done, the removable files that are gone and data that could not be compared, ""
+            when there is neither.
     """
 
     name: str
@@ -92,14 +95,15 @@ def stored(cell: Cell) -> State | None:
     if damaged := manifest.faults(folder.path, files, manifest.NEEDED):
         return State("failed", f"{'; '.join(damaged)}; it is replaced by a new run")
     new = json.loads(json.dumps(cell.identity, default=list))
-    if new["data"] is None:  # not prepared yet: nothing speaks against the stored data but other classes
+    compared = new["data"] is not None
+    if not compared:  # not prepared as they are now: nothing speaks against the stored data but other classes
         old = old | {"data": None}
         if scored := folder.class_names:
             old["class names"], new["class names"] = list(scored), list(cell.weights.classes(cell))
     differences = differing(old, new)
     if differences:
         return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))
-    return State("done", removed(folder.path, files))
+    return State("done", "; ".join(filter(None, [removed(folder.path, files), "" if compared else UNKNOWN_DATA])))
 
 
 def removed(folder: Path, files: dict[str, dict]) -> str:
