@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from benchmark.experiment import queue
 from benchmark.experiment.cell import Cell
-from benchmark.results import aside, manifest, training_log
+from benchmark.results import aside, manifest, raw_maps, training_log
 from benchmark.results.identity import differing
+from benchmark.results.run_folder import RunFolder
 
 TO_RUN = ("missing", "partial", "failed")
 # of a result whose data are new or have changed: a look at a state must not take as long as preparing them
@@ -27,24 +28,24 @@ class State(NamedTuple):
     why: str
 
 
-def state_of(cell: Cell, locked: bool = False) -> State:
+def state_of(cell: Cell, locked: bool = False, keep_maps: bool = False) -> State:
     """The state of a cell.
 
     Args:
         locked: this process holds the cell's lock, so nobody runs it.
+        keep_maps: its raw maps are to be kept too: what is done without them is partial, or skipped where its weights
+            are gone.
     """
     folder = cell.folder
     ended = stored(cell)
     if ended and ended.name == "done":
-        return ended
+        return _with_maps(cell, ended) if keep_maps else ended
     is_stale = f"; the stored result is stale: {ended.why}" if ended and ended.name == "stale" else ""
     supported, reason = cell.supports()
     if not supported:
         return State("skipped", reason + is_stale)
-    if not locked and folder.held():  # before what is stored: a rerun of it may have begun, or be queued
-        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}{is_stale}")
-    if (name := folder.queued_as) and not locked and (word := queue.word_on(name)):
-        return State("queued", f"job {name}, {word}{is_stale}")
+    if not locked and (busy := _busy(folder)):  # before what is stored: a rerun of it may have begun, or be queued
+        return State(busy.name, busy.why + is_stale)
     if ended:
         return ended
     if folder.leaving.exists():
@@ -57,6 +58,25 @@ def state_of(cell: Cell, locked: bool = False) -> State:
     if folder.provenance.exists() or folder.config.exists():
         return State("missing", "began and did not end (no metrics.json, no checkpoint.pt); starts anew")
     return State("missing", "not run yet")
+
+
+def _busy(folder: RunFolder) -> State | None:
+    """Running or queued, where a process holds the folder or a job is to run it."""
+    if folder.held():
+        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
+    if (name := folder.queued_as) and (word := queue.word_on(name)):
+        return State("queued", f"job {name}, {word}")
+    return None
+
+
+def _with_maps(cell: Cell, ended: State) -> State:
+    """The state of a done cell whose raw maps are to be kept too."""
+    folder = cell.folder
+    if raw_maps.kept(folder, folder.stored(folder.metrics)):
+        return ended
+    if cell.trains and not folder.weights.exists():
+        return State("skipped", "it is done; its weights, from which its raw maps would be predicted, are removed")
+    return _busy(folder) or State("partial", "done but for its raw maps; predicts once more")
 
 
 def of_another(cell: Cell) -> bool:
