@@ -48,11 +48,15 @@ def run(options) -> int:
     from benchmark.results import provenance
 
     stale = options.stale == "rerun"
-    check_networks(due(cells[i::n], stale))
+    early = due(cells[i::n], stale)
+    check_networks(early)
     launcher, at_once = _launcher(options)
     devices.share_threads(at_once)
     for split in sorted({cell.split for cell in cells}):
         prepare(cells[0].setup.source, options.cache, split=split, verify=False)  # every cell compares the hashes
+    known = {str(cell.spec) for cell in early}
+    # that these are due, only the data as they are now could show
+    check_networks([cell for cell in due(cells[i::n], stale) if str(cell.spec) not in known])
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     # before the cells: no other waits for the first, whose time is its own alone
     pretrain(cells[i::n], launcher.threads, stale)

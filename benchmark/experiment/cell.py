@@ -105,13 +105,20 @@ class Cell:
         """(runnable here, reason when not)."""
         return self.weights.supports(self)
 
-    @functools.cached_property
+    @property
     def identity(self) -> dict:
-        """Everything that decides the result, as JSON-able values.
+        """Everything that decides the result, as JSON-able values; "data" is None as long as they are not prepared.
 
         Protocols are no part of it: all are computed from the records, anew where a stored score is missing or of
         another version.
         """
+        if self._identity["data"] is None:  # they may have been prepared since the last look
+            self._identity["data"] = data_fingerprint(self.setup, self.split)
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> dict:
+        """The identity, whose data are yet to be looked at."""
         from benchmark.evaluation.prediction import stitching_version
         from benchmark.metrics.records import VERSION
 
@@ -120,7 +127,7 @@ class Cell:
             "method_version": self.cls.version,
             "arguments": registry.identity_arguments(self.spec),
             "dataset": self.setup.label,
-            "data": data_fingerprint(self.setup, self.split),
+            "data": None,
             "fold": self.split,
             "records": VERSION,
         }
@@ -129,7 +136,7 @@ class Cell:
         package = {"package": name} if (name := registry.package_of(self.spec.name)) else {}
         return entries | package | stitched | self.weights.identity(self)
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
         """Hash of the identity."""
         return identity.key(self.identity)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmark.experiment.cell import Cell
+from benchmark.experiment.state import stored
 from benchmark.results import training_log
 from benchmark.runtime import paths
 from benchmark.runtime.files import read_json
@@ -84,7 +85,9 @@ def load(cell: Cell) -> float:
 
 
 def done(cell: Cell) -> float:
-    """Share of a cell's training that an earlier attempt has done, as its log says."""
+    """Share of a cell's training that an earlier attempt has done, as its log says; 1 where maps alone are due."""
+    if (ended := stored(cell)) and ended.name == "done":
+        return 1.0
     if not cell.folder.checkpoint.exists():
         return 0.0
     try:

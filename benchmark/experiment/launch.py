@@ -43,7 +43,7 @@ def run_missing(
 
     Args:
         launcher: starts the processes; None: one cell at a time on this machine.
-        keep_maps: store the raw maps of the test images too.
+        keep_maps: store the raw maps of the test images too; done cells without them predict once more.
         stale: run stale cells too (their results are moved aside).
         shard: (i, n): this machine's share, cells i, i+n, …
 
@@ -51,7 +51,7 @@ def run_missing(
         The number of cells that failed in this call.
     """
     names = _to_run(stale)
-    states = [(cell, state_of(cell)) for cell in cells[shard[0] :: shard[1]]]
+    states = [(cell, state_of(cell, keep_maps=keep_maps)) for cell in cells[shard[0] :: shard[1]]]
     todo = [Job(cell, keep_maps, names) for cell, state in states if state.name in names]
     for cell, state in states:
         if state.name == "done":

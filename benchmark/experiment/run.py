@@ -305,6 +305,7 @@ class Attempt:
         if self.world.first:
             raw_maps.drop(self.folder, self.world.size)
             self.folder.list_files()
+            self.folder.queued.unlink(missing_ok=True)
 
     def _predict(self, method, what: str, keep: bool, keep_maps: bool):
         """This process's share of the test images, see `test_set.evaluate`."""

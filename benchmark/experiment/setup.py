@@ -69,9 +69,18 @@ def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-@functools.lru_cache(maxsize=16)
 def data_fingerprint(setup: Setup, split: int) -> str | None:
-    """Fingerprint of the data that a published split uses; None when they are not prepared yet."""
+    """Fingerprint of the data that a published split uses; None when they are not prepared as they are now.
+
+    The data are looked at once, and again when something was prepared since.
+    """
+    cache = Path(setup.cache)
+    return _data_fingerprint(setup, split, frozenset(path.name for path in cache.iterdir()) if cache.is_dir() else None)
+
+
+@functools.lru_cache(maxsize=64)
+def _data_fingerprint(setup: Setup, split: int, prepared: frozenset[str] | None) -> str | None:
+    """As `data_fingerprint`. prepared: names in the cache, None without one."""
     from benchmark.data.store.prepare import opened
 
     data = opened(setup.source, setup.cache, split)

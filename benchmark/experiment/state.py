@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 from benchmark.experiment import queue
 from benchmark.experiment.cell import Cell
-from benchmark.results import aside, manifest, training_log
+from benchmark.results import aside, manifest, raw_maps, training_log
 from benchmark.results.identity import differing
+from benchmark.results.run_folder import RunFolder
 
 TO_RUN = ("missing", "partial", "failed")
+# of a result whose data are new or have changed: a look at a state must not take as long as preparing them
+UNKNOWN_DATA = "not compared with the data, which are not prepared as they are now"
 
 
 class State(NamedTuple):
@@ -17,31 +20,32 @@ class State(NamedTuple):
 
     Attributes:
         name: done, stale, running, queued, skipped, partial, failed or missing.
-        why: the reason in words; for done, the removable files that are gone, "" when all are there.
+        why: the reason in words; for done, the removable files that are gone and data that could not be compared, ""
+            when there is neither.
     """
 
     name: str
     why: str
 
 
-def state_of(cell: Cell, locked: bool = False) -> State:
+def state_of(cell: Cell, locked: bool = False, keep_maps: bool = False) -> State:
     """The state of a cell.
 
     Args:
         locked: this process holds the cell's lock, so nobody runs it.
+        keep_maps: its raw maps are to be kept too: what is done without them is partial, or skipped where its weights
+            are gone.
     """
     folder = cell.folder
     ended = stored(cell)
     if ended and ended.name == "done":
-        return ended
+        return _with_maps(cell, ended) if keep_maps else ended
     is_stale = f"; the stored result is stale: {ended.why}" if ended and ended.name == "stale" else ""
     supported, reason = cell.supports()
     if not supported:
         return State("skipped", reason + is_stale)
-    if not locked and folder.held():  # before what is stored: a rerun of it may have begun, or be queued
-        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}{is_stale}")
-    if (name := folder.queued_as) and not locked and (word := queue.word_on(name)):
-        return State("queued", f"job {name}, {word}{is_stale}")
+    if not locked and (busy := _busy(folder)):  # before what is stored: a rerun of it may have begun, or be queued
+        return State(busy.name, busy.why + is_stale)
     if ended:
         return ended
     if folder.leaving.exists():
@@ -54,6 +58,25 @@ def state_of(cell: Cell, locked: bool = False) -> State:
     if folder.provenance.exists() or folder.config.exists():
         return State("missing", "began and did not end (no metrics.json, no checkpoint.pt); starts anew")
     return State("missing", "not run yet")
+
+
+def _busy(folder: RunFolder) -> State | None:
+    """Running or queued, where a process holds the folder or a job is to run it."""
+    if folder.held():
+        return State("running", f"owner {_text(folder.owner).strip() or 'unknown'}")
+    if (name := folder.queued_as) and (word := queue.word_on(name)):
+        return State("queued", f"job {name}, {word}")
+    return None
+
+
+def _with_maps(cell: Cell, ended: State) -> State:
+    """The state of a done cell whose raw maps are to be kept too."""
+    folder = cell.folder
+    if raw_maps.kept(folder, folder.stored(folder.metrics)):
+        return ended
+    if cell.trains and not folder.weights.exists():
+        return State("skipped", "it is done; its weights, from which its raw maps would be predicted, are removed")
+    return _busy(folder) or State("partial", "done but for its raw maps; predicts once more")
 
 
 def of_another(cell: Cell) -> bool:
@@ -92,14 +115,15 @@ def stored(cell: Cell) -> State | None:
     if damaged := manifest.faults(folder.path, files, manifest.NEEDED):
         return State("failed", f"{'; '.join(damaged)}; it is replaced by a new run")
     new = json.loads(json.dumps(cell.identity, default=list))
-    if new["data"] is None:  # not prepared yet: nothing speaks against the stored data but other classes
+    compared = new["data"] is not None
+    if not compared:  # not prepared as they are now: nothing speaks against the stored data but other classes
         old = old | {"data": None}
         if scored := folder.class_names:
             old["class names"], new["class names"] = list(scored), list(cell.weights.classes(cell))
     differences = differing(old, new)
     if differences:
         return State("stale", "; ".join(differences[:4]) + (" …" if len(differences) > 4 else ""))
-    return State("done", removed(folder.path, files))
+    return State("done", "; ".join(filter(None, [removed(folder.path, files), "" if compared else UNKNOWN_DATA])))
 
 
 def removed(folder: Path, files: dict[str, dict]) -> str:

@@ -5,6 +5,7 @@ logits, hv (2, H, W), as float16; of an image that was predicted in tiles (4, C,
 written as soon as it is predicted and read alone.
 """
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.results import manifest
 from benchmark.results.run_folder import RAW_MAPS, RunFolder
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
@@ -47,6 +49,22 @@ def drop(folder: RunFolder, ranks: int = 0) -> None:
     for path in folder.all_raw_maps:
         if int(path.stem.partition("-")[2]) >= ranks:
             path.unlink()
+
+
+def kept(folder: RunFolder, metrics: dict) -> bool:
+    """Whether the maps of every test image lie there, by presence, size and names; what they hold is not compared.
+
+    Args:
+        metrics: the run's metrics.json.
+    """
+    files = manifest.files_of(metrics)
+    seen: set[int] = set()
+    for path in folder.all_raw_maps:
+        if path.name in files and path.stat().st_size != files[path.name]["size"]:
+            return False
+        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            seen |= {int(name.removesuffix(".npy").rpartition("/")[2]) for name in archive.namelist()}
+    return seen == set(range(metrics.get("n_images", 0)))
 
 
 class StoredMaps:

@@ -37,7 +37,7 @@ class Job:
     @property
     def state(self) -> State:
         """The state of its cell now."""
-        return state_of(self.cell)
+        return state_of(self.cell, keep_maps=self.keep_maps)
 
     def is_due(self) -> bool:
         """Whether its cell is still to be run."""

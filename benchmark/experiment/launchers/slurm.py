@@ -150,7 +150,7 @@ class Slurm:
                 if state.name not in ("done", "failed"):
                     why = f"job {name} left the queue before its cell had ended; see {self.folder / name}_0_log.err"
                     keep_reason(job.cell.folder, why)
-                    if state.name == "stale":  # beside a result no reason is kept
+                    if job.cell.folder.complete:  # beside a result no reason is kept
                         print(f"slurm: {job}: {why}", file=sys.stderr, flush=True)
                 yield job, int(state.name != "done")
             if waiting and time.monotonic() - shown >= SHOW:
