@@ -151,6 +151,7 @@ def resolve(device: str, option: str = "--device") -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{option} {device} was asked for, but torch {torch.__version__} sees no CUDA device here; use "
-            f"{option} cpu, or auto, or give it a driver and a torch that fit each other (`python -m benchmark doctor` says what it has)."
+            f"{option} cpu, or auto, or give it a driver and a torch that fit each other (`python -m benchmark doctor` "
+            "says what is here)."
         )
     return device
