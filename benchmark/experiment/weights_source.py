@@ -332,9 +332,18 @@ class FromFile:
                 f"weights with {len(data.tissues)} tissues, or the dataset that these were trained on."
             )
         state, _ = recognise(facts.path)
+        fitted(_unfilled(cell.spec, self.heads(data)), state, facts)
+
+
+def _unfilled(spec: registry.Spec, heads: tuple[int, int]):
+    """A method for its names and shapes, without memory for its parameters where it can be built so."""
+    try:
         with torch.device("meta"):
-            method = registry.build(cell.spec, *self.heads(data))
-        fitted(method, state, facts)
+            return registry.build(spec, *heads)
+    except InputError:
+        raise
+    except Exception:  # a network of another package may need values to be built
+        return registry.build(spec, *heads)
 
 
 def method_name(facts: Facts, method: str | None) -> str:
