@@ -7,9 +7,10 @@ import warnings
 import torch
 
 from benchmark.experiment.cell import Cell
+from benchmark.experiment.encoder_weights import choice
 from benchmark.methods import registry
 from benchmark.runtime.distributed import World
-from benchmark.runtime.errors import InputError
+from benchmark.runtime.errors import InputError, short
 from benchmark.training import loop
 
 
@@ -44,3 +45,24 @@ def _unfilled(cell: Cell):
         raise
     except Exception:  # a network of another package may need values to be built: it is checked where it is trained
         return None
+
+
+def check_backbone(cells: list[Cell]) -> None:
+    """Raises InputError where BACKBONE= names weights, and no cell of all that are asked for takes them."""
+    text = cells[0].setup.backbone
+    encoders = {cell.cls.encoder_of(cell.spec.arguments): cell for cell in cells}
+    if not text or any(
+        choice(text, encoder, cell.cls.backbone_of(cell.spec.arguments) is not None)
+        for encoder, cell in encoders.items()
+    ):
+        return
+    named = [encoder for encoder in encoders if encoder is not None]
+    if not named:
+        raise InputError(
+            f"BACKBONE={short(text)}: fills the encoder of a network, and {cells[0].spec} has none to fill; "
+            "leave it out."
+        )
+    raise InputError(
+        f"BACKBONE={short(text)}: expected weights of an encoder that is trained here ({', '.join(named)}), found "
+        f"none; write BACKBONE={named[0]}=<file>, or leave it out."
+    )
