@@ -44,10 +44,11 @@ def run(options) -> int:
     from benchmark.data.store.prepare import prepare
     from benchmark.experiment.launch import due, pretrain, run_missing
     from benchmark.experiment.launchers import devices
-    from benchmark.experiment.network_check import check_networks
+    from benchmark.experiment.network_check import check_backbone, check_networks
     from benchmark.results import provenance
 
     stale = options.stale == "rerun"
+    check_backbone(cells)
     early = due(cells[i::n], stale)
     check_networks(early)
     launcher, at_once = _launcher(options)

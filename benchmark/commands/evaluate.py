@@ -28,8 +28,8 @@ def run(options) -> int:
 
     class_map = class_names.read_map(options.classes)
     setup = shared.setup(options, preset="paper", experiment="main", backbone="random")
+    from benchmark.experiment import evaluation_overrides
     from benchmark.experiment import run as runner
-    from benchmark.experiment import weights_source
     from benchmark.experiment.config import parse_row
     from benchmark.experiment.grid import file_cell
     from benchmark.report.render.terminal import shown
@@ -37,9 +37,9 @@ def run(options) -> int:
     from benchmark.runtime import terminal
 
     of_method = parse_row(options.method or "")[1]
-    weights_source.check_overrides([*dict(setup.overrides), *of_method])
+    evaluation_overrides.check_overrides([*dict(setup.overrides), *of_method])
     cell = file_cell(setup, options.weights, options.method, options.fold, options.any_fold, class_map)
-    weights_source.check_tiling(cell)
+    evaluation_overrides.check_tiling(cell)
     if runner.main(cell):  # of several processes, the first has the values
         print(shown(beside(cell.folder), terminal.room()))
     return 0

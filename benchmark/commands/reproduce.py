@@ -137,13 +137,16 @@ def _evaluated(options, paper, splits) -> tuple[list[str], list]:
 def _trained(options, paper, splits) -> tuple[list[str], list]:
     """Train what is missing with the published recipe; as `_evaluated`. A failed training leaves no folder."""
     from benchmark.experiment.grid import cells as grid
-    from benchmark.experiment.launch import run_missing
+    from benchmark.experiment.launch import due, run_missing
+    from benchmark.experiment.network_check import check_backbone, check_networks
     from benchmark.experiment.state import state_of
     from benchmark.results import provenance
 
     setup = _setup(options, paper, "published", options.backbone)
     cells = grid(setup, [f"{paper.method}@{row}" for row in paper.rows], list(splits), [0])
     _checked(cells)
+    check_backbone(cells)
+    check_networks(due(cells, options.stale == "rerun"))
     _prepare(cells)
     os.environ[provenance.COMMAND] = shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     run_missing(cells, stale=options.stale == "rerun")

@@ -24,13 +24,14 @@ def run(options) -> int:
             raise InputError("--method is missing; for example: --method hovernet.")
         setup = shared.setup(options)
     from benchmark.experiment import run as runner
-    from benchmark.experiment.network_check import check_networks
+    from benchmark.experiment.network_check import check_backbone, check_networks
     from benchmark.experiment.request import Request
 
     if options.request:  # of a grid, which has checked the networks
         request = Request.from_text(options.request)
     else:
         request = Request(setup, options.method, options.fold, options.seed, options.keep_maps)
+        check_backbone([request.cell()])
         check_networks([request.cell()])
     runner.main(request.cell(), keep_maps=request.keep_maps)
     return 0

@@ -71,11 +71,12 @@ def _chosen(options):
     """(cells that train, their tests); everything that can be refused is, before anything is trained."""
     sets = [_set(word, options.data_root) for word in (*options.train, *options.test)]
     setups = [shared.setup(options, dataset=name, data_root=root, scheme=None) for name, root in sets]
-    from benchmark.experiment.network_check import check_networks
+    from benchmark.experiment.network_check import check_backbone, check_networks
     from benchmark.experiment.transfer import pairs, testing, training
 
     split, n = options.fold, len(options.train)
     cells = [training(setup, options.method, split, options.seed) for setup in setups[:n]]
+    check_backbone(cells)
     check_networks(cells)
     tests = [testing(setup) for setup in setups[n:]]
     return cells, pairs(cells, tests, options.test_fold)

@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,10 +20,9 @@ from benchmark.training.scales import recipe_for, settings
 from benchmark.weights.class_list import classes_on
 from benchmark.weights.fit import APART, fitted, load_official, other_split, remarks
 from benchmark.weights.recognise import Facts, recognise
-from benchmark.weights.trained_at import MAGNIFIED, tiling_of
+from benchmark.weights.trained_at import tiling_of
 
 PREDICTS = ("precision", "tiling")  # recipe keys that decide how images are predicted
-EVALUATES = (*PREDICTS, "eval_batch")  # those that an evaluation reads at all
 
 
 @dataclass(frozen=True)
@@ -350,39 +348,18 @@ class FromFile:
                 f"weights with {len(data.tissues)} tissues, or the dataset that these were trained on."
             )
         state, _ = recognise(facts.path)
+        fitted(_unfilled(cell.spec, self.heads(data)), state, facts)
+
+
+def _unfilled(spec: registry.Spec, heads: tuple[int, int]):
+    """A method for its names and shapes, without memory for its parameters where it can be built so."""
+    try:
         with torch.device("meta"):
-            method = registry.build(cell.spec, *self.heads(data))
-        fitted(method, state, facts)
-
-
-def check_overrides(overrides: Iterable[str]) -> None:
-    """Raise InputError for overridden keys below the recipe that an evaluation of a file does not read."""
-    if unused := [f"recipe.{key}" for key in dict.fromkeys(overrides) if key not in EVALUATES]:
-        read = ", ".join(f"recipe.{key}" for key in EVALUATES)
-        raise InputError(
-            f"{', '.join(unused)}: of no effect on weights from a file, which are evaluated and not trained; leave out "
-            f"what is none of {read}."
-        )
-
-
-def check_tiling(cell) -> None:
-    """Raise InputError where the user asks for x40 tiles of images that are not x20, or that are resampled already.
-
-    Args:
-        cell: of a `FromFile`. Weights that were trained in tiles may have any.
-    """
-    tiling, own, mpp = cell.recipe.tiling, cell.weights.untouched(cell).tiling, cell.setup.source.mpp
-    if tiling == own or tiling == "none":
-        return
-    if (seen := cell.weights.prediction(cell).mpp) is not None:
-        why = f"those of {cell.setup.label} are resampled to the {seen:g} µm/px of the training already"
-    elif own == "none" and resampling.differs(mpp, MAGNIFIED[20]):
-        why = f"those of {cell.setup.label} have {mpp:g} µm/px"
-    else:
-        return
-    raise InputError(
-        f"recipe.tiling={tiling} shows images of {MAGNIFIED[20]:g} µm/px (x20) as x40 tiles, {why}; leave it out."
-    )
+            return registry.build(spec, *heads)
+    except InputError:
+        raise
+    except Exception:  # a network of another package may need values to be built
+        return registry.build(spec, *heads)
 
 
 def method_name(facts: Facts, method: str | None) -> str:

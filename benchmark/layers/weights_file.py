@@ -71,11 +71,11 @@ def read(path: Path) -> Content:
     return Content(state, _flat(config) if isinstance(config, Mapping) else {}, str(arch or ""), layout)
 
 
-def _torch(path: Path):
+def _torch(path: Path, *admitted):
     try:
         check_zip(path)
         # beside their tensors published files hold numbers, arrays and paths
-        with torch.serialization.safe_globals(stand_ins.STAND_INS):
+        with torch.serialization.safe_globals([*admitted, *stand_ins.STAND_INS]):
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=_stored(path))
         return stand_ins.settled(content)
     except Exception as error:  # the unpickler stumbles over damaged or hostile bytes in any way
@@ -87,7 +87,7 @@ def _torch(path: Path):
             ) from None
         raise InputError(
             f"{path}: expected a file of weights written by torch.save, found one that does not load "
-            f"({_line(error)}); it is damaged or of another kind, download it again."
+            f"({reason(error)}); it is damaged or of another kind, download it again."
         ) from None
 
 
@@ -122,7 +122,7 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # safetensors and torch each have their own classes
-        raise InputError(f"{path}: expected safetensors, found a file that does not load ({_line(error)}).") from None
+        raise InputError(f"{path}: expected safetensors, found a file that does not load ({reason(error)}).") from None
 
 
 def _flat(nested: Mapping, path: str = "") -> dict:
@@ -132,10 +132,12 @@ def _flat(nested: Mapping, path: str = "") -> dict:
     return out
 
 
-def _line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why torch or safetensors could not load a file, as a part of a sentence: without torch's advice to load it
+    otherwise, which would execute what is in it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    reason = next((line for line in lines if line.startswith("WeightsUnpickler error")), lines[0])
-    return "it is no file of tensors" if reason.startswith("Weights only load failed") else reason[:120]
+    why = next((line for line in lines if line.startswith("WeightsUnpickler error")), lines[0])
+    return "it is no file of tensors" if why.startswith("Weights only load failed") else why[:120]
 
 
 def _names() -> str:
@@ -172,18 +174,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"Weights file {path} does not exist; expected a .safetensors, .bin, .pth or .tar file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        check_zip(path)
-        # beside their tensors such files hold numbers and paths, and DINO's their options
-        with torch.serialization.safe_globals([argparse.Namespace, *stand_ins.STAND_INS]):
-            state = stand_ins.settled(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # pickle, zip and safetensors each have their own classes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"Weights file {path} cannot be read as tensors: {reason}") from None
+    # beside their tensors such files hold numbers and paths, and DINO's their options
+    state = _safetensors(path) if path.suffix == ".safetensors" else _torch(path, argparse.Namespace)
     for wrapper in ("teacher", "state_dict", "model_state_dict", "model", "desc"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

@@ -7,6 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from benchmark.layers.weights_file import reason
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.files import atomic
 
@@ -34,9 +35,9 @@ def load(path: Path) -> dict:
             raise ValueError("it holds something else")
         return state
     except Exception as error:  # the unpickler stumbles over damaged bytes in any way
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load ({reason}); "
+            f"{path}: expected a training checkpoint of this benchmark, found a file that does not load "
+            f"({reason(error)}); "
             "delete it and run again."
         ) from error
 
@@ -63,7 +64,7 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     try:
         module.load_state_dict(safetensors.torch.load_file(path), strict=True)
     except Exception as error:  # safetensors and torch each have their own classes
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
-            f"{path}: the stored weights do not fit this method ({reason}); delete the run folder and run again."
+            f"{path}: the stored weights do not fit this method ({why}); delete the run folder and run again."
         ) from error

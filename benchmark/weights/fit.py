@@ -36,7 +36,8 @@ def fitted(method, state: dict[str, torch.Tensor], facts: Facts) -> dict[str, to
     if facts.method not in (name, None):
         raise InputError(f"{facts.path}: is {facts.title}, expected {name}; use METHOD={facts.method}.")
     own = method.state_dict()
-    adapted = method.adapt(state)
+    # a method of another's may know published keys alone
+    adapted = dict(state) if facts.own else method.adapt(state)
     for key in own.keys() - adapted.keys():
         if key.endswith("num_batches_tracked"):  # a counter that evaluation does not use; converted files lack it
             adapted[key] = torch.zeros((), dtype=torch.int64)
@@ -63,7 +64,12 @@ def fitted(method, state: dict[str, torch.Tensor], facts: Facts) -> dict[str, to
 
 
 def _check_heads(method, own: dict, facts: Facts) -> None:
-    """Raises InputError where the numbers of types or tissues differ: the most frequent cause, in one sentence."""
+    """Raises InputError where the numbers of types or tissues differ: the most frequent cause, in one sentence.
+
+    The heads are known by their published names; a method without a published layout has none.
+    """
+    if type(method).adapt is registry.Method.adapt:
+        return
     for head, published in HEADS.items():
         adapted = [method.adapt({name: torch.empty(0)}) for name in published]
         last = next((own[key] for state in adapted for key in state if key in own), None)

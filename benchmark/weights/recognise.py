@@ -12,14 +12,16 @@ import torch
 
 from benchmark.data.sources.pannuke import SPLITS
 from benchmark.layers.weights_file import Content, read
+from benchmark.methods import registry
 from benchmark.results.run_folder import RunFolder
-from benchmark.runtime.errors import InputError
+from benchmark.runtime.errors import InputError, short
 from benchmark.runtime.files import read_json
 
 DATASETS = ("pannuke", "conic", "consep", "monusac", "kumar", "cpm17", "lizard", "monuseg")
 DENSE = "decoder0_header.2.weight"  # the last convolution of a branch of CellViT and CellVTA
 CELLVIT_ROWS = {(False, 384): "vit256", (False, 1024): "uni", (True, 768): "sam_b", (True, 1024): "sam_l"}
 CELLVIT_ROWS[True, 1280] = "sam_h"
+ENCODER = ("cls_token", "pos_embed", "image_encoder.pos_embed", "teacher")  # one of these is in a file of a ViT alone
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
         path: a file, or the folder of a run, whose weights are meant.
 
     Raises:
-        InputError: not a readable file of weights, a bare encoder, or of no known method.
+        InputError: not a readable file of weights, a bare encoder, of no known method, or of a run whose method is not
+            registered here.
     """
     path = Path(path)
     folder = RunFolder(path if path.is_dir() else path.parent)
@@ -111,20 +114,50 @@ def recognise(path: str | Path) -> tuple[dict[str, torch.Tensor], Facts]:
         path = folder.selected_weights
     run = RunFolder(path.resolve().parent)
     run.check(path, run.config)  # where the file is a run's, which lists their hashes
-    content, left_out = unwrapped(path, read(path))
+    content, left_out = read(path), ()
+    # the weights of a run are those of the method that its config.json names, whatever their entries look like
+    facts = _of_run(path) if path.resolve() == run.weights else None
+    if facts is None:
+        content, left_out = unwrapped(path, content)
     state = content.state
     bad = next((k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()), None)
     if bad:
         raise InputError(f"{path}: '{bad}' holds values that are not finite; the file is damaged, download it again.")
-    for fits, describe in FAMILIES:
-        if fits(state):
-            return state, replace(describe(path, content), left_out=left_out)
-    if any(k in state for k in ("cls_token", "pos_embed", "image_encoder.pos_embed", "teacher")):
-        raise InputError(f"{path}: holds an encoder alone, not a whole method; give it as BACKBONE= to train with it.")
+    if facts is None:
+        describe = next((describe for fits, describe in FAMILIES if fits(state)), None)
+        if describe is None and any(k in state for k in ENCODER):
+            raise InputError(
+                f"{path}: holds an encoder alone, not a whole method; give it as BACKBONE= to train with it."
+            )
+        facts = describe(path, content) if describe else _of_run(path)
+    if facts is not None:
+        _check_registered(facts, run)
+        return state, replace(facts, layout=content.layout, left_out=left_out)
     known = f" (arch '{content.arch}')" if content.arch else ""
     raise InputError(
         f"{path}: expected weights of CellVTA, CellViT, HoVer-Net or of a run of this benchmark, found "
-        f"{len(state)} entries of no known method{known}, the first is '{next(iter(state))}'."
+        f"{len(state)} entries of no known method{known}, the first is '{next(iter(state))}'; weights of a run of "
+        "another method are known by the config.json of that run: give the run's folder, or put that file beside them."
+    )
+
+
+def _check_registered(facts: Facts, run: RunFolder) -> None:
+    """Raises InputError where a run's method is of another package that is not installed, or of a file that is not
+    here."""
+    if facts.method is None or facts.method in registry.known_names():
+        return
+    try:
+        package = read_json(run.provenance).get("package")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        package = None
+    offer = (
+        f"'{short(str(package))}', which offers it"
+        if package
+        else "that offers it, or put its file into benchmark/methods"
+    )
+    raise InputError(
+        f"{facts.path}: expected weights of a method that is registered here, found those of a run of "
+        f"'{short(facts.method)}', which is not; install the package {offer}."
     )
 
 
@@ -186,21 +219,26 @@ def _hovernet(path: Path, content: Content) -> Facts:
 
 def _own(path: Path, content: Content) -> Facts:
     """Weights in this benchmark's own names; the rest is in the run's config.json beside them."""
+    return _of_run(path) or Facts(path, None, None, None, None, content.layout, own=True)
+
+
+def _of_run(path: Path) -> Facts | None:
+    """What the run's config.json beside a file says, with no layout; None where there is none that says it."""
     try:
         config = read_json(RunFolder(path.resolve().parent).config)
         run = {k: config[k] for k in ("name", "method", "fold", "dataset", "classes", "tissues")}
-        known = isinstance(run["classes"], list) and isinstance(run["tissues"], list)
+        known = isinstance(run["classes"], list) and isinstance(run["tissues"], list) and isinstance(run["name"], str)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
-        return Facts(path, None, None, None, None, content.layout, own=True)
+        return None
     return Facts(
         path,
         run["name"],
         str(config.get("spec") or run["method"]).partition("@")[2],
         len(run["classes"]),
         len(run["tissues"]),
-        content.layout,
+        "",
         split=run["fold"],
         evidence="its run",
         dataset=run["dataset"],

@@ -285,12 +285,20 @@ def test_stale_results_need_what_they_were_made_with(tmp_path, cache):
 
 
 def test_input_errors_leave_their_reason(command_here, tmp_path, cache):
+    """One that only the training's data show: all that is seen before is refused before there is a folder."""
+    words = ["--method", "hovernet@debug", *RECIPE, "recipe.batch=64", "recipe.accumulate=64", "recipe.samples=none"]
+    done = command_here("run", *words, results=tmp_path)
+    assert done.returncode == 2 and "recipe.accumulate is 64, but a process has" in done.stderr, done.stderr
+    (failed,) = tmp_path.rglob("failed.txt")
+    assert "recipe.accumulate is 64" in failed.read_text()
+
+
+def test_a_misfit_of_the_encoder_leaves_no_folder(command_here, tmp_path, cache):
     torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     words = ["--method", "decoder_only@debug", "--backbone", str(tmp_path / "other.pth")]
-    done = command_here("run", *words, *RECIPE, results=tmp_path)
+    done = command_here("run", *words, *RECIPE, results=tmp_path / "results")
     assert done.returncode == 2 and "do not fit backbone" in done.stderr, done.stderr
-    (failed,) = tmp_path.rglob("failed.txt")
-    assert "do not fit backbone" in failed.read_text()
+    assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="names open files by /proc")

@@ -4,10 +4,13 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.cli import main
 from benchmark.experiment.cell import Cell
@@ -17,6 +20,7 @@ from benchmark.results.identity import differing
 from benchmark.runtime import plugins, terminal
 from benchmark.runtime.errors import InputError
 from benchmark.runtime.paths import ROOT
+from tests.support.tiny_data import TINY
 
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 FILES = {m[1]: m[2] for m in re.finditer(r"```\w+\n# ([\w.]+)\n(.*?)```", PAGE, re.DOTALL)}
@@ -202,6 +206,34 @@ def test_a_representation_by_argument_is_enough(installed):
     text = METHOD + "class First(Method):\n presets = {'debug': {}}\n @classmethod\n"
     installed({"first": "by_argument"}, {"by_argument": text + " def representation_of(cls, arguments): ..."})
     assert registry.method_class("first").__name__ == "First"
+
+
+def test_its_weights_are_used_while_it_is_installed_and_its_package_is_named_after(installed, tmp_path, cache, capsys):
+    installed({"two_convolutions": "two_convolutions"}, {"two_convolutions": FILES["two_convolutions.py"]}, "two-conv")
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(images / "a.png")
+
+    def ask(*words):
+        code = main([*map(str, words), "--device", "cpu"])
+        return code, "".join(capsys.readouterr())
+
+    kept = ("--preset", "debug", "--cache", cache, "recipe.epochs=1", "recipe.samples=4")
+    code, said = ask("run", "--method", "two_convolutions", "--dataset", TINY, "--results", tmp_path / "results", *kept)
+    assert code == 0, said
+    (run,) = (tmp_path / "results").glob("*/two_convolutions@debug*/fold1-seed0")
+    predict = ("predict", "--weights", run, "--images", images, "--out")
+    evaluate = ("evaluate", "--weights", run, "--dataset", TINY, "--out", tmp_path / "results", "--cache", cache)
+    for words in ((*predict, tmp_path / "out"), evaluate, (*evaluate, "--method", "two_convolutions")):
+        code, said = ask(*words)
+        assert code == 0, said
+    registry.METHODS.module_dict.pop("two_convolutions")
+    shutil.rmtree(next(tmp_path.glob("*.dist-info")))
+    plugins.offered.cache_clear()
+    for words in ((*predict, tmp_path / "other"), evaluate):
+        code, said = ask(*words)
+        assert code == 2 and "'two_convolutions', which is not; install the package 'two-conv 0.1'" in said, said
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_upgrade_of_another_package_is_another_result_and_ours_name_none(installed, tmp_path):

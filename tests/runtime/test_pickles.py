@@ -377,6 +377,6 @@ def test_encoders_with_harmless_objects(tmp_path, monkeypatch):
     torch.save(content, tmp_path / "a.pth")
     assert torch.equal(weights_file.read_file(tmp_path / "a.pth")["a"], state["a"])
     checkpoint(tmp_path / "b.pth", b"\x80\x02" + name("os.system") + text("touch ran") + b"\x85R.")
-    with pytest.raises(InputError, match="cannot be read as tensors"):
+    with pytest.raises(InputError, match=r"holds a Python object of the kind 'os\.system'"):
         weights_file.read_file(tmp_path / "b.pth")
     assert not (tmp_path / "ran").exists()
