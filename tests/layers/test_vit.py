@@ -97,9 +97,9 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch, capsys):
     torch.save([1, 2], tmp_path / "list.pth")
     refused(tmp_path / "list.pth", "no state dict")
     (tmp_path / "text.safetensors").write_text("not tensors")
-    refused(tmp_path / "text.safetensors", "cannot be read")
+    refused(tmp_path / "text.safetensors", "that does not load")
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
-    refused(tmp_path / "evil.pth", "cannot be read")
+    refused(tmp_path / "evil.pth", "that does not load")
     assert "executed" not in capsys.readouterr().out
     refused("hub", "the hub has no weights of 'nano'")
 
