@@ -7,6 +7,9 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 DATA = {"experiments": "experiments", "docs/reference": "reference"}  # of the sources -> below benchmark/
+# numbers measured on images whose licence is not the program's (docs/reference/real) go with the sources alone, as
+# MANIFEST.in has it: a wheel is the same from a checkout and from the source distribution
+LEFT_OUT = ("__pycache__", "real")
 
 
 class BuildPy(build_py):
@@ -19,7 +22,7 @@ class BuildPy(build_py):
         super().run()
         for source, name in DATA.items():
             target = Path(self.build_lib) / "benchmark" / name
-            shutil.copytree(Path(__file__).parent / source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(Path(__file__).parent / source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
 
 
 setup(cmdclass={"build_py": BuildPy})
