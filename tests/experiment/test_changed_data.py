@@ -46,11 +46,11 @@ class Study:
 
 @pytest.fixture
 def study(tmp_path, capsys):
-    made = Study(tmp_path, capsys)
-    code, _, err = made.call("ablation", "--methods", "classical")
+    study = Study(tmp_path, capsys)
+    code, _, err = study.call("ablation", "--methods", "classical")
     assert code == 0, err
-    made.blacken()
-    return made
+    study.blacken()
+    return study
 
 
 def test_the_first_ablation_after_a_change_calls_the_result_stale(study):

@@ -30,9 +30,9 @@ def trained(finished, cache):
 def test_finished_cells_predict_once_more_for_their_maps(finished, ablation, command_here, tmp_path):
     words = (*ablation.words, "--keep-maps", "--reports", tmp_path / "reports")
     before = {run.id: run.metrics["protocols"] for run in runs(finished)}
-    made = command_here("ablation", *words, results=finished)
-    assert made.returncode == 0 and "0 of 2 cells are done, 2 to run." in made.stderr, made.stderr
-    assert "2 of 2 cells ran" in made.stderr
+    done = command_here("ablation", *words, results=finished)
+    assert done.returncode == 0 and "0 of 2 cells are done, 2 to run." in done.stderr, done.stderr
+    assert "2 of 2 cells ran" in done.stderr
     for run in runs(finished):
         assert StoredMaps(RunFolder(run.folder)).images == list(range(run.metrics["n_images"]))
         assert run.metrics["protocols"] == before[run.id]
@@ -44,16 +44,16 @@ def test_maps_that_cannot_be_made_fail_the_call_and_leave_the_result(trained, co
     content = trained.folder.weights.read_bytes()
     trained.folder.weights.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
     words = ("--methods", "decoder_only", "recipe.epochs=1", "--keep-maps", "--reports", tmp_path / "reports")
-    made = command_here("ablation", *words, results=trained.setup.results)
-    assert made.returncode == 1 and f"failed: {trained.run}: done but for its raw maps" in made.stderr, made.stderr
+    done = command_here("ablation", *words, results=trained.setup.results)
+    assert done.returncode == 1 and f"failed: {trained.run}: done but for its raw maps" in done.stderr, done.stderr
     assert state_of(trained).name == "done" and not trained.folder.failed.exists()
 
 
 def test_without_weights_the_maps_are_skipped_with_the_reason(trained, command_here, tmp_path):
     trained.folder.weights.unlink()
     words = ("--methods", "decoder_only", "recipe.epochs=1", "--keep-maps", "--reports", tmp_path / "reports")
-    made = command_here("ablation", *words, results=trained.setup.results)
-    assert made.returncode == 0 and f"skipped: {trained.run}: it is done; its weights" in made.stderr, made.stderr
+    done = command_here("ablation", *words, results=trained.setup.results)
+    assert done.returncode == 0 and f"skipped: {trained.run}: it is done; its weights" in done.stderr, done.stderr
     assert not trained.folder.all_raw_maps
 
 

@@ -219,20 +219,22 @@ def test_its_weights_are_used_while_it_is_installed_and_its_package_is_named_aft
         return code, "".join(capsys.readouterr())
 
     kept = ("--preset", "debug", "--cache", cache, "recipe.epochs=1", "recipe.samples=4")
-    code, said = ask("run", "--method", "two_convolutions", "--dataset", TINY, "--results", tmp_path / "results", *kept)
-    assert code == 0, said
+    code, output = ask(
+        "run", "--method", "two_convolutions", "--dataset", TINY, "--results", tmp_path / "results", *kept
+    )
+    assert code == 0, output
     (run,) = (tmp_path / "results").glob("*/two_convolutions@debug*/fold1-seed0")
     predict = ("predict", "--weights", run, "--images", images, "--out")
     evaluate = ("evaluate", "--weights", run, "--dataset", TINY, "--out", tmp_path / "results", "--cache", cache)
     for words in ((*predict, tmp_path / "out"), evaluate, (*evaluate, "--method", "two_convolutions")):
-        code, said = ask(*words)
-        assert code == 0, said
+        code, output = ask(*words)
+        assert code == 0, output
     registry.METHODS.module_dict.pop("two_convolutions")
     shutil.rmtree(next(tmp_path.glob("*.dist-info")))
     plugins.offered.cache_clear()
     for words in ((*predict, tmp_path / "other"), evaluate):
-        code, said = ask(*words)
-        assert code == 2 and "'two_convolutions', which is not; install the package 'two-conv 0.1'" in said, said
+        code, output = ask(*words)
+        assert code == 2 and "'two_convolutions', which is not; install the package 'two-conv 0.1'" in output, output
     assert not (tmp_path / "other").exists()
 
 

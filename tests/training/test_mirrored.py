@@ -30,13 +30,13 @@ def prepared(tmp_path_factory):
     return call
 
 
-def said(data, crop: int, view=None) -> list[str]:
+def lines_of(data, crop: int, view=None) -> list[str]:
     training = data.subset(1, "train")
     return remarks(view(training) if view else training, data, crop)
 
 
 def test_crops_that_are_mostly_mirrored_are_said(prepared):
-    (line,) = said(prepared(0.25), 250)
+    (line,) = lines_of(prepared(0.25), 250)
     assert line == (
         "one: 2 of 2 training images or patches are smaller than recipe.crop=250: on average 93% of a crop are "
         "mirrored pixels, whose nuclei count as background; set recipe.crop=64 or less."
@@ -45,7 +45,7 @@ def test_crops_that_are_mostly_mirrored_are_said(prepared):
 
 @pytest.mark.parametrize("crop", [16, 64, 67])
 def test_a_few_pixels_too_many_are_not_worth_a_line(prepared, crop):
-    assert said(prepared(0.25), crop) == said(prepared(0.25, 0.25), crop) == []
+    assert lines_of(prepared(0.25), crop) == lines_of(prepared(0.25, 0.25), crop) == []
 
 
 def test_patches_and_tiles_have_the_sides_that_are_trained_on(prepared):
@@ -54,16 +54,16 @@ def test_patches_and_tiles_have_the_sides_that_are_trained_on(prepared):
     assert patches.shapes == [sample.nuclei.instances.shape for sample in patches]
     (line,) = remarks(patches, data, 64)
     assert line.startswith("one: 8 of 8 training images") and "set recipe.crop=40 or less" in line
-    assert said(data, 64, lambda whole: Tiles([whole], len(data.classes))) == []
-    assert len(said(data, 128, lambda whole: Tiles([whole], len(data.classes)))) == 1
+    assert lines_of(data, 64, lambda whole: Tiles([whole], len(data.classes))) == []
+    assert len(lines_of(data, 128, lambda whole: Tiles([whole], len(data.classes)))) == 1
 
 
 def test_each_of_several_sets_as_it_is_seen(prepared):
     """64 px at 0.5 µm/px are seen as 128 px at 0.25."""
-    first, second = said(prepared(0.25, 0.5), 256)
+    first, second = lines_of(prepared(0.25, 0.5), 256)
     assert first.startswith("one+two: one: 2 of 2 ") and "recipe.crop=64 or less" in first
     assert second.startswith("one+two: two: 2 of 2 ") and "75% of a crop" in second and "crop=128" in second
-    assert len(said(prepared(0.25, 0.5), 128)) == 1
+    assert len(lines_of(prepared(0.25, 0.5), 128)) == 1
 
 
 def test_a_run_says_it(tmp_path, cache, capsys):

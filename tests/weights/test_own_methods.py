@@ -46,8 +46,8 @@ def call(tmp_path, cache, capsys):
 def run(call, monkeypatch, tmp_path):
     """Folder of a finished run of `mine`."""
     register(monkeypatch)
-    code, said = call("run", "--method", "mine", "--dataset", TINY)
-    assert code == 0, said
+    code, output = call("run", "--method", "mine", "--dataset", TINY)
+    assert code == 0, output
     (folder,) = (tmp_path / "results").glob("*/mine@debug*/fold1-seed0")
     return folder
 
@@ -61,13 +61,13 @@ def images(folder):
 def test_a_run_of_ones_own_method_is_predicted_with_and_evaluated(run, call, tmp_path):
     shown = images(tmp_path / "images")
     for k, weights in enumerate((run, run / "weights.safetensors")):
-        code, said = call("predict", "--weights", weights, "--images", shown, "--out", tmp_path / f"out{k}")
-        assert code == 0 and "in 1 image" in said, said
+        code, output = call("predict", "--weights", weights, "--images", shown, "--out", tmp_path / f"out{k}")
+        assert code == 0 and "in 1 image" in output, output
     for words in ((), ("--method", "mine")):
-        code, said = call("evaluate", "--weights", run, "--dataset", TINY, *words)
-        assert code == 0, said
-    code, said = call("evaluate", "--weights", run, "--dataset", TINY, "--method", "mine@debug,width=16")
-    assert code == 2 and "does not fit this mine" in said and "METHOD=mine@debug" in said
+        code, output = call("evaluate", "--weights", run, "--dataset", TINY, *words)
+        assert code == 0, output
+    code, output = call("evaluate", "--weights", run, "--dataset", TINY, "--method", "mine@debug,width=16")
+    assert code == 2 and "does not fit this mine" in output and "METHOD=mine@debug" in output
     facts = recognise(run)[1]
     assert (facts.method, facts.own, facts.classes) == ("mine", True, 5)
 
@@ -81,8 +81,8 @@ def test_it_is_trained_here_and_tested_there(call, monkeypatch, tmp_path):
     register(monkeypatch)
     other = f"{TINY},seed=1" if "@" in TINY else f"{TINY}@seed=1"
     words = ("--method", "mine", "--train", TINY, "--test", other, "--reports", tmp_path / "reports")
-    code, said = call("transfer", *words)
-    assert code == 0 and len([*(tmp_path / "results").glob("*/*/*/metrics.json")]) == 2, said
+    code, output = call("transfer", *words)
+    assert code == 0 and len([*(tmp_path / "results").glob("*/*/*/metrics.json")]) == 2, output
 
 
 def test_entries_called_like_those_of_a_known_method_are_still_its_own(call, monkeypatch, tmp_path):
@@ -92,8 +92,8 @@ def test_entries_called_like_those_of_a_known_method_are_still_its_own(call, mon
     register(monkeypatch, wrapped + "\n    def adapt(self, state):\n        return {'published': state['published']}\n")
     assert call("run", "--method", "mine", "--dataset", TINY)[0] == 0
     (folder,) = (tmp_path / "results").glob("*/mine@debug*/fold1-seed0")
-    code, said = call("evaluate", "--weights", folder, "--dataset", TINY)
-    assert code == 0, said
+    code, output = call("evaluate", "--weights", folder, "--dataset", TINY)
+    assert code == 0, output
 
 
 def test_a_network_that_cannot_be_built_without_memory_is_filled(call, monkeypatch, tmp_path):
@@ -101,17 +101,17 @@ def test_a_network_that_cannot_be_built_without_memory_is_filled(call, monkeypat
     register(monkeypatch, values.replace("import torch.nn", "import torch\nimport torch.nn"))
     assert call("run", "--method", "mine", "--dataset", TINY)[0] == 0
     (folder,) = (tmp_path / "results").glob("*/mine@debug*/fold1-seed0")
-    code, said = call("evaluate", "--weights", folder, "--dataset", TINY)
-    assert code == 0, said
+    code, output = call("evaluate", "--weights", folder, "--dataset", TINY)
+    assert code == 0, output
 
 
 def test_a_method_that_is_gone_is_named(run, call, tmp_path):
     registry.METHODS.module_dict.pop("mine")
     shown = images(tmp_path / "images")
     for words in (("predict", "--images", shown, "--out", tmp_path / "out"), ("evaluate", "--dataset", TINY)):
-        code, said = call(*words, "--weights", run)
-        assert code == 2 and "found those of a run of 'mine', which is not" in said, said
-        assert "put its file into benchmark/methods" in said and said.count("\n") == 1
+        code, output = call(*words, "--weights", run)
+        assert code == 2 and "found those of a run of 'mine', which is not" in output, output
+        assert "put its file into benchmark/methods" in output and output.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
